@@ -1,0 +1,320 @@
+"""Second-order dual solver for hierarchical calibration: Newton on the block-arrow system, tau followed downwards.
+
+The problem of ``problem.py`` has the smooth convex dual (divided by tau)
+
+    F(y) = sum_i q_i H(u_i)  -  b' D y  +  tau/2 |y|^2 ,      u = A' D y,   D = diag(1/s),   w_i = q_i G(u_i),   G = H' ,
+
+one variable a target, where G is exp for the Kullback-Leibler prior and Deville and Sarndal's logit when ratios w/q are
+bounded. Its gradient is D (A w - b) + tau y and its Hessian D A diag(q G') A' D + tau I, block-arrow along the tree. At the
+optimum a_j.w - b_j = -tau s_j y_j. Primal minus dual objective is half the squared gradient, a bound on the distance to the optimum.
+
+tau is not chosen by hand: the solver follows ``tau_path`` downwards, each solution warm-starting the next, and stops at the
+first tau for which the share of targets of each level within ``inside`` scales reaches ``share`` (a discrepancy principle:
+fit the targets as closely as their errors justify, and no closer, so that weights stay as near the prior as possible). Where
+targets conflict the shares may be out of reach; then it stops when lowering tau gains less than ``least_gain`` of the targets.
+
+Belongs here: the iteration. Does not belong here: linear algebra (``arrow.py``), passes over records (``blocks.py``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from calibration_core.arrow import ArrowFactor
+from calibration_core.blocks import PairBlocks, PoolBlocks
+from calibration_core.errors import SettingsError
+from calibration_core.link import make_link
+from calibration_core.problem import PairProblem, PoolProblem
+
+
+@dataclass(frozen=True)
+class TreeNewtonSettings:
+    """Knobs of the solver.
+
+    Attributes
+    ----------
+    tau_path : decreasing prior strengths to follow.
+    inside : a target counts as met when |fit - target| <= inside * scale; 1.645 is the 90 % margin.
+    share : per level (top first), the share of targets to be met before tau stops falling; 0 asks nothing of that level.
+    least_gain : smallest rise of the share met (targets of all levels with a share asked) for which tau goes on falling.
+    ratio_bounds : smallest and largest w / q, or None for none.
+    tolerance : largest scaled gradient |a_j.w - b_j + tau s_j y_j| / s_j at the final tau.
+    path_tolerance : the same at earlier tau.
+    max_iterations : Newton and chord steps in all.
+    chord_rate : a factorisation is reused while a step cuts the gradient norm to below this fraction.
+    longest_step : largest change of any log weight allowed in one step.
+    """
+
+    tau_path: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+    inside: float = 1.645
+    share: tuple[float, ...] = ()
+    least_gain: float = 0.001
+    ratio_bounds: tuple[float, float] | None = None
+    tolerance: float = 1e-6
+    path_tolerance: float = 1e-2
+    max_iterations: int = 400
+    chord_rate: float = 0.4
+    longest_step: float = 5.0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        path = self.tau_path
+        if not path or any(t <= 0 for t in path) or any(a <= b for a, b in itertools.pairwise(path)):
+            raise SettingsError(f"tau_path is {path}", expected="positive numbers, strictly decreasing")
+        if not 0 < self.chord_rate < 1:
+            raise SettingsError(f"chord_rate is {self.chord_rate}", expected="between 0 and 1")
+        if self.tolerance <= 0 or self.path_tolerance <= 0 or self.max_iterations < 1 or self.longest_step <= 0 or self.inside <= 0:
+            raise SettingsError("A tolerance, limit or step is not positive", expected="positive numbers")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One entry of the trace: loss is 1/2 sum of squared scaled residuals; gradient is the largest scaled gradient."""
+
+    tau: float
+    kind: str
+    dual: float
+    loss: float
+    gradient: float
+
+
+@dataclass(frozen=True)
+class TreeNewtonResult:
+    """Outcome of a hierarchical calibration.
+
+    Attributes
+    ----------
+    weights : (leaves, records) for a PoolProblem, (pairs,) for a PairProblem; float64 >= 0.
+    multipliers : per level, (areas, variables), in units of 1 / scale.
+    fitted, residuals : per level, (areas, variables): totals of the weights, and fitted minus target (NaN where no target).
+    converged : gradient tolerance met at the final tau. ``status`` says so in words.
+    path_met : whether the shares asked were reached; when False the smallest tau of the path was used.
+    tau, iterations, factorisations, trace, seconds : as they were.
+    duality_gap : primal minus dual objective at the final tau, relative to the primal.
+    warnings : facts the caller should show, as text.
+    """
+
+    weights: np.ndarray
+    multipliers: tuple[np.ndarray, ...]
+    fitted: tuple[np.ndarray, ...]
+    residuals: tuple[np.ndarray, ...]
+    converged: bool
+    status: str
+    path_met: bool
+    tau: float
+    iterations: int
+    factorisations: int
+    trace: tuple[Step, ...]
+    duality_gap: float
+    seconds: float
+    warnings: tuple[str, ...]
+
+    @property
+    def effective_sample_size(self) -> float:
+        """Kish's (sum w)^2 / sum w^2 over all pairs."""
+        total = float(self.weights.sum())
+        return total**2 / float((self.weights**2).sum()) if total > 0 else 0.0
+
+    def summary(self) -> str:
+        """One paragraph for people."""
+        last = self.trace[-1] if self.trace else None
+        return (
+            f"{self.status}; tau {self.tau:g}, {self.iterations} steps, {self.factorisations} factorisations, {self.seconds:.2f} s; "
+            f"largest scaled gradient {last.gradient if last else float('nan'):.2e}, relative duality gap {self.duality_gap:.2e}, ESS {self.effective_sample_size:,.0f}"
+        )
+
+
+def calibrate_tree(
+    problem: PoolProblem | PairProblem,
+    settings: TreeNewtonSettings,
+    *,
+    start: tuple[np.ndarray, ...] | None = None,
+    progress: Callable[[Step], None] | None = None,
+) -> TreeNewtonResult:
+    """Solve a hierarchical calibration problem.
+
+    Parameters
+    ----------
+    problem : the pool or pair form.
+    settings : solver settings.
+    start : multipliers of an earlier result to start from.
+    progress : called after each step.
+
+    Raises
+    ------
+    SettingsError : ``settings.share`` is neither empty nor one number a level.
+    """
+    if settings.share and len(settings.share) != len(problem.tree.levels):
+        raise SettingsError(f"share has {len(settings.share)} entries", expected=f"one for each of the levels {', '.join(problem.tree.levels)}")
+    return _Run(problem, settings, start, progress).solve()
+
+
+class _Run:
+    def __init__(self, problem, settings, start, progress) -> None:
+        self.problem, self.settings, self.progress = problem, settings, progress
+        self.link = make_link(settings.ratio_bounds)
+        self.blocks = PoolBlocks(problem, settings.device) if isinstance(problem, PoolProblem) else PairBlocks(problem, settings.device)
+        self.target = [torch.as_tensor(b, dtype=torch.float64, device=self.blocks.device) for b in problem.targets.values]
+        self.inverse = self.blocks.inverse
+        self.used = [i > 0 for i in self.inverse]
+        self.y = [torch.zeros_like(b) for b in self.target]
+        if start is not None:
+            self.y = [torch.as_tensor(a, dtype=torch.float64, device=self.blocks.device).clone() for a in start]
+        self.trace: list[Step] = []
+        self.factorisations = 0
+        self.prior_total = float(self.blocks.prior.sum())
+
+    def evaluate(self, y, tau):
+        """Weights, fitted totals, scaled gradient per level, dual objective F."""
+        u = self.blocks.exponent([a * i for a, i in zip(y, self.inverse, strict=True)])
+        ratio = self.link.ratio(u)
+        weights = ratio * self.blocks.prior
+        fitted = self.blocks.fitted(weights)
+        scaled = [(f - b) * i for f, b, i in zip(fitted, self.target, self.inverse, strict=True)]
+        gradient = [r + tau * a for r, a in zip(scaled, y, strict=True)]
+        linear = sum(float((b * i * a).sum()) for b, i, a in zip(self.target, self.inverse, y, strict=True))
+        potential = float((self.link.integral(u, ratio) * self.blocks.prior).sum())
+        dual = potential - linear + 0.5 * tau * sum(float((a * a).sum()) for a in y)
+        return weights, fitted, scaled, gradient, dual
+
+    def solve(self) -> TreeNewtonResult:
+        began = time.perf_counter()
+        settings = self.settings
+        steps, tau, met = 0, settings.tau_path[0], -np.inf
+        for tau in settings.tau_path:
+            steps, _, state = self.descend(tau, settings.path_tolerance, steps)
+            before, met = met, self.share_met(state[2])
+            if self.shares_met(state[2]) or met - before < settings.least_gain or steps >= settings.max_iterations:
+                break
+        steps, converged, state = self.descend(tau, settings.tolerance, steps)
+        path_met = self.shares_met(state[2])
+        return self.result(state, tau, steps, converged, path_met, time.perf_counter() - began)
+
+    def share_met(self, scaled) -> float:
+        """Share of the targets met, over the levels of which a share is asked; inf-free, rising as long as none is asked."""
+        hit = total = 0
+        for wanted, residual, used in zip(self.settings.share or (0.0,) * len(scaled), scaled, self.used, strict=True):
+            if wanted > 0:
+                hit += int((residual[used].abs() <= self.settings.inside).sum())
+                total += int(used.sum())
+        return hit / total if total else float(len(self.trace))
+
+    def shares_met(self, scaled) -> bool:
+        if not self.settings.share:
+            return False
+        return all(self.level_share(r, u) >= w for w, r, u in zip(self.settings.share, scaled, self.used, strict=True))
+
+    def level_share(self, residual, used) -> float:
+        """Share of one level's targets within ``inside`` scales; 1 where it has none."""
+        count = int(used.sum())
+        return float((residual[used].abs() <= self.settings.inside).sum()) / count if count else 1.0
+
+    def descend(self, tau: float, tolerance: float, steps: int):
+        """Damped Newton with chord steps at one tau until the largest scaled gradient is below tolerance."""
+        state = self.evaluate(self.y, tau)
+        size = _largest(state[3])
+        factor, kind = None, "start"
+        while size > tolerance and steps < self.settings.max_iterations:
+            if factor is None:
+                factor = ArrowFactor(self.problem.tree, self.blocks.curvature(self.slope(state[0])), tau)
+                self.factorisations += 1
+                kind = "newton"
+            direction = [-d for d in factor.solve(state[3])]
+            accepted, candidate = self.line_search(state, direction, tau)
+            steps += 1
+            if not accepted:
+                if kind == "newton":
+                    break
+                factor = None
+                continue
+            self.y, state = candidate
+            new_size = _largest(state[3])
+            self.record(tau, kind, state, new_size)
+            factor, kind = (factor, "chord") if new_size < self.settings.chord_rate * size else (None, "newton")
+            size = new_size
+        return steps, size <= tolerance, state
+
+    def slope(self, weights):
+        """dw/du of every pair."""
+        prior = self.blocks.prior
+        ratio = torch.where(prior > 0, weights / prior.clamp(min=1e-300), torch.ones_like(prior))
+        return self.link.slope(ratio) * prior
+
+    def line_search(self, state, direction, tau):
+        gradient, dual = state[3], state[4]
+        slope = sum(float((g * d).sum()) for g, d in zip(gradient, direction, strict=True))
+        if slope >= 0:
+            return False, None
+        length = min(1.0, self.settings.longest_step / max(self.largest_change(direction), 1e-300))
+        for _ in range(40):
+            y = [a + length * d for a, d in zip(self.y, direction, strict=True)]
+            trial = self.evaluate(y, tau)
+            small = 1e-12 * max(1.0, abs(dual), self.prior_total)
+            if np.isfinite(trial[4]) and trial[4] <= dual + 1e-4 * length * slope + small:
+                return True, (y, trial)
+            length *= 0.5
+        return False, None
+
+    def largest_change(self, direction) -> float:
+        """Largest change of a log weight a full step would bring, over pairs with prior weight."""
+        change = self.blocks.exponent([d * i for d, i in zip(direction, self.inverse, strict=True)])
+        return float(change.abs().max()) if change.numel() else 0.0
+
+    def record(self, tau, kind, state, size) -> None:
+        loss = 0.5 * sum(float((r * r).sum()) for r in state[2])
+        step = Step(tau, kind, state[4], loss, size)
+        self.trace.append(step)
+        if self.progress is not None:
+            self.progress(step)
+
+    def result(self, state, tau, steps, converged, path_met, seconds) -> TreeNewtonResult:
+        weights, fitted, scaled, gradient, _ = state
+        primal = 0.5 * sum(float((r * r).sum()) for r in scaled) + tau * self.divergence(weights)
+        # Primal plus tau F collapses to half the squared gradient; written so, it does not suffer cancellation.
+        gap = 0.5 * sum(float((g * g).sum()) for g in gradient) / max(abs(primal), 1e-300)
+        warnings = []
+        if not converged:
+            warnings.append(
+                f"The solver stopped after {steps} steps with a largest scaled gradient of {_largest(state[3]):.2e}; the tolerance is {self.settings.tolerance:.0e}."
+            )
+        if self.settings.share and not path_met:
+            reached = ", ".join(
+                f"{name} {self.level_share(r, u):.4f} of {w:g} asked"
+                for name, r, u, w in zip(self.problem.tree.levels, scaled, self.used, self.settings.share, strict=True)
+                if w > 0
+            )
+            warnings.append(f"The share of targets met stopped rising before it reached what was asked, at tau {tau:g}: {reached}.")
+        status = "converged" if converged else "stopped before convergence"
+        residuals = tuple(np.where(u.cpu().numpy(), (f - b).cpu().numpy(), np.nan) for f, b, u in zip(fitted, self.target, self.used, strict=True))
+        values = self.blocks.unpad(weights) if isinstance(self.blocks, PairBlocks) else weights.cpu().numpy()
+        return TreeNewtonResult(
+            values,
+            tuple(a.cpu().numpy() for a in self.y),
+            tuple(f.cpu().numpy() for f in fitted),
+            residuals,
+            converged,
+            status,
+            path_met,
+            tau,
+            steps,
+            self.factorisations,
+            tuple(self.trace),
+            float(gap),
+            seconds,
+            tuple(warnings),
+        )
+
+    def divergence(self, weights) -> float:
+        """Prior distance at the optimum's multipliers, by Legendre: sum of w u - q H(u)."""
+        u = self.blocks.exponent([a * i for a, i in zip(self.y, self.inverse, strict=True)])
+        return float((weights * u - self.link.integral(u, self.link.ratio(u)) * self.blocks.prior).sum())
+
+
+def _largest(per_level) -> float:
+    return max((float(a.abs().max()) for a in per_level if a.numel()), default=0.0)
