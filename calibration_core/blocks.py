@@ -58,7 +58,26 @@ class PoolBlocks(_TreeBlocks):
     def __init__(self, problem: PoolProblem, device: str = "cpu") -> None:
         super().__init__(problem.tree, problem.targets.designs, problem.targets.scales, device)
         self.prior = torch.as_tensor(problem.prior(), dtype=torch.float64, device=self.device)
-        self._work = torch.empty_like(self.prior)
+        self._single, self._column = self._distinct_columns(problem.targets.designs)
+
+    def _distinct_columns(self, designs: tuple[np.ndarray, ...]) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Columns above the leaves that the leaves do not have themselves (in single precision), and where each upper column is found.
+
+        A variable with targets at several levels has the same column at each, and its curvature need be computed once.
+        """
+        if self.upper is None:
+            return None, None
+        place = {column.tobytes(): i for i, column in enumerate(designs[-1].T)}
+        width, extra, index = designs[-1].shape[1], [], []
+        for column in np.concatenate([d.T for d in reversed(designs[:-1])]):
+            key = column.tobytes()
+            if key not in place:
+                place[key] = width + len(extra)
+                extra.append(column)
+            index.append(place[key])
+        matrix = np.array(extra).reshape(len(extra), designs[-1].shape[0]).T
+        single = torch.as_tensor(matrix, dtype=torch.float32, device=self.device).contiguous()
+        return single, torch.as_tensor(index, dtype=torch.int64, device=self.device)
 
     def exponent(self, multipliers: list[torch.Tensor]) -> torch.Tensor:
         """u of every pair, (leaves, records)."""
@@ -81,20 +100,24 @@ class PoolBlocks(_TreeBlocks):
 
     def curvature(self, weights: torch.Tensor) -> ArrowMatrix:
         """Blocks of A diag(v) A' with rows divided by their scales; v is the slope dw/du of each pair."""
-        own = self.designs[-1]
-        both = own if self.upper is None else torch.cat([own, self.upper], dim=1)
+        own, leaves = self.designs[-1], weights.shape[0]
         width = own.shape[1]
-        product = torch.empty((weights.shape[0], width, both.shape[1]), dtype=torch.float64, device=self.device)
+        extra = self._single.shape[1] if self._single is not None else 0
+        # The coupling with levels above is summed in single precision: it only steers the steps, while the gradient, which
+        # decides where they end, and the leaf and border blocks, which keep the matrix definite, are in double.
+        product = torch.empty((leaves, width, width + extra), dtype=torch.float64, device=self.device)
         weighted = torch.empty_like(own)
-        for t in range(weights.shape[0]):
+        for t in range(leaves):
             torch.mul(own, weights[t][:, None], out=weighted)
-            torch.matmul(weighted.T, both, out=product[t])
+            product[t, :, :width] = weighted.T @ own
+            if extra:
+                product[t, :, width:] = weighted.to(torch.float32).T @ self._single
         if self.upper is None:
             return self._scaled(product, None, None)
         nodes = torch.zeros((self.tree.sizes[-2], weights.shape[1]), dtype=torch.float64, device=self.device)
         nodes.index_add_(0, torch.as_tensor(self.tree.parents[-1], device=self.device), weights)
         border = torch.stack([(self.upper * node[:, None]).T @ self.upper for node in nodes])
-        return self._scaled(product[:, :, :width], product[:, :, width:], border)
+        return self._scaled(product[:, :, :width], product[:, :, self._column], border)
 
 
 class PairBlocks(_TreeBlocks):

@@ -33,6 +33,10 @@ from calibration_core.link import make_link
 from calibration_core.problem import PairProblem, PoolProblem
 
 
+# A pair below exp(-5) of its prior weight hardly counts.
+_NEGLIGIBLE = 5.0
+
+
 @dataclass(frozen=True)
 class TreeNewtonSettings:
     """Knobs of the solver.
@@ -171,7 +175,7 @@ class _Run:
         self.prior_total = float(self.blocks.prior.sum())
 
     def evaluate(self, y, tau):
-        """Weights, fitted totals, scaled gradient per level, dual objective F."""
+        """Weights, fitted totals, scaled residuals, scaled gradient per level, dual objective F, and u."""
         u = self.blocks.exponent([a * i for a, i in zip(y, self.inverse, strict=True)])
         ratio = self.link.ratio(u)
         weights = ratio * self.blocks.prior
@@ -181,7 +185,7 @@ class _Run:
         linear = sum(float((b * i * a).sum()) for b, i, a in zip(self.target, self.inverse, y, strict=True))
         potential = float((self.link.integral(u, ratio) * self.blocks.prior).sum())
         dual = potential - linear + 0.5 * tau * sum(float((a * a).sum()) for a in y)
-        return weights, fitted, scaled, gradient, dual
+        return weights, fitted, scaled, gradient, dual, u
 
     def solve(self) -> TreeNewtonResult:
         began = time.perf_counter()
@@ -251,7 +255,7 @@ class _Run:
         slope = sum(float((g * d).sum()) for g, d in zip(gradient, direction, strict=True))
         if slope >= 0:
             return False, None
-        length = min(1.0, self.settings.longest_step / max(self.largest_change(direction), 1e-300))
+        length = min(1.0, self.settings.longest_step / max(self.largest_rise(state, direction), 1e-300))
         for _ in range(40):
             y = [a + length * d for a, d in zip(self.y, direction, strict=True)]
             trial = self.evaluate(y, tau)
@@ -261,10 +265,16 @@ class _Run:
             length *= 0.5
         return False, None
 
-    def largest_change(self, direction) -> float:
-        """Largest change of a log weight a full step would bring, over pairs with prior weight."""
+    def largest_rise(self, state, direction) -> float:
+        """Largest rise of u a full step would bring to a pair whose weight would then matter.
+
+        Only rises can overshoot: a weight on its way to zero, or still next to it after the step, does no harm however far it moves.
+        """
+        if self.settings.ratio_bounds is not None:
+            return 0.0
         change = self.blocks.exponent([d * i for d, i in zip(direction, self.inverse, strict=True)])
-        return float(change.abs().max()) if change.numel() else 0.0
+        after = state[5] + change
+        return float(torch.minimum(change, after + _NEGLIGIBLE).max().clamp(min=0.0)) if change.numel() else 0.0
 
     def record(self, tau, kind, state, size) -> None:
         loss = 0.5 * sum(float((r * r).sum()) for r in state[2])
@@ -274,7 +284,7 @@ class _Run:
             self.progress(step)
 
     def result(self, state, tau, steps, converged, path_met, seconds) -> TreeNewtonResult:
-        weights, fitted, scaled, gradient, _ = state
+        weights, fitted, scaled, gradient, _, _ = state
         primal = 0.5 * sum(float((r * r).sum()) for r in scaled) + tau * self.divergence(weights)
         # Primal plus tau F collapses to half the squared gradient; written so, it does not suffer cancellation.
         gap = 0.5 * sum(float((g * g).sum()) for g in gradient) / max(abs(primal), 1e-300)

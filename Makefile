@@ -1,0 +1,54 @@
+# make run    set up .venv and run the embedded sample (no files, no network beyond the package index)
+# make test   set up .venv with the test packages and run every test
+# make ui     the Dagster UI of the sample on 127.0.0.1:3000
+# make lint   ruff over the whole tree
+# make clean  remove results and caches (not .venv)
+
+PYTHON    ?= python3
+VENV      ?= .venv
+WORKERS   ?= 2
+PIP_ARGS  ?=
+PROFILE   ?= sample
+PORT      ?= 3000
+BIN       := $(VENV)/bin
+RUN_STAMP := $(VENV)/.geocal-run
+TEST_STAMP := $(VENV)/.geocal-test
+LOCKED    := pyproject.toml constraints.txt
+
+.PHONY: run test ui lint clean
+
+run: $(RUN_STAMP)
+	$(BIN)/geocal run --profile $(PROFILE)
+
+test: $(TEST_STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) -q
+	@echo "All tests passed."
+
+ui: $(RUN_STAMP)
+	$(BIN)/geocal ui --profile $(PROFILE) --port $(PORT)
+
+lint: $(TEST_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf output build *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13) and "geocal needs Python 3.11 or 3.12, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# Dagster is imported by every process it starts: where pip did not compile (or PYTHONDONTWRITEBYTECODE keeps Python from
+# storing what it compiled) each start costs three times as much, so compile once.
+define install
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '$(1)'
+	$(BIN)/python -m compileall -q pipeline calibration_core $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dagster || true
+endef
+
+$(RUN_STAMP): $(LOCKED) | $(BIN)/python
+	$(call install,.)
+	@touch $@
+
+$(TEST_STAMP): $(LOCKED) | $(BIN)/python
+	$(call install,.[test])
+	@touch $(RUN_STAMP) $@

@@ -1,0 +1,101 @@
+"""What every asset module shares: errors as Dagster failures, metadata of a frame, code versions, plots inline.
+
+Belongs here: helpers without knowledge of any one table. Does not belong here: assets.
+"""
+
+import base64
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import dagster as dg
+import polars as pl
+
+from calibration_core.errors import GeocalError
+from pipeline.errors import InvariantError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PREVIEW_ROWS = 12
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# A file on a network share can be away for a moment; what a file says cannot change by asking again, so
+# `permanent` marks every GeocalError as not to be retried.
+INGEST_RETRY = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL)
+
+
+def permanent(function: Function) -> Function:
+    """Turn a GeocalError of an asset body into a ``dg.Failure`` that is never retried, its four answers as metadata."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except GeocalError as error:
+            answers = {"found": error.found, "where": error.where, "expected": error.expected, "remedy": error.remedy, "error": type(error).__name__}
+            raise dg.Failure(str(error), metadata={k: v for k, v in answers.items() if v}, allow_retries=False) from error
+
+    return wrapped  # type: ignore[return-value]
+
+
+@functools.cache
+def code_version(*places: str) -> str:
+    """Twelve hex digits over the Python and YAML files of ``places`` (relative to the project): an asset is stale when they change."""
+    total = hashlib.sha256()
+    for place in sorted(places):
+        path = PROJECT_ROOT / place
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in {".py", ".yaml", ".json"})
+        for file in files:
+            total.update(str(file.relative_to(PROJECT_ROOT)).encode())
+            total.update(file.read_bytes())
+    return total.hexdigest()[:12]
+
+
+def markdown_table(frame: pl.DataFrame, limit: int = PREVIEW_ROWS) -> str:
+    """The first ``limit`` rows as a GitHub Markdown table; numbers with six significant digits, pipes escaped."""
+
+    def cell(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
+        return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * frame.width]
+    lines += ["| " + " | ".join(cell(v) for v in row) + " |" for row in frame.head(limit).iter_rows()]
+    if frame.height > limit:
+        lines.append(f"\n{frame.height - limit:,} more rows")
+    return "\n".join(lines)
+
+
+def inline_png(image: bytes, title: str) -> dg.MetadataValue:
+    """A PNG inside a Markdown metadata value, so that the UI shows it without another server."""
+    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(image).decode()})")
+
+
+def frame_metadata(frame: pl.DataFrame, *, notes: Iterable[Any] = (), **more: Any) -> dict[str, Any]:
+    """Metadata of a table beside what the IO manager adds (rows, schema, digest): preview, notes as a list, and whatever else is given."""
+    listed = [str(note) for note in notes]
+    metadata: dict[str, Any] = {"preview": dg.MetadataValue.md(markdown_table(frame)), **more}
+    if listed:
+        metadata["notes"] = dg.MetadataValue.md("\n".join(f"* {note}" for note in listed))
+    return metadata
+
+
+def require(condition: bool, found: str, *, where: str, expected: str, remedy: str) -> None:
+    """A hard rule of a table about to be written: raises InvariantError, and nothing is written, if it does not hold."""
+    if not condition:
+        raise InvariantError(found, where=where, expected=expected, remedy=remedy)
+
+
+def require_no_rows(faulty: pl.DataFrame, found: str, *, table: str, columns: Iterable[str], remedy: str) -> None:
+    """Raise InvariantError naming the first five faulty rows by ``columns``, if there are any."""
+    if faulty.is_empty():
+        return
+    named = "; ".join(", ".join(f"{k}={v}" for k, v in row.items()) for row in faulty.select(list(columns)).head(5).to_dicts())
+    raise InvariantError(f"{faulty.height:,} rows {found}", where=f"{table}: {named}", expected="no such row; nothing was written", remedy=remedy)
+
+
+def check_specs(asset: str, checks: Mapping[str, str], *, blocking: bool = True) -> list[dg.AssetCheckSpec]:
+    """Check specs of ``asset`` from name -> description; a blocking one stops what is downstream in the same run."""
+    return [dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking) for name, description in checks.items()]

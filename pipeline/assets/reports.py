@@ -1,0 +1,181 @@
+"""Assets of the group ``reports``: fit of a state, its run manifest, and the table of all states.
+
+Belongs here: bringing stored figures together. Does not belong here: measures of fit (``pipeline/reports/fit.py``)
+or plots (``pipeline/reports/plots.py``).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from pipeline.assets.common import check_specs, code_version, frame_metadata, inline_png, markdown_table, permanent
+from pipeline.assets.records import target_variables
+from pipeline.assets.targets import KEY
+from pipeline.assets.weights import DENSE_FIT, SELECTED_RECORDS, WEIGHTS, WEIGHTS_FIT
+from pipeline.manifest import build_manifest, write_manifest
+from pipeline.settings import RunEnvironment
+from pipeline.specs.catalog import load_catalog
+from pipeline.specs.profiles import Profile
+from pipeline.specs.states import state_of
+
+GROUP = "reports"
+FIT, MANIFEST, NATIONAL_REPORT = "fit_report", "run_manifest", "national_report"
+_CODE = ("pipeline/reports", "pipeline/assets/reports.py")
+
+
+def build_report_assets(
+    profile: Profile, environment: RunEnvironment, partitions: dg.PartitionsDefinition, facts: Mapping[str, Any], upstream: Sequence[dg.AssetsDefinition]
+) -> list[dg.AssetsDefinition]:
+    """The assets of the group; ``upstream`` are all others, which the manifest lists."""
+    return [_fit(profile, environment, partitions), _manifest(environment, partitions, facts, upstream), _national(profile)]
+
+
+def _fit(profile: Profile, environment: RunEnvironment, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=FIT,
+        group_name=GROUP,
+        kinds={"polars", "parquet"},
+        partitions_def=partitions,
+        ins={WEIGHTS_FIT: dg.AssetIn(WEIGHTS_FIT), DENSE_FIT: dg.AssetIn(DENSE_FIT), WEIGHTS: dg.AssetIn(WEIGHTS)},
+        code_version=code_version(*_CODE),
+        description="Every target of the state with its fitted value, before and after selection, and the reason where it was not fitted.",
+        check_specs=[
+            *check_specs(FIT, {"every_target_accounted_for": "A target without a fitted value gives a reason."}),
+            *check_specs(FIT, {"share_inside_margin": "At least 95 % of the finest level's targets with a published margin lie inside it."}, blocking=False),
+        ],
+    )
+    @permanent
+    def fit_report(context: dg.AssetExecutionContext, weights_fit: pl.DataFrame, dense_fit: pl.DataFrame, weights: pl.DataFrame):
+        from pipeline.reports.fit import summary_by, weight_summary, worst_targets
+        from pipeline.reports.plots import error_curves, fit_scatter
+        from pipeline.reports.truth import truth_totals
+
+        state = context.partition_key
+        fit = weights_fit.join(dense_fit, on=list(KEY), how="left", validate="1:1", maintain_order="left")
+        against_truth = {}
+        if profile.synthetic:
+            truth = truth_totals(environment.data, target_variables(load_catalog(), profile), state_of(state).fips)
+            fit = fit.join(truth, on=list(KEY), how="left", maintain_order="left")
+            against_truth = {"error_against_truth": dg.MetadataValue.md(markdown_table(summary_by(fit.with_columns(value="truth"), "fitted")))}
+        levels = summary_by(fit, "fitted")
+        silent = fit.filter(pl.col("fitted").is_null() & (pl.col("not_fitted_reason") == ""))
+        finest = levels.filter(pl.col("level") == profile.finest_level)
+        share = finest["share_inside_margin"][0] if finest.height else None
+        shown = fit.filter(pl.col("fitted").is_not_null())
+        families = summary_by(fit, "fitted", ("level", "family"))
+        reasons = (
+            fit.filter(pl.col("not_fitted_reason") != "")
+            .group_by("variable", "domain", "not_fitted_reason")
+            .len("targets")
+            .sort("variable", "domain", "not_fitted_reason")
+        )
+        return dg.MaterializeResult(
+            value=fit,
+            metadata=frame_metadata(
+                fit,
+                fit_by_level=dg.MetadataValue.md(markdown_table(levels)),
+                dense_fit_by_level=dg.MetadataValue.md(markdown_table(summary_by(fit, "fitted_dense"))),
+                fit_by_family=dg.MetadataValue.md(markdown_table(families, limit=80)),
+                worst_targets=dg.MetadataValue.md(markdown_table(worst_targets(fit), limit=20)),
+                not_fitted=dg.MetadataValue.md(markdown_table(reasons, limit=100)),
+                weights=dg.MetadataValue.json(weight_summary(weights)),
+                **against_truth,
+                plot=inline_png(fit_scatter(shown, f"Fit of {state}", synthetic=profile.synthetic), f"Fit of {state}"),
+                plot_errors=inline_png(error_curves(shown, f"Errors of {state}", synthetic=profile.synthetic), f"Errors of {state}"),
+            ),
+            check_results=[
+                dg.AssetCheckResult(check_name="every_target_accounted_for", passed=silent.is_empty(), metadata={"silent": silent.height}),
+                dg.AssetCheckResult(
+                    check_name="share_inside_margin",
+                    passed=share is None or share >= 0.95,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"share": "no margin is published at this level" if share is None else share},
+                ),
+            ],
+        )
+
+    return fit_report
+
+
+def _manifest(
+    environment: RunEnvironment, partitions: dg.PartitionsDefinition, facts: Mapping[str, Any], upstream: Sequence[dg.AssetsDefinition]
+) -> dg.AssetsDefinition:
+    partitioned = {key: asset.partitions_def is not None for asset in upstream for key in asset.keys} | {dg.AssetKey(FIT): True}
+
+    @dg.asset(
+        name=MANIFEST,
+        group_name=GROUP,
+        kinds={"json"},
+        partitions_def=partitions,
+        deps=[FIT, *SELECTED_RECORDS],
+        code_version=code_version("pipeline/manifest.py"),
+        description="What the state's tables were made from, by which code, in how many seconds: a JSON file below manifests/.",
+    )
+    @permanent
+    def run_manifest(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        state = context.partition_key
+        manifest = build_manifest(context.instance, environment, partitioned, state, facts)
+        write_manifest(environment, state, manifest)
+        short = {
+            name: manifest[name] for name in ("created", "seed", "specs_sha256", "code_sha256", "geocal", "seconds_total", "peak_memory_mb", "seconds_by_asset")
+        }
+        return dg.MaterializeResult(
+            metadata={
+                "path": dg.MetadataValue.path(str(environment.manifests / f"{state}.json")),
+                "manifest": dg.MetadataValue.json(short),
+                "raw_files": len(manifest["inputs"]),
+            }
+        )
+
+    return run_manifest
+
+
+def _national(profile: Profile) -> dg.AssetsDefinition:
+    tolerant = {"allow_missing_partitions": True}
+
+    @dg.asset(
+        name=NATIONAL_REPORT,
+        group_name=GROUP,
+        kinds={"polars", "parquet"},
+        ins={name: dg.AssetIn(name, metadata=tolerant) for name in (FIT, WEIGHTS)},
+        code_version=code_version(*_CODE),
+        description="Fit by level and weight figures of every state that has weights, a row a state and level.",
+        check_specs=check_specs(NATIONAL_REPORT, {"every_state_present": "Every state of the profile has weights."}, blocking=False),
+    )
+    @permanent
+    def national_report(context: dg.AssetExecutionContext, fit_report: dict[str, pl.DataFrame], weights: dict[str, pl.DataFrame]):
+        from pipeline.reports.fit import summary_by, weight_summary
+        from pipeline.reports.plots import bars
+
+        # A failed state may have weights of an earlier run and no report, or the reverse: only whole states count.
+        states = sorted(set(fit_report) & set(weights))
+        absent = sorted(set(profile.states) - set(states))
+        rows = [
+            summary_by(fit_report[state], "fitted").with_columns(
+                pl.lit(state).alias("state"), *(pl.lit(v).alias(k) for k, v in weight_summary(weights[state]).items())
+            )
+            for state in states
+        ]
+        table = pl.concat(rows, how="vertical_relaxed") if rows else pl.DataFrame(schema={"state": pl.String, "level": pl.String, "median_are": pl.Float64})
+        ordered = table.select("state", "level", *[name for name in table.columns if name not in ("state", "level")])
+        title = "Median absolute relative error by state and level"
+        named = ordered.select(name=pl.col("state") + " · " + pl.col("level"), median=pl.col("median_are")).drop_nulls()
+        return dg.MaterializeResult(
+            value=ordered,
+            metadata=frame_metadata(
+                ordered,
+                states=states,
+                absent=absent,
+                table=dg.MetadataValue.md(markdown_table(ordered, limit=250)),
+                plot=inline_png(bars(named, "name", "median", title, "median absolute relative error", synthetic=profile.synthetic), title),
+            ),
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="every_state_present", passed=not absent, severity=dg.AssetCheckSeverity.WARN, metadata={"absent": absent or "none"}
+                )
+            ],
+        )
+
+    return national_report

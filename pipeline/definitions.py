@@ -1,0 +1,58 @@
+"""The code location: every asset, job, schedule and sensor of one profile, made by a function.
+
+Belongs here: putting the parts together. Does not belong here: anything heavy; this module is imported by the
+web server, the daemon and every run process, so torch, scipy and altair stay inside the functions that use them.
+
+``defs`` is built for the profile that the environment names (``GEOCAL_PROFILE``, ``GEOCAL_DATA``, ``GEOCAL_OUTPUT``).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from pipeline.assets.build import build_assets
+from pipeline.assets.common import code_version
+from pipeline.io_manager import ParquetIOManager
+from pipeline.jobs import STATES, build_jobs, build_schedules, build_sensors
+from pipeline.partitions import order_states, state_partitions
+from pipeline.settings import RunEnvironment, run_environment
+from pipeline.specs.base import spec_digest
+from pipeline.specs.catalog import load_catalog
+from pipeline.specs.profiles import Profile
+
+
+def run_facts(profile: Profile) -> dict[str, Any]:
+    """The constants of a run that every stored table and every manifest carries."""
+    return {
+        "profile": profile.id,
+        "synthetic": profile.synthetic,
+        "target_year": profile.target_year,
+        "seed": profile.seed,
+        "specs_sha256": spec_digest(),
+        "code_sha256": code_version("calibration_core", "pipeline"),
+    }
+
+
+def build_definitions(profile: Profile, environment: RunEnvironment, *, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Definitions of ``profile`` reading and writing where ``environment`` says; ``resources`` override, for tests."""
+    facts = run_facts(profile)
+    assets = build_assets(profile, environment, state_partitions(profile.states), facts)
+    jobs = build_jobs(assets)
+    return dg.Definitions(
+        assets=assets,
+        jobs=list(jobs.values()),
+        schedules=build_schedules(jobs),
+        sensors=build_sensors(jobs, order_states(profile.states)) if STATES in jobs else [],
+        resources={"io_manager": ParquetIOManager(environment, facts), **(resources or {})},
+        # One heavy step follows another and isolation buys nothing: a process for each would cost more than the work.
+        executor=dg.in_process_executor,
+        metadata={"profile": profile.id, "title": profile.title, **({"label": "SYNTHETIC"} if profile.synthetic else {})},
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The code location: the profile that the environment names. Dagster calls this when it loads the module, an import does not."""
+    environment = run_environment()
+    return build_definitions(load_catalog().profile(environment.profile), environment)

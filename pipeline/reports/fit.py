@@ -1,0 +1,117 @@
+"""How well weights reproduce targets: each target with its fitted values, and the summary by level and by family.
+
+Belongs here: fit figures as tables. Does not belong here: plots, the command line, or solving.
+
+Measures, for targets t, fitted f, published value p and published standard error s:
+absolute relative error |f - t| / |t| (targets of zero are counted apart); inside the margin: |f - t| <= 1.645 s, and the
+same against the published value p.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+if TYPE_CHECKING:
+    # For the annotation only: importing it would load torch into every command that just shows a result.
+    from pipeline.weights.calibrate import StateProblem
+
+MARGIN = 1.645
+LEVEL_ORDER = ("nation", "state", "county", "tract")
+
+
+def fitted_targets(targets: pl.DataFrame, problem: StateProblem, fits: dict[str, Sequence[np.ndarray]]) -> pl.DataFrame:
+    """The target table with a column for each entry of ``fits`` (for example ``fitted_dense``, ``fitted``), null where a target was
+    not fitted, and ``not_fitted_reason`` ("" where it was)."""
+    frame = targets
+    for name, per_level in fits.items():
+        column = np.full(targets.height, np.nan)
+        for row, values in zip(problem.rows, per_level, strict=True):
+            column[row[row >= 0]] = values[row >= 0]
+        frame = frame.with_columns(pl.Series(name, column).fill_nan(None))
+    unsupported = {"|".join(key) for key in problem.unsupported}
+    last = next(reversed(fits))
+    reason = (
+        pl.when(pl.col(last).is_not_null())
+        .then(pl.lit(""))
+        .when(pl.col("role") != "calibrate")
+        .then(pl.concat_str([pl.col("role"), pl.lit(": "), pl.col("reason").fill_null("")]))
+        .when(pl.col("value").is_null())
+        .then(pl.lit("no value: suppressed, and not determined by other levels"))
+        .when(pl.col("level") == "nation")
+        .then(pl.lit("the nation is reached through its states"))
+        .when((pl.col("variable") + "|" + pl.col("domain")).is_in(list(unsupported)))
+        .then(pl.lit("no record of this state contributes to it"))
+        .otherwise(pl.lit("these records cannot express it"))
+    )
+    return frame.with_columns(reason.alias("not_fitted_reason"))
+
+
+def with_errors(frame: pl.DataFrame, fitted: str = "fitted") -> pl.DataFrame:
+    """Add ``residual``, ``absolute_relative_error`` (null for zero targets), ``inside_margin`` and ``inside_published`` (null without a published margin)."""
+    error = (pl.col(fitted) - pl.col("value")).abs()
+    margin = MARGIN * pl.col("published_standard_error")
+    published = pl.col("margin_published") & pl.col("published_value").is_not_null()
+    return frame.with_columns(
+        (pl.col(fitted) - pl.col("value")).alias("residual"),
+        pl.when(pl.col("value") != 0).then(error / pl.col("value").abs()).alias("absolute_relative_error"),
+        pl.when(published & pl.col(fitted).is_not_null()).then(error <= margin).alias("inside_margin"),
+        pl.when(published & pl.col(fitted).is_not_null()).then((pl.col(fitted) - pl.col("published_value")).abs() <= margin).alias("inside_published"),
+    )
+
+
+def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",)) -> pl.DataFrame:
+    """One row a level (or level and family): how many targets, how many fitted, shares inside margins, error figures."""
+    rows = with_errors(frame, fitted)
+    fit = pl.col(fitted).is_not_null()
+    are = pl.col("absolute_relative_error").filter(fit)
+    table = rows.group_by(list(by)).agg(
+        pl.len().alias("targets"),
+        fit.sum().alias("fitted"),
+        (pl.col("role") == "validation").sum().alias("validation_only"),
+        (fit & (pl.col("value") == 0)).sum().alias("zero_targets"),
+        pl.col("inside_margin").is_not_null().sum().alias("with_published_margin"),
+        pl.col("inside_margin").mean().alias("share_inside_margin"),
+        pl.col("inside_published").mean().alias("share_inside_published_margin"),
+        are.median().alias("median_are"),
+        are.mean().alias("mean_are"),
+        are.max().alias("worst_are"),
+        (are <= 0.01).mean().alias("share_within_1pct"),
+        (are <= 0.05).mean().alias("share_within_5pct"),
+        (are <= 0.10).mean().alias("share_within_10pct"),
+    )
+    order = {level: i for i, level in enumerate(LEVEL_ORDER)}
+    return table.with_columns(pl.col("level").replace_strict(order, return_dtype=pl.Int64).alias("_order")).sort("_order", *by).drop("_order")
+
+
+def worst_targets(frame: pl.DataFrame, fitted: str = "fitted", count: int = 20) -> pl.DataFrame:
+    """The fitted targets with the largest error in units of their scale: standard errors where published, else relative error."""
+    rows = with_errors(frame, fitted).filter(pl.col(fitted).is_not_null() & (pl.col("value") != 0))
+    return (
+        rows.with_columns((pl.col("residual") / pl.col("published_standard_error")).alias("errors_in_se"))
+        .sort("absolute_relative_error", "level", "geoid", "variable", "domain", descending=[True, False, False, False, False])
+        .select("level", "geoid", "variable", "domain", "value", fitted, "absolute_relative_error", "errors_in_se", "inside_margin", "role")
+        .head(count)
+    )
+
+
+def weight_summary(weights: pl.DataFrame) -> dict[str, float | int]:
+    """Records kept, pairs, sum of weights, effective sample size (sum w)^2 / sum w^2, design effect, extremes, share of the top 1 %."""
+    w = np.sort(weights["weight"].to_numpy())
+    total, squares = float(w.sum()), float((w**2).sum())
+    top = max(1, round(0.01 * w.size))
+    ess = total**2 / squares
+    return {
+        "pairs": int(w.size),
+        "records": int(weights["household_id"].n_unique()),
+        "sum_of_weights": total,
+        "ess": ess,
+        "design_effect": w.size / ess,
+        "smallest_weight": float(w[0]),
+        "largest_weight": float(w[-1]),
+        "largest_weight_share": float(w[-1]) / total,
+        "share_of_top_1pct": float(w[-top:].sum()) / total,
+    }

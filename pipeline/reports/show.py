@@ -1,0 +1,167 @@
+"""What was last materialised for a state, as one document and as tables on a terminal.
+
+Belongs here: reading stored results and summarising them. Does not belong here: computing fits
+(``pipeline/reports/fit.py``) or running anything.
+
+``docs/dagster.md`` describes the document that ``state_report`` returns and ``geocal show STATE --json`` prints.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from pipeline.errors import StoreError
+from pipeline.io_manager import decode, read_facts
+from pipeline.manifest import read_manifest
+from pipeline.reports.fit import summary_by, weight_summary, worst_targets
+from pipeline.settings import RunEnvironment
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WORST = 15
+
+
+def stored(environment: RunEnvironment, asset: str, state: str | None) -> pl.DataFrame:
+    """A stored table. Raises StoreError naming what to run if it is missing or damaged."""
+    path = environment.table_path(asset, state)
+    if not path.exists():
+        states = f" --states {state}" if state else ""
+        raise StoreError(
+            f"There is no {asset}" + (f" of {state}" if state else "") + f" in profile {environment.profile}",
+            where=str(path),
+            expected="a table of an earlier run",
+            remedy=f"Run `geocal run --profile {environment.profile}{states}` with the same --output",
+        )
+    return decode(path, path.read_bytes())
+
+
+def levels_of(fit: pl.DataFrame, fitted: str) -> dict[str, dict[str, Any]]:
+    """``summary_by`` level as a dict, nation first; levels at which nothing was fitted are left out."""
+    rows = summary_by(fit, fitted).filter(pl.col("fitted") > 0).to_dicts()
+    return {row.pop("level"): row for row in rows}
+
+
+def not_fitted(fit: pl.DataFrame) -> pl.DataFrame:
+    """Targets without a fitted value, grouped by name and reason: ``variable, domain, reason, levels, targets``."""
+    left = fit.filter(pl.col("fitted").is_null()).rename({"reason": "declared", "not_fitted_reason": "reason"})
+    groups = left.group_by("variable", "domain", "reason").agg(levels=pl.col("level").unique().sort().str.join(", "), targets=pl.len())
+    return groups.select("variable", "domain", "reason", "levels", "targets").sort("variable", "domain", "reason")
+
+
+def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
+    """The document described above. Raises StoreError if the state has not been run."""
+    manifest = read_manifest(environment, state)
+    fit, weights = stored(environment, "fit_report", state), stored(environment, "weights", state)
+    facts = read_facts(environment.table_path("weights", state))
+    summary = weight_summary(weights)
+    area = "tract" if weights["tract"].null_count() < weights.height else "county"
+    versions = {name: manifest[name] for name in ("geocal", "code_sha256", "specs_sha256", "python")}
+    return {
+        "profile": environment.profile,
+        "synthetic": manifest["synthetic"],
+        "state": state,
+        "target_year": manifest["target_year"],
+        "seed": manifest["seed"],
+        "k": weights.height,
+        "pairs": facts["candidate_pairs"],
+        "records": summary.pop("records"),
+        "areas": weights[area].n_unique(),
+        "ess": summary.pop("ess"),
+        "weights": {name: value for name, value in summary.items() if name != "pairs"},
+        "levels": levels_of(fit, "fitted"),
+        "dense_levels": levels_of(fit, "fitted_dense"),
+        **({"truth_levels": levels_of(fit.with_columns(value="truth"), "fitted")} if "truth" in fit.columns else {}),
+        "worst_targets": worst_targets(fit, count=WORST).to_dicts(),
+        "not_fitted": not_fitted(fit).to_dicts(),
+        "seconds_by_asset": manifest["seconds_by_asset"],
+        "seconds_total": manifest["seconds_total"],
+        "peak_memory_mb": manifest["peak_memory_mb"],
+        "materialized": manifest["tables"]["weights"]["materialized"],
+        "versions": {**versions, **manifest["packages"]},
+    }
+
+
+def _percent(value: float | None, digits: int = 2) -> str:
+    if value is None:
+        return ""
+    return f"{100 * value:.{digits}f} %" if value < 10 else "> 1,000 %"
+
+
+def print_fit(report: dict[str, Any], console: Console) -> None:
+    """The fit table of one state: a row a level, dense beside selected, and a line on the weights."""
+    from rich.table import Table
+
+    label = " · SYNTHETIC" if report["synthetic"] else ""
+    table = Table(title=f"{report['state']}{label}: fit of {report['k']:,} pairs", title_justify="left")
+    truth, dense = report.get("truth_levels", {}), report["dense_levels"]
+    headings = [
+        "level",
+        "fitted targets",
+        "inside 90 % margin",
+        "dense, same",
+        "median error",
+        "mean error",
+        "worst error",
+        *(["median against truth"] if truth else []),
+    ]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "level" else "right")
+    for level, row in report["levels"].items():
+        cells = [level, f"{row['fitted']:,}", _percent(row["share_inside_margin"], 1), _percent(dense.get(level, {}).get("share_inside_margin"), 1)]
+        cells += [_percent(row["median_are"]), _percent(row["mean_are"]), _percent(row["worst_are"], 1)]
+        cells += [_percent(truth.get(level, {}).get("median_are"))] if truth else []
+        table.add_row(*cells)
+    console.print(table)
+    unfitted = sum(row["targets"] for row in report["not_fitted"])
+    pairs = f" chosen from {report['pairs']:,}" if report["pairs"] else ""
+    console.print(
+        f"k {report['k']:,}{pairs}, {report['records']:,} records in {report['areas']:,} areas, effective sample size {report['ess']:,.0f}; "
+        f"{unfitted:,} targets not fitted (each with its reason in `geocal show {report['state']}`).",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_state(report: dict[str, Any], console: Console) -> None:
+    """Everything ``geocal show`` prints: fit, worst targets, targets not fitted, weights, seconds and memory."""
+    from rich.table import Table
+
+    print_fit(report, console)
+    worst = Table("level", "geoid", "variable", "domain", "target", "fitted", "error", "in s.e.", title="Worst targets", title_justify="left")
+    for row in report["worst_targets"]:
+        in_errors = "" if row["errors_in_se"] is None else f"{row['errors_in_se']:.1f}"
+        worst.add_row(
+            row["level"],
+            row["geoid"],
+            row["variable"],
+            row["domain"],
+            f"{row['value']:,.0f}",
+            f"{row['fitted']:,.0f}",
+            _percent(row["absolute_relative_error"], 1),
+            in_errors,
+        )
+    console.print(worst)
+    if report["not_fitted"]:
+        table = Table("reason", "targets", "variables", title="Not fitted", title_justify="left")
+        grouped = (
+            pl.DataFrame(report["not_fitted"])
+            .group_by("reason")
+            .agg(pl.col("targets").sum(), names=pl.format("{} {}", "variable", "domain").unique().sort().str.join(", "))
+        )
+        for row in grouped.sort("targets", "reason", descending=[True, False]).iter_rows(named=True):
+            table.add_row(row["reason"], f"{row['targets']:,}", row["names"])
+        console.print(table)
+    weights = report["weights"]
+    console.print(
+        "Weights: "
+        + ", ".join(f"{name.replace('_', ' ')} {value:,.4g}" if value < 100 else f"{name.replace('_', ' ')} {value:,.0f}" for name, value in weights.items()),
+        highlight=False,
+    )
+    slowest = sorted(((s or 0.0, name) for name, s in report["seconds_by_asset"].items()), reverse=True)
+    console.print("Seconds by asset: " + ", ".join(f"{name} {s:.1f}" for s, name in slowest if s >= 0.05), highlight=False, soft_wrap=True)
+    console.print(
+        f"{report['seconds_total']:.1f} s in all; peak memory {report['peak_memory_mb'] or 0:,.0f} MiB; materialised {report['materialized']}", highlight=False
+    )

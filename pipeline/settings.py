@@ -1,0 +1,143 @@
+"""Which profile this process serves, where its files lie, and how many threads it may use.
+
+Belongs here: the three environment variables, the folder layout below the output folder, the Dagster
+instance's own settings file, thread limits and memory of this process. Does not belong here: what a profile contains
+(``pipeline/specs/profiles.py``) or how a table is written (``pipeline/io_manager.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PROFILE_VARIABLE = "GEOCAL_PROFILE"
+DATA_VARIABLE = "GEOCAL_DATA"
+OUTPUT_VARIABLE = "GEOCAL_OUTPUT"
+DEFAULT_PROFILE = "sample"
+DEFAULT_OUTPUT = "output"
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+
+MAX_CONCURRENT_RUNS = 2
+
+_INSTANCE_SETTINGS = """\
+# Written by geocal whenever it opens this instance; edit the instance in pipeline/settings.py, not here.
+telemetry:
+  enabled: false
+concurrency:
+  runs:
+    # A state's run is one process that solves with several threads: two at a time fill a small machine.
+    max_concurrent_runs: {max_concurrent_runs}
+run_queue:
+  # The defaults look at the queue every five seconds from one thread; a run lasts seconds.
+  dequeue_interval_seconds: 1
+  dequeue_use_threads: true
+  dequeue_num_workers: 4
+backfills:
+  use_threads: true
+  num_workers: 4
+  num_submit_workers: 4
+run_monitoring:
+  # Without it a killed run process keeps its place in the queue for ever.
+  enabled: true
+  start_timeout_seconds: 180
+  free_slots_after_run_end_seconds: 300
+run_retries:
+  # Only a crashed worker is started again; a failed step is a data error and stays failed.
+  enabled: true
+  max_retries: 1
+  retry_on_asset_or_op_failure: false
+"""
+
+
+@dataclass(frozen=True)
+class RunEnvironment:
+    """One profile in one output folder.
+
+    profile : id of the file in ``data_specs/profiles/``.
+    data : folder of raw files as published; for a synthetic profile the generator writes it.
+    output : folder that holds one folder a profile.
+    """
+
+    profile: str
+    data: Path
+    output: Path
+
+    @property
+    def root(self) -> Path:
+        """Folder of everything this profile writes."""
+        return self.output / self.profile
+
+    @property
+    def dagster_home(self) -> Path:
+        """Folder of this profile's Dagster instance (run history, event log)."""
+        return self.root / "dagster_home"
+
+    @property
+    def manifests(self) -> Path:
+        return self.root / "manifests"
+
+    def table_path(self, asset: str, partition: str | None = None) -> Path:
+        """Where an asset's table lies: ``<asset>/<asset>.parquet``, or one file for each state below ``<asset>/state=XX/``."""
+        folder = self.root / asset
+        if partition is not None:
+            folder = folder / f"state={partition}"
+        return folder / f"{asset}.parquet"
+
+    def variables(self) -> dict[str, str]:
+        """The environment of a process that serves this profile (code server, web server, ``dg``)."""
+        return {
+            PROFILE_VARIABLE: self.profile,
+            DATA_VARIABLE: str(self.data),
+            OUTPUT_VARIABLE: str(self.output),
+            "DAGSTER_HOME": str(self.dagster_home),
+        }
+
+
+def run_environment(
+    profile: str | None = None, data: Path | None = None, output: Path | None = None, environ: Mapping[str, str] | None = None
+) -> RunEnvironment:
+    """The environment asked for: an argument first, then its variable, then the default. Paths come back absolute.
+
+    The default data folder is where the sample generator writes, ``<output>/sample/raw``: a profile of real files
+    without a data folder then fails at its first missing file, by name.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = profile or environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE
+    out = Path(output or environ.get(OUTPUT_VARIABLE) or DEFAULT_OUTPUT).expanduser().resolve()
+    named = data or environ.get(DATA_VARIABLE)
+    raw = Path(named).expanduser().resolve() if named else out / chosen / "raw"
+    return RunEnvironment(chosen, raw, out)
+
+
+def ensure_instance_home(environment: RunEnvironment) -> Path:
+    """Create the Dagster instance's folder with telemetry off and the run queue set; returns the folder."""
+    home = environment.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    text = _INSTANCE_SETTINGS.format(max_concurrent_runs=MAX_CONCURRENT_RUNS)
+    settings = home / "dagster.yaml"
+    if not settings.exists() or settings.read_text(encoding="utf-8") != text:
+        settings.write_text(text, encoding="utf-8")
+    # The UI's first visit asks for an e-mail address and loads a form from another network; this is its own mark of "seen".
+    seen = home / ".nux" / "nux.yaml"
+    if not seen.exists():
+        seen.parent.mkdir(exist_ok=True)
+        seen.write_text("seen: 1\n", encoding="utf-8")
+    return home
+
+
+def thread_variables(concurrent_runs: int, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Thread limits for each of ``concurrent_runs`` processes sharing this machine; what the user set already is kept."""
+    environ = os.environ if environ is None else environ
+    share = max(1, (os.cpu_count() or 1) // max(1, concurrent_runs))
+    return {name: environ.get(name, str(share)) for name in THREAD_VARIABLES}
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process since it started, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)

@@ -1,0 +1,151 @@
+"""What every reader takes and gives: the request, the table, its notes, and the files a spec points to.
+
+Belongs here: the data classes of reading, and finding a publication's files in the data folder.
+Does not belong here: opening files (``files.py``), or any publication's layout.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from pipeline.errors import ProfileError, SourceFileError
+from pipeline.sources.files import FileProvenance, RawFile, open_zip, read_member, read_raw
+from pipeline.specs.sources import FileSpec, Layout, SourceSpec, VintageSpec, fill
+from pipeline.specs.states import BY_POSTAL, State, states_of
+
+
+@dataclass(frozen=True)
+class SourceNote:
+    """A counted fact about what was read: ``code`` names its kind, ``count`` how often, ``detail`` in words."""
+
+    code: str
+    count: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """What a reader returns. ``frame``: a PublishedTable (or TractPumaTable); ``provenance``: one entry per file read."""
+
+    frame: pl.DataFrame
+    provenance: tuple[FileProvenance, ...]
+    notes: tuple[SourceNote, ...]
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that a spec points to: the path to read, its role, and the state or table it is for, where there is one."""
+
+    role: str
+    path: Path
+    members: tuple[str, ...] = ()
+    state: State | None = None
+    table: str | None = None
+    alternatives: tuple[str, ...] = ()
+
+    @property
+    def exists(self) -> bool:
+        return self.path.exists()
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """One call of a reader: the spec, the vintage, the files found, and the states asked for (empty: all)."""
+
+    spec: SourceSpec
+    vintage: str
+    files: tuple[SourceFile, ...]
+    states: tuple[State, ...] = ()
+
+    @property
+    def special(self) -> VintageSpec:
+        return self.spec.vintage(self.vintage)
+
+    @property
+    def layout(self) -> Layout:
+        return self.spec.layout_of(self.vintage)
+
+    def open(self, file: SourceFile) -> RawFile:
+        """The bytes of ``file``, or of its one member where it is an archive. Raises SourceFileError, SourceLayoutError."""
+        url = self.spec.url_of(self.vintage, file.state)
+        if not file.exists and len(file.alternatives) > 1:
+            raise SourceFileError(
+                "A raw file is missing; none of its usual names exists",
+                where=", ".join(file.alternatives),
+                expected=f"{self.spec.title}, {self.vintage}, as the publisher offers it ({url})",
+                remedy=f"Download it from {self.spec.publisher}, put it at one of those paths, and run `geocal check` again",
+            )
+        raw = read_raw(file.path, url=url, publisher=self.spec.publisher)
+        if file.members and file.path.suffix.lower() == ".zip":
+            with open_zip(raw) as archive:
+                held = [name.lower() for name in archive.namelist()]
+            # The publisher has renamed members between vintages: the first listed name that the archive holds is taken.
+            known = [member for member in file.members if any(name.endswith(member.lower()) for name in held)]
+            return read_member(raw, (known or list(file.members))[0])
+        return raw
+
+
+def resolve_files(spec: SourceSpec, vintage: str, data_dir: Path, states: Iterable[str] | None = None) -> tuple[SourceFile, ...]:
+    """The files of a vintage, sorted as the spec lists them; a missing required file is listed too, so that it can be named.
+
+    A file of a state source is resolved once per state asked for. Optional files appear only where they exist.
+    Raises ProfileError for an unknown state, or when a state source is asked for without states.
+    """
+    wanted = states_of(states)
+    if spec.coverage == "state" and not wanted:
+        raise ProfileError(
+            f"Source {spec.id} has one set of files per state, and no state was named",
+            where=f"source {spec.id}, vintage {vintage}",
+            expected="at least one postal code",
+            remedy="Name the states to read",
+        )
+    found: list[SourceFile] = []
+    for file in spec.files_of(vintage):
+        for table in spec.tables if any("{table}" in path for path in file.paths) else (None,):
+            found += _resolve(spec, file, vintage, data_dir, wanted, table)
+    return tuple(found)
+
+
+def _resolve(spec: SourceSpec, file: FileSpec, vintage: str, data_dir: Path, wanted: tuple[State, ...], table: str | None) -> list[SourceFile]:
+    if spec.coverage == "state" and any(_per_state(path) for path in file.paths):
+        return [each for state in wanted for each in _first(file, vintage, data_dir, state, table)]
+    whole = [path for path in file.paths if not _per_state(path)]
+    if not any((data_dir / fill(path, vintage, table=table)).exists() for path in whole):
+        excerpts = [each for path in file.paths if _per_state(path) for each in _excerpts(file, path, vintage, data_dir, table)]
+        if excerpts:
+            have = {each.state for each in excerpts}
+            pattern = next(path for path in file.paths if _per_state(path))
+            missing = [state for state in wanted if state not in have]
+            return excerpts + [SourceFile(file.role, data_dir / fill(pattern, vintage, state=s, table=table), file.members, s, table) for s in missing]
+    return _first(file, vintage, data_dir, None, table)
+
+
+def _per_state(path: str) -> bool:
+    return any(mark in path for mark in ("{st}", "{ST}", "{fips}"))
+
+
+def _first(file: FileSpec, vintage: str, data_dir: Path, state: State | None, table: str | None) -> list[SourceFile]:
+    paths = [data_dir / fill(path, vintage, state=state, table=table) for path in file.paths]
+    members = tuple(fill(member, vintage, state=state, table=table) for member in file.members)
+    existing = [path for path in paths if path.exists()]
+    if not existing and file.optional:
+        return []
+    return [SourceFile(file.role, (existing or paths)[0], members, state, table, tuple(map(str, paths)))]
+
+
+def _excerpts(file: FileSpec, path: str, vintage: str, data_dir: Path, table: str | None) -> list[SourceFile]:
+    """Files of single states that match ``path``, ordered by FIPS code."""
+    pattern = re.escape(fill(path, vintage, table=table)).replace(re.escape("{st}"), "(?P<st>[a-z]{2})").replace(re.escape("{ST}"), "(?P<ST>[A-Z]{2})")
+    folder = data_dir / Path(fill(path, vintage, table=table)).parent
+    found = []
+    for candidate in sorted(folder.glob("*")) if folder.is_dir() else []:
+        match = re.fullmatch(pattern, candidate.relative_to(data_dir).as_posix())
+        state = BY_POSTAL.get(next(iter(match.groups())).upper()) if match else None
+        if state is not None:
+            found.append(SourceFile(file.role, candidate, file.members, state, table))
+    return sorted(found, key=lambda each: each.state.fips)

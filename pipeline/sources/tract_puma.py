@@ -1,0 +1,89 @@
+"""Reader of the Census Bureau's tract-to-PUMA relationship files.
+
+Belongs here: the list of tracts with their county and PUMA. Does not belong here: the tree of areas that calibration
+uses (``calibration_core/geography.py``).
+
+Layout: https://www.census.gov/programs-surveys/geography/guidance/geo-areas/pumas.html
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from pipeline.errors import SourceValueError
+from pipeline.sources.base import ReadRequest, SourceNote, SourceTable
+from pipeline.sources.columns import apply_renames, need, refuse_wrong_vintage
+from pipeline.sources.files import FileProvenance
+from pipeline.sources.schemas import TractPumaTable, validated
+from pipeline.sources.text import ROW, delimited
+
+WIDTHS = {"STATEFP": 2, "COUNTYFP": 3, "TRACTCE": 6, "PUMA5CE": 5}
+
+
+def read_tract_puma(request: ReadRequest) -> SourceTable:
+    """All tracts of the file, or those of the states asked for.
+
+    Returns a TractPumaTable sorted by tract: ``state_fips`` (2 digits), ``county_fips`` (5), ``tract`` (11), ``puma`` (7).
+    Raises SourceValueError for a code that is not of full width, and for a tract that stands in the list twice.
+    """
+    frames, notes, provenance = [], [], []
+    for file in request.files:
+        raw = request.open(file)
+        frame = apply_renames(request, delimited(raw, encoding=request.spec.encoding, separator=request.layout.separator))
+        need(frame, WIDTHS, raw.provenance)
+        _refuse_short_codes(frame, raw.provenance)
+        refuse_wrong_vintage(request, frame, frame.select((pl.col("STATEFP") + pl.col("COUNTYFP")).alias("geoid")), raw.provenance)
+        state, county = pl.col("STATEFP"), pl.col("COUNTYFP")
+        table = frame.select(
+            state.alias("state_fips"),
+            (state + county).alias("county_fips"),
+            (state + county + pl.col("TRACTCE")).alias("tract"),
+            (state + pl.col("PUMA5CE")).alias("puma"),
+            ROW,
+        )
+        _refuse_repeated_tracts(table, raw.provenance)
+        if request.states:
+            inside = table.filter(pl.col("state_fips").is_in([s.fips for s in request.states]))
+            left = table.height - inside.height
+            if left:
+                notes.append(SourceNote("rows_of_other_states", left, f"{raw.provenance.label}: {left:,} tract(s) of states that were not asked for"))
+            table = inside
+        absent = [s.postal for s in request.states if s.fips not in set(table["state_fips"])]
+        if absent:
+            raise SourceValueError(
+                f"The list has no tract of {', '.join(absent)}",
+                where=raw.provenance.label,
+                expected="tracts of every state asked for",
+                remedy="Use the nationwide list",
+            )
+        frames.append(table)
+        provenance.append(raw.provenance)
+    whole = validated(pl.concat(frames), TractPumaTable, ", ".join(p.label for p in provenance)).sort("tract")
+    return SourceTable(whole, tuple(provenance), tuple(notes))
+
+
+def _refuse_short_codes(frame: pl.DataFrame, provenance: FileProvenance) -> None:
+    for name, width in WIDTHS.items():
+        bad = frame.filter(~pl.col(name).str.contains(rf"^\d{{{width}}}$").fill_null(False))
+        if not bad.is_empty():
+            first = bad.row(0, named=True)
+            raise SourceValueError(
+                f"{bad.height:,} code(s) of {name} have not {width} digits; the first is {first[name]!r}",
+                where=f"{provenance.label}, column {name}, row {first[ROW]}",
+                expected=f"{width} digits, leading zeros kept",
+                remedy="A spreadsheet may have dropped the zeros: use the publisher's file as it is",
+            )
+
+
+def _refuse_repeated_tracts(table: pl.DataFrame, provenance: FileProvenance) -> None:
+    repeated = table.filter(pl.col("tract").is_duplicated()).sort("tract", ROW)
+    if not repeated.is_empty():
+        tract = repeated["tract"][0]
+        same = repeated.filter(pl.col("tract") == tract)
+        rows = " and ".join(map(str, same[ROW].to_list()))
+        raise SourceValueError(
+            f"Tract {tract} stands in rows {rows}, in PUMA {' and '.join(same['puma'].to_list())}; {repeated.height} rows in all are not unique",
+            where=f"{provenance.label}, rows {rows}",
+            expected="each tract once, in one PUMA",
+            remedy="Use the publisher's list as it is; PUMAs are made of whole tracts",
+        )

@@ -1,0 +1,161 @@
+"""What a factor is: a published reason why a number of one year becomes a number of another.
+
+Belongs here: the model of ``data_specs/factors/*.yaml`` (except ``tax_rules.yaml``, which is no factor) and the arithmetic of
+pure series. Does not belong here: ratios of published cells, which need tables (``pipeline/targets/carry.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, model_validator
+
+from pipeline.errors import TargetError
+from pipeline.specs.base import SpecModel
+
+Area = Literal["finest", "county", "state", "nation"]
+
+
+class SeriesFactor(SpecModel):
+    """An index by year, as published: factor(from, to) = values[to] / values[from].
+
+    A series published as changes (cost-of-living adjustments) gives ``percent_changes`` instead: the change of each year on the one before.
+    """
+
+    id: str
+    kind: Literal["series"]
+    title: str
+    publisher: str
+    url: str
+    unit: str
+    note: str = ""
+    values: dict[int, float] = Field(default_factory=dict)
+    percent_changes: dict[int, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_form(self) -> SeriesFactor:
+        if bool(self.values) == bool(self.percent_changes):
+            raise ValueError(f"factor {self.id}: give either `values` or `percent_changes`")
+        years = sorted(self.percent_changes)
+        if years and years != list(range(years[0], years[-1] + 1)):
+            raise ValueError(f"factor {self.id}: percent_changes must not skip a year")
+        if any(v <= 0 for v in self.index.values()):
+            raise ValueError(f"factor {self.id}: values must be above zero")
+        return self
+
+    @property
+    def index(self) -> dict[int, float]:
+        """Index by year; a series of changes starts at 100 in the year before its first change."""
+        if self.values:
+            return dict(self.values)
+        result = {min(self.percent_changes) - 1: 100.0}
+        for year in sorted(self.percent_changes):
+            result[year] = result[year - 1] * (1.0 + self.percent_changes[year] / 100.0)
+        return result
+
+    def factor(self, from_year: int, to_year: int) -> float:
+        """Ratio of the index. Raises TargetError naming the series and the year that is missing."""
+        index = self.index
+        for year in (from_year, to_year):
+            if year not in index:
+                raise TargetError(
+                    f"Series {self.id} has no value for {year}",
+                    where=f"data_specs/factors ({self.title})",
+                    expected=f"years {from_year} and {to_year}; it has {min(index)} to {max(index)}",
+                    remedy=f"Add the published value of {year} from {self.url}",
+                )
+        return index[to_year] / index[from_year]
+
+
+class VintageYears(SpecModel):
+    """Which vintage of a source gives which years (first and last, both included)."""
+
+    vintage: str
+    years: tuple[int, int]
+
+
+class RatioFactor(SpecModel):
+    """Ratio of one published column in two years: factor = cell(to) / cell(from), for the area named.
+
+    ``column`` holds ``{year}``. ``area``: ``finest`` is the target's own area, or its county for a tract.
+    A nation (or state) without a row of its own is the sum of its states (counties).
+    """
+
+    id: str
+    kind: Literal["ratio"]
+    title: str
+    source: str
+    column: str
+    area: Area
+    vintages: tuple[VintageYears, ...] = Field(min_length=1)
+    note: str = ""
+
+
+class GrowthPoint(SpecModel):
+    """One published cell and the year it speaks of."""
+
+    source: str
+    vintage: str
+    column: str
+    stratum: str = ""
+    year: int
+
+
+class GrowthFactor(SpecModel):
+    """Geometric growth between two published points: factor = (end / start)^((to - from) / (end.year - start.year))."""
+
+    id: str
+    kind: Literal["growth"]
+    title: str
+    area: Area
+    start: GrowthPoint
+    end: GrowthPoint
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _forwards(self) -> GrowthFactor:
+        if self.end.year <= self.start.year:
+            raise ValueError(f"factor {self.id}: the end must lie after the start")
+        return self
+
+
+class AgeSexFactor(SpecModel):
+    """Cohort carrying of the cells of an age-by-sex partition, then scaled so that they add up to the area's published population.
+
+    For cell c of area a inside control area A (A = a, or its county for a tract):
+    carried(a, c) = B(a, c) * g(c) * P(A, to) / sum over a in A, c of B(a, c) * g(c), with g(c) the national change of the cell,
+    US population in c at ``to`` (``national``) over the national base: the target's own table where it has a nation row
+    (``base: own_nation``), else ``base_column`` of ``national`` (``base: national``).
+    ``stratum`` is the class of a single year of age, with {sex} (1 male, 2 female, 0 both) and {age}; ``top_age`` is the open one.
+    ``population`` names the ratio factor whose column gives P.
+    """
+
+    id: str
+    kind: Literal["age_sex"]
+    title: str
+    national: str
+    national_vintage: str
+    national_column: str
+    stratum: str
+    top_age: int
+    base: Literal["own_nation", "national"]
+    base_column: str = ""
+    population: str
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _base_named(self) -> AgeSexFactor:
+        if (self.base == "national") != bool(self.base_column):
+            raise ValueError(f"factor {self.id}: `base_column` is needed exactly when `base` is `national`")
+        return self
+
+
+Factor = Annotated[SeriesFactor | RatioFactor | GrowthFactor | AgeSexFactor, Field(discriminator="kind")]
+FACTOR_ADAPTER: TypeAdapter[Factor] = TypeAdapter(Factor)
+
+
+class FactorFile(SpecModel):
+    """One file of factors."""
+
+    title: str
+    factors: tuple[Factor, ...]

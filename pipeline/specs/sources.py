@@ -1,0 +1,323 @@
+"""What a source spec says: one YAML per publication, in ``data_specs/sources/``.
+
+Belongs here: the models of a publication, its vintages, files, columns, units and suppression codes, and
+the loader. Does not belong here: reading a raw file (``pipeline/sources/``) or what a column is used for
+(``data_specs/targets/``).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.errors import SpecError
+from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
+from pipeline.specs.states import State
+
+Level = Literal["nation", "state", "county", "tract", "zip", "other"]
+Status = Literal["suppressed", "not_available", "controlled"]
+Unit = Literal[
+    "persons",
+    "households",
+    "housing_units",
+    "families",
+    "returns",
+    "usd",
+    "usd_thousands",
+    "usd_month",
+    "usd_thousands_month",
+    "percent",
+    "years",
+    "minutes",
+    "persons_per_household",
+    "weight",
+    "code",
+    "text",
+    "factor_millionths",
+    "weight_hundredths",
+]
+
+# What a raw number is multiplied by to become a plain unit, and the unit it then has.
+UNIT_SCALE: dict[str, tuple[float, str]] = {
+    "usd_thousands": (1000.0, "usd"),
+    "usd_thousands_month": (1000.0, "usd_month"),
+    "factor_millionths": (1e-6, "factor"),
+    "weight_hundredths": (0.01, "weight"),
+}
+
+
+class ColumnSpec(SpecModel):
+    """A published column, or all columns whose whole name matches a regular expression.
+
+    Exactly one of ``name`` and ``pattern``. ``{year}`` in a name stands for the vintage. ``rename`` is the name in the long
+    table (default: as published). ``role`` limits the column to files of that role. The first entry that matches a column wins.
+    """
+
+    name: str | None = None
+    pattern: str | None = None
+    rename: str | None = None
+    role: str | None = None
+    type: Literal["count", "amount", "rate", "code", "text"] = "count"
+    unit: Unit
+    description: str = Field(min_length=3)
+    required: bool = True
+    may_be_negative: bool = False
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.name is None) == (self.pattern is None):
+            raise ValueError("give exactly one of name and pattern")
+        if self.pattern is not None:
+            try:
+                re.compile(self.pattern)
+            except re.error as error:
+                raise ValueError(f"pattern {self.pattern!r} is no regular expression: {error}") from error
+            if self.rename is not None:
+                raise ValueError("a pattern cannot be renamed")
+        return self
+
+    @property
+    def label(self) -> str:
+        return self.name or f"/{self.pattern}/"
+
+    @property
+    def scale(self) -> float:
+        return UNIT_SCALE.get(self.unit, (1.0, self.unit))[0]
+
+    @property
+    def plain_unit(self) -> str:
+        """The unit of the column after the reader: persons, usd, usd_month, percent, ..."""
+        return UNIT_SCALE.get(self.unit, (1.0, self.unit))[1]
+
+    def matches(self, column: str, year: str) -> bool:
+        if self.name is not None:
+            return column == self.name.replace("{year}", year)
+        return re.fullmatch(self.pattern.replace("{year}", year), column) is not None
+
+
+class CodeSpec(SpecModel):
+    """A mark that stands where a number would: text such as ``(X)``, a sentinel such as ``-666666666``, or a regular expression.
+
+    A code that reads as a number is compared as a number, so ``-666666666.00`` is met by ``-666666666``.
+    """
+
+    code: str
+    is_pattern: bool = False
+    applies_to: Literal["estimate", "margin", "both"] = "both"
+    status: Status
+    meaning: str = Field(min_length=3)
+
+    @property
+    def number(self) -> float | None:
+        try:
+            return float(self.code) if self.code and not self.is_pattern else None
+        except ValueError:
+            return None
+
+
+class FileSpec(SpecModel):
+    """One file of a publication: the first of ``paths`` that exists.
+
+    Placeholders: {year}, {yy}, {st}, {ST}, {fips}, {table}. A nationwide source whose path holds {st} is read from every
+    matching file; {table} is repeated for each of the source's tables.
+    """
+
+    role: str = "table"
+    paths: tuple[str, ...] = Field(min_length=1)
+    optional: bool = False
+    members: tuple[str, ...] = ()
+
+
+class SheetSpec(SpecModel):
+    """One kind of worksheet. ``name`` may hold {state}, the state's name: then there is a sheet per state.
+
+    ``label`` and ``code`` are column letters; ``columns`` maps a column letter to the published measure, whose heading
+    (all header cells above the data in that column) must match ``headings``.
+    """
+
+    name: str
+    holds: Literal["states", "counties"]
+    label: str = "A"
+    total_label: str | None = None
+    code: str | None = None
+    columns: dict[str, str]
+    headings: dict[str, str] = Field(default_factory=dict)
+    optional: bool = False
+
+
+class Fingerprint(SpecModel):
+    """Traits by which a file betrays its vintage. ``has_areas`` counts only where the file covers that state at all.
+
+    ``equal_columns``: pairs of columns whose values agree in every area, where both are present; ``unequal_columns``: pairs
+    that agree in every area only under another year's numbering.
+    """
+
+    has_columns: tuple[str, ...] = ()
+    lacks_columns: tuple[str, ...] = ()
+    has_areas: tuple[str, ...] = ()
+    lacks_areas: tuple[str, ...] = ()
+    equal_columns: tuple[tuple[str, str], ...] = ()
+    unequal_columns: tuple[tuple[str, str], ...] = ()
+
+
+class Layout(SpecModel):
+    """How a delimited, JSON or workbook form is laid out. Each reader uses the keys that concern it.
+
+    ``parts`` says how a column's name tells estimate from margin: by suffix (DP05_0001E, DP05_0001M), infix
+    (B19001_E001, B19001_M001), prefix (E_TOTPOP, M_TOTPOP) or not at all (plain: no margins). ``category_column`` names
+    the column of a tidy file whose value completes a column's ``rename`` at {category}.
+    """
+
+    separator: str = ","
+    header_rows: int = Field(default=1, ge=1)
+    ignore_case: bool = False
+    parts: Literal["plain", "suffix", "infix", "prefix"] = "plain"
+    estimate_mark: str = ""
+    margin_mark: str = ""
+    geography: str | None = None
+    name_column: str | None = None
+    stratum_columns: tuple[str, ...] = ()
+    category_column: str | None = None
+    sheets: tuple[SheetSpec, ...] = ()
+    year_pattern: str | None = None
+
+
+class VintageSpec(SpecModel):
+    """What differs in one vintage. ``renames`` maps the name published in this vintage to the name the spec uses."""
+
+    title: str = ""
+    notes: tuple[str, ...] = ()
+    reader: str | None = None
+    files: tuple[FileSpec, ...] | None = None
+    renames: dict[str, str] = Field(default_factory=dict)
+    layout: Layout | None = None
+    suppression: tuple[CodeSpec, ...] | None = None
+    fingerprint: Fingerprint = Fingerprint()
+    columns_absent: tuple[str, ...] = ()
+    zero_margin_is_controlled: bool | None = None
+
+
+class SourceSpec(SpecModel):
+    """One publication. See ``data_specs/sources/*.yaml``; every key is checked, unknown keys are errors."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str = Field(min_length=5)
+    publisher: str = Field(min_length=3)
+    licence: str = Field(min_length=3)
+    url: str = Field(pattern=r"^https?://")
+    documentation: str = Field(pattern=r"^https?://")
+    coverage: Literal["nation", "state"]
+    levels: tuple[Level, ...] = Field(min_length=1)
+    kind: Literal["published", "microdata", "geography"] = "published"
+    reader: str
+    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    layout: Layout = Layout()
+    files: tuple[FileSpec, ...] = Field(min_length=1)
+    tables: tuple[str, ...] = ()
+    vintages: dict[str, VintageSpec] = Field(min_length=1)
+    columns: tuple[ColumnSpec, ...] = Field(min_length=1)
+    strata: dict[str, str] = Field(default_factory=dict)
+    suppression: tuple[CodeSpec, ...] = ()
+    zero_margin_is_controlled: bool = False
+    caveats: tuple[str, ...] = ()
+
+    @field_validator("vintages")
+    @classmethod
+    def _years(cls, value: dict[str, VintageSpec]) -> dict[str, VintageSpec]:
+        wrong = [key for key in value if not re.fullmatch(r"\d{4}", key)]
+        if wrong:
+            raise ValueError(f"vintages are four-digit years in quotes, not {', '.join(wrong)}")
+        return value
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        names = [column.name for column in self.columns if column.name]
+        keys = [(column.name, column.role) for column in self.columns if column.name]
+        repeated = sorted({name for name, _ in keys if keys.count((name, None)) > 1})
+        if repeated:
+            raise ValueError(f"columns declared twice: {', '.join(repeated)}")
+        for vintage, special in self.vintages.items():
+            files = special.files or self.files
+            if any("{table}" in path for file in files for path in file.paths) and not self.tables:
+                raise ValueError(f"vintage {vintage} has {{table}} in a path but the source lists no tables")
+            layout = special.layout or self.layout
+            for sheet in layout.sheets:
+                unknown = sorted(set(sheet.columns.values()) - set(names))
+                if unknown:
+                    raise ValueError(f"sheet {sheet.name!r} names measures that are no columns: {', '.join(unknown)}")
+        return self
+
+    def vintage(self, vintage: str) -> VintageSpec:
+        """The vintage's own settings. Raises SpecError naming the vintages there are."""
+        found = self.vintages.get(vintage)
+        if found is None:
+            raise SpecError(
+                f"Source {self.id} has no vintage {vintage!r}",
+                where=f"data_specs/sources/{self.id}.yaml",
+                expected=f"one of {', '.join(sorted(self.vintages))}",
+                remedy="Correct the vintage in the profile, or add it to the source's YAML",
+            )
+        return found
+
+    def files_of(self, vintage: str) -> tuple[FileSpec, ...]:
+        return self.vintage(vintage).files or self.files
+
+    def reader_of(self, vintage: str) -> str:
+        return self.vintage(vintage).reader or self.reader
+
+    def layout_of(self, vintage: str) -> Layout:
+        return self.vintage(vintage).layout or self.layout
+
+    def suppression_of(self, vintage: str) -> tuple[CodeSpec, ...]:
+        special = self.vintage(vintage).suppression
+        return self.suppression if special is None else special
+
+    def zero_margin_of(self, vintage: str) -> bool:
+        special = self.vintage(vintage).zero_margin_is_controlled
+        return self.zero_margin_is_controlled if special is None else special
+
+    def columns_of(self, vintage: str, role: str) -> tuple[ColumnSpec, ...]:
+        """Columns that files of ``role`` have in ``vintage``."""
+        absent = set(self.vintage(vintage).columns_absent)
+        return tuple(column for column in self.columns if column.role in (None, role) and column.label not in absent and column.name not in absent)
+
+    def url_of(self, vintage: str, state: State | None = None) -> str:
+        """The official address with its year filled in, and its state where one is given."""
+        return fill(self.url, vintage, state=state)
+
+
+def fill(pattern: str, vintage: str, *, state: State | None = None, table: str | None = None) -> str:
+    """``pattern`` with {year}, {yy}, {st}, {ST}, {fips} and {table} replaced, as far as they are known."""
+    values = {"{year}": vintage, "{yy}": vintage[-2:]}
+    if state is not None:
+        values |= {"{st}": state.postal.lower(), "{ST}": state.postal, "{fips}": state.fips}
+    if table is not None:
+        values |= {"{table}": table}
+    for mark, value in values.items():
+        pattern = pattern.replace(mark, value)
+    return pattern
+
+
+def load_source(source_id: str, root: Path = SPEC_ROOT) -> SourceSpec:
+    """The spec with this id. Raises SpecError if there is none, it is invalid, or its id is not its file name."""
+    path = root / "sources" / f"{source_id}.yaml"
+    if not path.exists():
+        known = sorted(p.stem for p in (root / "sources").glob("*.yaml"))
+        raise SpecError(
+            f"There is no source {source_id!r}",
+            where=str(path),
+            expected=f"one of {', '.join(known)}",
+            remedy="Correct the id, or add a YAML file of that name",
+        )
+    spec = load_yaml(path, SourceSpec)
+    if spec.id != source_id:
+        raise SpecError(f"The file's id is {spec.id!r}", where=str(path), expected=f"id: {source_id}", remedy="Make the id equal the file name")
+    return spec
+
+
+def load_sources(root: Path = SPEC_ROOT) -> dict[str, SourceSpec]:
+    """All source specs by id, sorted."""
+    return {path.stem: load_source(path.stem, root) for path in sorted((root / "sources").glob("*.yaml"))}

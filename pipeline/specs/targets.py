@@ -1,0 +1,167 @@
+"""What a target file says: published columns of one source, at which levels, and how sure and how old they are.
+
+Belongs here: the model of ``data_specs/targets/*.yaml``. Does not belong here: reading published tables
+(``pipeline/sources``), turning them into target rows (``pipeline/targets/build.py``) or what a record contributes
+(``specs/variables.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.specs.base import SpecModel
+from pipeline.specs.variables import VariableKey
+
+Level = Literal["nation", "state", "county", "tract"]
+
+
+class StandardErrorRule(SpecModel):
+    """How the standard error of one published cell is had; ``why`` defends it.
+
+    ``acs_margin``: margin / 1.645 (zero where controlled). ``relative``: max(share * |value|, floor).
+    ``rounding``: sqrt(unit^2 / 12 + (relative * value)^2). ``exact``: zero.
+    """
+
+    rule: Literal["acs_margin", "relative", "rounding", "exact"]
+    share: float = Field(0.0, ge=0)
+    floor: float = Field(0.0, ge=0)
+    unit: float = Field(0.0, ge=0)
+    relative: float = Field(0.0, ge=0)
+    why: str
+
+    @model_validator(mode="after")
+    def _has_size(self) -> StandardErrorRule:
+        if self.rule == "relative" and self.share + self.floor <= 0:
+            raise ValueError("rule `relative` needs a share or a floor above zero")
+        if self.rule == "rounding" and self.unit + self.relative <= 0:
+            raise ValueError("rule `rounding` needs a unit or a relative part above zero")
+        return self
+
+
+class CarryRule(SpecModel):
+    """How a value of another year is carried to the target year.
+
+    ``rule`` names one factor, or several that are multiplied, or ``none``. ``relative_error`` is the standard error of carrying as a
+    share of the value; it is added in quadrature, and only where the data year differs from the target year.
+    """
+
+    rule: tuple[str, ...]
+    relative_error: float = Field(0.0, ge=0)
+    why: str
+
+    @field_validator("rule", mode="before")
+    @classmethod
+    def _one_or_more(cls, rule: object) -> object:
+        if isinstance(rule, str):
+            return () if rule == "none" else (rule,)
+        return rule
+
+
+class Sum(SpecModel):
+    """Sum of columns less other columns; margins propagate as the root of the sum of squares."""
+
+    plus: tuple[str, ...] = Field(min_length=1)
+    minus: tuple[str, ...] = ()
+
+
+class Product(SpecModel):
+    """``scale * a * b``; the margin by the delta method (relative errors added in quadrature)."""
+
+    columns: tuple[str, str]
+    scale: float = 1.0
+
+
+class RecordsFrom(SpecModel):
+    """The table is comparable only with records of ``year`` or later (a question or its coding changed then)."""
+
+    year: int
+    reason: str
+
+
+class TargetItem(VariableKey):
+    """One published column, or a sum or product of columns, that says what one variable x domain totals.
+
+    ``vintages`` limits the item to vintages that have the column. ``validation_only`` keeps the target out of calibration always,
+    ``validation_only_when_carried`` where it had to be carried from another year, ``records_from`` where the records are older; each says why.
+    """
+
+    column: str | None = None
+    sum: Sum | None = None
+    product: Product | None = None
+    stratum: str = ""
+    vintages: tuple[str, ...] = ()
+    carry: CarryRule | None = None
+    standard_error: StandardErrorRule | None = None
+    validation_only: str = ""
+    validation_only_when_carried: str = ""
+    records_from: RecordsFrom | None = None
+    concept_note: str = ""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> TargetItem:
+        if sum(x is not None for x in (self.column, self.sum, self.product)) != 1:
+            raise ValueError(f"{self.variable}/{self.domain}: exactly one of `column`, `sum`, `product` is needed")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column the item reads (templates such as ``POPESTIMATE{target_year}`` unfilled)."""
+        if self.column is not None:
+            return (self.column,)
+        if self.sum is not None:
+            return self.sum.plus + self.sum.minus
+        return self.product.columns
+
+
+class AgeSexCell(SpecModel):
+    """A column that counts persons of one sex in ages ``from`` .. ``to`` (both included, 120 = no upper end)."""
+
+    column: str
+    sex: Literal["male", "female", "both"]
+    ages: tuple[int, int]
+
+
+class TargetSpec(SpecModel):
+    """``data_specs/targets/<id>.yaml``.
+
+    ``nation_minus``: areas of level ``other`` to take out of the national row. ``exclude_geoids``: codes (or their beginnings) to leave out.
+    ``recode_geoids``: areas renamed since, old code to present code.
+    """
+
+    id: str
+    source: str
+    levels: tuple[Level, ...] = Field(min_length=1)
+    title: str
+    vintages: tuple[str, ...] = ()
+    data_year: Literal["vintage", "target_year"] = "vintage"
+    same_concept: bool = False
+    standard_error: StandardErrorRule
+    carry: CarryRule
+    nation_minus: tuple[str, ...] = ()
+    exclude_geoids: tuple[str, ...] = ()
+    recode_geoids: dict[str, str] = Field(default_factory=dict)
+    age_sex_partition: tuple[AgeSexCell, ...] = ()
+    items: tuple[TargetItem, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _keys_unique(self) -> TargetSpec:
+        seen: set[tuple[str, str]] = set()
+        for item in self.items:
+            if (item.variable, item.domain) in seen:
+                raise ValueError(f"{item.variable}/{item.domain} appears twice; one file states a variable once")
+            seen.add((item.variable, item.domain))
+        return self
+
+    def items_of(self, vintage: str) -> tuple[TargetItem, ...]:
+        """Items that ``vintage`` of the source has."""
+        return tuple(item for item in self.items if not item.vintages or vintage in item.vintages)
+
+    def carry_of(self, item: TargetItem) -> CarryRule:
+        """The item's own carry rule, or the file's."""
+        return item.carry or self.carry
+
+    def standard_error_of(self, item: TargetItem) -> StandardErrorRule:
+        """The item's own standard-error rule, or the file's."""
+        return item.standard_error or self.standard_error

@@ -1,0 +1,96 @@
+"""What a variable is: a measure over a domain, and how one record contributes to it.
+
+Belongs here: the model of ``data_specs/variables/*.yaml`` and its checks. Does not belong here: published
+columns (``specs/targets.py``) or the evaluation of expressions on records (``pipeline/records/expressions.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import polars as pl
+from pydantic import field_validator, model_validator
+
+from pipeline.specs.base import SpecModel
+
+Unit = Literal["persons", "households", "returns", "usd"]
+RecordTable = Literal["persons", "households", "tax_units"]
+
+
+class VariableKey(SpecModel):
+    """The pair that names a variable everywhere: the measure and the subset of it."""
+
+    variable: str
+    domain: str
+
+
+class Variable(VariableKey):
+    """One measure x domain.
+
+    ``value`` (a SQL number, default 1) is summed over the rows of table ``over`` for which ``where`` (a SQL condition) holds;
+    dollar amounts in expressions are annual dollars of the profile's target year.
+    ``over: null`` declares a published variable that no record of any source here can express; ``not_expressible`` then says why,
+    and its targets are reported with role ``dropped``.
+    """
+
+    label: str
+    unit: Unit
+    over: RecordTable | None
+    where: str = "true"
+    value: str = "1"
+    family: str
+    concept_note: str = ""
+    not_expressible: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """``(variable, domain)``."""
+        return self.variable, self.domain
+
+    @property
+    def expressible(self) -> bool:
+        """Whether some record table can express the variable at all."""
+        return self.over is not None
+
+    @field_validator("where", "value")
+    @classmethod
+    def _parses(cls, text: str) -> str:
+        try:
+            pl.sql_expr(text)
+        except Exception as error:
+            raise ValueError(f"{text!r} is not a SQL expression polars can parse ({error})") from error
+        return text
+
+    @model_validator(mode="after")
+    def _says_why_not(self) -> Variable:
+        if (self.over is None) != bool(self.not_expressible):
+            raise ValueError(f"{self.variable}/{self.domain}: `not_expressible` must give the reason exactly when `over` is null")
+        return self
+
+
+class VariableFile(SpecModel):
+    """One file of variables; ``title`` says what the file gathers."""
+
+    title: str
+    variables: tuple[Variable, ...]
+
+
+class CategoryGroup(SpecModel):
+    """Children that partition a parent: every record that counts for the parent counts for exactly one child."""
+
+    id: str
+    parent: VariableKey
+    children: tuple[VariableKey, ...]
+
+    @model_validator(mode="after")
+    def _several(self) -> CategoryGroup:
+        keys = [(c.variable, c.domain) for c in self.children]
+        if len(keys) < 2 or len(set(keys)) != len(keys):
+            raise ValueError(f"group {self.id}: at least two different children are needed")
+        return self
+
+
+class CategoryFile(SpecModel):
+    """``data_specs/categories.yaml``."""
+
+    groups: tuple[CategoryGroup, ...]

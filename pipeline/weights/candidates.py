@@ -1,0 +1,192 @@
+"""Candidates of one state: the pool of units with what each adds to every variable, and where its prior weight may lie.
+
+A candidate is a (unit, area) pair. Pairs are never written out: the prior of unit h in area t is its design weight times
+the share of its PUMA's population that lives in t, blended with a small share for every other area of the state.
+
+Belongs here: the two candidate tables. Does not belong here: solving, or how a variable is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from pipeline.errors import RecordsError, TargetError
+from pipeline.records.expressions import Inexpressible, measure
+from pipeline.specs.cross_categories import CrossCategories
+from pipeline.specs.variables import Variable
+
+POPULATION = ("persons", "total")
+DESIGN_SEPARATOR = "|"
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """``units``: household_id, puma, prior_weight, cell, order, then one column ``variable|domain`` a variable (float64), sorted by
+    household_id. ``areas``: area, puma, share: where a unit of each PUMA may lie, shares of one PUMA summing to one.
+    ``inexpressible``: variables these records cannot express. ``notes``: counted facts."""
+
+    units: pl.DataFrame
+    areas: pl.DataFrame
+    inexpressible: tuple[Inexpressible, ...]
+    notes: tuple[str, ...]
+
+
+def build_candidates(
+    tables: Mapping[str, pl.DataFrame],
+    variables: Sequence[Variable],
+    targets: pl.DataFrame,
+    geography: pl.DataFrame,
+    puma_link: pl.DataFrame,
+    cross: CrossCategories,
+    *,
+    finest_level: str,
+    elsewhere_share: float,
+) -> Candidates:
+    """Build both candidate tables.
+
+    Parameters
+    ----------
+    tables : ``persons``, ``households``, ``tax_units`` of one state, amounts in target-year dollars.
+    variables : the variables to measure.
+    targets : reconciled targets; the population of each finest area is read from them.
+    geography : areas of the targets' vintage (state_fips, county_fips, tract, puma).
+    puma_link : the same table in the vintage of the records' PUMAs; where it is the same vintage, PUMAs link to areas
+        directly, else through the counties both vintages share.
+    elsewhere_share : prior share of a unit that lies anywhere in the state, by population.
+
+    Raises RecordsError if there are no records, or a PUMA of the records is in no area; TargetError if an area has no population target.
+    """
+    households = tables["households"].sort("household_id")
+    if households.is_empty():
+        raise RecordsError(
+            "There are no records",
+            where=f"state {geography['state_fips'][0]}",
+            expected="households or persons in group quarters",
+            remedy="Check the microdata file",
+        )
+    expressible = [v for v in variables if v.over is not None]
+    measured = measure(tables, expressible, households["household_id"])
+    names = [DESIGN_SEPARATOR.join(key) for key in measured.expressible]
+    cell, merged = _cells(households, cross)
+    columns = {name: measured.matrix[:, i] for i, name in enumerate(names)}
+    population = _population(targets, geography, finest_level)
+    prior, scale = _prior_weight(households, measured.matrix[:, measured.expressible.index(POPULATION)], population["population"].sum())
+    units = pl.DataFrame(
+        {
+            "household_id": households["household_id"],
+            "puma": households["puma"].fill_null(""),
+            "prior_weight": prior,
+            "cell": cell,
+            "order": households[cross.order].cast(pl.Float64).fill_null(0.0),
+            **columns,
+        }
+    )
+    empty = [a for a, n in population.iter_rows() if n <= 0]
+    notes = [
+        f"design weights multiplied by {scale:.6f} so that records count the target year's population",
+        f"{merged} thin cross-category cells merged with a neighbour; {int(cell.max()) + 1} cells remain",
+        *(str(n) for n in measured.notes),
+    ]
+    if empty:
+        notes.append(f"{len(empty)} areas have no population and get no record: {', '.join(empty[:8])}{' ...' if len(empty) > 8 else ''}")
+    areas = _area_shares(units["puma"].unique().sort().to_list(), geography, puma_link, population, finest_level, elsewhere_share)
+    return Candidates(units, areas, measured.inexpressible, tuple(notes))
+
+
+def design_matrix(units: pl.DataFrame, keys: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Contributions of every unit to ``keys``, (units, keys) float64."""
+    return units.select([DESIGN_SEPARATOR.join(key) for key in keys]).to_numpy().astype(np.float64, copy=False) if keys else np.zeros((units.height, 0))
+
+
+def _population(targets: pl.DataFrame, geography: pl.DataFrame, finest_level: str) -> pl.DataFrame:
+    column = "tract" if finest_level == "tract" else "county_fips"
+    areas = geography.select(pl.col(column).alias("area")).unique().sort("area")
+    known = targets.filter((pl.col("level") == finest_level) & (pl.col("variable") == POPULATION[0]) & (pl.col("domain") == POPULATION[1])).select(
+        pl.col("geoid").alias("area"), pl.col("value").alias("population")
+    )
+    joined = areas.join(known, on="area", how="left").sort("area")
+    if joined["population"].null_count():
+        missing = joined.filter(pl.col("population").is_null())["area"]
+        raise TargetError(
+            f"{len(missing)} areas have no population target, first {missing[0]}",
+            where=f"level {finest_level}, variable {POPULATION[0]}, domain {POPULATION[1]}",
+            expected="a population for every area of the geography",
+            remedy="Check that the tract list and the tables are of one vintage",
+        )
+    return joined
+
+
+def _prior_weight(households: pl.DataFrame, persons: np.ndarray, population: float) -> tuple[np.ndarray, float]:
+    weight = households["weight"].to_numpy().astype(np.float64)
+    total = float(weight @ persons)
+    if total <= 0:
+        raise RecordsError("The records carry no design weight", where="households.weight", expected="positive weights", remedy="Check the microdata file")
+    return weight * (population / total), population / total
+
+
+def _cells(households: pl.DataFrame, cross: CrossCategories) -> tuple[np.ndarray, int]:
+    """Cell number of each unit; a thin cell joins the fullest cell that agrees with it on the most leading classes."""
+    classes = households.select(*(pl.sql_expr(c.value).cast(pl.Int64).alias(c.name) for c in cross.classes))
+    labels = [tuple(row) for row in classes.rows()]
+    counts: dict[tuple, int] = {}
+    for label in labels:
+        counts[label] = counts.get(label, 0) + 1
+    full = sorted(label for label, n in counts.items() if n >= cross.fewest_records)
+    home = {label: label for label in full}
+    thin = sorted(set(counts) - set(full))
+    for label in thin:
+        home[label] = max(full, key=lambda other: (_agreement(label, other), counts[other], other)) if full else thin[0]
+    number = {label: i for i, label in enumerate(sorted(set(home.values())))}
+    return np.array([number[home[label]] for label in labels], dtype=np.int64), len(thin)
+
+
+def _agreement(a: tuple, b: tuple) -> int:
+    same = 0
+    for left, right in zip(a, b, strict=True):
+        if left != right:
+            break
+        same += 1
+    return same
+
+
+def _area_shares(
+    pumas: list[str], geography: pl.DataFrame, puma_link: pl.DataFrame, population: pl.DataFrame, finest_level: str, elsewhere: float
+) -> pl.DataFrame:
+    column = "tract" if finest_level == "tract" else "county_fips"
+    same_vintage = (
+        finest_level == "tract"
+        and set(geography["puma"].drop_nulls()) == set(puma_link["puma"].drop_nulls())
+        and set(geography["tract"]) == set(puma_link["tract"])
+    )
+    area_county = dict(geography.select(column, "county_fips").unique().iter_rows())
+    people = dict(population.iter_rows())
+    areas = population["area"].to_list()
+    total = sum(people.values())
+    # How a PUMA's people spread over counties is not published; tracts are drawn to about 4,000 persons each, so their number stands in for it.
+    tracts = puma_link.group_by("puma", "county_fips").len().sort("puma", "county_fips")
+    rows = []
+    for puma in pumas:
+        local = np.zeros(len(areas))
+        if same_vintage:
+            inside = set(geography.filter(pl.col("puma") == puma)["tract"])
+            local = np.array([people[a] if a in inside else 0.0 for a in areas])
+        else:
+            for _, county, count in tracts.filter(pl.col("puma") == puma).iter_rows():
+                members = np.array([people[a] if area_county[a] == county else 0.0 for a in areas])
+                if members.sum() > 0:
+                    local += count * members / members.sum()
+        if puma and local.sum() <= 0:
+            raise RecordsError(
+                f"PUMA {puma} of the records lies in no area of the geography",
+                where="puma",
+                expected=f"one of {', '.join(sorted(set(puma_link['puma']))[:6])} ...",
+                remedy="Check the profile's puma_link_vintage",
+            )
+        everywhere = np.array([people[a] for a in areas]) / total
+        share = everywhere if local.sum() <= 0 else (1 - elsewhere) * local / local.sum() + elsewhere * everywhere
+        rows.append(pl.DataFrame({"area": areas, "puma": [puma] * len(areas), "share": share}))
+    return pl.concat(rows).sort("area", "puma")

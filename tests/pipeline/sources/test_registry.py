@@ -1,0 +1,221 @@
+"""Readers by name, reading through a spec, and the check of files that never stops at the first fault."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipeline.errors import ProfileError, SourceFileError, SpecError
+from pipeline.sources.base import ReadRequest, SourceNote, SourceTable, resolve_files
+from pipeline.sources.registry import check_source, read_source, reader_names, register_reader
+from pipeline.sources.schemas import PublishedTable, validated
+from pipeline.specs.sources import load_source, load_sources
+
+PEP = "pep/co-est2024-alldata.csv"
+PEP_TEXT = "SUMLEV,STATE,COUNTY,CTYNAME,ESTIMATESBASE2020,POPESTIMATE2020,POPESTIMATE2024\n050,44,001,SYNTHETIC,1,2,3\n"
+
+
+def test_every_published_source_has_a_reader():
+    for spec in load_sources().values():
+        if spec.kind != "microdata":
+            assert {spec.reader_of(v) for v in spec.vintages} <= set(reader_names()), spec.id
+
+
+def test_what_is_read_satisfies_the_schema_and_carries_its_digest(read):
+    table = read("pep_counties", "2024", {PEP: PEP_TEXT})
+    assert PublishedTable.is_valid(table.frame)
+    assert table.frame["sha256"].unique().to_list() == [hashlib.sha256(PEP_TEXT.encode()).hexdigest()]
+    assert table.provenance[0].bytes == len(PEP_TEXT)
+
+
+def test_the_same_bytes_give_the_same_table(read):
+    first, second = (read("pep_counties", "2024", {PEP: PEP_TEXT}) for _ in range(2))
+    assert first.frame.equals(second.frame)
+    assert first.notes == second.notes
+
+
+def test_unknown_vintage_reader_and_state_are_named(tmp_path):
+    spec = load_source("pep_counties")
+    with pytest.raises(SpecError, match=r"no vintage '1999'.*2019, 2024"):
+        read_source(spec, "1999", tmp_path)
+    with pytest.raises(SpecError, match=r"no reader 'none'"):
+        read_source(spec.model_copy(update={"reader": "none"}), "2024", tmp_path)
+    with pytest.raises(ProfileError, match=r"'XX' is not the postal code"):
+        read_source(load_source("acs5_profile_tracts"), "2022", tmp_path, ["XX"])
+    with pytest.raises(ProfileError, match="no state was named"):
+        read_source(load_source("acs5_profile_tracts"), "2022", tmp_path)
+
+
+def test_a_reader_of_another_kind_can_be_registered_once(put):
+    def read_lines(request: ReadRequest) -> list[bytes]:
+        return [request.open(file).data for file in request.files]
+
+    def other(request: ReadRequest) -> None:
+        return None
+
+    register_reader("lines_of_a_test", read_lines)
+    register_reader("lines_of_a_test", read_lines, lambda request, file: "seen")
+    spec = load_source("pep_counties").model_copy(update={"reader": "lines_of_a_test"})
+    folder = put({PEP: PEP_TEXT})
+    assert read_source(spec, "2024", folder) == [PEP_TEXT.encode()]
+    assert [line.message for line in check_source(spec, "2024", folder)] == ["seen"]
+    with pytest.raises(SpecError, match="exists"):
+        register_reader("lines_of_a_test", other)
+
+
+def test_files_are_resolved_in_a_fixed_order_and_optional_ones_only_where_they_are(put):
+    spec = load_source("acs_pums_1yr")
+    folder = put({"acs_pums/2018_1yr/csv_hri.zip": "x"})
+    files = resolve_files(spec, "2018", folder, ["RI", "DE"])
+    assert [(f.role, f.path.name, f.exists) for f in files] == [
+        ("persons", "csv_pde.zip", False),
+        ("persons", "csv_pri.zip", False),
+        ("housing", "csv_hri.zip", True),
+    ]
+    assert files[1].members == ("psam_p44.csv", "ss18pri.csv")
+
+
+# ------------------------------------------------------------------------------------------------ check
+
+
+def test_a_good_file_is_reported_with_size_and_digest(put):
+    (line,) = check_source(load_source("pep_counties"), "2024", put({PEP: PEP_TEXT}))
+    assert (line.ok, line.bytes, line.sha256) == (True, len(PEP_TEXT), hashlib.sha256(PEP_TEXT.encode()).hexdigest())
+    assert line.message.startswith("3 rows")
+
+
+def test_no_fault_stops_the_check_of_the_other_files(put):
+    folder = put({f"irs/22incyallnoagi_{st}.csv": "<html>" for st in ("ri", "de")} | {"irs/22incyallnoagi_vt.csv": "STATEFIPS,COUNTYFIPS\n50,001\n"})
+    lines = check_source(load_source("irs_county"), "2022", folder, ["RI", "DE", "VT", "WY"])
+    assert [(Path(line.path).name, line.ok) for line in lines] == [(f"22incyallnoagi_{st}.csv", False) for st in ("de", "ri", "vt", "wy")]
+    assert "web page" in lines[0].message
+    assert "AGI_STUB is missing" in lines[2].message
+    assert "missing" in lines[3].message
+    assert (lines[3].bytes, lines[3].sha256) == (0, "")
+
+
+def test_a_state_without_name_is_a_line_too(put):
+    (line,) = check_source(load_source("acs5_profile_tracts"), "2022", put({"x": "x"}))
+    assert not line.ok
+    assert "no state was named" in line.message
+
+
+def test_microdata_are_checked_by_member_and_header(put, zipped):
+    spec = load_source("acs_pums_1yr")
+    needed = [
+        "SERIALNO",
+        "PUMA",
+        "ST",
+        "ADJINC",
+        "SPORDER",
+        "PWGTP",
+        "AGEP",
+        "SEX",
+        "RELP",
+        "MAR",
+        "SCHL",
+        "SCH",
+        "SCHG",
+        "ESR",
+        "COW",
+        "JWTR",
+        "JWRIP",
+        "HISP",
+    ]
+    needed += [
+        "RAC1P",
+        "DIS",
+        "MIL",
+        "NATIVITY",
+        "CIT",
+        "LANX",
+        "MIG",
+        "FER",
+        "POVPIP",
+        "WKW",
+        "WKHP",
+        "WAGP",
+        "SEMP",
+        "INTP",
+        "RETP",
+        "SSP",
+        "SSIP",
+        "PAP",
+        "OIP",
+        "PINCP",
+    ]
+
+    def lines(header: list[str], member: str = "psam_p44.csv") -> list:
+        text = ",".join(header) + "\n" + ",".join("1" for _ in header) + "\n"
+        return check_source(spec, "2018", put({"acs_pums/2018_1yr/csv_pri.zip": zipped({member: text})}), ["RI"])
+
+    assert [(line.ok, line.message) for line in lines(needed)] == [(True, f"{len(needed)} columns")]
+    (line,) = lines([name for name in needed if name not in ("SSIP", "SSP")])
+    assert not line.ok
+    assert "2 required column(s) are missing: SSP, SSIP" in line.message
+    (line,) = lines(needed, "psam_p10.csv")
+    assert "psam_p44.csv" in line.message
+    (line,) = check_source(spec, "2018", put({"acs_pums/2018_1yr/csv_pri.zip": b"PK\x03\x04 cut"}), ["RI"])
+    assert "zip archive cannot be opened" in line.message
+
+
+def test_the_published_schema_names_rule_count_and_example(read):
+    frame = read("pep_counties", "2024", {PEP: PEP_TEXT}).frame
+    broken = frame.with_columns(pl.lit(-1.0).alias("margin_of_error"))
+    with pytest.raises(Exception, match=r"margin_of_error: min \(3 rows\).*geoid='44001'"):
+        validated(broken, PublishedTable, "a test")
+    with pytest.raises(Exception, match="cell_is_unique"):
+        validated(pl.concat([frame, frame]), PublishedTable, "a test")
+    with pytest.raises(Exception, match="has not the columns or types"):
+        validated(frame.drop("row"), PublishedTable, "a test")
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        pytest.param({"geoid": "4400"}, "geoid_has_the_length_of_its_level", id="length"),
+        pytest.param({"geoid": "03001"}, "geoid_begins_with_a_known_state", id="state"),
+        pytest.param({"status": "guessed"}, "status", id="status"),
+        pytest.param({"level": "parish"}, "level", id="level"),
+        pytest.param({"status": "suppressed"}, "estimate_agrees_with_status", id="withheld with a value"),
+        pytest.param({"estimate": float("inf")}, "estimate", id="infinite"),
+        pytest.param({"vintage": "22"}, "vintage", id="vintage"),
+    ],
+)
+def test_each_rule_of_the_schema_bites(read, change, rule):
+    frame = read("pep_counties", "2024", {PEP: PEP_TEXT}).frame.with_columns(**{name: pl.lit(value) for name, value in change.items()})
+    with pytest.raises(Exception, match=rule):
+        validated(frame, PublishedTable, "a test")
+
+
+def test_notes_and_tables_cannot_be_changed(read):
+    table = read("pep_counties", "2024", {PEP: PEP_TEXT})
+    for thing in (table, SourceNote("a", 1, "b")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            thing.notes = ()
+    assert isinstance(table, SourceTable)
+
+
+def test_real_files_of_a_profile_check_clean(realdata):
+    asked = [
+        ("pep_counties", "2024"),
+        ("irs_historic_table_2", "2022"),
+        ("ssa_ssi_counties", "2017"),
+        ("acs5_profile_tracts", "2022"),
+        ("acs_pums_1yr", "2018"),
+    ]
+    lines = [line for source, vintage in asked for line in check_source(load_source(source), vintage, realdata, ["RI"])]
+    assert len(lines) == 6
+    assert [line.message for line in lines if not line.ok] == []
+    assert next(line for line in lines if line.path.endswith("csv_pri.zip")).sha256.startswith("c5a7155543b1e429")
+
+
+def test_a_damaged_member_is_found(put, zipped):
+    data = bytearray(zipped({"2020_Census_Tract_to_2020_PUMA.txt": "STATEFP,COUNTYFP,TRACTCE,PUMA5CE\n" + "44,001,030100,00300\n" * 1}))
+    data[70] ^= 0xFF  # a byte of the compressed content: the checksum no longer agrees
+    with pytest.raises(SourceFileError, match="damaged"):
+        read_source(load_source("tract_puma"), "2020", put({"geo/2020_Census_Tract_to_2020_PUMA.zip": bytes(data)}))

@@ -1,0 +1,282 @@
+"""From published cells to target rows: values, errors, status, roles, and nothing lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from pipeline.errors import TargetError
+from pipeline.sources.registry import read_source
+from pipeline.specs.catalog import Catalog, load_catalog
+from pipeline.specs.factors import FACTOR_ADAPTER
+from pipeline.specs.profiles import Profile
+from pipeline.specs.targets import TargetSpec
+from pipeline.specs.variables import Variable
+from pipeline.targets.build import TARGET_KEY, TARGET_SCHEMA, BuiltTargets, build_targets
+
+LEVEL = {0: "nation", 2: "state", 5: "county", 11: "tract"}
+ACS = {"rule": "acs_margin", "why": "a test"}
+NONE = {"rule": "none", "why": "a test"}
+
+
+def cells(*rows: tuple, level: str | None = None) -> pl.DataFrame:
+    """Published cells from (geoid, column, estimate, margin[, stratum[, status]])."""
+    full = [(level or LEVEL.get(len(r[0]), "other"), r[0], r[1], r[4] if len(r) > 4 else "", r[2], r[3], r[5] if len(r) > 5 else "published") for r in rows]
+    return pl.DataFrame(
+        full,
+        schema={
+            "level": pl.String, "geoid": pl.String, "column": pl.String, "stratum": pl.String, "estimate": pl.Float64, "margin_of_error": pl.Float64, "status": pl.String,
+        },
+        orient="row",
+    )  # fmt: skip
+
+
+def variable(name: str, domain: str, **parts: object) -> Variable:
+    return Variable(**({"variable": name, "domain": domain, "label": "l", "unit": "persons", "over": "persons", "family": "f"} | parts))
+
+
+VARIABLES = [
+    variable("persons", "total"),
+    variable("persons", "young"),
+    variable("usd_income", "total", unit="usd"),
+    variable("households", "broadband", unit="households", over=None, not_expressible="nobody asks"),
+]
+CPI = FACTOR_ADAPTER.validate_python(
+    {"id": "cpi", "kind": "series", "title": "t", "publisher": "p", "url": "u", "unit": "i", "values": {2018: 100.0, 2022: 110.0}}
+)
+
+
+def build(
+    items: list[dict],
+    table: pl.DataFrame,
+    *,
+    levels: tuple[str, ...] = ("tract",),
+    state: str | None = "44",
+    target_year: int = 2018,
+    records: str = "2018",
+    **spec: object,
+) -> BuiltTargets:
+    parts = {"id": "one", "source": "src", "levels": list(levels), "title": "t", "standard_error": ACS, "carry": NONE, "items": items} | spec
+    profile = Profile(
+        id="p", title="t", synthetic=True, states=("RI",), target_year=target_year, levels=("nation", "state", "county", "tract"),
+        geography={"source": "geo", "vintage": "2020", "puma_link_vintage": "2010"}, records={"source": "pums", "vintage": records, "income_year": 2018},
+        sources={"geo": ["2010", "2020"], "pums": [records], "src": ["2018"]}, targets=("one",), budget={"pairs_per_area": 2, "minimum_pairs": 1}, seed=1,
+    )  # fmt: skip
+    catalog = Catalog({}, {v.key: v for v in VARIABLES}, {}, {"cpi": CPI}, {"one": TargetSpec.model_validate(parts)}, {"p": profile})
+    return build_targets(catalog, profile, {("src", "2018"): table}, levels, state)
+
+
+TRACT, OTHER = "44001000100", "44001000200"
+TOTAL = {"variable": "persons", "domain": "total", "column": "A"}
+
+
+def only(built: BuiltTargets) -> dict:
+    assert built.frame.height == 1
+    return built.frame.row(0, named=True)
+
+
+def test_a_published_cell_becomes_a_row_of_the_contract() -> None:
+    built = build([TOTAL], cells((TRACT, "A", 100.0, 16.45)))
+    assert built.frame.schema == pl.Schema(TARGET_SCHEMA)
+    assert only(built) == {
+        "level": "tract", "geoid": TRACT, "variable": "persons", "domain": "total", "family": "f", "unit": "persons", "value": 100.0,
+        "standard_error": pytest.approx(10.0), "published_value": 100.0, "published_standard_error": pytest.approx(10.0), "margin_published": True,
+        "source": "src", "vintage": "2018", "carry_rule": "none", "carry_factor": 1.0, "status": "published", "role": "calibrate", "reason": "",
+    }  # fmt: skip
+
+
+def test_every_area_of_every_item_has_a_row_and_withheld_cells_stay_without_a_value() -> None:
+    table = cells((TRACT, "A", None, None, "", "suppressed"), (OTHER, "A", 5.0, 1.0), (OTHER, "B", 2.0, 1.0))
+    built = build([TOTAL, {"variable": "persons", "domain": "young", "column": "B"}], table)
+    assert built.frame.height == 4
+    held = built.frame.filter(pl.col("geoid") == TRACT)
+    assert held["status"].to_list() == ["suppressed", "suppressed"]
+    assert held["value"].null_count() == held["standard_error"].null_count() == 2
+    assert not held["margin_published"].any()
+    assert all("withheld" in reason for reason in held["reason"])
+    assert {(note.code, note.count) for note in built.notes} == {("suppressed", 1), ("no_row", 1)}
+
+
+def test_controlled_cells_are_exact_and_zero_counts_keep_their_margin() -> None:
+    frame = build([TOTAL], cells((TRACT, "A", 7.0, None, "", "controlled"), (OTHER, "A", 0.0, 12.0))).frame
+    assert frame["standard_error"].to_list() == [0.0, pytest.approx(12 / 1.645)]
+
+
+def test_a_value_without_a_margin_is_kept_with_unknown_error_and_counted() -> None:
+    built = build([TOTAL], cells((TRACT, "A", 7.0, None)))
+    row = only(built)
+    assert (row["value"], row["standard_error"], row["margin_published"]) == (7.0, None, False)
+    assert [(n.code, n.count) for n in built.notes] == [("no_margin", 1)]
+
+
+def test_sums_and_differences_propagate_margins() -> None:
+    row = only(
+        build(
+            [TOTAL | {"column": None, "sum": {"plus": ["A", "B"], "minus": ["C"]}}],
+            cells((TRACT, "A", 10.0, 3.29), (TRACT, "B", 20.0, 3.29), (TRACT, "C", 5.0, 1.645)),
+        )
+    )
+    assert (row["value"], row["status"]) == (25.0, "derived")
+    assert row["standard_error"] == pytest.approx(3.0)
+
+
+def test_a_sum_with_a_withheld_part_is_withheld() -> None:
+    row = only(build([TOTAL | {"column": None, "sum": {"plus": ["A", "B"]}}], cells((TRACT, "A", 10.0, 1.0), (TRACT, "B", None, None, "", "suppressed"))))
+    assert (row["value"], row["status"]) == (None, "suppressed")
+
+
+INCOME = {"variable": "usd_income", "domain": "total", "product": {"columns": ["MEAN", "COUNT"]}}
+
+
+def test_a_mean_times_a_count_is_an_aggregate_by_the_delta_method() -> None:
+    row = only(build([INCOME], cells((TRACT, "MEAN", 1000.0, 164.5), (TRACT, "COUNT", 50.0, 8.225))))
+    assert row["value"] == 50_000.0
+    assert row["standard_error"] == pytest.approx(np.hypot(100 * 50, 5 * 1000))
+
+
+def test_nobody_times_an_unpublished_mean_is_nothing_with_an_error() -> None:
+    table = cells((TRACT, "MEAN", None, None, "", "not_available"), (TRACT, "COUNT", 0.0, 16.45), (OTHER, "MEAN", 2000.0, 1.645), (OTHER, "COUNT", 10.0, 0.0))
+    frame = build([INCOME], table).frame
+    assert frame["value"].to_list() == [0.0, 20_000.0]
+    assert frame["standard_error"].to_list() == [pytest.approx(10.0 * 2000.0), pytest.approx(10.0)]
+
+
+def test_a_percentage_times_a_total() -> None:
+    item = TOTAL | {"column": None, "product": {"columns": ["PERCENT", "TOTAL"], "scale": 0.01}}
+    assert only(build([item], cells((TRACT, "PERCENT", 12.5, 1.0), (TRACT, "TOTAL", 800.0, 10.0))))["value"] == pytest.approx(100.0)
+
+
+def test_carrying_multiplies_value_and_error_and_adds_its_own() -> None:
+    carry = {"rule": "cpi", "relative_error": 0.1, "why": "a test"}
+    row = only(build([TOTAL], cells((TRACT, "A", 100.0, 16.45)), target_year=2022, carry=carry))
+    assert (row["carry_rule"], row["carry_factor"]) == ("cpi", pytest.approx(1.1))
+    assert row["value"] == row["published_value"] == pytest.approx(110.0)
+    assert row["standard_error"] == pytest.approx(np.hypot(11.0, 11.0))
+    same_year = only(build([TOTAL], cells((TRACT, "A", 100.0, 16.45)), carry=carry))
+    assert (same_year["carry_rule"], same_year["value"], same_year["standard_error"]) == ("none", 100.0, pytest.approx(10.0))
+
+
+def test_areas_outside_the_states_are_taken_out_of_the_nation() -> None:
+    table = cells(
+        ("", "A", 100.0, None, "0"), ("OA", "A", 3.0, None, "0"), ("PR", "A", 2.0, None, "0"), ("44", "A", 10.0, None, "0"), ("72", "A", 2.0, None, "0")
+    )
+    table = table.with_columns(level=pl.when(pl.col("geoid").is_in(["OA", "PR"])).then(pl.lit("other")).otherwise("level"))
+    rounding = {"rule": "rounding", "unit": 10, "why": "a test"}
+    built = build(
+        [TOTAL | {"stratum": "0"}],
+        table,
+        levels=("nation", "state"),
+        state=None,
+        standard_error=rounding,
+        nation_minus=["OA", "PR", "VI"],
+        exclude_geoids=["72"],
+    )
+    assert built.frame.select("geoid", "value").rows() == [("", 95.0), ("44", 10.0)]
+    assert not built.frame["margin_published"].any()
+    assert [(n.code, n.count) for n in built.notes] == [("no_other_area", 1)]
+
+
+def test_one_state_or_all() -> None:
+    table = cells(("", "A", 3.0, 0.0), ("09", "A", 1.0, 0.0), ("44", "A", 2.0, 0.0))
+    levels = ("nation", "state")
+    assert build([TOTAL], table, levels=levels, state=None).frame["geoid"].to_list() == ["", "09", "44"]
+    assert build([TOTAL], table, levels=levels, state="44").frame["geoid"].to_list() == ["", "44"]
+
+
+def test_renamed_areas_get_their_present_code() -> None:
+    table = cells(("46113", "A", 3.0, 0.0), ("46011", "A", 1.0, 0.0))
+    built = build([TOTAL], table, levels=("county",), state="46", recode_geoids={"46113": "46102", "02270": "02158"})
+    assert built.frame.select("geoid", "value").rows() == [("46011", 1.0), ("46102", 3.0)]
+    assert [(n.code, n.count) for n in built.notes] == [("recoded", 1)]
+    with pytest.raises(TargetError, match="46113 and its present code 46102 both occur"):
+        build([TOTAL], pl.concat([table, cells(("46102", "A", 9.0, 0.0))]), levels=("county",), state="46", recode_geoids={"46113": "46102"})
+
+
+@pytest.mark.parametrize(
+    ("item", "more", "role", "reason"),
+    [
+        pytest.param({"validation_only": "children are missing"}, {}, "validation", "children are missing", id="always"),
+        pytest.param({"validation_only_when_carried": "too old"}, {"target_year": 2022}, "validation", "too old", id="carried"),
+        pytest.param({"validation_only_when_carried": "too old"}, {}, "calibrate", "", id="not-carried"),
+        pytest.param({"records_from": {"year": 2020, "reason": "recoded"}}, {}, "validation", "recoded (records are of 2018)", id="old-records"),
+        pytest.param({"records_from": {"year": 2020, "reason": "recoded"}}, {"records": "2022"}, "calibrate", "", id="new-records"),
+        pytest.param({"variable": "households", "domain": "broadband"}, {}, "dropped", "nobody asks", id="inexpressible"),
+    ],
+)
+def test_roles_follow_the_spec(item: dict, more: dict, role: str, reason: str) -> None:
+    row = only(build([TOTAL | item], cells((TRACT, "A", 1.0, 1.0)), **more))
+    assert (row["role"], row["reason"]) == (role, reason)
+    assert row["value"] == 1.0
+
+
+def test_row_order_of_the_publication_does_not_matter() -> None:
+    table = cells((TRACT, "A", 1.0, 1.0), (OTHER, "A", 2.0, 1.0), (TRACT, "B", 3.0, 1.0), (OTHER, "B", 4.0, 1.0))
+    items = [TOTAL, {"variable": "persons", "domain": "young", "column": "B"}]
+    assert_frame_equal(build(items, table).frame, build(items[::-1], table.reverse()).frame, check_exact=True)
+
+
+def test_faults_name_file_column_and_remedy() -> None:
+    with pytest.raises(TargetError, match=r"src 2018 has no column Z.*targets/one\.yaml"):
+        build([TOTAL | {"column": "Z"}], cells((TRACT, "A", 1.0, 1.0)))
+    with pytest.raises(TargetError, match=r"has no column A in class 3"):
+        build([TOTAL | {"stratum": "3"}], cells((TRACT, "A", 1.0, 1.0)))
+    with pytest.raises(TargetError, match=r"no tract rows for state 44"):
+        build([TOTAL], cells(("09001000100", "A", 1.0, 1.0)))
+
+
+def test_a_table_that_was_not_read_is_named() -> None:
+    catalog = load_catalog()
+    with pytest.raises(TargetError, match=r"pep_states need pep_counties 2024, which was not read"):
+        build_targets(catalog, catalog.profile("sample"), {}, ["state"])
+
+
+# ---- real publications -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rhode_island(realdata: Path) -> tuple[BuiltTargets, BuiltTargets]:
+    catalog = load_catalog()
+    profile = catalog.profile("rhode_island")
+    tables = {(s, v): read_source(catalog.sources[s], v, realdata, ["RI"]).frame for s, v in sorted(catalog.required_tables(profile))}
+    return build_targets(catalog, profile, tables, ["nation", "state"]), build_targets(catalog, profile, tables, ["county", "tract"], "44")
+
+
+def value(built: BuiltTargets, geoid: str, name: str, domain: str) -> float:
+    return built.frame.row(by_predicate=(pl.col("geoid") == geoid) & (pl.col("variable") == name) & (pl.col("domain") == domain), named=True)["value"]
+
+
+def test_real_rhode_island_has_enough_targets_at_every_level(rhode_island: tuple[BuiltTargets, BuiltTargets]) -> None:
+    national, own = rhode_island
+    both = pl.concat([national.frame.filter(pl.col("geoid").is_in(["", "44"])), own.frame])
+    assert not both.select(TARGET_KEY).is_duplicated().any()
+    counts = dict(both.filter(pl.col("role") == "calibrate").group_by("level").agg(pl.struct("variable", "domain").n_unique()).iter_rows())
+    assert counts["tract"] >= 46
+    assert counts["county"] >= 20
+    assert counts["state"] >= 100
+    assert counts["nation"] >= 100
+    assert own.frame.filter(pl.col("level") == "tract")["geoid"].n_unique() == 250
+    assert national.frame.filter(pl.col("level") == "state")["geoid"].n_unique() == 51
+
+
+def test_real_figures_are_those_of_the_publications(rhode_island: tuple[BuiltTargets, BuiltTargets]) -> None:
+    national, own = rhode_island
+    assert value(national, "44", "returns", "total") == 568_360
+    assert value(national, "44", "persons", "total") == 1_099_498
+    assert value(own, "44001", "persons", "total") == 50_388
+    tracts = own.frame.filter((pl.col("level") == "tract") & (pl.col("domain") == "total"))
+    assert tracts.filter(pl.col("variable") == "persons")["value"].sum() == 1_094_250
+    assert tracts.filter(pl.col("variable") == "households")["value"].sum() == 432_219
+    states = national.frame.filter((pl.col("level") == "state") & (pl.col("variable") == "returns") & (pl.col("domain") == "total"))
+    assert states["value"].sum() == pytest.approx(value(national, "", "returns", "total"), rel=1e-4)
+
+
+def test_real_ages_carried_add_up_to_the_population_estimates(rhode_island: tuple[BuiltTargets, BuiltTargets]) -> None:
+    national, own = rhode_island
+    sexes = [value(national, "44", "persons", sex) for sex in ("male", "female")]
+    assert sum(sexes) == pytest.approx(1_099_498)
+    bands = own.frame.filter((pl.col("level") == "tract") & (pl.col("family") == "age") & (pl.col("source") == "census2020_dp_tracts"))
+    assert bands.filter(pl.col("geoid").str.starts_with("44001"))["value"].sum() == pytest.approx(50_388)
