@@ -3,8 +3,8 @@
 Belongs here: fit figures as tables. Does not belong here: plots, the command line, or solving.
 
 Measures, for targets t, fitted f, published value p and published standard error s:
-absolute relative error |f - t| / |t| (targets of zero are counted apart); inside the margin: |f - t| <= 1.645 s, and the
-same against the published value p.
+absolute relative error |f - t| / |t|, not defined for targets below one person, household or return, or 1,000 dollars, which are
+counted apart (zero, or next to it after reconciliation); inside the margin: |f - t| <= 1.645 s, and the same against the published value p.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.weights.calibrate import StateProblem
 
 MARGIN = 1.645
+LEAST_DENOMINATOR = {"usd": 1000.0}
 LEVEL_ORDER = ("nation", "state", "county", "tract")
 
 
@@ -51,13 +52,14 @@ def fitted_targets(targets: pl.DataFrame, problem: StateProblem, fits: dict[str,
 
 
 def with_errors(frame: pl.DataFrame, fitted: str = "fitted") -> pl.DataFrame:
-    """Add ``residual``, ``absolute_relative_error`` (null for zero targets), ``inside_margin`` and ``inside_published`` (null without a published margin)."""
+    """Add ``residual``, ``absolute_relative_error`` (null for targets next to zero), ``inside_margin`` and ``inside_published`` (null without a published margin)."""
     error = (pl.col(fitted) - pl.col("value")).abs()
     margin = MARGIN * pl.col("published_standard_error")
     published = pl.col("margin_published") & pl.col("published_value").is_not_null()
+    least = pl.col("unit").replace_strict(LEAST_DENOMINATOR, default=1.0, return_dtype=pl.Float64)
     return frame.with_columns(
         (pl.col(fitted) - pl.col("value")).alias("residual"),
-        pl.when(pl.col("value") != 0).then(error / pl.col("value").abs()).alias("absolute_relative_error"),
+        pl.when(pl.col("value").abs() >= least).then(error / pl.col("value").abs()).alias("absolute_relative_error"),
         pl.when(published & pl.col(fitted).is_not_null()).then(error <= margin).alias("inside_margin"),
         pl.when(published & pl.col(fitted).is_not_null()).then((pl.col(fitted) - pl.col("published_value")).abs() <= margin).alias("inside_published"),
     )
@@ -72,7 +74,7 @@ def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",))
         pl.len().alias("targets"),
         fit.sum().alias("fitted"),
         (pl.col("role") == "validation").sum().alias("validation_only"),
-        (fit & (pl.col("value") == 0)).sum().alias("zero_targets"),
+        (fit & pl.col("absolute_relative_error").is_null()).sum().alias("zero_targets"),
         pl.col("inside_margin").is_not_null().sum().alias("with_published_margin"),
         pl.col("inside_margin").mean().alias("share_inside_margin"),
         pl.col("inside_published").mean().alias("share_inside_published_margin"),
@@ -89,7 +91,7 @@ def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",))
 
 def worst_targets(frame: pl.DataFrame, fitted: str = "fitted", count: int = 20) -> pl.DataFrame:
     """The fitted targets with the largest error in units of their scale: standard errors where published, else relative error."""
-    rows = with_errors(frame, fitted).filter(pl.col(fitted).is_not_null() & (pl.col("value") != 0))
+    rows = with_errors(frame, fitted).filter(pl.col(fitted).is_not_null() & pl.col("absolute_relative_error").is_not_null())
     return (
         rows.with_columns((pl.col("residual") / pl.col("published_standard_error")).alias("errors_in_se"))
         .sort("absolute_relative_error", "level", "geoid", "variable", "domain", descending=[True, False, False, False, False])

@@ -104,7 +104,7 @@ def _tables_of(factor: Factor, profile: Profile) -> set[tuple[str, str]]:
     if isinstance(factor, GrowthFactor):
         return {(p.source, p.vintage) for p in (factor.start, factor.end)}
     if isinstance(factor, AgeSexFactor):
-        return {(factor.national, factor.national_vintage)}
+        return {(factor.national, factor.national_vintage)} | ({(factor.control.source, factor.control.vintage)} if factor.control else set())
     return set()
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, model_validator
 from pipeline.errors import TargetError
 from pipeline.specs.base import SpecModel
 
-Area = Literal["finest", "county", "state", "nation"]
+Area = Literal["own", "finest", "county", "state", "nation"]
 
 
 class SeriesFactor(SpecModel):
@@ -102,7 +102,10 @@ class GrowthPoint(SpecModel):
 
 
 class GrowthFactor(SpecModel):
-    """Geometric growth between two published points: factor = (end / start)^((to - from) / (end.year - start.year))."""
+    """Geometric growth between two published points: factor = (end / start)^((to - from) / (end.year - start.year)).
+
+    With ``area: own`` a tract has its own growth; where either point is zero or withheld there, the factor is one.
+    """
 
     id: str
     kind: Literal["growth"]
@@ -127,7 +130,8 @@ class AgeSexFactor(SpecModel):
     US population in c at ``to`` (``national``) over the national base: the target's own table where it has a nation row
     (``base: own_nation``), else ``base_column`` of ``national`` (``base: national``).
     ``stratum`` is the class of a single year of age, with {sex} (1 male, 2 female, 0 both) and {age}; ``top_age`` is the open one.
-    ``population`` names the ratio factor whose column gives P.
+    ``population`` names the ratio factor whose column gives P. Where ``control`` is given, tracts are control areas of their own
+    and P is that cell of the tract; a tract with nobody in the cells, or nobody in the control, keeps its cells times g.
     """
 
     id: str
@@ -141,6 +145,7 @@ class AgeSexFactor(SpecModel):
     base: Literal["own_nation", "national"]
     base_column: str = ""
     population: str
+    control: GrowthPoint | None = None
     note: str = ""
 
     @model_validator(mode="after")

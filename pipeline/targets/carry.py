@@ -73,8 +73,11 @@ class Cells:
 def control_areas(area: str, level: str, geoids: Iterable[str]) -> tuple[str, list[str]]:
     """Level and GEOIDs of the areas whose figures carry targets of ``level``: the coarser of the rule's area and the target's own.
 
-    ``finest`` is the target's own area, or the county of a tract (no estimates by year are published for tracts).
+    ``finest`` is the target's own area, or the county of a tract (no estimates by year are published for tracts); ``own`` is the
+    target's own area, tracts included.
     """
+    if area == "own":
+        return level, list(geoids)
     order = list(GEOID_LENGTH)
     ruled = "county" if area == "finest" else area
     chosen = order[min(order.index(ruled), order.index(level))]
@@ -147,6 +150,9 @@ class Carrier:
             _pick(self._cells.values(p.source, p.vintage, p.column, control, p.stratum), areas, f"{p.source} {p.vintage}, {control}, {p.column}")
             for p in (factor.start, factor.end)
         )
+        if factor.area == "own":
+            start = np.where((start > 0) & (end > 0), start, np.where(end > 0, end, 1.0))
+            end = np.where(end > 0, end, start)
         span = (self.target_year - data_year) / (factor.end.year - factor.start.year)
         return (end / _above_zero(start, areas, f"{factor.id} {factor.start.year}")) ** span
 
@@ -163,6 +169,8 @@ class Carrier:
         else:
             before = np.array([self._national(factor, cell, factor.base_column) for cell in partition])
         change = after / _above_zero(before, [c.column for c in partition], f"{factor.id}, national base")
+        if factor.control is not None and level == "tract":
+            return self._age_sex_own(factor, geoids, cells, change)
         control, areas = control_areas("finest", level, geoids)
         names = sorted(set(areas))
         owner = np.array([names.index(a) for a in areas], dtype=np.int64)
@@ -171,6 +179,15 @@ class Carrier:
         ratio_factor = self.rule(factor.population)
         published = self.population(ratio_factor, control, names, self.target_year)
         return (published / _above_zero(grown, names, f"{factor.id}, cells of {source} {vintage}"))[owner][:, None] * change[None, :]
+
+    def _age_sex_own(self, factor: AgeSexFactor, geoids: list[str], cells: np.ndarray, change: np.ndarray) -> np.ndarray:
+        """Factors where every tract is its own control area; see AgeSexFactor.control."""
+        point = factor.control
+        values = self._cells.values(point.source, point.vintage, point.column, "tract", point.stratum)
+        published = _pick(values, geoids, f"{point.source} {point.vintage}, tract, {point.column}")
+        grown = np.nansum(cells * change, axis=1)
+        usable = (grown > 0) & (published > 0)
+        return np.where(usable, published / np.where(usable, grown, 1.0), 1.0)[:, None] * change[None, :]
 
     def _national(self, factor: AgeSexFactor, cell: AgeSexCell, column: str) -> float:
         sexes = {"male": "1", "female": "2", "both": "0"}[cell.sex]

@@ -3,7 +3,7 @@
 Order: the nation with all states, once; then, for each state, its reconciled state values with its counties and tracts.
 A state value published for the target year is held there, so that states keep adding up to the nation; one carried from
 another year is fused by precision with what lies below it, because the error of carrying is common to all states.
-Categories that partition a parent (age bands, races) are made to add up at the state, then followed downwards.
+Categories that partition a parent (age bands, races) are made to add up at every level above the finest, then followed downwards.
 
 Belongs here: the glue and the report of what moved. Does not belong here: the sweeps themselves, or building targets.
 """
@@ -22,6 +22,7 @@ from pipeline.specs.variables import CategoryGroup
 
 HELD_RELATIVE_ERROR = 1e-6
 LARGE_ADJUSTMENT = 2.0
+CATEGORY_ROUNDS = 6
 
 ADJUSTMENT_SCHEMA: dict[str, pl.DataType] = {
     "level": pl.String(),
@@ -63,7 +64,7 @@ def reconcile_national(targets: pl.DataFrame, groups: Iterable[CategoryGroup] = 
     """
     states = sorted(set(targets.filter(pl.col("level") == "state")["geoid"]))
     tree = GeographyTree.from_leaves(["nation", "state"], [[""] * len(states), states])
-    return _reconcile(targets, tree, list(groups), held=None, category_depth=None)
+    return _reconcile(targets, tree, list(groups), held=None, category_depths=0)
 
 
 def reconcile_state(
@@ -87,32 +88,26 @@ def reconcile_state(
     own = national.filter((pl.col("level") == "state") & (pl.col("geoid") == fips))
     rows = pl.concat([own, state_targets.filter(pl.col("level") != "state")])
     held = {(r["variable"], r["domain"]) for r in own.iter_rows(named=True) if r["carry_factor"] == 1.0 and r["value"] is not None}
-    return _reconcile(rows, tree, list(groups), held=held, category_depth=0)
+    return _reconcile(rows, tree, list(groups), held=held, category_depths=len(names) - 1)
 
 
 def _reconcile(
-    rows: pl.DataFrame, tree: GeographyTree, groups: list[CategoryGroup], *, held: set[tuple[str, str]] | None, category_depth: int | None
+    rows: pl.DataFrame, tree: GeographyTree, groups: list[CategoryGroup], *, held: set[tuple[str, str]] | None, category_depths: int
 ) -> Reconciled:
+    """``category_depths``: at how many levels, from the top, categories are made to add up."""
     grid = _grid(rows, tree, held)
-    nonnegative = [not variable.startswith("usd_") for variable, _ in grid.keys]
+    nonnegative = np.array([not variable.startswith("usd_") for variable, _ in grid.keys])
     result = reconcile(tree, grid.values, grid.variances, nonnegative=nonnegative)
-    step = "areas"
     values, variances = [v.copy() for v in result.values], [v.copy() for v in result.variances]
-    moved_by_category: set[tuple[str, str]] = set()
-    if category_depth is not None and groups:
-        moved_by_category = _categories(grid.keys, values[category_depth], variances[category_depth], groups)
-    if moved_by_category:
-        columns = [i for i, key in enumerate(grid.keys) if key in moved_by_category]
-        pinned_v = [v[:, columns].copy() for v in grid.variances]
-        pinned_y = [y[:, columns].copy() for y in grid.values]
-        top_value, top_variance = values[category_depth][:, columns], variances[category_depth][:, columns]
-        pinned_y[category_depth] = np.where(np.isfinite(top_variance), top_value, 0.0)
-        pinned_v[category_depth] = np.where(np.isfinite(top_variance), (HELD_RELATIVE_ERROR * np.abs(pinned_y[category_depth]) + 1e-9) ** 2, np.inf)
-        again = reconcile(tree, pinned_y, pinned_v, nonnegative=[nonnegative[i] for i in columns])
-        for depth in range(len(values)):
-            values[depth][:, columns] = again.values[depth]
-            if depth != category_depth:
-                variances[depth][:, columns] = again.variances[depth]
+    moved: set[tuple[str, str]] = set()
+    for depth in range(category_depths):
+        # Areas and categories are two hierarchies that cross: making one add up disturbs the other. Turn by turn they settle.
+        for _ in range(CATEGORY_ROUNDS if depth else 1):
+            touched = _categories(grid.keys, values[depth], variances[depth], groups)
+            moved |= touched
+            if not touched:
+                break
+            _follow(grid, values, variances, nonnegative, [i for i, key in enumerate(grid.keys) if key in touched], depth)
     frame = _rows_out(rows, grid, values, variances)
     agreement = pl.DataFrame(
         {
@@ -121,10 +116,44 @@ def _reconcile(
             "chi_square": result.chi_square,
             "degrees_of_freedom": result.degrees_of_freedom,
             "held_at_zero": result.pinned,
-            "moved_by_categories": [key in moved_by_category for key in grid.keys],
+            "moved_by_categories": [key in moved for key in grid.keys],
         }
     )
-    return Reconciled(frame, _adjusted(frame, step, moved_by_category), agreement)
+    return Reconciled(frame, _adjusted(frame, moved), agreement)
+
+
+def _follow(grid: _Grid, values: list[np.ndarray], variances: list[np.ndarray], nonnegative: np.ndarray, columns: list[int], depth: int) -> None:
+    """Bring the areas back together (in place) after categories moved ``columns`` at ``depth``: levels above are held, this level keeps
+    what the categories made of it, levels below keep their own estimates."""
+    y, v = [], []
+    for level in range(len(values)):
+        known = np.isfinite(variances[level][:, columns])
+        if level < depth or (level == depth == 0):
+            y.append(np.where(known, values[level][:, columns], 0.0))
+            v.append(np.where(known, _tight(y[-1]), np.inf))
+        elif level == depth:
+            y.append(np.where(known, values[level][:, columns], 0.0))
+            v.append(np.where(known, np.maximum(variances[level][:, columns], _tight(y[-1])), np.inf))
+        else:
+            # What lies below has already had its say at this level, so here it only shares out; its precision decides how.
+            y.append(grid.values[level][:, columns])
+            v.append(grid.variances[level][:, columns])
+    tree = grid.tree
+    if 0 < depth < len(values) - 1:
+        upper = GeographyTree(tree.levels[: depth + 1], tree.geoids[: depth + 1], tree.parents[: depth + 1])
+        settled = reconcile(upper, y[: depth + 1], v[: depth + 1], nonnegative=nonnegative[columns])
+        y[depth] = np.nan_to_num(settled.values[depth])
+        v[depth] = np.where(np.isfinite(v[depth]), _tight(y[depth]), np.inf)
+    again = reconcile(tree, y, v, nonnegative=nonnegative[columns])
+    for level in range(len(values)):
+        values[level][:, columns] = again.values[level]
+        if level > depth:
+            variances[level][:, columns] = again.variances[level]
+
+
+def _tight(values: np.ndarray) -> np.ndarray:
+    """The variance of a value that is held."""
+    return (HELD_RELATIVE_ERROR * np.abs(values) + 1e-9) ** 2
 
 
 def _grid(rows: pl.DataFrame, tree: GeographyTree, held: set[tuple[str, str]] | None) -> _Grid:
@@ -146,39 +175,34 @@ def _grid(rows: pl.DataFrame, tree: GeographyTree, held: set[tuple[str, str]] | 
             v[at, of] = part["standard_error"].fill_null(np.inf).to_numpy() ** 2
         if depth == 0 and held:
             of = [column[key] for key in held if key in column]
-            v[:, of] = np.where(np.isfinite(v[:, of]), np.minimum(v[:, of], (HELD_RELATIVE_ERROR * np.abs(y[:, of]) + 1e-9) ** 2), np.inf)
+            v[:, of] = np.where(np.isfinite(v[:, of]), np.minimum(v[:, of], _tight(y[:, of])), np.inf)
         values.append(y)
         variances.append(v)
     return _Grid(tree, keys, values, variances)
 
 
 def _categories(keys: list[tuple[str, str]], values: np.ndarray, variances: np.ndarray, groups: list[CategoryGroup]) -> set[tuple[str, str]]:
-    """Make the children of each group add up to their parent at the top level (in place); returns the keys moved.
+    """Make the children of each group add up to their parent in every area of one level (in place); returns the keys moved.
 
-    Groups come parents first: a value once made to add up is held for the groups after it.
+    Groups come parents first: a value once made to add up is held for the groups after it. Areas are solved side by side.
     """
     column = {key: i for i, key in enumerate(keys)}
     settled: set[int] = set()
     moved: set[tuple[str, str]] = set()
     for group in groups:
-        family = [column.get((m.variable, m.domain)) for m in (group.parent, *group.children)]
-        if any(i is None for i in family) or not np.isfinite(variances[:, family]).all():
+        found = [column.get((m.variable, m.domain)) for m in (group.parent, *group.children)]
+        family = [i for i in found if i is not None]
+        if len(family) < len(found) or not np.isfinite(variances[:, family]).all():
             continue
-        parent, children = family[0], family[1:]
-        tree = GeographyTree.from_leaves(["parent", "child"], [["parent"] * len(children), [f"{n:05d}" for n in range(len(children))]])
-        for area in range(values.shape[0]):
-            tight = {i: (HELD_RELATIVE_ERROR * abs(values[area, i]) + 1e-9) ** 2 for i in family if i in settled}
-            variance = np.array([tight.get(i, max(variances[area, i], (HELD_RELATIVE_ERROR * abs(values[area, i]) + 1e-9) ** 2)) for i in family])
-            answer = reconcile(
-                tree,
-                [values[area, [parent]][:, None], values[area, children][:, None]],
-                [variance[:1][:, None], variance[1:][:, None]],
-                nonnegative=[not group.parent.variable.startswith("usd_")],
-            )
-            new = np.concatenate([answer.values[0][:, 0], answer.values[1][:, 0]])
-            new_v = np.concatenate([answer.variances[0][:, 0], answer.variances[1][:, 0]])
-            values[area, family] = new
-            variances[area, family] = np.minimum(variances[area, family], new_v)
+        children = len(family) - 1
+        tree = GeographyTree.from_leaves(["parent", "child"], [["parent"] * children, [f"{n:05d}" for n in range(children)]])
+        y = values[:, family].T
+        floor = _tight(y)
+        v = np.where(np.isin(family, list(settled))[:, None], floor, np.maximum(variances[:, family].T, floor))
+        positive = not group.parent.variable.startswith("usd_")
+        answer = reconcile(tree, [y[:1], y[1:]], [v[:1], v[1:]], nonnegative=[positive] * y.shape[1])
+        values[:, family] = np.concatenate([answer.values[0], answer.values[1]]).T
+        variances[:, family] = np.minimum(variances[:, family], np.concatenate([answer.variances[0], answer.variances[1]]).T)
         settled.update(family)
         moved.update(keys[i] for i in family)
     return moved
@@ -246,12 +270,12 @@ def _rows_out(rows: pl.DataFrame, grid: _Grid, values: list[np.ndarray], varianc
     return pl.concat([kept, extra.select(rows.columns)]).sort(key)
 
 
-def _adjusted(frame: pl.DataFrame, step: str, by_category: set[tuple[str, str]]) -> pl.DataFrame:
+def _adjusted(frame: pl.DataFrame, by_category: set[tuple[str, str]]) -> pl.DataFrame:
     moved = frame.filter(pl.col("published_value").is_not_null() & pl.col("value").is_not_null() & (pl.col("published_standard_error") > 0)).with_columns(
         ((pl.col("value") - pl.col("published_value")) / pl.col("published_standard_error")).alias("adjustment_in_standard_errors")
     )
     large = moved.filter(pl.col("adjustment_in_standard_errors").abs() > LARGE_ADJUSTMENT)
-    steps = ["categories" if key in by_category else step for key in large.select("variable", "domain").iter_rows()]
+    steps = ["categories" if key in by_category else "areas" for key in large.select("variable", "domain").iter_rows()]
     return (
         large.with_columns(pl.Series("step", steps, dtype=pl.String))
         .select(list(ADJUSTMENT_SCHEMA))

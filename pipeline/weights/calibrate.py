@@ -42,9 +42,9 @@ def state_seed(seed: int, state_fips: str, purpose: str) -> int:
 def build_problem(targets: pl.DataFrame, units: pl.DataFrame, geography: pl.DataFrame, profile: Profile) -> StateProblem:
     """Arrange calibrating targets as arrays.
 
-    The scale of a finest-level target is its published standard error where there is one, else its reconciled one. Above the finest
-    level it is a tenth of the reconciled standard error, at least ``relative_scale_floor`` of the value: totals of large areas
-    are known well, and users compare them first.
+    The scale of a tract target is its published standard error where there is one, else its reconciled one. Above tracts it is a tenth
+    of the reconciled standard error, at least ``relative_scale_floor`` of the value: totals of large areas are known well, and users
+    compare them first.
     """
     levels = [level for level in profile.levels if level != "nation"]
     columns = {"state": "state_fips", "county": "county_fips", "tract": "tract"}
@@ -72,7 +72,7 @@ def build_problem(targets: pl.DataFrame, units: pl.DataFrame, geography: pl.Data
         value, scale = np.zeros(row.shape), np.full(row.shape, np.inf)
         row[at, of] = part["_row"].to_numpy()
         value[at, of] = part["value"].to_numpy()
-        scale[at, of] = _scale(part, level, finest=depth == len(levels) - 1, profile=profile)
+        scale[at, of] = _scale(part, level, profile)
         keys.append(tuple(wanted))
         rows.append(row)
         designs.append(design)
@@ -81,11 +81,11 @@ def build_problem(targets: pl.DataFrame, units: pl.DataFrame, geography: pl.Data
     return StateProblem(tree, tuple(keys), tuple(rows), make_targets(tree, designs, values, scales), tuple(sorted(unsupported)))
 
 
-def _scale(part: pl.DataFrame, level: str, *, finest: bool, profile: Profile) -> np.ndarray:
+def _scale(part: pl.DataFrame, level: str, profile: Profile) -> np.ndarray:
     least = part["unit"].replace_strict(LEAST_SCALE, return_dtype=pl.Float64).to_numpy()
     error = part["standard_error"].to_numpy()
     floor = profile.method.relative_scale_floor.get(level, 0.0) * np.abs(part["value"].to_numpy())
-    if finest:
+    if level == "tract":
         published = part.select(pl.when("margin_published").then("published_standard_error").otherwise(None))["published_standard_error"]
         error = np.where(published.is_null().to_numpy(), error, published.fill_null(0.0).to_numpy())
         return np.maximum(np.maximum(error, floor), least)
@@ -157,7 +157,7 @@ def weights_table(
     leaves = problem.tree.leaves
     area = [leaves[i] for i in selected.leaf]
     column = "tract" if finest_level == "tract" else "county_fips"
-    county = dict(geography.select(column, "county_fips").unique().iter_rows())
+    county = dict(geography.select(area=pl.col(column), county=pl.col("county_fips")).unique().iter_rows())
     frame = pl.DataFrame(
         {
             "household_id": [ids[i] for i in selected.record],

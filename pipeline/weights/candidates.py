@@ -162,7 +162,7 @@ def _area_shares(
         and set(geography["puma"].drop_nulls()) == set(puma_link["puma"].drop_nulls())
         and set(geography["tract"]) == set(puma_link["tract"])
     )
-    area_county = dict(geography.select(column, "county_fips").unique().iter_rows())
+    area_county = dict(geography.select(area=pl.col(column), county=pl.col("county_fips")).unique().iter_rows())
     people = dict(population.iter_rows())
     areas = population["area"].to_list()
     total = sum(people.values())

@@ -1,0 +1,160 @@
+"""The real definitions of every profile: they load, their graph has the promised shape, and states materialise from the sample."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from pipeline.assets.common import PROJECT_ROOT
+from pipeline.definitions import build_definitions
+from pipeline.io_manager import read_facts
+from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
+from pipeline.partitions import order_states
+from pipeline.settings import RunEnvironment
+from pipeline.specs.catalog import load_catalog
+
+PROFILES = sorted(load_catalog().profiles)
+GROUPS = {
+    "national_targets": ("targets", False),
+    "state_targets": ("targets", True),
+    "reconciled_targets": ("targets", True),
+    "concept_gaps": ("candidates", True),
+    "record_persons": ("candidates", True),
+    "record_tax_units": ("candidates", True),
+    "candidate_units": ("candidates", True),
+    "dense_weights": ("weights", True),
+    "selected_pairs": ("weights", True),
+    "weights": ("weights", True),
+    "selected_households": ("weights", True),
+    "fit_report": ("reports", True),
+    "run_manifest": ("reports", True),
+    "national_report": ("reports", False),
+    "geography": ("sources", False),
+    "microdata_persons": ("sources", True),
+}
+
+
+def definitions_of(profile: str, folder: Path) -> dg.Definitions:
+    return build_definitions(load_catalog().profile(profile), RunEnvironment(profile, folder / "raw", folder / "output"))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_loads(profile, tmp_path):
+    dg.Definitions.validate_loadable(definitions_of(profile, tmp_path))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_groups_and_partitions(profile, tmp_path):
+    graph = definitions_of(profile, tmp_path).resolve_asset_graph()
+    for name, (group, partitioned) in GROUPS.items():
+        node = graph.get(dg.AssetKey(name))
+        assert node.group_name == group, name
+        assert node.is_partitioned is partitioned, name
+        if partitioned:
+            assert node.partitions_def.get_partition_keys() == order_states(load_catalog().profile(profile).states)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_asset_belongs_to_exactly_one_job_and_says_what_it_is(profile, tmp_path):
+    definitions = definitions_of(profile, tmp_path)
+    graph = definitions.resolve_asset_graph()
+    members = [key for job in (NATIONAL_INPUTS, STATES, NATIONAL_OUTPUTS) for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys]
+    assert sorted(members) == sorted(graph.get_all_asset_keys())
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.description and node.group_name and node.code_version and node.kinds, key
+
+
+def test_data_flows_one_way_through_the_groups(tmp_path):
+    graph = definitions_of("rhode_island", tmp_path).resolve_asset_graph()
+    below = {"sources": {"sources"}, "targets": {"sources", "targets", "candidates"}, "candidates": {"sources", "targets", "candidates"}}
+    below |= {"weights": {*below["candidates"], "weights"}, "reports": {*below["candidates"], "weights", "reports"}}
+    for key in graph.get_all_asset_keys():
+        parents = {graph.get(parent).group_name for parent in graph.get(key).parent_keys}
+        assert parents <= below[graph.get(key).group_name], key
+
+
+def test_hard_rules_block_and_thresholds_do_not(tmp_path):
+    specs: dict[tuple[str, str], bool] = {}
+    for asset in definitions_of("sample", tmp_path).assets:
+        specs |= {(spec.asset_key.to_user_string(), spec.name): spec.blocking for spec in asset.check_specs}
+    assert specs[("selected_pairs", "exactly_k")] is True
+    assert specs[("dense_weights", "converged")] is True
+    assert specs[("fit_report", "every_target_accounted_for")] is True
+    assert specs[("fit_report", "share_inside_margin")] is False
+
+
+def test_nothing_starts_by_itself(tmp_path):
+    definitions = definitions_of("sample", tmp_path)
+    assert [schedule.default_status for schedule in definitions.schedules] == [dg.DefaultScheduleStatus.STOPPED]
+    assert {sensor.default_status for sensor in definitions.sensors} == {dg.DefaultSensorStatus.STOPPED}
+    assert len(definitions.sensors) == 2
+
+
+def test_only_a_synthetic_profile_makes_raw_files_and_says_so(tmp_path):
+    made = dg.AssetKey("synthetic_raw_files")
+    assert made not in definitions_of("rhode_island", tmp_path).resolve_asset_graph().get_all_asset_keys()
+    sample = definitions_of("sample", tmp_path).resolve_asset_graph()
+    assert "SYNTHETIC" in sample.get(made).description
+    sources = [key for key in sample.get_all_asset_keys() if sample.get(key).group_name == "sources" and key != made]
+    assert all(made in sample.get(key).parent_keys for key in sources)
+
+
+def test_importing_the_code_location_loads_nothing_heavy():
+    script = "import pipeline.definitions, sys; print([m for m in ('torch', 'scipy', 'altair', 'vl_convert', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> RunEnvironment:
+    folder = tmp_path_factory.mktemp("sample")
+    return RunEnvironment("sample", folder / "raw", folder / "output")
+
+
+def test_states_materialise_one_by_one_with_an_ephemeral_instance(sample):
+    definitions = build_definitions(load_catalog().profile("sample"), sample)
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def materialize(*names: str, partition: str | None = None) -> dg.ExecuteInProcessResult:
+            resources = {"io_manager": definitions.resources["io_manager"]}
+            return dg.materialize(list(definitions.assets), selection=[dg.AssetKey(n) for n in names], instance=instance, resources=resources, partition_key=partition)
+
+        assert materialize("synthetic_raw_files").success
+        assert materialize("geography", "cps_asec_persons", "cps_asec_households").success
+        for state in order_states(load_catalog().profile("sample").states):
+            result = materialize("microdata_persons", "microdata_households", "record_persons", "record_households", "record_tax_units", partition=state)
+            assert result.success
+        assert instance.get_materialized_partitions(dg.AssetKey("record_households")) == {"RI", "DE"}
+        (event,) = result.asset_materializations_for_node("microdata")[:1]
+    assert {"preview", "plot", "files", "sha256", "dagster/column_schema", "peak_memory_mb"} <= set(event.metadata)
+    assert "SYNTHETIC" in event.metadata["label"].value
+    persons = pl.read_parquet(sample.table_path("record_persons", "RI"))
+    assert persons["state_fips"].unique().to_list() == ["44"]
+    facts = read_facts(sample.table_path("microdata_persons", "RI"))
+    assert facts["synthetic"] is True
+    assert [Path(item["file"]).name for item in facts["provenance"]] == ["csv_hri.zip", "csv_pri.zip"]
+    assert not any(item["file"].startswith("/") for item in facts["provenance"])
+    assert set(read_facts(sample.table_path("record_persons", "RI"))["inputs"]) == {"microdata_persons[RI]", "microdata_households[RI]", "cps_asec_persons"}
+
+
+def test_a_faulty_file_stops_its_asset_with_the_four_answers(tmp_path):
+    environment = RunEnvironment("rhode_island", tmp_path / "raw", tmp_path / "output")
+    definitions = build_definitions(load_catalog().profile("rhode_island"), environment)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            list(definitions.assets),
+            selection=["irs_historic_table_2"],
+            instance=instance,
+            resources={"io_manager": definitions.resources["io_manager"]},
+            raise_on_error=False,
+        )
+    (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    assert "missing" in failure.user_failure_data.description
+    assert {"found", "where", "expected", "remedy"} <= set(failure.user_failure_data.metadata)
+    assert not environment.table_path("irs_historic_table_2").exists()

@@ -1,0 +1,106 @@
+"""A run of several states in one process: order, failures, history, and the sensors that do the same from the UI."""
+
+from __future__ import annotations
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, PRODUCTION_TAG, STATES
+from pipeline.runs import AssetEvent, job_steps, run_profile
+from pipeline.settings import RunEnvironment, ensure_instance_home
+from tests.pipeline.toy import toy_definitions
+
+
+@pytest.fixture
+def environment(tmp_path) -> RunEnvironment:
+    return RunEnvironment("sample", tmp_path / "raw", tmp_path / "output")
+
+
+def test_nation_then_states_then_nation_and_all_of_it_in_the_history(environment):
+    events: list[AssetEvent] = []
+    outcome = run_profile(toy_definitions(environment), environment, ["RI", "DE"], listener=events.append)
+    assert outcome.success
+    assert [(job.job, job.partition) for job in outcome.jobs] == [(NATIONAL_INPUTS, None), (STATES, "RI"), (STATES, "DE"), (NATIONAL_OUTPUTS, None)]
+    assert [(e.kind, e.asset) for e in events][:4] == [("started", "nation"), ("finished", "nation"), ("started", "weights"), ("finished", "weights")]
+    assert set(outcome.jobs[1].seconds) == {"weights"}
+    assert pl.read_parquet(environment.table_path("national_report"))["state"].to_list() == ["DE", "RI"]
+    with dg.DagsterInstance.from_config(str(ensure_instance_home(environment))) as instance:
+        assert instance.get_materialized_partitions(dg.AssetKey("weights")) == {"RI", "DE"}
+        assert instance.get_runs_count() == 4
+
+
+def test_a_failed_state_leaves_the_others_and_its_own_previous_result(environment):
+    assert run_profile(toy_definitions(environment), environment, ["RI", "DE"]).success
+    before = environment.table_path("weights", "RI").read_bytes()
+    outcome = run_profile(toy_definitions(environment, broken=("RI",)), environment, ["RI", "DE"])
+    assert not outcome.success
+    assert outcome.failed_states == ["RI"]
+    assert "csv_pri.zip" in outcome.jobs[1].failures["weights"]
+    assert "Download it again" in outcome.jobs[1].failures["weights"]
+    assert "SourceFileError" in outcome.jobs[1].traceback
+    assert environment.table_path("weights", "RI").read_bytes() == before
+    assert outcome.jobs[2].success
+    assert outcome.jobs[-1].job == NATIONAL_OUTPUTS
+
+
+def test_no_state_starts_when_the_national_inputs_fail(environment):
+    outcome = run_profile(toy_definitions(environment, nation_broken=True), environment, ["RI", "DE"])
+    assert not outcome.success
+    assert outcome.not_started == ["RI", "DE"]
+    assert len(outcome.jobs) == 1
+    assert outcome.jobs[0].failures["nation"].startswith("A raw file is missing.")
+
+
+def test_one_state_can_be_run_again_alone(environment):
+    definitions = toy_definitions(environment)
+    run_profile(definitions, environment, ["RI", "DE"])
+    other = environment.table_path("weights", "DE").read_bytes()
+    first = environment.table_path("weights", "RI").read_bytes()
+    assert run_profile(definitions, environment, ["RI"]).success
+    assert environment.table_path("weights", "RI").read_bytes() == first
+    assert environment.table_path("weights", "DE").read_bytes() == other
+
+
+def test_a_data_error_is_never_retried(environment):
+    definitions = toy_definitions(environment, broken=("RI",))
+    run_profile(definitions, environment, ["RI"])
+    with dg.DagsterInstance.from_config(str(ensure_instance_home(environment))) as instance:
+        (run,) = instance.get_runs(dg.RunsFilter(job_name=STATES))
+        failures = [e.dagster_event for e in instance.all_logs(run.run_id) if e.dagster_event and e.dagster_event.is_step_failure]
+        assert not [e for e in instance.all_logs(run.run_id) if e.dagster_event and e.dagster_event.event_type_value == "STEP_UP_FOR_RETRY"]
+    assert failures[0].step_failure_data.user_failure_data.metadata["remedy"].value == "Download it again"
+
+
+def test_steps_of_a_job_are_the_length_of_its_progress_bar(environment):
+    definitions = toy_definitions(environment)
+    assert [job_steps(definitions, job) for job in (NATIONAL_INPUTS, STATES, NATIONAL_OUTPUTS)] == [1, 1, 1]
+
+
+def _finished(definitions, instance, job, tags, partition=None):
+    return definitions.resolve_job_def(job).execute_in_process(instance=instance, tags=tags, partition_key=partition)
+
+
+def test_sensors_carry_a_production_run_from_the_nation_to_the_states_and_back(environment):
+    definitions = toy_definitions(environment)
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def evaluate(sensor: str, result):
+            context = dg.build_run_status_sensor_context(
+                sensor_name=sensor, dagster_event=result.get_run_success_event(), dagster_instance=instance, dagster_run=result.dagster_run
+            )
+            return definitions.resolve_sensor_def(sensor)(context)
+
+        plain = _finished(definitions, instance, NATIONAL_INPUTS, {})
+        assert isinstance(evaluate("states_after_national", plain), dg.SkipReason)
+        nation = _finished(definitions, instance, NATIONAL_INPUTS, {PRODUCTION_TAG: "true"})
+        requests = evaluate("states_after_national", nation)
+        assert [request.partition_key for request in requests] == ["DE", "RI"]
+        first = _finished(definitions, instance, STATES, requests[0].tags, "DE")
+        waiting = evaluate("national_after_states", first)
+        assert isinstance(waiting, dg.SkipReason)
+        assert "RI" in waiting.skip_message
+        last = _finished(definitions, instance, STATES, requests[1].tags, "RI")
+        request = evaluate("national_after_states", last)
+        assert isinstance(request, dg.RunRequest)
+        assert request.run_key == f"{nation.run_id}:national"
