@@ -46,6 +46,7 @@ class Selection:
     per_leaf : (leaves,) int64 pairs in each leaf, summing to k.
     categories_lost : number of (leaf, category) combinations with dense weight that received no pair.
     mass_lost : share of the dense weight in those combinations; the totals are carried by the area's other pairs.
+    rescued, without_support : targets (depth, area, variable) given a pair back, and left without one, by ``support.ensure_support``.
     """
 
     leaf: np.ndarray
@@ -55,6 +56,8 @@ class Selection:
     per_leaf: np.ndarray
     categories_lost: int
     mass_lost: float
+    rescued: tuple[tuple[int, int, int], ...] = ()
+    without_support: tuple[tuple[int, int, int], ...] = ()
 
 
 def select_pairs(

@@ -32,7 +32,6 @@ from calibration_core.errors import SettingsError
 from calibration_core.link import make_link
 from calibration_core.problem import PairProblem, PoolProblem
 
-
 # A pair below exp(-5) of its prior weight hardly counts.
 _NEGLIGIBLE = 5.0
 

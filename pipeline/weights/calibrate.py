@@ -14,6 +14,7 @@ import polars as pl
 from calibration_core.geography import GeographyTree
 from calibration_core.problem import PairProblem, PoolProblem, Targets, make_targets
 from calibration_core.selection import Selection, SelectionSettings, select_pairs
+from calibration_core.support import ensure_support
 from calibration_core.tree_newton import TreeNewtonResult, TreeNewtonSettings, calibrate_tree
 from pipeline.errors import InvariantError
 from pipeline.specs.profiles import Profile
@@ -108,15 +109,15 @@ def dense_calibration(problem: StateProblem, units: pl.DataFrame, areas: pl.Data
 
 
 def selection(problem: StateProblem, dense: np.ndarray, units: pl.DataFrame, profile: Profile, budget: int) -> Selection:
-    """Draw exactly ``budget`` pairs. Dense weights are rounded to ten significant digits first, so that another processor's last bit
-    cannot change a draw."""
+    """Draw exactly ``budget`` pairs, then give rare targets above the finest level a pair back. Dense weights are rounded to ten
+    significant digits first, so that another processor's last bit cannot change a draw."""
     rounded = _significant(dense, DENSE_DIGITS)
     settings = SelectionSettings(
         budget, state_seed(profile.seed, problem.tree.geoids[0][0], "selection"), floor=profile.budget.minimum_pairs, draws=profile.method.selection_draws
     )
     leaf_targets = problem.targets
     scale = np.where(np.isfinite(leaf_targets.scales[-1]), leaf_targets.scales[-1], 1e30)
-    return select_pairs(
+    drawn = select_pairs(
         rounded,
         units["cell"].to_numpy(),
         units["order"].to_numpy(),
@@ -125,6 +126,8 @@ def selection(problem: StateProblem, dense: np.ndarray, units: pl.DataFrame, pro
         balance_scale=scale,
         names=problem.tree.leaves,
     )
+    used = [np.isfinite(scale) & (value != 0) for scale, value in zip(leaf_targets.scales, leaf_targets.values, strict=True)]
+    return ensure_support(drawn, rounded, problem.tree, leaf_targets.designs, used)
 
 
 def refine(problem: StateProblem, pairs: PairProblem, profile: Profile, progress=None) -> TreeNewtonResult:

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from calibration_core.allocation import allocate, inclusion_probabilities
 from calibration_core.errors import BudgetError
+from calibration_core.geography import GeographyTree
 from calibration_core.selection import SelectionSettings, select_pairs
+from calibration_core.support import ensure_support
 
 
 @settings(max_examples=200, deadline=None)
@@ -112,3 +114,38 @@ def test_lost_categories_are_counted():
     chosen = select_pairs(dense, np.array([0, 0, 1]), np.arange(3.0), SelectionSettings(2, seed=0, floor=1))
     assert chosen.categories_lost == 1
     assert chosen.mass_lost == pytest.approx(1e-6 / 20, rel=1e-3)
+
+
+def rare_problem():
+    """Two counties of two tracts; one record of 60 carries a rare trait, with little weight everywhere."""
+    rng = np.random.default_rng(11)
+    tree = GeographyTree.from_leaves(["county", "tract"], [["a", "a", "b", "b"], ["a1", "a2", "b1", "b2"]])
+    dense = rng.random((4, 60)) + 1.0
+    dense[:, 59] = 1e-3
+    design = np.zeros((60, 2))
+    design[:, 0] = 1.0
+    design[59, 1] = 2.0
+    return tree, dense, [design, design]
+
+
+def test_a_rare_target_gets_one_pair_back_and_k_stays():
+    tree, dense, designs = rare_problem()
+    drawn = select_pairs(dense, np.zeros(60, dtype=int), np.arange(60.0), SelectionSettings(40, seed=1, floor=1))
+    assert 59 not in drawn.record
+    kept = ensure_support(drawn, dense, tree, designs, [np.ones((2, 2), dtype=bool), np.ones((4, 2), dtype=bool)])
+    assert kept.leaf.size == 40
+    assert len(set(zip(kept.leaf.tolist(), kept.record.tolist(), strict=True))) == 40
+    assert kept.rescued == ((0, 0, 1), (0, 1, 1))
+    assert kept.without_support == ()
+    assert {int(tree.ancestor_of_leaves(0)[t]) for t in kept.leaf[kept.record == 59]} == {0, 1}
+    assert (kept.weight > 0).all()
+    assert np.allclose(np.bincount(kept.leaf, kept.weight), dense.sum(axis=1))
+
+
+def test_nothing_is_exchanged_where_every_target_has_a_pair():
+    tree, dense, designs = rare_problem()
+    drawn = select_pairs(dense, np.zeros(60, dtype=int), np.arange(60.0), SelectionSettings(40, seed=1, floor=1))
+    same = ensure_support(drawn, dense, tree, designs, [np.array([[True, False]] * 2), np.ones((4, 2), dtype=bool)])
+    assert same.rescued == ()
+    assert same.record.tolist() == drawn.record.tolist()
+    assert same.weight.tolist() == drawn.weight.tolist()

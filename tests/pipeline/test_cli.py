@@ -1,0 +1,164 @@
+"""The command line: what it prints, its exit statuses, and the messages of wrong use."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import pipeline.cli as cli
+from calibration_core.errors import GeocalError
+from pipeline.settings import RunEnvironment
+from tests.pipeline.toy import toy_definitions
+
+
+@pytest.fixture
+def invoke(monkeypatch, capsys):
+    """Run the command as a shell would: exit status, standard output, standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["geocal", *arguments])
+        for name, stream in (("out", sys.stdout), ("err", sys.stderr)):
+            monkeypatch.setattr(cli, name, cli.Console(file=stream, width=cli.LOG_WIDTH))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """`geocal run` over the toy graph; returns a setter for what is broken."""
+    broken: dict = {}
+    monkeypatch.setattr("pipeline.definitions.build_definitions", lambda profile, environment: toy_definitions(environment, **broken))
+    monkeypatch.setattr(cli, "_print_results", lambda environment, states: cli.out.print(f"fit of {', '.join(states)}"))
+    return broken
+
+
+def test_help_lists_the_commands_and_where_to_begin():
+    text = CliRunner().invoke(cli.app, ["--help"]).output
+    for word in ("run", "profiles", "show", "check", "ui", "SYNTHETIC"):
+        assert word in text
+
+
+@pytest.mark.parametrize("command", ["run", "profiles", "show", "check", "ui", "env"])
+def test_every_command_explains_itself(command):
+    result = CliRunner().invoke(cli.app, [command, "--help"])
+    assert result.exit_code == 0
+    assert len(result.output) > 100
+
+
+def test_run_prints_progress_a_fit_and_succeeds(invoke, toy, tmp_path):
+    status, out, err = invoke("run", "--output", str(tmp_path))
+    assert status == 0, err
+    assert "SYNTHETIC" in out
+    assert out.index("nation ") < out.index("RI ") < out.index("DE ") < out.index("fit of RI, DE")
+    assert str(tmp_path / "sample") in out
+
+
+def test_a_failed_state_is_named_and_the_status_is_one(invoke, toy, tmp_path):
+    toy["broken"] = ("DE",)
+    status, out, err = invoke("run", "--output", str(tmp_path))
+    assert status == 1
+    assert "FAILED DE, asset weights: The zip archive cannot be opened." in err
+    assert "What to do: Download it again." in err
+    assert "Traceback" not in err
+    assert "fit of RI" in out
+
+
+def test_a_failed_nation_says_which_states_did_not_start(invoke, toy, tmp_path):
+    toy["nation_broken"] = True
+    status, _, err = invoke("run", "--output", str(tmp_path))
+    assert status == 1
+    assert "irs/22in55cmcsv.csv" in err
+    assert "Not started: RI, DE" in err
+
+
+def test_traceback_is_shown_when_asked_for(invoke, toy, tmp_path):
+    toy["broken"] = ("DE",)
+    assert "permanent" in invoke("run", "--output", str(tmp_path), "--traceback")[2] or "Stack Trace" in invoke("run", "--output", str(tmp_path), "--traceback")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["run", "--profile", "atlantis"], "There is no profile 'atlantis'", id="unknown profile"),
+        pytest.param(["run", "--states", "WY"], "Profile sample has no state WY", id="state not in profile"),
+        pytest.param(["run", "--profile", "rhode_island"], "there is no data folder", id="real files without a folder"),
+        pytest.param(["check", "--profile", "rhode_island", "--data", "nowhere"], "there is no data folder", id="folder that is not there"),
+        pytest.param(["show", "RI"], "has not been run in profile sample", id="nothing materialised"),
+        pytest.param(["show", "Rhode Island"], "has no state", id="a name for a code"),
+    ],
+)
+def test_wrong_use_is_answered_in_words_without_a_traceback(invoke, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = invoke(*arguments)
+    assert status == 1
+    assert said in err
+    assert "What to do" in err
+    assert "Traceback" not in err
+
+
+def test_profiles_in_words_and_as_json(invoke):
+    status, out, _ = invoke("profiles")
+    assert status == 0
+    assert "rhode_island" in out and "generated (SYNTHETIC)" in out
+    listed = json.loads(invoke("profiles", "--json")[1])
+    assert {"id", "title", "synthetic", "states", "target_year", "levels"} == set(listed[0])
+    assert [p["synthetic"] for p in listed if p["id"] == "sample"] == [True]
+
+
+def test_check_finds_every_file_of_the_sample_and_names_a_damaged_one(invoke, tmp_path):
+    status, out, err = invoke("check", "--output", str(tmp_path), "--json")
+    assert status == 0, err
+    lines = json.loads(out)
+    assert all(line["ok"] and line["bytes"] > 0 and len(line["sha256"]) == 64 for line in lines)
+    damaged = tmp_path / "copy"
+    (tmp_path / "sample" / "raw").rename(damaged)
+    victim = damaged / "irs" / "22in55cmcsv.csv"
+    victim.write_text("<!DOCTYPE html><html>Access denied</html>")
+    status, out, err = invoke("check", "--profile", "sample", "--data", str(damaged), "--output", str(tmp_path))
+    assert status == 0, "the sample is written anew where it is damaged"
+
+
+def test_env_prints_shell_lines_for_dg(invoke, tmp_path):
+    status, out, _ = invoke("env", "--output", str(tmp_path / "a b"))
+    assert status == 0
+    assert f"export DAGSTER_HOME='{tmp_path}/a b/sample/dagster_home'" in out
+    assert "enabled: false" in (RunEnvironment("sample", tmp_path, tmp_path / "a b").dagster_home / "dagster.yaml").read_text()
+
+
+def test_ui_serves_on_the_local_address_only_and_ends_with_its_children(monkeypatch, tmp_path, invoke):
+    seen = {}
+
+    def serve(commands, variables, folder):
+        seen.update(commands=commands, variables=variables)
+        return 0
+
+    monkeypatch.setattr(cli, "_serve", serve)
+    status, out, _ = invoke("ui", "--output", str(tmp_path), "--port", "3456")
+    assert status == 0
+    web, daemon = seen["commands"]
+    assert web[1:5] == ["-h", "127.0.0.1", "-p", "3456"]
+    assert daemon[1] == "run"
+    assert seen["variables"]["GEOCAL_PROFILE"] == "sample"
+    assert "http://127.0.0.1:3456" in out
+
+
+def test_serving_stops_everything_when_one_program_ends(tmp_path):
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    assert cli._serve([[sys.executable, "-c", "raise SystemExit(3)"], sleeper], {}, tmp_path) == 3
+
+
+def test_an_error_from_anywhere_becomes_its_message(invoke, monkeypatch):
+    def fail(*args, **kwargs):
+        raise GeocalError("The disk is full", where="output", remedy="Free some space")
+
+    monkeypatch.setattr(cli, "_resolve", fail)
+    status, out, err = invoke("run")
+    assert (status, out) == (1, "")
+    assert err.strip() == "The disk is full. Where: output. What to do: Free some space."
