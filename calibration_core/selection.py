@@ -92,8 +92,11 @@ def select_pairs(
         raise ProblemError(f"category {category.shape} and order {order.shape}", expected=f"({records},) for both")
     if not np.isfinite(dense).all() or (dense < 0).any():
         raise ProblemError("Dense weights are negative or not finite", expected="finite weights >= 0")
-    usable = (dense > 0).sum(axis=1)
-    per_leaf = allocate(settings.budget, dense.sum(axis=1) ** settings.power, floor=settings.floor, ceiling=usable, names=names)
+    usable, total = (dense > 0).sum(axis=1), dense.sum(axis=1)
+    # An area of five households needs no twenty pairs of a quarter household each; only a budget too large for that splits them.
+    whole = np.minimum(usable, np.maximum(1, np.floor(total)).astype(np.int64) * (usable > 0))
+    ceiling = whole if int(whole.sum()) >= settings.budget else usable
+    per_leaf = allocate(settings.budget, total**settings.power * (usable > 0), floor=settings.floor, ceiling=ceiling, names=names)
     path = np.lexsort((np.arange(records), order, category))
     chosen, probabilities = [], []
     for leaf in np.flatnonzero(per_leaf):

@@ -59,7 +59,16 @@ def _resolve(profile: str | None, data: Path | None, output: Path | None):
 
     environment = run_environment(profile, data, output)
     loaded = load_catalog().profile(environment.profile)
-    if not loaded.synthetic and not environment.data.is_dir():
+    if loaded.synthetic:
+        if data is not None:
+            raise ProfileError(
+                f"Profile {loaded.id} is synthetic and makes its own files",
+                where=f"--data {data}",
+                expected="no data folder",
+                remedy="Leave --data out, or name a profile of real files (`geocal profiles`)",
+            )
+        return loaded, environment.generated()
+    if not environment.data.is_dir():
         raise ProfileError(
             f"Profile {loaded.id} reads real files, and there is no data folder",
             where=str(environment.data),

@@ -36,6 +36,7 @@ def run_facts(profile: Profile) -> dict[str, Any]:
 
 def build_definitions(profile: Profile, environment: RunEnvironment, *, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Definitions of ``profile`` reading and writing where ``environment`` says; ``resources`` override, for tests."""
+    environment = environment.generated() if profile.synthetic else environment
     facts = run_facts(profile)
     assets = build_assets(profile, environment, state_partitions(profile.states), facts)
     jobs = build_jobs(assets)

@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROFILE_VARIABLE = "GEOCAL_PROFILE"
@@ -80,6 +80,10 @@ class RunEnvironment:
     @property
     def manifests(self) -> Path:
         return self.root / "manifests"
+
+    def generated(self) -> RunEnvironment:
+        """The same for a synthetic profile: raw files are generated below the output, never into a folder of somebody's files."""
+        return replace(self, data=self.root / "raw")
 
     def table_path(self, asset: str, partition: str | None = None) -> Path:
         """Where an asset's table lies: ``<asset>/<asset>.parquet``, or one file for each state below ``<asset>/state=XX/``."""

@@ -138,7 +138,7 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
         state = context.partition_key
         problem, _ = _problem(frames, profile, state)
         dense = frames[DENSE].select(problem.tree.leaves).to_numpy().T
-        budget = budget_of(profile, int((dense.sum(axis=1) > 0).sum()), config.pairs)
+        budget = budget_of(profile, len(problem.tree.leaves), config.pairs)
         drawn = selection(problem, dense, frames[UNITS], profile, budget)
         table = pl.DataFrame(
             {

@@ -8,6 +8,7 @@ Belongs here: reading stored results and summarising them. Does not belong here:
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -51,6 +52,11 @@ def not_fitted(fit: pl.DataFrame) -> pl.DataFrame:
     return groups.select("variable", "domain", "reason", "levels", "targets").sort("variable", "domain", "reason")
 
 
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with null for infinity and NaN, which JSON cannot say (an exact target has no standard error to divide by)."""
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+
+
 def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
     """The document described above. Raises StoreError if the state has not been run."""
     manifest = read_manifest(environment, state)
@@ -74,7 +80,7 @@ def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
         "levels": levels_of(fit, "fitted"),
         "dense_levels": levels_of(fit, "fitted_dense"),
         **({"truth_levels": levels_of(fit.with_columns(value="truth"), "fitted")} if "truth" in fit.columns else {}),
-        "worst_targets": worst_targets(fit, count=WORST).to_dicts(),
+        "worst_targets": [_finite(row) for row in worst_targets(fit, count=WORST).to_dicts()],
         "not_fitted": not_fitted(fit).to_dicts(),
         "seconds_by_asset": manifest["seconds_by_asset"],
         "seconds_total": manifest["seconds_total"],

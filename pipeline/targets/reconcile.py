@@ -91,9 +91,7 @@ def reconcile_state(
     return _reconcile(rows, tree, list(groups), held=held, category_depths=len(names) - 1)
 
 
-def _reconcile(
-    rows: pl.DataFrame, tree: GeographyTree, groups: list[CategoryGroup], *, held: set[tuple[str, str]] | None, category_depths: int
-) -> Reconciled:
+def _reconcile(rows: pl.DataFrame, tree: GeographyTree, groups: list[CategoryGroup], *, held: set[tuple[str, str]] | None, category_depths: int) -> Reconciled:
     """``category_depths``: at how many levels, from the top, categories are made to add up."""
     grid = _grid(rows, tree, held)
     nonnegative = np.array([not variable.startswith("usd_") for variable, _ in grid.keys])
@@ -236,9 +234,15 @@ def _rows_out(rows: pl.DataFrame, grid: _Grid, values: list[np.ndarray], varianc
         .sort("variable", "domain", "role", "reason")
         .unique(["variable", "domain"], keep="first", maintain_order=True)
     )
-    joined = rows.join(solved, on=key, how="left").with_columns(
-        pl.coalesce("_value", "value").alias("_new"),
-        pl.when(pl.col("_value").is_not_null()).then("_standard_error").otherwise("standard_error").alias("_new_se"),
+    # A row kept for validation keeps the value it was published with.
+    calibrates = pl.col("role") == "calibrate"
+    joined = (
+        rows.join(solved, on=key, how="left")
+        .with_columns(pl.when(calibrates).then("_value"), pl.when(calibrates).then("_standard_error"))
+        .with_columns(
+            pl.coalesce("_value", "value").alias("_new"),
+            pl.when(pl.col("_value").is_not_null()).then("_standard_error").otherwise("standard_error").alias("_new_se"),
+        )
     )
     changed = (pl.col("_new") - pl.col("value")).abs() > 1e-9 * pl.max_horizontal(pl.col("value").abs(), pl.lit(1.0))
     status = (

@@ -147,9 +147,9 @@ def _shares(problem: StateProblem, profile: Profile, at_least: float = 0.0) -> t
     return (0.0,) * (len(problem.tree.levels) - 1) + (max(profile.method.tract_target_share, at_least),)
 
 
-def budget_of(profile: Profile, peopled_areas: int, requested: int | None = None) -> int:
-    """k of a state: what was asked for, else pairs_per_area times the areas in which anybody lives."""
-    return requested if requested is not None else profile.budget.pairs_per_area * peopled_areas
+def budget_of(profile: Profile, areas: int, requested: int | None = None) -> int:
+    """k of a state: what was asked for, else pairs_per_area times its number of finest areas."""
+    return requested if requested is not None else profile.budget.pairs_per_area * areas
 
 
 def weights_table(

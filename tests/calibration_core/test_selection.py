@@ -149,3 +149,11 @@ def test_nothing_is_exchanged_where_every_target_has_a_pair():
     assert same.rescued == ()
     assert same.record.tolist() == drawn.record.tolist()
     assert same.weight.tolist() == drawn.weight.tolist()
+
+
+def test_a_hamlet_is_not_split_into_crumbs_unless_the_budget_asks_for_it():
+    dense = np.array([[0.5, 1.5, 1.0] + [0.05] * 37, [30.0] * 40])
+    modest = select_pairs(dense, np.zeros(40, dtype=int), np.arange(40.0), SelectionSettings(30, seed=1, floor=20))
+    assert modest.per_leaf.tolist() == [4, 26]
+    everything = select_pairs(dense, np.zeros(40, dtype=int), np.arange(40.0), SelectionSettings(80, seed=1, floor=20))
+    assert everything.per_leaf.tolist() == [40, 40]

@@ -123,7 +123,9 @@ def test_states_materialise_one_by_one_with_an_ephemeral_instance(sample):
 
         def materialize(*names: str, partition: str | None = None) -> dg.ExecuteInProcessResult:
             resources = {"io_manager": definitions.resources["io_manager"]}
-            return dg.materialize(list(definitions.assets), selection=[dg.AssetKey(n) for n in names], instance=instance, resources=resources, partition_key=partition)
+            return dg.materialize(
+                list(definitions.assets), selection=[dg.AssetKey(n) for n in names], instance=instance, resources=resources, partition_key=partition
+            )
 
         assert materialize("synthetic_raw_files").success
         assert materialize("geography", "cps_asec_persons", "cps_asec_households").success

@@ -36,7 +36,10 @@ def test_the_location_is_named_as_dg_names_it():
 
 
 def test_workspace_yaml_loads_the_location_with_its_jobs(served):
-    with dg.DagsterInstance.from_config(str(served.dagster_home)) as instance, WorkspaceProcessContext(instance, WorkspaceFileTarget(["workspace.yaml"])) as context:
+    with (
+        dg.DagsterInstance.from_config(str(served.dagster_home)) as instance,
+        WorkspaceProcessContext(instance, WorkspaceFileTarget(["workspace.yaml"])) as context,
+    ):
         request = context.create_request_context()
         assert [entry.load_error for entry in request.get_code_location_entries().values()] == [None]
         (repository,) = request.get_code_location("geocal").get_repositories().values()

@@ -16,7 +16,9 @@ from pipeline.partitions import state_partitions
 from pipeline.settings import RunEnvironment
 
 
-def toy_definitions(environment: RunEnvironment, states: tuple[str, ...] = ("DE", "RI"), broken: tuple[str, ...] = (), nation_broken: bool = False) -> dg.Definitions:
+def toy_definitions(
+    environment: RunEnvironment, states: tuple[str, ...] = ("DE", "RI"), broken: tuple[str, ...] = (), nation_broken: bool = False
+) -> dg.Definitions:
     @dg.asset
     @permanent
     def nation(context: dg.AssetExecutionContext):
@@ -28,7 +30,9 @@ def toy_definitions(environment: RunEnvironment, states: tuple[str, ...] = ("DE"
     @permanent
     def weights(context: dg.AssetExecutionContext, nation: pl.DataFrame):
         if context.partition_key in broken:
-            raise SourceFileError("The zip archive cannot be opened", where=f"csv_p{context.partition_key.lower()}.zip", expected="a zip", remedy="Download it again")
+            raise SourceFileError(
+                "The zip archive cannot be opened", where=f"csv_p{context.partition_key.lower()}.zip", expected="a zip", remedy="Download it again"
+            )
         return dg.MaterializeResult(value=pl.DataFrame({"weight": [nation["total"][0]], "key": [context.partition_key]}))
 
     @dg.asset(ins={"weights": dg.AssetIn("weights", metadata={"allow_missing_partitions": True})})
