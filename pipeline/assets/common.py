@@ -6,7 +6,7 @@ Belongs here: helpers without knowledge of any one table. Does not belong here: 
 import base64
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,20 @@ def permanent(function: Function) -> Function:
         except GeocalError as error:
             answers = {"found": error.found, "where": error.where, "expected": error.expected, "remedy": error.remedy, "error": type(error).__name__}
             raise dg.Failure(str(error), metadata={k: v for k, v in answers.items() if v}, allow_retries=False) from error
+
+    return wrapped  # type: ignore[return-value]
+
+
+def permanent_tables(function: Function) -> Function:
+    """``permanent`` for a step that makes several tables: the body returns a list of results, and those this run asks for are kept,
+    so that ``dg launch --assets record_persons`` may name one table alone."""
+    body = permanent(function)
+
+    @functools.wraps(function)
+    def wrapped(context: dg.AssetExecutionContext, *args: Any, **kwargs: Any) -> Iterator[dg.MaterializeResult]:
+        made = {dg.AssetKey.from_coercible(result.asset_key): result for result in body(context, *args, **kwargs)}
+        # An output that is not required may stay away without a word, so every table asked for is looked up by name.
+        yield from (made[key] for key in sorted(context.selected_asset_keys))
 
     return wrapped  # type: ignore[return-value]
 

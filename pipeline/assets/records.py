@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from pipeline.assets.common import check_specs, code_version, frame_metadata, inline_png, markdown_table, permanent, require_no_rows
+from pipeline.assets.common import check_specs, code_version, frame_metadata, inline_png, markdown_table, permanent, permanent_tables, require_no_rows
 from pipeline.assets.sources import DONOR_PERSONS, GEOGRAPHY, HOUSEHOLDS, PERSONS
 from pipeline.assets.targets import CONCEPT_GAPS, NATIONAL, RECONCILED, STATE
 from pipeline.io_manager import Table
@@ -59,15 +59,18 @@ def _records(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDefini
         ins[DONOR_PERSONS] = dg.AssetIn(DONOR_PERSONS)
 
     @dg.multi_asset(
+        can_subset=True,
         name="records",
         partitions_def=partitions,
         ins=ins,
         outs={
-            name: dg.AssetOut(group_name=GROUP, kinds=_KINDS, code_version=code_version(*_RECORDS_CODE), description=f"Records of the state: {content}.")
+            name: dg.AssetOut(
+                is_required=False, group_name=GROUP, kinds=_KINDS, code_version=code_version(*_RECORDS_CODE), description=f"Records of the state: {content}."
+            )
             for name, content in zip(RECORDS, contents, strict=True)
         },
     )
-    @permanent
+    @permanent_tables
     def records(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
         from pipeline.records.assemble import assemble_records
 
@@ -162,15 +165,16 @@ def _candidates(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDef
     }
 
     @dg.multi_asset(
+        can_subset=True,
         name="candidates",
         partitions_def=partitions,
         ins={RECONCILED: dg.AssetIn(RECONCILED), GEOGRAPHY: dg.AssetIn(GEOGRAPHY), **_record_inputs()},
         outs={
-            name: dg.AssetOut(group_name=GROUP, kinds=_KINDS, code_version=code_version(*_CANDIDATES_CODE), description=f"{content}.")
+            name: dg.AssetOut(is_required=False, group_name=GROUP, kinds=_KINDS, code_version=code_version(*_CANDIDATES_CODE), description=f"{content}.")
             for name, content in contents.items()
         },
     )
-    @permanent
+    @permanent_tables
     def candidates(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
         from pipeline.specs.cross_categories import load_cross_categories
         from pipeline.weights.candidates import build_candidates
@@ -191,9 +195,10 @@ def _candidates(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDef
         facts = {"notes": list(made.notes), "candidate_pairs": pairs}
         more: dict[str, Any] = {"candidate_pairs": pairs, "inexpressible": dg.MetadataValue.json(inexpressible)}
         shown = made.units.select(made.units.columns[:8])
-        return (
+        results = [
             dg.MaterializeResult(asset_key=UNITS, value=Table(made.units, facts), metadata=frame_metadata(shown, notes=made.notes, **more)),
             dg.MaterializeResult(asset_key=AREAS, value=Table(made.areas, facts), metadata=frame_metadata(made.areas, notes=made.notes)),
-        )
+        ]
+        return results
 
     return candidates

@@ -11,9 +11,10 @@ import dagster as dg
 import polars as pl
 
 from pipeline.assets.common import check_specs, code_version, frame_metadata, inline_png, markdown_table, permanent
-from pipeline.assets.records import target_variables
-from pipeline.assets.targets import KEY
-from pipeline.assets.weights import DENSE_FIT, SELECTED_RECORDS, WEIGHTS, WEIGHTS_FIT
+from pipeline.assets.records import UNITS, target_variables
+from pipeline.assets.sources import GEOGRAPHY
+from pipeline.assets.targets import KEY, RECONCILED
+from pipeline.assets.weights import DENSE, SELECTED_RECORDS, WEIGHTS, inputs_of, pair_indices, problem_of
 from pipeline.manifest import build_manifest, write_manifest
 from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import load_catalog
@@ -38,7 +39,7 @@ def _fit(profile: Profile, environment: RunEnvironment, partitions: dg.Partition
         group_name=GROUP,
         kinds={"polars", "parquet"},
         partitions_def=partitions,
-        ins={WEIGHTS_FIT: dg.AssetIn(WEIGHTS_FIT), DENSE_FIT: dg.AssetIn(DENSE_FIT), WEIGHTS: dg.AssetIn(WEIGHTS)},
+        ins=inputs_of(RECONCILED, UNITS, GEOGRAPHY, DENSE, WEIGHTS),
         code_version=code_version(*_CODE),
         description="Every target of the state with its fitted value, before and after selection, and the reason where it was not fitted.",
         check_specs=[
@@ -47,13 +48,14 @@ def _fit(profile: Profile, environment: RunEnvironment, partitions: dg.Partition
         ],
     )
     @permanent
-    def fit_report(context: dg.AssetExecutionContext, weights_fit: pl.DataFrame, dense_fit: pl.DataFrame, weights: pl.DataFrame):
+    def fit_report(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
         from pipeline.reports.fit import summary_by, weight_summary, worst_targets
         from pipeline.reports.plots import error_curves, fit_scatter
         from pipeline.reports.truth import truth_totals
 
         state = context.partition_key
-        fit = weights_fit.join(dense_fit, on=list(KEY), how="left", validate="1:1", maintain_order="left")
+        weights = frames[WEIGHTS]
+        fit = _refit(frames, profile, state)
         against_truth = {}
         if profile.synthetic:
             truth = truth_totals(environment.data, target_variables(load_catalog(), profile), state_of(state).fips)
@@ -97,6 +99,20 @@ def _fit(profile: Profile, environment: RunEnvironment, partitions: dg.Partition
         )
 
     return fit_report
+
+
+def _refit(frames: dict[str, pl.DataFrame], profile: Profile, state: str) -> pl.DataFrame:
+    """Targets with ``fitted_dense`` and ``fitted``, summed from the stored weights and not taken from the solver's own word."""
+    from calibration_core.totals import pair_totals, pool_totals
+    from pipeline.reports.fit import fitted_targets
+
+    problem, _ = problem_of(frames, profile, state)
+    designs = problem.targets.designs
+    dense = pool_totals(problem.tree, designs, frames[DENSE].select(problem.tree.leaves).to_numpy().T)
+    area = pl.col("tract" if profile.finest_level == "tract" else "county")
+    pairs = pair_indices(problem, frames[WEIGHTS].with_columns(area=area), frames[UNITS], WEIGHTS)
+    leaf, record, weight = (pairs[name].to_numpy() for name in ("leaf", "record", "weight"))
+    return fitted_targets(frames[RECONCILED], problem, {"fitted_dense": dense, "fitted": pair_totals(problem.tree, designs, leaf, record, weight)})
 
 
 def _manifest(

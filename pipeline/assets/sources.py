@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from pipeline.assets.common import INGEST_RETRY, check_specs, code_version, frame_metadata, inline_png, markdown_table, permanent
+from pipeline.assets.common import INGEST_RETRY, check_specs, code_version, frame_metadata, inline_png, markdown_table, permanent, permanent_tables
 from pipeline.io_manager import Table
 from pipeline.settings import RunEnvironment
 from pipeline.sources.base import SourceTable, resolve_files
@@ -178,7 +178,7 @@ def _geography(profile: Profile, environment: RunEnvironment, deps: list[str]) -
     return geography
 
 
-def _microdata_results(names: tuple[str, str], microdata: Microdata, environment: RunEnvironment, synthetic: bool) -> tuple[dg.MaterializeResult, ...]:
+def _microdata_results(names: tuple[str, str], microdata: Microdata, environment: RunEnvironment, synthetic: bool) -> list[dg.MaterializeResult]:
     """The two outputs of a survey with their metadata."""
     from pipeline.reports.plots import histogram
 
@@ -194,7 +194,7 @@ def _microdata_results(names: tuple[str, str], microdata: Microdata, environment
             plot=inline_png(histogram(frame, "weight", title, "design weight", synthetic=synthetic), title),
         )
         results.append(dg.MaterializeResult(asset_key=name, value=Table(frame, facts), metadata=metadata))
-    return tuple(results)
+    return results
 
 
 def _survey(
@@ -210,14 +210,15 @@ def _survey(
     """Two assets of one step, persons and households of a survey; ``read`` takes the state's postal code, or None for the nation."""
     contents = ("persons", "households, and persons in group quarters as units of one")
     outs = {
-        key: dg.AssetOut(group_name=GROUP, kinds={"polars", "parquet"}, description=f"{what}: {content}.", code_version=code_version(*_CODE))
+        key: dg.AssetOut(is_required=False, group_name=GROUP, kinds={"polars", "parquet"}, description=f"{what}: {content}.", code_version=code_version(*_CODE))
         for key, content in zip(names, contents, strict=True)
     }
 
-    @dg.multi_asset(name=name, outs=outs, deps=deps, partitions_def=partitions, retry_policy=INGEST_RETRY)
-    @permanent
+    @dg.multi_asset(can_subset=True, name=name, outs=outs, deps=deps, partitions_def=partitions, retry_policy=INGEST_RETRY)
+    @permanent_tables
     def survey(context: dg.AssetExecutionContext):
-        return _microdata_results(names, read(context.partition_key if partitions is not None else None), environment, profile.synthetic)
+        microdata = read(context.partition_key if partitions is not None else None)
+        return _microdata_results(names, microdata, environment, profile.synthetic)
 
     return survey
 

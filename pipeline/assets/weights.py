@@ -9,15 +9,15 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from pipeline.assets.common import check_specs, code_version, frame_metadata, inline_png, markdown_table, permanent, require, require_no_rows
+from pipeline.assets.common import check_specs, code_version, frame_metadata, inline_png, markdown_table, permanent, permanent_tables, require, require_no_rows
 from pipeline.assets.records import AREAS, RECORDS, UNITS, areas_of
 from pipeline.assets.sources import GEOGRAPHY
-from pipeline.assets.targets import KEY, RECONCILED
+from pipeline.assets.targets import RECONCILED
 from pipeline.io_manager import Table
 from pipeline.specs.profiles import Profile
 
 GROUP = "weights"
-DENSE, DENSE_FIT, SELECTED, WEIGHTS, WEIGHTS_FIT = "dense_weights", "dense_fit", "selected_pairs", "weights", "weights_fit"
+DENSE, SELECTED, WEIGHTS = "dense_weights", "selected_pairs", "weights"
 SELECTED_RECORDS = ("selected_persons", "selected_households")
 _KINDS = {"polars", "parquet"}
 _CODE = ("pipeline/weights", "calibration_core", "data_specs/profiles")
@@ -34,11 +34,11 @@ def build_weight_assets(profile: Profile, partitions: dg.PartitionsDefinition) -
     return [_dense(profile, partitions), _selected(profile, partitions), _weights(profile, partitions), _selected_records(partitions)]
 
 
-def _inputs(*names: str) -> dict[str, dg.AssetIn]:
+def inputs_of(*names: str) -> dict[str, dg.AssetIn]:
     return {name: dg.AssetIn(name) for name in names}
 
 
-def _problem(frames: dict[str, pl.DataFrame], profile: Profile, state: str) -> tuple[Any, pl.DataFrame]:
+def problem_of(frames: dict[str, pl.DataFrame], profile: Profile, state: str) -> tuple[Any, pl.DataFrame]:
     """The state's problem as arrays, and its areas in the targets' vintage."""
     from pipeline.weights.calibrate import build_problem
 
@@ -70,19 +70,14 @@ def _fit_metadata(fit: pl.DataFrame, column: str, title: str, profile: Profile) 
 
 
 def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
-    descriptions = {
-        DENSE: f"Calibrated weight of every unit in every {profile.finest_level}: a row a unit, a column an area.",
-        DENSE_FIT: "Each target with what the dense weights give for it.",
-    }
-
-    @dg.multi_asset(
+    @dg.asset(
         name=DENSE,
+        group_name=GROUP,
+        kinds={*_KINDS, "pytorch"},
         partitions_def=partitions,
-        ins=_inputs(RECONCILED, UNITS, AREAS, GEOGRAPHY),
-        outs={
-            name: dg.AssetOut(group_name=GROUP, kinds={*_KINDS, "pytorch"}, code_version=code_version(*_CODE), description=text)
-            for name, text in descriptions.items()
-        },
+        ins=inputs_of(RECONCILED, UNITS, AREAS, GEOGRAPHY),
+        code_version=code_version(*_CODE),
+        description=f"Calibrated weight of every unit in every {profile.finest_level}: a row a unit, a column an area.",
         check_specs=check_specs(DENSE, {"converged": "The solver met its tolerance."}),
     )
     @permanent
@@ -93,7 +88,7 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
         from pipeline.weights.calibrate import dense_calibration
 
         state = context.partition_key
-        problem, _ = _problem(frames, profile, state)
+        problem, _ = problem_of(frames, profile, state)
         result = dense_calibration(problem, frames[UNITS], frames[AREAS], profile)
         require(
             bool(np.isfinite(result.weights).all() and (result.weights >= 0).all()),
@@ -110,11 +105,8 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
             **_solver_metadata(result),
             **_fit_metadata(fit, "fitted_dense", f"Dense fit of {state}", profile),
         )
-        check = dg.AssetCheckResult(asset_key=DENSE, check_name="converged", passed=bool(result.converged), metadata={"status": result.status})
-        return (
-            dg.MaterializeResult(asset_key=DENSE, value=table, metadata=metadata, check_results=[check]),
-            dg.MaterializeResult(asset_key=DENSE_FIT, value=fit.select(*KEY, "fitted_dense"), metadata={"targets": fit.height}),
-        )
+        check = dg.AssetCheckResult(check_name="converged", passed=bool(result.converged), metadata={"status": result.status})
+        return dg.MaterializeResult(value=table, metadata=metadata, check_results=[check])
 
     return dense_weights
 
@@ -125,7 +117,7 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
         group_name=GROUP,
         kinds=_KINDS,
         partitions_def=partitions,
-        ins=_inputs(RECONCILED, UNITS, GEOGRAPHY, DENSE),
+        ins=inputs_of(RECONCILED, UNITS, GEOGRAPHY, DENSE),
         code_version=code_version(*_CODE),
         description="Exactly k (household, area) pairs drawn by cross-category cells with probability proportional to dense weight, with their starting weights.",
         check_specs=check_specs(SELECTED, {"exactly_k": "The number of pairs is the budget."}),
@@ -136,7 +128,7 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
         from pipeline.weights.calibrate import budget_of, selection
 
         state = context.partition_key
-        problem, _ = _problem(frames, profile, state)
+        problem, _ = problem_of(frames, profile, state)
         dense = frames[DENSE].select(problem.tree.leaves).to_numpy().T
         budget = budget_of(profile, len(problem.tree.leaves), config.pairs)
         drawn = selection(problem, dense, frames[UNITS], profile, budget)
@@ -181,19 +173,14 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
 
 
 def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
-    descriptions = {
-        WEIGHTS: "The product: household_id, tract, county, state, weight. Exactly k pairs, refined so that their totals meet the targets.",
-        WEIGHTS_FIT: "Each target with what the selected pairs give for it, before and after refinement.",
-    }
-
-    @dg.multi_asset(
+    @dg.asset(
         name=WEIGHTS,
+        group_name=GROUP,
+        kinds={*_KINDS, "pytorch"},
         partitions_def=partitions,
-        ins=_inputs(RECONCILED, UNITS, GEOGRAPHY, SELECTED),
-        outs={
-            name: dg.AssetOut(group_name=GROUP, kinds={*_KINDS, "pytorch"}, code_version=code_version(*_CODE), description=text)
-            for name, text in descriptions.items()
-        },
+        ins=inputs_of(RECONCILED, UNITS, GEOGRAPHY, SELECTED),
+        code_version=code_version(*_CODE),
+        description="The product: household_id, tract, county, state, weight. Exactly k pairs, refined so that their totals meet the targets.",
         check_specs=[
             *check_specs(WEIGHTS, {"converged": "The solver met its tolerance."}),
             *check_specs(WEIGHTS, {"population_met": "The state's total population is within 0.5 % of its target."}, blocking=False),
@@ -206,7 +193,7 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
         from pipeline.weights.calibrate import refine, require_sound_weights, weights_table
 
         state = context.partition_key
-        problem, areas = _problem(frames, profile, state)
+        problem, areas = problem_of(frames, profile, state)
         pairs = _pairs(problem, frames[SELECTED], frames[UNITS])
         result = refine(problem, pairs, profile)
         table = weights_table(problem, pairs, result.weights, frames[UNITS], areas, state, profile.finest_level)
@@ -222,38 +209,43 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
             plot_weights=inline_png(histogram(table, "weight", title, "households per pair", synthetic=profile.synthetic), title),
         )
         checks = [
-            dg.AssetCheckResult(asset_key=WEIGHTS, check_name="converged", passed=bool(result.converged), metadata={"status": result.status}),
+            dg.AssetCheckResult(check_name="converged", passed=bool(result.converged), metadata={"status": result.status}),
             _population_check(fit),
         ]
         facts = {"candidate_pairs": frames[UNITS].height * len(problem.tree.leaves), "budget": frames[SELECTED].height}
-        return (
-            dg.MaterializeResult(asset_key=WEIGHTS, value=Table(table, facts), metadata=metadata, check_results=checks),
-            dg.MaterializeResult(asset_key=WEIGHTS_FIT, value=fit, metadata=frame_metadata(fit)),
-        )
+        return dg.MaterializeResult(value=Table(table, facts), metadata=metadata, check_results=checks)
 
     return weights
 
 
+def pair_indices(problem: Any, pairs: pl.DataFrame, units: pl.DataFrame, table: str) -> pl.DataFrame:
+    """``pairs`` (household_id, area, ...) with ``leaf`` and ``record``, their places in the problem, sorted by both.
+
+    Raises InvariantError if a pair names an area or a household that is no candidate (the table is older than the candidates).
+    """
+    leaves = pl.DataFrame({"area": problem.tree.leaves}, schema={"area": pl.String}).with_row_index("leaf")
+    records = units.select("household_id").with_row_index("record")
+    indexed = pairs.join(leaves, on="area", how="left").join(records, on="household_id", how="left").sort("leaf", "record")
+    lost = indexed.filter(pl.col("leaf").is_null() | pl.col("record").is_null())
+    remedy = f"{table} is older than the candidates: materialise it again"
+    require_no_rows(lost, "name an area or a household that is no candidate", table=table, columns=["household_id", "area"], remedy=remedy)
+    return indexed.with_columns(pl.col("leaf", "record").cast(pl.Int64))
+
+
 def _pairs(problem: Any, selected: pl.DataFrame, units: pl.DataFrame) -> Any:
-    """The stored pairs as a PairProblem: indices of their areas and units, starting weights as the prior, sorted by area and unit."""
+    """The stored pairs as a PairProblem, starting weights as the prior."""
     from calibration_core.problem import PairProblem
 
-    leaves = pl.DataFrame({"area": problem.tree.leaves}).with_row_index("leaf")
-    records = units.select("household_id").with_row_index("record")
-    indexed = selected.join(leaves, on="area", how="left").join(records, on="household_id", how="left").sort("leaf", "record")
-    lost = indexed.filter(pl.col("leaf").is_null() | pl.col("record").is_null())
-    remedy = f"{SELECTED} is older than the candidates: materialise it again"
-    require_no_rows(lost, "name an area or a household that is no candidate", table=SELECTED, columns=["household_id", "area"], remedy=remedy)
+    indexed = pair_indices(problem, selected, units, SELECTED)
     # Writable copies: torch warns of arrays it could write to and must not.
-    leaf, record = (indexed[name].cast(pl.Int64).to_numpy(writable=True) for name in ("leaf", "record"))
-    return PairProblem(problem.tree, problem.targets, leaf, record, indexed["starting_weight"].to_numpy(writable=True))
+    leaf, record, prior = (indexed[name].to_numpy(writable=True) for name in ("leaf", "record", "starting_weight"))
+    return PairProblem(problem.tree, problem.targets, leaf, record, prior)
 
 
 def _population_check(fit: pl.DataFrame) -> dg.AssetCheckResult:
     row = fit.filter((pl.col("level") == "state") & (pl.col("variable") == "persons") & (pl.col("domain") == "total") & pl.col("fitted").is_not_null())
     error = abs(row["fitted"][0] / row["value"][0] - 1) if row.height else None
     return dg.AssetCheckResult(
-        asset_key=WEIGHTS,
         check_name="population_met",
         passed=error is not None and error <= 0.005,
         severity=dg.AssetCheckSeverity.WARN,
@@ -263,11 +255,13 @@ def _population_check(fit: pl.DataFrame) -> dg.AssetCheckResult:
 
 def _selected_records(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     @dg.multi_asset(
+        can_subset=True,
         name="selected_records",
         partitions_def=partitions,
-        ins=_inputs(WEIGHTS, *RECORDS[:2]),
+        ins=inputs_of(WEIGHTS, *RECORDS[:2]),
         outs={
             name: dg.AssetOut(
+                is_required=False,
                 group_name=GROUP,
                 kinds=_KINDS,
                 code_version=code_version("pipeline/assets/weights.py"),
@@ -276,20 +270,20 @@ def _selected_records(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinitio
             for name, what in zip(SELECTED_RECORDS, ("persons of the households", "households"), strict=True)
         },
     )
-    @permanent
+    @permanent_tables
     def selected_records(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
-        chosen = frames[WEIGHTS].select("household_id").unique()
+        weighted = frames[WEIGHTS].select("household_id").unique()
         results = []
         for name, source in zip(SELECTED_RECORDS, RECORDS[:2], strict=True):
-            table = frames[source].join(chosen, on="household_id", how="semi", maintain_order="left")
+            table = frames[source].join(weighted, on="household_id", how="semi", maintain_order="left")
             require_no_rows(
-                chosen.join(table, on="household_id", how="anti"),
+                weighted.join(table, on="household_id", how="anti"),
                 "have a weight and no record",
                 table=name,
                 columns=["household_id"],
                 remedy="Materialise records and weights of this state again",
             )
             results.append(dg.MaterializeResult(asset_key=name, value=table, metadata=frame_metadata(table)))
-        return tuple(results)
+        return results
 
     return selected_records

@@ -132,6 +132,8 @@ def test_states_materialise_one_by_one_with_an_ephemeral_instance(sample):
         for state in order_states(load_catalog().profile("sample").states):
             result = materialize("microdata_persons", "microdata_households", "record_persons", "record_households", "record_tax_units", partition=state)
             assert result.success
+        alone = materialize("record_persons", partition="RI")
+        assert [e.asset_key.to_user_string() for e in alone.get_asset_materialization_events()] == ["record_persons"]
         assert instance.get_materialized_partitions(dg.AssetKey("record_households")) == {"RI", "DE"}
         (event,) = result.asset_materializations_for_node("microdata")[:1]
     assert {"preview", "plot", "files", "sha256", "dagster/column_schema", "peak_memory_mb"} <= set(event.metadata)
