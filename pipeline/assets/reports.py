@@ -13,7 +13,7 @@ import polars as pl
 from pipeline.assets.common import check_specs, code_version, frame_metadata, inline_png, markdown_table, permanent
 from pipeline.assets.records import UNITS, target_variables
 from pipeline.assets.sources import GEOGRAPHY
-from pipeline.assets.targets import KEY, RECONCILED
+from pipeline.assets.targets import KEY, NATIONAL, RECONCILED
 from pipeline.assets.weights import DENSE, SELECTED_RECORDS, WEIGHTS, inputs_of, pair_indices, problem_of
 from pipeline.manifest import build_manifest, write_manifest
 from pipeline.settings import RunEnvironment
@@ -22,7 +22,7 @@ from pipeline.specs.profiles import Profile
 from pipeline.specs.states import state_of
 
 GROUP = "reports"
-FIT, MANIFEST, NATIONAL_REPORT = "fit_report", "run_manifest", "national_report"
+FIT, MANIFEST, NATIONAL_REPORT, NATIONAL_FIT = "fit_report", "run_manifest", "national_report", "national_fit"
 _CODE = ("pipeline/reports", "pipeline/assets/reports.py")
 
 
@@ -30,7 +30,7 @@ def build_report_assets(
     profile: Profile, environment: RunEnvironment, partitions: dg.PartitionsDefinition, facts: Mapping[str, Any], upstream: Sequence[dg.AssetsDefinition]
 ) -> list[dg.AssetsDefinition]:
     """The assets of the group; ``upstream`` are all others, which the manifest lists."""
-    return [_fit(profile, environment, partitions), _manifest(environment, partitions, facts, upstream), _national(profile)]
+    return [_fit(profile, environment, partitions), _manifest(environment, partitions, facts, upstream), _national_fit(profile), _national(profile)]
 
 
 def _fit(profile: Profile, environment: RunEnvironment, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -146,6 +146,32 @@ def _manifest(
         )
 
     return run_manifest
+
+
+def _national_fit(profile: Profile) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=NATIONAL_FIT,
+        group_name=GROUP,
+        kinds={"polars", "parquet"},
+        ins={NATIONAL: dg.AssetIn(NATIONAL), FIT: dg.AssetIn(FIT, metadata={"allow_missing_partitions": True})},
+        code_version=code_version(*_CODE),
+        description="The nation's targets with the sum of what the states' weights give; a target is fitted once every state it sums over has weights.",
+        check_specs=check_specs(NATIONAL_FIT, {"every_target_accounted_for": "A target without a fitted value gives a reason."}),
+    )
+    @permanent
+    def national_fit(context: dg.AssetExecutionContext, national_targets: pl.DataFrame, fit_report: dict[str, pl.DataFrame]):
+        from pipeline.reports.fit import summary_by
+        from pipeline.reports.national import national_fits
+
+        fit = national_fits(national_targets, {state_of(state).fips: frame for state, frame in fit_report.items()})
+        silent = fit.filter(pl.col("fitted").is_null() & (pl.col("not_fitted_reason") == ""))
+        return dg.MaterializeResult(
+            value=fit,
+            metadata=frame_metadata(fit, fit_by_level=dg.MetadataValue.md(markdown_table(summary_by(fit, "fitted"))), states=sorted(fit_report)),
+            check_results=[dg.AssetCheckResult(check_name="every_target_accounted_for", passed=silent.is_empty(), metadata={"without_reason": silent.height})],
+        )
+
+    return national_fit
 
 
 def _national(profile: Profile) -> dg.AssetsDefinition:

@@ -40,9 +40,17 @@ def stored(environment: RunEnvironment, asset: str, state: str | None) -> pl.Dat
 
 
 def levels_of(fit: pl.DataFrame, fitted: str) -> dict[str, dict[str, Any]]:
-    """``summary_by`` level as a dict, nation first; levels at which nothing was fitted are left out."""
-    rows = summary_by(fit, fitted).filter(pl.col("fitted") > 0).to_dicts()
-    return {row.pop("level"): row for row in rows}
+    """``summary_by`` level as a dict, nation first."""
+    return {row.pop("level"): row for row in summary_by(fit, fitted).to_dicts()}
+
+
+def with_nation(environment: RunEnvironment, fit: pl.DataFrame) -> pl.DataFrame:
+    """The state's targets with those of the nation above them, which are fitted once every state has weights (``national_fit``)."""
+    path = environment.table_path("national_fit")
+    if not path.exists():
+        return fit
+    nation = stored(environment, "national_fit", None)
+    return pl.concat([nation.select([c for c in fit.columns if c in nation.columns]), fit], how="diagonal_relaxed")
 
 
 def not_fitted(fit: pl.DataFrame) -> pl.DataFrame:
@@ -60,7 +68,7 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
     """The document described above. Raises StoreError if the state has not been run."""
     manifest = read_manifest(environment, state)
-    fit, weights = stored(environment, "fit_report", state), stored(environment, "weights", state)
+    fit, weights = with_nation(environment, stored(environment, "fit_report", state)), stored(environment, "weights", state)
     facts = read_facts(environment.table_path("weights", state))
     summary = weight_summary(weights)
     area = "tract" if weights["tract"].null_count() < weights.height else "county"
@@ -106,7 +114,7 @@ def print_fit(report: dict[str, Any], console: Console) -> None:
     headings = [
         "level",
         "fitted targets",
-        "inside 90 % margin",
+        "inside published 90 % margin",
         "dense, same",
         "median error",
         "mean error",
@@ -116,7 +124,11 @@ def print_fit(report: dict[str, Any], console: Console) -> None:
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "level" else "right")
     for level, row in report["levels"].items():
-        cells = [level, f"{row['fitted']:,}", _percent(row["share_inside_margin"], 1), _percent(dense.get(level, {}).get("share_inside_margin"), 1)]
+        if not row["fitted"]:
+            table.add_row(level, f"0 of {row['targets']:,}", *[""] * (len(headings) - 2))
+            continue
+        inside = "share_inside_published_margin"
+        cells = [level, f"{row['fitted']:,}", _percent(row[inside], 1), _percent(dense.get(level, {}).get(inside), 1)]
         cells += [_percent(row["median_are"]), _percent(row["mean_are"]), _percent(row["worst_are"], 1)]
         cells += [_percent(truth.get(level, {}).get("median_are"))] if truth else []
         table.add_row(*cells)

@@ -19,6 +19,8 @@ from pipeline.sample.population import Population
 from pipeline.sample.settings import StateSetting
 from pipeline.sample.surveys import draw_weights
 
+SERIALS_PER_STATE = 1_000_000
+
 REPLICATES = 80
 _RELSHIPP = np.array([20, 21, 22, 25, 30, 33, 34, 37, 38])
 _RAC1P = np.array([1, 2, 3, 6, 7, 8, 9])
@@ -253,14 +255,15 @@ def write_pums(folder: Folder, population: Population, one_year: np.ndarray, con
     asked = population.persons["age"] >= 15
     income = np.bincount(population.persons["unit"][asked], weights=amounts["PINCP"][asked], minlength=population.unit_count).astype(np.int64)
     size = population.unit_size
-    for state in settings.states:
+    for place, state in enumerate(settings.states):
         rng = settings.stream(f"pums:{state.postal}")
         units = np.flatnonzero((weight > 0) & (g.state == state.fips)[population.unit_tract])
         household = population.is_household[units]
         # Serial numbers say nothing about where a unit lies: they follow a random order.
         units = units[rng.permutation(len(units))]
         household = population.is_household[units]
-        number = np.arange(1, len(units) + 1) * 7 + rng.integers(0, 7, len(units))
+        # As in the real files, no serial number occurs in two states.
+        number = place * SERIALS_PER_STATE + np.arange(1, len(units) + 1) * 7 + rng.integers(0, 7, len(units))
         serial = np.char.add(np.where(household, f"{settings.year}HU", f"{settings.year}GQ"), np.char.zfill(number.astype(str), 7))
         order = np.argsort(serial)
         units, household, serial = units[order], household[order], serial[order]

@@ -15,15 +15,21 @@ from pipeline.errors import SourceLayoutError, SourceValueError
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote
 from pipeline.sources.cells import AREA, Measure
 from pipeline.sources.files import FileProvenance
-from pipeline.sources.text import ROW, repeated_columns
+from pipeline.sources.text import REPEAT_MARK, ROW, repeated_columns
 from pipeline.specs.sources import ColumnSpec, Fingerprint, Layout
 
 
 def apply_renames(request: ReadRequest, frame: pl.DataFrame) -> pl.DataFrame:
     """Columns under the names the spec uses: capitals where case is ignored, and the vintage's renames."""
-    names = {name: name.upper() if request.layout.ignore_case and not name.startswith("__") else name for name in frame.columns}
+    names = {name: _upper(name) if request.layout.ignore_case and not name.startswith("__") else name for name in frame.columns}
     renames = {(old.upper() if request.layout.ignore_case else old): new for old, new in request.special.renames.items()}
     return frame.rename({old: renames.get(new, new) for old, new in names.items()})
+
+
+def _upper(name: str) -> str:
+    """Capitals, but for the mark of a column that the header gives more than once."""
+    base, mark, count = name.partition(REPEAT_MARK)
+    return base.upper() + mark + count
 
 
 def need(frame: pl.DataFrame, names: Iterable[str], provenance: FileProvenance) -> None:
@@ -66,6 +72,15 @@ def part_splitter(layout: Layout) -> Callable[[str], tuple[str, str]]:
     return split
 
 
+def _as_in_file(column: str, layout: Layout) -> str:
+    """The published name as the file's header writes its estimate: DP05_0001 is DP05_0001E, B19001_001 is B19001_E001."""
+    if layout.parts == "suffix":
+        return column + layout.estimate_mark
+    if layout.parts == "infix":
+        return re.sub(r"_(\d+)$", rf"_{layout.estimate_mark}\1", column)
+    return layout.estimate_mark + column if layout.parts == "prefix" else column
+
+
 def choose_measures(
     request: ReadRequest, file: SourceFile, frame: pl.DataFrame, provenance: FileProvenance, taken: Iterable[str] = ()
 ) -> tuple[list[Measure], list[SourceNote]]:
@@ -80,12 +95,13 @@ def choose_measures(
     skip = set(taken) | set(AREA)
     for name in frame.columns:
         base, part = split(name)
-        if part and name not in skip and "__repeat_" not in name:
+        if part and name not in skip and REPEAT_MARK not in name:
             present.setdefault(base, {})[part] = name
     for spec in specs:
         if spec.required and not any("E" in parts and spec.matches(base, request.vintage) for base, parts in present.items()):
-            wanted = spec.label.replace("{year}", request.vintage)
-            raise _absent(wanted, sorted(present) if request.layout.parts != "plain" else frame.columns, provenance, spec.description)
+            wanted = _as_in_file(spec.label.replace("{year}", request.vintage), request.layout)
+            # The nearest name is looked for among estimates: the margin of the same column would be nearer and no help.
+            raise _absent(wanted, sorted(parts["E"] for parts in present.values() if "E" in parts) or frame.columns, provenance, spec.description)
     measures = []
     for base, parts in present.items():
         spec = next((s for s in specs if s.matches(base, request.vintage)), None)
@@ -207,10 +223,12 @@ def _mismatches(traits: Fingerprint, frame: pl.DataFrame, areas: pl.DataFrame, r
         if len(pair) < 2:
             continue
         unequal = frame.filter(pl.col(pair[0]).cast(pl.Float64, strict=False) != pl.col(pair[1]).cast(pl.Float64, strict=False)).height
-        if unequal and (left, right) in traits.equal_columns:
+        # The majority decides: a few faulty cells are an error of those cells, not the mark of another year.
+        differ = 2 * unequal > frame.height
+        if differ and (left, right) in traits.equal_columns:
             found.append(f"{left} and {right} differ in {unequal} of {frame.height} areas, so the numbering is another year's")
-        if not unequal and (left, right) in traits.unequal_columns:
-            found.append(f"{left} and {right} agree in all {frame.height} areas, so the numbering is another year's")
+        if not differ and (left, right) in traits.unequal_columns:
+            found.append(f"{left} and {right} agree in {frame.height - unequal} of {frame.height} areas, so the numbering is another year's")
     return found
 
 

@@ -17,6 +17,7 @@ from pipeline.errors import SourceFileError, SourceLayoutError
 from pipeline.sources.files import RawFile
 
 ROW = "__row"
+REPEAT_MARK = "__repeat_"
 
 
 def decode(raw: RawFile, encoding: str) -> str:
@@ -131,13 +132,13 @@ def _distinct(names: list[str]) -> list[str]:
         count = seen.get(name, 0)
         seen[name] = count + 1
         base = name or f"__blank_{position}"
-        result.append(base if not count or not name else f"{base}__repeat_{count}")
+        result.append(base if not count or not name else f"{base}{REPEAT_MARK}{count}")
     return result
 
 
 def repeated_columns(frame: pl.DataFrame) -> dict[str, int]:
     """Column names that the file gives more than once, with how often."""
-    repeats = [name.rsplit("__repeat_", 1)[0] for name in frame.columns if "__repeat_" in name]
+    repeats = [name.rsplit(REPEAT_MARK, 1)[0] for name in frame.columns if REPEAT_MARK in name]
     return {name: repeats.count(name) + 1 for name in sorted(set(repeats))}
 
 

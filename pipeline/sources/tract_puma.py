@@ -24,6 +24,7 @@ def read_tract_puma(request: ReadRequest) -> SourceTable:
     """All tracts of the file, or those of the states asked for.
 
     Returns a TractPumaTable sorted by tract: ``state_fips`` (2 digits), ``county_fips`` (5), ``tract`` (11), ``puma`` (7).
+    Counties that were renamed since have their present code (``recode_counties`` of the vintage), counted in the notes.
     Raises SourceValueError for a code that is not of full width, and for a tract that stands in the list twice.
     """
     frames, notes, provenance = [], [], []
@@ -41,13 +42,21 @@ def read_tract_puma(request: ReadRequest) -> SourceTable:
             (state + pl.col("PUMA5CE")).alias("puma"),
             ROW,
         )
+        renamed = request.special.recode_counties
+        old = table.filter(pl.col("county_fips").is_in(list(renamed)))
+        table = table.with_columns(pl.col("county_fips").replace(renamed)).with_columns(tract=pl.col("county_fips") + pl.col("tract").str.slice(5))
         _refuse_repeated_tracts(table, raw.provenance)
         if request.states:
             inside = table.filter(pl.col("state_fips").is_in([s.fips for s in request.states]))
             left = table.height - inside.height
             if left:
                 notes.append(SourceNote("rows_of_other_states", left, f"{raw.provenance.label}: {left:,} tract(s) of states that were not asked for"))
-            table = inside
+            table, old = inside, old.filter(pl.col("state_fips").is_in([s.fips for s in request.states]))
+        if old.height:
+            pairs = ", ".join(f"{code} as {renamed[code]}" for code in old["county_fips"].unique().sort())
+            notes.append(
+                SourceNote("counties_recoded", old.height, f"{raw.provenance.label}: {old.height:,} tract(s) given their county's present code: {pairs}")
+            )
         absent = [s.postal for s in request.states if s.fips not in set(table["state_fips"])]
         if absent:
             raise SourceValueError(

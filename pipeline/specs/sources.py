@@ -186,13 +186,15 @@ class Layout(SpecModel):
 
 
 class VintageSpec(SpecModel):
-    """What differs in one vintage. ``renames`` maps the name published in this vintage to the name the spec uses."""
+    """What differs in one vintage. ``renames`` maps the name published in this vintage to the name the spec uses; ``recode_counties``
+    (tract lists) a county's code in this vintage to the code that statistics of later years carry."""
 
     title: str = ""
     notes: tuple[str, ...] = ()
     reader: str | None = None
     files: tuple[FileSpec, ...] | None = None
     renames: dict[str, str] = Field(default_factory=dict)
+    recode_counties: dict[str, str] = Field(default_factory=dict)
     layout: Layout | None = None
     suppression: tuple[CodeSpec, ...] | None = None
     fingerprint: Fingerprint = Fingerprint()

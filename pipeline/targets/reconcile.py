@@ -18,11 +18,13 @@ import polars as pl
 
 from calibration_core.geography import GeographyTree
 from calibration_core.reconcile import reconcile
+from pipeline.errors import TargetError
 from pipeline.specs.variables import CategoryGroup
 
 HELD_RELATIVE_ERROR = 1e-6
 LARGE_ADJUSTMENT = 2.0
 CATEGORY_ROUNDS = 6
+_NOUN = {"county": "counties", "tract": "tracts"}
 
 ADJUSTMENT_SCHEMA: dict[str, pl.DataType] = {
     "level": pl.String(),
@@ -79,16 +81,54 @@ def reconcile_state(
     areas : the state's geography: ``state_fips``, ``county_fips`` and, if ``levels`` has tract, ``tract``.
     levels : the profile's levels, nation first.
     groups : categories that partition a parent.
+
+    Raises TargetError if a county or tract of the targets is not in the geography, or an area of the finest level has no target
+    while others have. An area that is not in the geography and in which nobody lives keeps its rows, with role dropped and the reason.
     """
     fips = areas["state_fips"][0]
     names = [level for level in levels if level != "nation"]
     columns = {"state": "state_fips", "county": "county_fips", "tract": "tract"}
     leaves = areas.select([columns[n] for n in names]).unique().sort(columns[names[-1]])
     tree = GeographyTree.from_leaves(names, [leaves[columns[n]].to_list() for n in names])
+    state_targets = owned_areas(state_targets, tree)
     own = national.filter((pl.col("level") == "state") & (pl.col("geoid") == fips))
     rows = pl.concat([own, state_targets.filter(pl.col("level") != "state")])
     held = {(r["variable"], r["domain"]) for r in own.iter_rows(named=True) if r["carry_factor"] == 1.0 and r["value"] is not None}
     return _reconcile(rows, tree, list(groups), held=held, category_depths=len(names) - 1)
+
+
+def owned_areas(targets: pl.DataFrame, tree: GeographyTree) -> pl.DataFrame:
+    """``targets`` of the tree's levels, after checking that tables and geography name the same areas. See ``reconcile_state``."""
+    dropped: list[str] = []
+    for level, geoids in zip(tree.levels[1:], tree.geoids[1:], strict=True):
+        rows = targets.filter(pl.col("level") == level)
+        alien = rows.filter(~pl.col("geoid").is_in(list(geoids))).group_by("geoid").agg(pl.col("value").abs().max(), pl.col("source").unique().sort())
+        peopled = alien.filter(pl.col("value") > 0).sort("geoid")
+        if peopled.height:
+            first = peopled.row(0, named=True)
+            raise TargetError(
+                f"The tables have {peopled.height:,} {_NOUN[level]} that the tract list has not, first {level} {first['geoid']}",
+                where=f"{', '.join(first['source'])}, GEOID {first['geoid']}",
+                expected=f"the {len(geoids):,} {_NOUN[level]} of the tract list, so that each has a county to own it",
+                remedy="Compare the tract list with the tables: one may be cut or edited, then download it again; or they are of different vintages, "
+                "then change the profile's geography.vintage",
+            )
+        dropped += alien["geoid"].to_list()
+        bare = sorted(set(geoids) - set(rows["geoid"]))
+        # A county that no table has may still be the sum of its tracts; at the finest level nothing stands in.
+        if rows.height and bare and level == tree.levels[-1]:
+            raise TargetError(
+                f"The tract list has {len(bare):,} {_NOUN[level]} that are in none of the tables, first {level} {bare[0]}",
+                where=f"tract list, {level} {bare[0]}",
+                expected=f"each {level} of the list among the {rows['geoid'].n_unique():,} of the tables ({', '.join(rows['source'].unique().sort())})",
+                remedy="Compare the tract list with the tables: one may be cut or edited, then download it again; or they are of different vintages, "
+                "then change the profile's geography.vintage",
+            )
+    lost = pl.col("geoid").is_in(dropped)
+    reason = pl.lit("the area is not in the tract list, and nothing above zero is published for it")
+    return targets.with_columns(
+        pl.when(lost).then(pl.lit("dropped")).otherwise("role").alias("role"), pl.when(lost).then(reason).otherwise("reason").alias("reason")
+    )
 
 
 def _reconcile(rows: pl.DataFrame, tree: GeographyTree, groups: list[CategoryGroup], *, held: set[tuple[str, str]] | None, category_depths: int) -> Reconciled:

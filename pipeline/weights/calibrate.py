@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from calibration_core.errors import BudgetError
 from calibration_core.geography import GeographyTree
 from calibration_core.problem import PairProblem, PoolProblem, Targets, make_targets
 from calibration_core.selection import Selection, SelectionSettings, select_pairs
@@ -117,15 +118,25 @@ def selection(problem: StateProblem, dense: np.ndarray, units: pl.DataFrame, pro
     )
     leaf_targets = problem.targets
     scale = np.where(np.isfinite(leaf_targets.scales[-1]), leaf_targets.scales[-1], 1e30)
-    drawn = select_pairs(
-        rounded,
-        units["cell"].to_numpy(),
-        units["order"].to_numpy(),
-        settings,
-        balance=leaf_targets.designs[-1],
-        balance_scale=scale,
-        names=problem.tree.leaves,
-    )
+    try:
+        drawn = select_pairs(
+            rounded,
+            units["cell"].to_numpy(),
+            units["order"].to_numpy(),
+            settings,
+            balance=leaf_targets.designs[-1],
+            balance_scale=scale,
+            names=problem.tree.leaves,
+        )
+    except BudgetError as error:
+        # The numerics know arrays only: whose budget it is, and where it is set, can be said here.
+        raise BudgetError(
+            error.found,
+            where=error.where or f"budget of state {problem.tree.geoids[0][0]}, {len(problem.tree.leaves):,} areas and {units.height:,} units",
+            expected=error.expected,
+            remedy=f"{error.remedy or 'Ask for fewer pairs'}: `pairs` in the run configuration of selected_pairs, or budget.pairs_per_area in "
+            f"data_specs/profiles/{profile.id}.yaml",
+        ) from error
     used = [np.isfinite(scale) & (value != 0) for scale, value in zip(leaf_targets.scales, leaf_targets.values, strict=True)]
     return ensure_support(drawn, rounded, problem.tree, leaf_targets.designs, used)
 

@@ -92,3 +92,12 @@ def test_real_lists(realdata, vintage, tracts, state_tracts, pumas):
     assert ri.height == state_tracts
     assert ri["puma"].n_unique() == pumas
     assert ri.filter(pl.col("puma") == "4400300")["county_fips"].unique().sort().to_list() == ["44001", "44005"]
+
+
+def test_a_county_renamed_since_has_its_present_code_and_is_counted(read, zipped):
+    rows = "02,270,000100,00400\n44,001,030100,00300\n46,113,940500,00200\n"
+    name = "2010_Census_Tract_to_2010_PUMA"
+    table = read("tract_puma", "2010", {f"geo/{name}.zip": zipped({f"{name}.txt": HEAD + rows})})
+    assert table.frame["tract"].to_list() == ["02158000100", "44001030100", "46102940500"]
+    assert [(n.code, n.count) for n in table.notes] == [("counties_recoded", 2)]
+    assert "46113 as 46102" in table.notes[0].detail

@@ -3,6 +3,7 @@
 import polars as pl
 import pytest
 
+from pipeline.errors import TargetError
 from pipeline.specs.variables import CategoryGroup
 from pipeline.targets.build import TARGET_SCHEMA
 from pipeline.targets.reconcile import reconcile_national, reconcile_state
@@ -139,3 +140,28 @@ def test_every_row_that_came_in_comes_out():
     key = ["level", "geoid", "variable", "domain"]
     assert table(*rows).join(frame, on=key, how="anti").is_empty()
     assert not frame.select(key).is_duplicated().any()
+
+
+STATE_ROW = row("state", "44", 30.0, 1.0)
+
+
+@pytest.mark.parametrize("geoid", ["44001999900", "44099000100"], ids=["unknown tract", "tract of an unknown county"])
+def test_a_tract_that_the_tract_list_has_not_is_named(geoid):
+    below = table(*(row("tract", g, 10.0, 2.0) for g in (*AREAS["tract"], geoid)))
+    with pytest.raises(TargetError, match=f"1 tracts that the tract list has not, first tract {geoid}"):
+        reconcile_state(below, table(STATE_ROW), AREAS, LEVELS)
+
+
+def test_a_tract_that_no_table_has_is_named():
+    below = table(*(row("tract", g, 10.0, 2.0) for g in AREAS["tract"][1:]))
+    with pytest.raises(TargetError, match="1 tracts that are in none of the tables, first tract 44001000100"):
+        reconcile_state(below, table(STATE_ROW), AREAS, LEVELS)
+
+
+def test_a_tract_of_water_outside_the_list_keeps_its_row_with_the_reason():
+    below = table(*(row("tract", g, 10.0, 2.0) for g in AREAS["tract"]), row("tract", "44005990000", 0.0, 1.0))
+    frame = reconcile_state(below, table(STATE_ROW), AREAS, LEVELS).frame
+    water = value(frame, "tract", "44005990000")
+    assert water["role"].to_list() == ["dropped"]
+    assert "not in the tract list" in water["reason"][0]
+    assert value(frame, "state", "44")["value"][0] == pytest.approx(30.0)
