@@ -2,7 +2,7 @@
 
 A draw of k pairs can miss a rare variable altogether (28 persons of one race in a county), and no refit can then reach its
 target. Each such target gets one pair back: of the pairs that contribute to it, the one that carries most of it in the dense
-solution replaces the drawn pair of the same leaf with the smallest weight that no target depends on. k does not change.
+solution replaces the drawn pair of the same leaf with the smallest dense weight that was not itself exchanged. k does not change.
 
 Belongs here: the exchange. Does not belong here: the draw itself (``selection.py``).
 """
@@ -48,7 +48,7 @@ def ensure_support(selection: Selection, dense: np.ndarray, tree: GeographyTree,
             total = contribution.sum()
             taken = {(int(t), int(h)) for t, h in zip(leaf, record, strict=True) if above[t] == area}
             order = np.argsort(-np.abs(contribution), axis=None, kind="stable")[:50]
-            place = _exchange(leaf, record, weight, protected, leaves, contribution, order, taken)
+            place = _exchange(leaf, record, dense[leaf, record], protected, leaves, contribution, order, taken)
             key = (int(depth), int(area), int(variable))
             if place is None:
                 lost.append(key)
@@ -76,13 +76,16 @@ def ensure_support(selection: Selection, dense: np.ndarray, tree: GeographyTree,
     )
 
 
-def _exchange(leaf, record, weight, protected, leaves, contribution, order, taken) -> tuple[int, int, int] | None:
-    """Position to give up, leaf and record to take, for the most contributing pair whose leaf has an unprotected pair to spare."""
+def _exchange(leaf, record, size, protected, leaves, contribution, order, taken) -> tuple[int, int, int] | None:
+    """Position to give up, leaf and record to take, for the most contributing pair whose leaf has an unprotected pair to spare.
+
+    ``size`` is each pair's dense weight: starting weights tie within a leaf, and their last bits must not decide.
+    """
     for flat in order:
         row, candidate = np.unravel_index(flat, contribution.shape)
         if contribution[row, candidate] == 0 or (int(leaves[row]), int(candidate)) in taken:
             continue
         spare = np.flatnonzero((leaf == leaves[row]) & ~protected)
         if spare.size > 1:
-            return int(spare[np.argmin(weight[spare])]), int(leaves[row]), int(candidate)
+            return int(spare[np.argmin(size[spare])]), int(leaves[row]), int(candidate)
     return None

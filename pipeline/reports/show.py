@@ -114,8 +114,9 @@ def print_fit(report: dict[str, Any], console: Console) -> None:
     headings = [
         "level",
         "fitted targets",
-        "inside published 90 % margin",
-        "dense, same",
+        "inside published margin",
+        "before selection",
+        "inside, reconciled",
         "median error",
         "mean error",
         "worst error",
@@ -128,11 +129,16 @@ def print_fit(report: dict[str, Any], console: Console) -> None:
             table.add_row(level, f"0 of {row['targets']:,}", *[""] * (len(headings) - 2))
             continue
         inside = "share_inside_published_margin"
-        cells = [level, f"{row['fitted']:,}", _percent(row[inside], 1), _percent(dense.get(level, {}).get(inside), 1)]
+        cells = [level, f"{row['fitted']:,}", _percent(row[inside], 1), _percent(dense.get(level, {}).get(inside), 1), _percent(row["share_inside_margin"], 1)]
         cells += [_percent(row["median_are"]), _percent(row["mean_are"]), _percent(row["worst_are"], 1)]
         cells += [_percent(truth.get(level, {}).get("median_are"))] if truth else []
         table.add_row(*cells)
     console.print(table)
+    console.print(
+        "Inside: share of the targets with a published 90 % margin that the weights reproduce within it, around the published figure and around the reconciled "
+        "target. Where the two differ, levels or sources contradict each other by more than their margins.",
+        style="dim",
+    )
     unfitted = sum(row["targets"] for row in report["not_fitted"])
     pairs = f" chosen from {report['pairs']:,}" if report["pairs"] else ""
     console.print(

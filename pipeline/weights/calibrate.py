@@ -22,6 +22,8 @@ from pipeline.specs.profiles import Profile
 from pipeline.weights.candidates import design_matrix
 
 DENSE_DIGITS = 10
+# Tight enough that the path taken (which differs with the number of threads in its last bits) leaves no trace in the weights.
+FINAL_TOLERANCE = 1e-8
 LEAST_SCALE = {"persons": 1.0, "households": 1.0, "returns": 1.0, "usd": 1000.0}
 
 
@@ -105,7 +107,7 @@ def pool_problem(problem: StateProblem, units: pl.DataFrame, areas: pl.DataFrame
 
 def dense_calibration(problem: StateProblem, units: pl.DataFrame, areas: pl.DataFrame, profile: Profile, progress=None) -> TreeNewtonResult:
     """Calibrate all (unit, area) pairs at once by tree Newton; the strength of the prior follows the discrepancy rule of the profile."""
-    settings = TreeNewtonSettings(tau_path=profile.method.tau_path, share=_shares(problem, profile), tolerance=1e-4, path_tolerance=0.05, max_iterations=200)
+    settings = TreeNewtonSettings(tau_path=profile.method.tau_path, share=_shares(problem, profile), tolerance=FINAL_TOLERANCE, path_tolerance=0.5, max_iterations=200)
     return calibrate_tree(pool_problem(problem, units, areas), settings, progress=progress)
 
 
@@ -147,8 +149,8 @@ def refine(problem: StateProblem, pairs: PairProblem, profile: Profile, progress
         tau_path=profile.method.refine_tau_path,
         share=_shares(problem, profile, at_least=0.999),
         ratio_bounds=profile.method.ratio_bounds,
-        tolerance=1e-4,
-        path_tolerance=0.05,
+        tolerance=FINAL_TOLERANCE,
+        path_tolerance=0.5,
         max_iterations=300,
     )
     return calibrate_tree(pairs, settings, progress=progress)

@@ -159,6 +159,23 @@ def test_row_order_changes_nothing(profile):
     assert digests[0] == digests[1]
 
 
+def test_threads_change_nothing(profile):
+    import torch
+
+    records, before = tables(), torch.get_num_threads()
+    goal = targets(records)
+    results = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            _, _, _, drawn, final = solve(records, goal, profile)
+            results.append((drawn.leaf.tolist(), drawn.record.tolist(), final.weights))
+    finally:
+        torch.set_num_threads(before)
+    assert results[0][:2] == results[1][:2]
+    assert np.abs(results[0][2] / results[1][2] - 1).max() < 1e-9
+
+
 def test_prior_lies_in_the_units_own_puma_but_for_the_share_elsewhere():
     records = tables()
     made = candidates(records, targets(records), elsewhere=0.3)
