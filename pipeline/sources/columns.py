@@ -20,10 +20,21 @@ from pipeline.specs.sources import ColumnSpec, Fingerprint, Layout
 
 
 def apply_renames(request: ReadRequest, frame: pl.DataFrame) -> pl.DataFrame:
-    """Columns under the names the spec uses: capitals where case is ignored, and the vintage's renames."""
+    """Columns under the names the spec uses: capitals where case is ignored, and the vintage's renames. Raises SourceLayoutError if two become one."""
     names = {name: _upper(name) if request.layout.ignore_case and not name.startswith("__") else name for name in frame.columns}
     renames = {(old.upper() if request.layout.ignore_case else old): new for old, new in request.special.renames.items()}
-    return frame.rename({old: renames.get(new, new) for old, new in names.items()})
+    names = {old: renames.get(new, new) for old, new in names.items()}
+    held: dict[str, str] = {}
+    for old, new in names.items():
+        if new in held:
+            raise SourceLayoutError(
+                f"Columns {held[new]} and {old} of the header are both read as {new}",
+                where=f"{', '.join(file.path.name for file in request.files[:3])}, header",
+                expected="each column once",
+                remedy="Download the table again; if the publisher now gives both names, take the old one out of `renames` in the source's YAML",
+            )
+        held[new] = old
+    return frame.rename(names)
 
 
 def _upper(name: str) -> str:
@@ -228,7 +239,9 @@ def _mismatches(traits: Fingerprint, frame: pl.DataFrame, areas: pl.DataFrame, r
         if differ and (left, right) in traits.equal_columns:
             found.append(f"{left} and {right} differ in {unequal} of {frame.height} areas, so the numbering is another year's")
         if not differ and (left, right) in traits.unequal_columns:
-            found.append(f"{left} and {right} agree in {frame.height - unequal} of {frame.height} areas, so the numbering is another year's")
+            found.append(
+                f"{left} and {right} agree in {'all' if not unequal else f'{frame.height - unequal} of'} {frame.height} areas, so the numbering is another year's"
+            )
     return found
 
 

@@ -133,6 +133,8 @@ def _check_file(request: ReadRequest, file: SourceFile) -> str:
     entry = _READERS.get(name)
     if entry is not None and entry.check is not None:
         return entry.check(request, file)
+    if name == "acs_pums" and file.role == "persons" and file.state is not None:
+        return f"{_check_header(request, file)}, {_check_pums(request, file)}"
     if entry is None or request.spec.kind == "microdata":
         return _check_header(request, file)
     if file.role == "geography":
@@ -141,6 +143,15 @@ def _check_file(request: ReadRequest, file: SourceFile) -> str:
     table = entry.read(request if request.spec.coverage == "state" else replace(request, states=()))
     notes = sum(note.count for note in table.notes if note.code in ("suppressed", "not_available"))
     return f"{table.frame.height:,} rows" + (f", {notes:,} cells withheld or not available" if notes else "")
+
+
+def _check_pums(request: ReadRequest, file: SourceFile) -> str:
+    """Read the state's persons as a run would: their year, state and weights are no matter of the header."""
+    from pipeline.sources.acs_pums import read_pums
+
+    url = request.spec.url_of(request.vintage, file.state)
+    found = read_pums(file.path, year=int(request.vintage), state_fips=file.state.fips, source=request.spec.id, url=url)
+    return f"{found.persons.height:,} persons"
 
 
 def _check_header(request: ReadRequest, file: SourceFile) -> str:

@@ -205,8 +205,8 @@ def _pick(values: Mapping[str, float], geoids: list[str], what: str) -> np.ndarr
             f"A carry rule finds no value for {', '.join(missing[:5])}{f' and {len(missing) - 5} more areas' if len(missing) > 5 else ''}",
             where=what,
             expected="a published value for every area that is carried",
-            remedy="Compare the areas of the two files: one may be cut or edited, then download it again; where codes changed between the vintages "
-            "(Connecticut in 2022), carry these targets by their state, or leave them out",
+            remedy="The areas' codes may have changed between the vintages (Connecticut in 2022): carry these targets by their state, or leave them out; "
+            "if one of the files was cut or edited, download it again",
         )
     return np.array([values[g] for g in geoids], dtype=np.float64)
 

@@ -11,7 +11,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fastexcel
@@ -20,7 +20,7 @@ import polars as pl
 from pipeline.sample.files import workbook_bytes
 from pipeline.sample.generate import generate_sample
 from pipeline.sample.settings import load_settings
-from pipeline.specs.catalog import load_catalog
+from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
 
 Rows = list[list[str]]
@@ -62,7 +62,7 @@ class Fault:
 
     ``edits``: role of a Layout and what becomes of that file's bytes (None: the file is removed). ``assets``: the assets that meet it, for a
     run of those alone. ``national``: the file is of the whole nation, so no state can start. ``says``: what the message must contain. ``note``: no
-    error, but a counted note in the metadata of the first asset. ``pairs``: k asked for. ``only``: the layout the fault makes sense in.
+    error, but a counted note in the metadata of the first asset. ``pairs``: k asked for.
     """
 
     id: str
@@ -88,6 +88,12 @@ def files_profile(pairs_per_area: int = 30) -> Profile:
     method = sample.method.model_copy(update={"tau_path": (1.0,), "refine_tau_path": (1.0,), "selection_draws": 1})
     budget = sample.budget.model_copy(update={"pairs_per_area": pairs_per_area, "minimum_pairs": min(5, pairs_per_area)})
     return sample.model_copy(update={"id": "sample_files", "synthetic": False, "method": method, "budget": budget})
+
+
+def catalog_with(profile: Profile) -> Catalog:
+    """The catalog and ``profile`` in it, as if its YAML lay among the others."""
+    catalog = load_catalog()
+    return replace(catalog, profiles={**catalog.profiles, profile.id: profile})
 
 
 def apply(fault: Fault, folder: Path, layout: Layout) -> dict[Path, bytes]:
@@ -302,7 +308,7 @@ FAULTS = (
     Fault(
         "sentinels",
         "ACS sentinel values",
-        (("profile", _json(_cells(("DP05_0024E", 3, "-666666666"), ("DP05_0024M", 3, "-222222222"), ("DP05_0021M", 3, "-555555555")))),),
+        (("profile", _json(_cells(("DP05_0024E", 3, "-666666666"), ("DP05_0024M", 4, "-222222222"), ("DP05_0021M", 3, "-555555555")))),),
         ("acs5_profile_tracts",),
         ("'-666666666'", "'-222222222'", "'-555555555'"),
         note=True,
@@ -357,24 +363,24 @@ FAULTS = (
     ),
     Fault(
         "tract_without_county",
-        "tract of a table that the tract list has not",
+        "tract of the tables that is not in the tract list, so that no county owns it",
         (("pumas", _member(_table(_first_tract(_unlisted)))),),
         ("geography", "reconciled_targets"),
-        ("tract 44", "list"),
+        ("1 tracts that the tract list has not, first tract 44", "acs5_profile_tracts", "Compare the tract list"),
     ),
     Fault(
         "tract_without_table",
-        "tract of the list that the tables have not",
+        "tract of the list that a table has not",
         (("profile", _json(_first_tract(_unlisted))),),
-        ("acs5_profile_tracts", "state_targets", "reconciled_targets"),
-        ("tract 44",),
+        ("acs5_profile_tracts", "state_targets"),
+        ("no value for 44", "acs5_profile_tracts 2022, tract", "download it again"),
     ),
     Fault(
         "county_without_rows",
-        "tract of the list in a county without rows",
+        "tract of the list in a county that no table has",
         (("pumas", _member(_table(_first_tract(_listed_in_new_county)))),),
         ("geography", "reconciled_targets"),
-        ("44099",),
+        ("1 tracts that are in none of the tables, first tract 44099990100", "Compare the tract list"),
     ),
     Fault("no_records", "state without records", (("pums", _member(_table(_nobody))),), ("microdata",), ("psam_p44.csv", "no records", "state 44")),
     Fault("few_pairs", "k smaller than the number of areas", (), ("selected_pairs",), ("budget k is 3 ", "areas"), pairs=3),

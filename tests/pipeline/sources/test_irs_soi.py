@@ -198,3 +198,16 @@ def test_real_counties_of_2009(realdata, cell):
     frame = read_source(load_source("irs_county_2009"), "2009", realdata).frame
     assert cell(frame, "01", "N1")["estimate"] == 1_805_986
     assert frame.filter(pl.col("status") == "suppressed").height == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("N1", "Column N1 stands in the header 2 times"), ("n1", "Columns N1 and n1 of the header are both read as N1")],
+    ids=["same", "other case"],
+)
+def test_a_column_given_twice_is_refused_though_case_is_ignored(tmp_path, name, words):
+    path = tmp_path / "irs" / "22in55cmcsv.csv"
+    path.parent.mkdir()
+    path.write_text(f"STATE,agi_stub,N1,{name},N2,N00200,A00200,A00100,N00400,N59661\nUS,0,5,6,7,8,9,1,1,1\n")
+    with pytest.raises(SourceLayoutError, match=words):
+        read_source(load_source("irs_historic_table_2"), "2022", tmp_path)
