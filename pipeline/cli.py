@@ -44,6 +44,10 @@ out = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH)
 
 ProfileOption = Annotated[str | None, typer.Option("--profile", "-p", help="Profile to use (see `geocal profiles`). Default: $GEOCAL_PROFILE, or sample.")]
+PairsOption = Annotated[
+    int | None,
+    typer.Option("--pairs", help="Number of (household, area) pairs to keep in each state. Default: the profile's budget an area.", show_default=False),
+]
 StatesOption = Annotated[
     str | None, typer.Option("--states", "-s", help="Postal codes, separated by commas, such as RI,DE. Default: every state of the profile.")
 ]
@@ -80,7 +84,12 @@ def _resolve(profile: str | None, data: Path | None, output: Path | None):
 
 @app.command()
 def run(
-    profile: ProfileOption = None, states: StatesOption = None, data: DataOption = None, output: OutputOption = None, traceback: TracebackOption = False
+    profile: ProfileOption = None,
+    states: StatesOption = None,
+    data: DataOption = None,
+    output: OutputOption = None,
+    pairs: PairsOption = None,
+    traceback: TracebackOption = False,
 ) -> None:
     """Run every asset of a profile for the chosen states and print how well the weights fit."""
     loaded, environment = _resolve(profile, data, output)
@@ -94,7 +103,13 @@ def run(
         out.print("[bold red]SYNTHETIC[/bold red]: every figure below comes from a made-up population.")
     definitions = build_definitions(loaded, environment)
     with _Progress(definitions, chosen) as progress:
-        outcome = run_profile(definitions, environment, chosen, listener=progress.listen)
+        outcome = run_profile(
+            definitions,
+            environment,
+            chosen,
+            listener=progress.listen,
+            state_config={"selected_pairs": {"config": {"pairs": pairs}}} if pairs is not None else None,
+        )
     for job in outcome.jobs:
         for step, message in job.failures.items():
             err.print(f"FAILED {job.partition or 'nation'}, asset {step}: {message}", style="red", highlight=False, markup=False)

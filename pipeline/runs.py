@@ -10,8 +10,9 @@ and the UI shows the same history.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
 
@@ -71,9 +72,15 @@ def job_steps(definitions: dg.Definitions, job: str) -> int:
 
 
 def run_job(
-    definitions: dg.Definitions, job: str, instance: dg.DagsterInstance, *, partition: str | None = None, listener: Listener | None = None
+    definitions: dg.Definitions,
+    job: str,
+    instance: dg.DagsterInstance,
+    *,
+    partition: str | None = None,
+    listener: Listener | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> JobOutcome:
-    """Run one job in this process. A failure is an outcome, not an exception."""
+    """Run one job in this process; ``config`` is run configuration by step. A failure is an outcome, not an exception."""
     definition = definitions.resolve_job_def(job)
     run_id = str(uuid.uuid4())
 
@@ -89,14 +96,19 @@ def run_job(
             listener(AssetEvent("failed", job, partition, event.step_key, message=failure_message(event)))
 
     instance.add_event_listener(run_id, forward)
-    result = definition.execute_in_process(instance=instance, partition_key=partition, run_id=run_id, run_config=_QUIET, raise_on_error=False)
+    result = definition.execute_in_process(
+        instance=instance, partition_key=partition, run_id=run_id, run_config={**_QUIET, **({"ops": dict(config)} if config else {})}, raise_on_error=False
+    )
     seconds = {e.step_key: round(e.step_success_data.duration_ms / 1000, 3) for e in result.all_events if e.is_step_success}
     failed = [e for e in result.all_events if e.is_step_failure]
     failures = {e.step_key: failure_message(e) for e in failed}
     if not result.success and not failures:
         failures = {job: "; ".join(e.message or "" for e in result.all_events if e.is_run_failure) or "the run failed before its first step"}
+    skipped = sorted({e.step_key for e in result.all_events if e.is_step_skipped and e.step_key})
+    if skipped and not failures:
+        failures = dict.fromkeys(skipped, "The step was skipped, because a step before it made no table; report this with the profile and the state.")
     traceback = "\n".join(e.step_failure_data.error.to_string() for e in failed if e.step_failure_data.error is not None)
-    return JobOutcome(job, partition, run_id, result.success, seconds, failures, traceback)
+    return JobOutcome(job, partition, run_id, result.success and not skipped, seconds, failures, traceback)
 
 
 def failure_message(event: dg.DagsterEvent) -> str:
@@ -110,8 +122,15 @@ def failure_message(event: dg.DagsterEvent) -> str:
     return (error.message if error is not None else event.message or "unknown failure").strip()
 
 
-def run_profile(definitions: dg.Definitions, environment: RunEnvironment, states: Sequence[str], *, listener: Listener | None = None) -> ProfileOutcome:
-    """National inputs, then each state, then the national tables.
+def run_profile(
+    definitions: dg.Definitions,
+    environment: RunEnvironment,
+    states: Sequence[str],
+    *,
+    listener: Listener | None = None,
+    state_config: Mapping[str, Any] | None = None,
+) -> ProfileOutcome:
+    """National inputs, then each state (with ``state_config`` by step), then the national tables.
 
     A failed state leaves the others standing; national tables are made whenever at least one state succeeded now
     (they read every state that has been materialised, whenever that was). If the national inputs fail, no state starts.
@@ -124,7 +143,7 @@ def run_profile(definitions: dg.Definitions, environment: RunEnvironment, states
             outcomes.append(run_job(definitions, NATIONAL_INPUTS, instance, listener=listener))
             if not outcomes[-1].success:
                 return ProfileOutcome(outcomes, list(states))
-        state_outcomes = [run_job(definitions, STATES, instance, partition=state, listener=listener) for state in states]
+        state_outcomes = [run_job(definitions, STATES, instance, partition=state, listener=listener, config=state_config) for state in states]
         outcomes += state_outcomes
         if NATIONAL_OUTPUTS in jobs and any(outcome.success for outcome in state_outcomes):
             outcomes.append(run_job(definitions, NATIONAL_OUTPUTS, instance, listener=listener))

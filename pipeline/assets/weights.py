@@ -129,6 +129,13 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
 
         state = context.partition_key
         problem, _ = problem_of(frames, profile, state)
+        require(
+            set(problem.tree.leaves) <= set(frames[DENSE].columns) and frames[DENSE]["household_id"].equals(frames[UNITS]["household_id"]),
+            "The stored dense weights were made for other areas or other households",
+            where=f"{DENSE} of {state}",
+            expected="dense weights of the present geography and candidates",
+            remedy=f"Materialise {DENSE} of {state} again",
+        )
         dense = frames[DENSE].select(problem.tree.leaves).to_numpy().T
         budget = budget_of(profile, len(problem.tree.leaves), config.pairs)
         drawn = selection(problem, dense, frames[UNITS], profile, budget)

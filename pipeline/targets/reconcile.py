@@ -24,6 +24,7 @@ from pipeline.specs.variables import CategoryGroup
 HELD_RELATIVE_ERROR = 1e-6
 LARGE_ADJUSTMENT = 2.0
 CATEGORY_ROUNDS = 6
+POPULATION = ("persons", "total")
 _NOUN = {"county": "counties", "tract": "tracts"}
 
 ADJUSTMENT_SCHEMA: dict[str, pl.DataType] = {
@@ -216,7 +217,20 @@ def _grid(rows: pl.DataFrame, tree: GeographyTree, held: set[tuple[str, str]] | 
             v[:, of] = np.where(np.isfinite(v[:, of]), np.minimum(v[:, of], _tight(y[:, of])), np.inf)
         values.append(y)
         variances.append(v)
+    _empty_areas_stay_empty(keys, values[-1], variances[-1])
     return _Grid(tree, keys, values, variances)
+
+
+def _empty_areas_stay_empty(keys: list[tuple[str, str]], values: np.ndarray, variances: np.ndarray) -> None:
+    """Hold every zero of an area whose published population is zero (in place).
+
+    The margin of a zero (about 12 persons in the ACS) would otherwise move a share of a county's correction into open water.
+    """
+    if POPULATION not in keys:
+        return
+    column = keys.index(POPULATION)
+    empty = np.isfinite(variances[:, column]) & (values[:, column] == 0)
+    variances[empty[:, None] & np.isfinite(variances) & (values == 0)] = 0.0
 
 
 def _categories(keys: list[tuple[str, str]], values: np.ndarray, variances: np.ndarray, groups: list[CategoryGroup]) -> set[tuple[str, str]]:

@@ -107,7 +107,9 @@ def pool_problem(problem: StateProblem, units: pl.DataFrame, areas: pl.DataFrame
 
 def dense_calibration(problem: StateProblem, units: pl.DataFrame, areas: pl.DataFrame, profile: Profile, progress=None) -> TreeNewtonResult:
     """Calibrate all (unit, area) pairs at once by tree Newton; the strength of the prior follows the discrepancy rule of the profile."""
-    settings = TreeNewtonSettings(tau_path=profile.method.tau_path, share=_shares(problem, profile), tolerance=FINAL_TOLERANCE, path_tolerance=0.5, max_iterations=200)
+    settings = TreeNewtonSettings(
+        tau_path=profile.method.tau_path, share=_shares(problem, profile), tolerance=FINAL_TOLERANCE, path_tolerance=0.5, max_iterations=200
+    )
     return calibrate_tree(pool_problem(problem, units, areas), settings, progress=progress)
 
 

@@ -165,3 +165,14 @@ def test_a_tract_of_water_outside_the_list_keeps_its_row_with_the_reason():
     assert water["role"].to_list() == ["dropped"]
     assert "not in the tract list" in water["reason"][0]
     assert value(frame, "state", "44")["value"][0] == pytest.approx(30.0)
+
+
+def test_nobody_is_moved_into_an_empty_area():
+    rows = [row("tract", g, n, 2.0) for g, n in zip(AREAS["tract"], (10.0, 0.0, 10.0), strict=True)]
+    rows += [row("tract", g, n, 2.0, domain="male") for g, n in zip(AREAS["tract"], (5.0, 0.0, 0.0), strict=True)]
+    national = table(row("state", "44", 26.0, 0.01), row("state", "44", 8.0, 0.01, domain="male"))
+    frame = reconcile_state(table(*rows), national, AREAS, LEVELS).frame
+    assert value(frame, "tract", "44001000200")["value"][0] == 0.0
+    assert value(frame, "tract", "44001000200", "male")["value"][0] == 0.0
+    assert value(frame, "tract", "44003000100", "male")["value"][0] > 0.0
+    assert frame.filter((pl.col("level") == "tract") & (pl.col("domain") == "total"))["value"].sum() == pytest.approx(26.0, rel=1e-4)
