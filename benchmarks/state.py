@@ -59,8 +59,8 @@ def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
     survey = read_pums(files["persons"], files.get("housing"), year=int(profile.records.vintage), state_fips=state.fips, source=records_spec.id)
     donors = None
     if profile.records.donor is not None:
-        (file,) = resolve_files(load_source(profile.records.donor.source), profile.records.donor.vintage, data)
-        donors = read_asec(file.path, year=int(profile.records.donor.vintage)).persons
+        archive = resolve_files(load_source(profile.records.donor.source), profile.records.donor.vintage, data)[0].path
+        donors = read_asec(archive, year=int(profile.records.donor.vintage)).persons
     records = assemble_records(catalog, profile, survey.persons, survey.households, donors)
     clock.lap("microdata and records")
     groups = list(catalog.categories.values())

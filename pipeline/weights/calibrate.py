@@ -138,7 +138,7 @@ def selection(problem: StateProblem, dense: np.ndarray, units: pl.DataFrame, pro
             error.found,
             where=error.where or f"budget of state {problem.tree.geoids[0][0]}, {len(problem.tree.leaves):,} areas and {units.height:,} units",
             expected=error.expected,
-            remedy=f"{error.remedy or 'Ask for fewer pairs'}: `pairs` in the run configuration of selected_pairs, or budget.pairs_per_area in "
+            remedy=f"{error.remedy or 'Ask for fewer pairs'}: `geocal run --pairs`, `pairs` in the run configuration of selected_pairs, or budget.pairs_per_area in "
             f"data_specs/profiles/{profile.id}.yaml",
         ) from error
     used = [np.isfinite(scale) & (value != 0) for scale, value in zip(leaf_targets.scales, leaf_targets.values, strict=True)]
