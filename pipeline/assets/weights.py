@@ -4,6 +4,7 @@ Belongs here: which tables go into which call, hard rules before anything is wri
 not belong here: the steps themselves (``pipeline/weights/calibrate.py``) or numerics (``calibration_core``).
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -111,6 +112,11 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
     return dense_weights
 
 
+def _names_of(problem: Any, places: Iterable[tuple[int, int, int]]) -> list[str]:
+    """Targets named from (depth, area, variable): ``tract 44007000101 persons age_80_84``."""
+    return [f"{problem.tree.levels[d]} {problem.tree.geoids[d][a]} {' '.join(problem.keys[d][v])}" for d, a, v in places]
+
+
 def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     @dg.asset(
         name=SELECTED,
@@ -170,6 +176,8 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
                 k=budget,
                 areas_without_records=int((drawn.per_leaf == 0).sum()),
                 cells_lost=drawn.categories_lost,
+                targets_given_a_pair_back=len(drawn.rescued),
+                targets_without_a_pair=dg.MetadataValue.json(_names_of(problem, drawn.without_support)),
                 dense_weight_lost=drawn.mass_lost,
                 plot=inline_png(histogram(table, "starting_weight", title, "households per pair", synthetic=profile.synthetic), title),
             ),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WORST = 15
+NAMES = 8
 
 
 def stored(environment: RunEnvironment, asset: str, state: str | None) -> pl.DataFrame:
@@ -60,6 +61,17 @@ def not_fitted(fit: pl.DataFrame) -> pl.DataFrame:
     return groups.select("variable", "domain", "reason", "levels", "targets").sort("variable", "domain", "reason")
 
 
+def moved(fit: pl.DataFrame) -> pl.DataFrame:
+    """Published targets that reconciliation moved by more than two of their standard errors, the largest moves first."""
+    rows = fit.filter(pl.col("published_value").is_not_null() & pl.col("value").is_not_null() & (pl.col("published_standard_error") > 0))
+    size = (pl.col("value") - pl.col("published_value")) / pl.col("published_standard_error")
+    columns = ["level", "geoid", "variable", "domain", "published_value", "published_standard_error", "value", "adjustment_in_standard_errors", "source"]
+    large = rows.with_columns(size.alias("adjustment_in_standard_errors")).filter(size.abs() > 2.0)
+    return large.sort(
+        pl.col("adjustment_in_standard_errors").abs(), "level", "geoid", "variable", "domain", descending=[True, False, False, False, False]
+    ).select(columns)
+
+
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """The row with null for infinity and NaN, which JSON cannot say (an exact target has no standard error to divide by)."""
     return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
@@ -90,6 +102,7 @@ def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
         **({"truth_levels": levels_of(fit.with_columns(value="truth"), "fitted")} if "truth" in fit.columns else {}),
         "worst_targets": [_finite(row) for row in worst_targets(fit, count=WORST).to_dicts()],
         "not_fitted": not_fitted(fit).to_dicts(),
+        "moved_by_reconciliation": moved(fit).to_dicts(),
         "seconds_by_asset": manifest["seconds_by_asset"],
         "seconds_total": manifest["seconds_total"],
         "peak_memory_mb": manifest["peak_memory_mb"],
@@ -171,13 +184,31 @@ def print_state(report: dict[str, Any], console: Console) -> None:
     if report["not_fitted"]:
         table = Table("reason", "targets", "variables", title="Not fitted", title_justify="left")
         grouped = (
-            pl.DataFrame(report["not_fitted"])
-            .group_by("reason")
-            .agg(pl.col("targets").sum(), names=pl.format("{} {}", "variable", "domain").unique().sort().str.join(", "))
+            pl.DataFrame(report["not_fitted"]).group_by("reason").agg(pl.col("targets").sum(), names=pl.format("{} {}", "variable", "domain").unique().sort())
         )
         for row in grouped.sort("targets", "reason", descending=[True, False]).iter_rows(named=True):
-            table.add_row(row["reason"], f"{row['targets']:,}", row["names"])
+            names, rest = row["names"][:NAMES], len(row["names"]) - NAMES
+            table.add_row(row["reason"], f"{row['targets']:,}", ", ".join(names) + (f" and {rest} more (--json names all)" if rest > 0 else ""))
         console.print(table)
+    if report["moved_by_reconciliation"]:
+        moves = Table(
+            "level",
+            "geoid",
+            "variable",
+            "domain",
+            "published",
+            "target",
+            "in s.e.",
+            title="Moved by reconciliation, by more than two standard errors",
+            title_justify="left",
+        )
+        for row in report["moved_by_reconciliation"][:WORST]:
+            figures = (f"{row['published_value']:,.0f}", f"{row['value']:,.0f}", f"{row['adjustment_in_standard_errors']:+.1f}")
+            moves.add_row(row["level"], row["geoid"], row["variable"], row["domain"], *figures)
+        console.print(moves)
+        rest = len(report["moved_by_reconciliation"]) - WORST
+        if rest > 0:
+            console.print(f"{rest:,} more in `geocal show {report['state']} --json`.")
     weights = report["weights"]
     console.print(
         "Weights: "

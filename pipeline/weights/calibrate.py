@@ -24,6 +24,7 @@ from pipeline.weights.candidates import design_matrix
 DENSE_DIGITS = 10
 # Tight enough that the path taken (which differs with the number of threads in its last bits) leaves no trace in the weights.
 FINAL_TOLERANCE = 1e-8
+MARGIN = 1.645
 LEAST_SCALE = {"persons": 1.0, "households": 1.0, "returns": 1.0, "usd": 1000.0}
 
 
@@ -141,7 +142,9 @@ def selection(problem: StateProblem, dense: np.ndarray, units: pl.DataFrame, pro
             remedy=f"{error.remedy or 'Ask for fewer pairs'}: `geocal run --pairs`, `pairs` in the run configuration of selected_pairs, or budget.pairs_per_area in "
             f"data_specs/profiles/{profile.id}.yaml",
         ) from error
+    # Above the finest level every target must keep a pair; at the finest, those that no pair at all would leave outside their margin.
     used = [np.isfinite(scale) & (value != 0) for scale, value in zip(leaf_targets.scales, leaf_targets.values, strict=True)]
+    used[-1] &= np.abs(leaf_targets.values[-1]) > MARGIN * leaf_targets.scales[-1]
     return ensure_support(drawn, rounded, problem.tree, leaf_targets.designs, used)
 
 

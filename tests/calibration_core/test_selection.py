@@ -132,7 +132,7 @@ def test_a_rare_target_gets_one_pair_back_and_k_stays():
     tree, dense, designs = rare_problem()
     drawn = select_pairs(dense, np.zeros(60, dtype=int), np.arange(60.0), SelectionSettings(40, seed=1, floor=1))
     assert 59 not in drawn.record
-    kept = ensure_support(drawn, dense, tree, designs, [np.ones((2, 2), dtype=bool), np.ones((4, 2), dtype=bool)])
+    kept = ensure_support(drawn, dense, tree, designs, [np.ones((2, 2), dtype=bool), np.array([[True, False]] * 4)])
     assert kept.leaf.size == 40
     assert len(set(zip(kept.leaf.tolist(), kept.record.tolist(), strict=True))) == 40
     assert kept.rescued == ((0, 0, 1), (0, 1, 1))
@@ -145,7 +145,7 @@ def test_a_rare_target_gets_one_pair_back_and_k_stays():
 def test_nothing_is_exchanged_where_every_target_has_a_pair():
     tree, dense, designs = rare_problem()
     drawn = select_pairs(dense, np.zeros(60, dtype=int), np.arange(60.0), SelectionSettings(40, seed=1, floor=1))
-    same = ensure_support(drawn, dense, tree, designs, [np.array([[True, False]] * 2), np.ones((4, 2), dtype=bool)])
+    same = ensure_support(drawn, dense, tree, designs, [np.array([[True, False]] * 2), np.array([[True, False]] * 4)])
     assert same.rescued == ()
     assert same.record.tolist() == drawn.record.tolist()
     assert same.weight.tolist() == drawn.weight.tolist()
@@ -157,3 +157,32 @@ def test_a_hamlet_is_not_split_into_crumbs_unless_the_budget_asks_for_it():
     assert modest.per_leaf.tolist() == [4, 26]
     everything = select_pairs(dense, np.zeros(40, dtype=int), np.arange(40.0), SelectionSettings(80, seed=1, floor=20))
     assert everything.per_leaf.tolist() == [40, 40]
+
+
+def test_leaf_targets_are_rescued_too_and_never_at_the_cost_of_another():
+    """Eight rare traits, one record each, in areas of twelve pairs: all get a pair, and no exchange takes away the last of another."""
+    rng = np.random.default_rng(2)
+    tree = GeographyTree.from_leaves(["county", "tract"], [["a", "a", "b"], ["a1", "a2", "b1"]])
+    dense = rng.random((3, 80)) + 0.5
+    dense[:, 70:78] = 1e-3
+    design = np.zeros((80, 9))
+    design[:, 0] = 1.0
+    design[np.arange(70, 78), np.arange(1, 9)] = 1.0
+    drawn = select_pairs(dense, np.zeros(80, dtype=int), np.arange(80.0), SelectionSettings(36, seed=3, floor=12))
+    everything = [np.ones((2, 9), dtype=bool), np.ones((3, 9), dtype=bool)]
+    kept = ensure_support(drawn, dense, tree, [design, design], everything)
+    assert kept.leaf.size == 36
+    assert kept.per_leaf.tolist() == np.bincount(kept.leaf).tolist()
+    for leaf in range(3):
+        assert (design[kept.record[kept.leaf == leaf]] != 0).any(axis=0).all()
+    assert kept.without_support == ()
+
+
+def test_more_rare_targets_than_pairs_are_reported():
+    dense = np.full((1, 6), 1.0)
+    design = np.eye(6)
+    tree = GeographyTree.from_leaves(["tract"], [["a"]])
+    drawn = select_pairs(dense, np.zeros(6, dtype=int), np.arange(6.0), SelectionSettings(3, seed=3, floor=1))
+    kept = ensure_support(drawn, dense, tree, [design], [np.ones((1, 6), dtype=bool)])
+    assert kept.record.size == 3
+    assert len(kept.without_support) == 3
