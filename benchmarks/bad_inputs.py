@@ -26,9 +26,6 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import cli
-from pipeline.definitions import build_definitions
-from pipeline.jobs import STATES
-from pipeline.runs import failure_message
 from pipeline.settings import RunEnvironment, ensure_instance_home
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
@@ -148,7 +145,8 @@ def run_fault(here: Place, fault: Fault) -> Row:
     damaged = apply(fault, here.environment.data, here.layout)
     try:
         if fault.pairs is not None:
-            status, message, check, others = "failed run", _budget(here, fault.pairs), "not a file", "not asked for"
+            code, _, complaint = here.command("run", "--states", "RI", "--pairs", str(fault.pairs))
+            status, message, check, others = str(code), complaint.replace("FAILED ", ""), "not a file", "not asked for"
             finished: list[str] = []
         else:
             found, _, _ = here.command("check")
@@ -172,17 +170,6 @@ def _beside(here: Place, before: dict[Path, bytes], state: str) -> str:
     """Whether another state, which ran while Rhode Island failed, has the weights it had."""
     same = _same_rows(before, here.environment.table_path("weights", state))
     return f"{state} ran, {'same weights' if same else 'other weights'}"
-
-
-def _budget(here: Place, pairs: int) -> str:
-    """k is no option of ``geocal run``: it is the run configuration of ``selected_pairs``, as the UI or ``dg launch`` passes it."""
-    definitions = build_definitions(here.profile, here.environment)
-    config = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, "ops": {"selected_pairs": {"config": {"pairs": pairs}}}}
-    with dg.DagsterInstance.from_config(str(ensure_instance_home(here.environment))) as instance:
-        result = definitions.resolve_job_def(STATES).execute_in_process(
-            instance=instance, asset_selection=[dg.AssetKey("selected_pairs")], partition_key="RI", run_config=config, raise_on_error=False
-        )
-    return here.anonymous("; ".join(f"RI, {e.step_key}: {failure_message(e)}" for e in result.all_events if e.is_step_failure))
 
 
 def _notes(here: Place, fault: Fault) -> str:
