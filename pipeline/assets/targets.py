@@ -22,6 +22,7 @@ GROUP = "targets"
 NATIONAL, STATE, RECONCILED = "national_targets", "state_targets", "reconciled_targets"
 CONCEPT_GAPS = "concept_gaps"
 _CODE = ("pipeline/targets", "pipeline/specs", "calibration_core", "data_specs/targets", "data_specs/variables", "data_specs/factors", "data_specs/profiles")
+CATEGORY_TOLERANCE = 1e-6
 KEY = ("level", "geoid", "variable", "domain")
 
 
@@ -142,7 +143,13 @@ def _reconciled(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDef
         code_version=code_version(*_CODE),
         description="The state's targets as one consistent tree: tracts add up to counties, counties to the state, each moved by its precision; "
         "targets whose concept differs too much from what records can say are marked validation.",
-        check_specs=check_specs(RECONCILED, {"every_target_accounted_for": "Every published target is still there, with a role and a reason."}),
+        check_specs=check_specs(
+            RECONCILED,
+            {
+                "every_target_accounted_for": "Every published target is still there, with a role and a reason.",
+                "categories_add_up": "Children of every group applied sum to their parent in every area, and no value is negative that must not be.",
+            },
+        ),
     )
     @permanent
     def reconciled_targets(
@@ -167,7 +174,12 @@ def _reconciled(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDef
                     check_name="every_target_accounted_for",
                     passed=lost.is_empty(),
                     metadata={"lost": lost.height, "first": dg.MetadataValue.md(markdown_table(lost.select(KEY)))},
-                )
+                ),
+                dg.AssetCheckResult(
+                    check_name="categories_add_up",
+                    passed=reconciled.largest_category_gap < CATEGORY_TOLERANCE and reconciled.converged,
+                    metadata={"largest_gap": reconciled.largest_category_gap, "nonnegativity_settled": reconciled.converged},
+                ),
             ],
         )
 
@@ -179,5 +191,6 @@ def reconciliation_metadata(reconciled: Reconciled) -> dict[str, Any]:
     return {
         "moved_more_than_two_standard_errors": reconciled.adjustments.height,
         "largest_moves": dg.MetadataValue.md(markdown_table(reconciled.adjustments, limit=30)),
+        "categories": dg.MetadataValue.md(markdown_table(reconciled.categories, limit=120)),
         "agreement": dg.MetadataValue.md(markdown_table(reconciled.agreement.sort("chi_square", descending=True), limit=30)),
     }

@@ -3,7 +3,7 @@
 Order: the nation with all states, once; then, for each state, its reconciled state values with its counties and tracts.
 A state value published for the target year is held there, so that states keep adding up to the nation; one carried from
 another year is fused by precision with what lies below it, because the error of carrying is common to all states.
-Categories that partition a parent (age bands, races) are made to add up at every level above the finest, then followed downwards.
+Categories that partition a parent (age bands, races) are made to add up at every level above the finest (``category_step.py``).
 
 Belongs here: the glue and the report of what moved. Does not belong here: the sweeps themselves, or building targets.
 """
@@ -20,10 +20,10 @@ from calibration_core.geography import GeographyTree
 from calibration_core.reconcile import reconcile
 from pipeline.errors import TargetError
 from pipeline.specs.variables import CategoryGroup
+from pipeline.targets.category_step import settle_categories
 
 HELD_RELATIVE_ERROR = 1e-6
 LARGE_ADJUSTMENT = 2.0
-CATEGORY_ROUNDS = 6
 POPULATION = ("persons", "total")
 _NOUN = {"county": "counties", "tract": "tracts"}
 
@@ -43,11 +43,19 @@ ADJUSTMENT_SCHEMA: dict[str, pl.DataType] = {
 @dataclass(frozen=True)
 class Reconciled:
     """``frame``: the target table with reconciled ``value`` and ``standard_error``, derived rows added; ``adjustments``: every
-    published value moved by more than two of its standard errors; ``agreement``: chi-square and degrees of freedom by variable."""
+    published value moved by more than two of its standard errors; ``agreement``: chi-square and degrees of freedom by variable;
+    ``categories``: a row a group and level, applied or not and why, with the gap before and after; ``converged``: non-negativity settled."""
 
     frame: pl.DataFrame
     adjustments: pl.DataFrame
     agreement: pl.DataFrame
+    categories: pl.DataFrame
+    converged: bool
+
+    @property
+    def largest_category_gap(self) -> float:
+        """Largest relative gap left between a parent and its children among the groups applied; 0 where there are none."""
+        return float(self.categories.filter("applied")["gap_after"].max() or 0.0)
 
 
 @dataclass(frozen=True)
@@ -138,15 +146,7 @@ def _reconcile(rows: pl.DataFrame, tree: GeographyTree, groups: list[CategoryGro
     nonnegative = np.array([not variable.startswith("usd_") for variable, _ in grid.keys])
     result = reconcile(tree, grid.values, grid.variances, nonnegative=nonnegative)
     values, variances = [v.copy() for v in result.values], [v.copy() for v in result.variances]
-    moved: set[tuple[str, str]] = set()
-    for depth in range(category_depths):
-        # Areas and categories are two hierarchies that cross: making one add up disturbs the other. Turn by turn they settle.
-        for _ in range(CATEGORY_ROUNDS if depth else 1):
-            touched = _categories(grid.keys, values[depth], variances[depth], groups)
-            moved |= touched
-            if not touched:
-                break
-            _follow(grid, values, variances, nonnegative, [i for i, key in enumerate(grid.keys) if key in touched], depth)
+    moved, categories = settle_categories(tree, grid.keys, (grid.values, grid.variances), values, variances, groups, nonnegative, category_depths)
     frame = _rows_out(rows, grid, values, variances)
     agreement = pl.DataFrame(
         {
@@ -158,36 +158,7 @@ def _reconcile(rows: pl.DataFrame, tree: GeographyTree, groups: list[CategoryGro
             "moved_by_categories": [key in moved for key in grid.keys],
         }
     )
-    return Reconciled(frame, _adjusted(frame, moved), agreement)
-
-
-def _follow(grid: _Grid, values: list[np.ndarray], variances: list[np.ndarray], nonnegative: np.ndarray, columns: list[int], depth: int) -> None:
-    """Bring the areas back together (in place) after categories moved ``columns`` at ``depth``: levels above are held, this level keeps
-    what the categories made of it, levels below keep their own estimates."""
-    y, v = [], []
-    for level in range(len(values)):
-        known = np.isfinite(variances[level][:, columns])
-        if level < depth or (level == depth == 0):
-            y.append(np.where(known, values[level][:, columns], 0.0))
-            v.append(np.where(known, _tight(y[-1]), np.inf))
-        elif level == depth:
-            y.append(np.where(known, values[level][:, columns], 0.0))
-            v.append(np.where(known, np.maximum(variances[level][:, columns], _tight(y[-1])), np.inf))
-        else:
-            # What lies below has already had its say at this level, so here it only shares out; its precision decides how.
-            y.append(grid.values[level][:, columns])
-            v.append(grid.variances[level][:, columns])
-    tree = grid.tree
-    if 0 < depth < len(values) - 1:
-        upper = GeographyTree(tree.levels[: depth + 1], tree.geoids[: depth + 1], tree.parents[: depth + 1])
-        settled = reconcile(upper, y[: depth + 1], v[: depth + 1], nonnegative=nonnegative[columns])
-        y[depth] = np.nan_to_num(settled.values[depth])
-        v[depth] = np.where(np.isfinite(v[depth]), _tight(y[depth]), np.inf)
-    again = reconcile(tree, y, v, nonnegative=nonnegative[columns])
-    for level in range(len(values)):
-        values[level][:, columns] = again.values[level]
-        if level > depth:
-            variances[level][:, columns] = again.variances[level]
+    return Reconciled(frame, _adjusted(frame, moved), agreement, categories, result.converged)
 
 
 def _tight(values: np.ndarray) -> np.ndarray:
@@ -231,33 +202,6 @@ def _empty_areas_stay_empty(keys: list[tuple[str, str]], values: np.ndarray, var
     column = keys.index(POPULATION)
     empty = np.isfinite(variances[:, column]) & (values[:, column] == 0)
     variances[empty[:, None] & np.isfinite(variances) & (values == 0)] = 0.0
-
-
-def _categories(keys: list[tuple[str, str]], values: np.ndarray, variances: np.ndarray, groups: list[CategoryGroup]) -> set[tuple[str, str]]:
-    """Make the children of each group add up to their parent in every area of one level (in place); returns the keys moved.
-
-    Groups come parents first: a value once made to add up is held for the groups after it. Areas are solved side by side.
-    """
-    column = {key: i for i, key in enumerate(keys)}
-    settled: set[int] = set()
-    moved: set[tuple[str, str]] = set()
-    for group in groups:
-        found = [column.get((m.variable, m.domain)) for m in (group.parent, *group.children)]
-        family = [i for i in found if i is not None]
-        if len(family) < len(found) or not np.isfinite(variances[:, family]).all():
-            continue
-        children = len(family) - 1
-        tree = GeographyTree.from_leaves(["parent", "child"], [["parent"] * children, [f"{n:05d}" for n in range(children)]])
-        y = values[:, family].T
-        floor = _tight(y)
-        v = np.where(np.isin(family, list(settled))[:, None], floor, np.maximum(variances[:, family].T, floor))
-        positive = not group.parent.variable.startswith("usd_")
-        answer = reconcile(tree, [y[:1], y[1:]], [v[:1], v[1:]], nonnegative=[positive] * y.shape[1])
-        values[:, family] = np.concatenate([answer.values[0], answer.values[1]]).T
-        variances[:, family] = np.minimum(variances[:, family], np.concatenate([answer.variances[0], answer.variances[1]]).T)
-        settled.update(family)
-        moved.update(keys[i] for i in family)
-    return moved
 
 
 def _rows_out(rows: pl.DataFrame, grid: _Grid, values: list[np.ndarray], variances: list[np.ndarray]) -> pl.DataFrame:
@@ -308,24 +252,10 @@ def _rows_out(rows: pl.DataFrame, grid: _Grid, values: list[np.ndarray], varianc
     )
     kept = joined.with_columns(status.alias("status"), pl.col("_new").alias("value"), pl.col("_new_se").alias("standard_error")).select(rows.columns)
     added = solved.join(rows.select(key), on=key, how="anti").join(described, on=["variable", "domain"], how="left")
-    extra = added.select(
-        *key,
-        "family",
-        "unit",
-        pl.col("_value").alias("value"),
-        pl.col("_standard_error").alias("standard_error"),
-        pl.lit(None, pl.Float64).alias("published_value"),
-        pl.lit(None, pl.Float64).alias("published_standard_error"),
-        pl.lit(False).alias("margin_published"),
-        pl.lit("derived from other levels").alias("source"),
-        pl.lit("").alias("vintage"),
-        pl.lit("none").alias("carry_rule"),
-        pl.lit(1.0).alias("carry_factor"),
-        pl.lit("derived").alias("status"),
-        "role",
-        "reason",
-    )
-    return pl.concat([kept, extra.select(rows.columns)]).sort(key)
+    facts = {"margin_published": False, "source": "derived from other levels", "vintage": "", "carry_rule": "none", "carry_factor": 1.0, "status": "derived"}
+    extra = added.rename({"_value": "value", "_standard_error": "standard_error"}).with_columns(**{name: pl.lit(fact) for name, fact in facts.items()})
+    unpublished = [pl.lit(None, rows.schema[name]).alias(name) for name in rows.columns if name not in extra.columns]
+    return pl.concat([kept, extra.with_columns(unpublished).select(rows.columns)]).sort(key)
 
 
 def _adjusted(frame: pl.DataFrame, by_category: set[tuple[str, str]]) -> pl.DataFrame:

@@ -176,3 +176,47 @@ def test_nobody_is_moved_into_an_empty_area():
     assert value(frame, "tract", "44001000200", "male")["value"][0] == 0.0
     assert value(frame, "tract", "44003000100", "male")["value"][0] > 0.0
     assert frame.filter((pl.col("level") == "tract") & (pl.col("domain") == "total"))["value"].sum() == pytest.approx(26.0, rel=1e-4)
+
+
+def test_crossed_categories_with_state_values_in_conflict_add_up_everywhere():
+    """Age by sex, age, sex and total all published, carried and in conflict: every group holds at state and county, and areas still add up."""
+    cells = {"male_young": 6.0, "male_old": 4.0, "female_young": 5.0, "female_old": 6.0}
+    sums = {
+        "male": ("male_young", "male_old"),
+        "female": ("female_young", "female_old"),
+        "young": ("male_young", "female_young"),
+        "old": ("male_old", "female_old"),
+    }
+    rows = [row("tract", g, n, 1.5, domain=d) for g in AREAS["tract"] for d, n in cells.items()]
+    rows += [row("tract", g, sum(cells[c] for c in parts) + 1.0, 2.0, domain=d) for g in AREAS["tract"] for d, parts in sums.items()]
+    state = {"male_young": 22.0, "male_old": 10.0, "female_young": 14.0, "female_old": 21.0, "male": 33.0, "female": 32.0, "young": 34.0, "old": 33.0}
+    national = [row("state", "44", n, 1.0, domain=d, factor=1.1) for d, n in state.items()] + [row("state", "44", 66.0, 0.0)]
+    families = {"total_sex": ("total", ("male", "female")), "total_age": ("total", ("young", "old"))} | {f"cells_{d}": (d, parts) for d, parts in sums.items()}
+    groups = [
+        CategoryGroup.model_validate(
+            {"id": i, "parent": {"variable": "persons", "domain": p}, "children": [{"variable": "persons", "domain": c} for c in kids]}
+        )
+        for i, (p, kids) in families.items()
+    ]
+    rows += [row("county", "44001", 44.5, 1.0), row("county", "44003", 22.0, 1.0)]
+    result = reconcile_state(table(*rows), table(*national), AREAS, LEVELS, groups)
+    assert result.categories["applied"].all()
+    assert result.largest_category_gap < 1e-9
+    frame = result.frame
+    assert value(frame, "state", "44")["value"][0] == pytest.approx(66.0, rel=1e-6)  # held
+    for level, geoid in (("state", "44"), ("county", "44001"), ("county", "44003")):
+        for parent, kids in families.values():
+            assert sum(value(frame, level, geoid, c)["value"][0] for c in kids) == pytest.approx(value(frame, level, geoid, parent)["value"][0], rel=1e-8)
+    for domain in (*cells, *sums):
+        tracts = frame.filter((pl.col("level") == "tract") & (pl.col("domain") == domain))["value"].sum()
+        assert tracts == pytest.approx(value(frame, "state", "44", domain)["value"][0], rel=1e-7)
+
+
+def test_a_group_that_cannot_be_applied_says_why():
+    rows = [row("tract", g, 10.0, 2.0, domain=d) for g in AREAS["tract"] for d in ("male", "total")]
+    group = CategoryGroup.model_validate(
+        {"id": "sex", "parent": {"variable": "persons", "domain": "total"}, "children": [{"variable": "persons", "domain": d} for d in ("male", "female")]}
+    )
+    report = reconcile_state(table(*rows), table(), AREAS, LEVELS, [group]).categories
+    assert report["applied"].to_list() == [False, False]
+    assert set(report["reason"]) == {"without a calibrating target: persons female"}
