@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.records.assemble import assemble_records
-from pipeline.records.expressions import measure
+from pipeline.records.design_totals import design_totals
 from pipeline.sources.acs_pums import read_pums
 from pipeline.sources.base import resolve_files
 from pipeline.sources.cps_asec import read_asec
@@ -68,11 +68,7 @@ def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
     below = build_targets(catalog, profile, tables, [level for level in profile.levels if level not in ("nation", "state")], state.fips).frame
     keys = {(item.variable, item.domain) for spec in catalog.specs_of(profile) for item in spec.items}
     variables = [catalog.variables[key] for key in sorted(keys) if catalog.variables[key].expressible]
-    households = records.households.sort("household_id")
-    measured = measure(records.tables, variables, households["household_id"])
-    totals = pl.DataFrame(list(measured.expressible), schema={"variable": pl.String, "domain": pl.String}, orient="row").with_columns(
-        total=pl.Series(households["weight"].to_numpy() @ measured.matrix)
-    )
+    totals, _ = design_totals(records.tables, variables)
     gaps = concept_gaps(
         totals,
         pl.concat([national.filter(pl.col("geoid") == state.fips), below]),

@@ -30,8 +30,10 @@ class SelectionSettings:
     draws: int = 1
 
     def __post_init__(self) -> None:
-        if self.budget < 1 or self.floor < 1 or self.power < 0 or self.draws < 1:
-            raise SettingsError("budget, floor and draws must be at least 1 and power at least 0")
+        for name, least in (("budget", 1), ("floor", 1), ("draws", 1), ("power", 0)):
+            found = getattr(self, name)
+            if found < least:
+                raise SettingsError(f"The {name} of the selection is {found}", expected=f"{least} or more", remedy=f"Give a {name} of at least {least}")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Belongs here: options, progress, tables on the terminal, exit statuses. Does not belong here: how a profile is
 run (``pipeline/runs.py``) or what a result says (``pipeline/reports/show.py``).
 
-Exit status: 0 success, 1 the work failed (its reason on standard error), 2 wrong usage.
+Exit status: 0 success, 1 the work failed (its reason on standard error), 2 wrong usage, 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -22,12 +22,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from calibration_core.errors import GeocalError
 from pipeline.errors import ProfileError
 from pipeline.partitions import order_states, parse_states
-from pipeline.settings import MAX_CONCURRENT_RUNS, RunEnvironment, ensure_instance_home, peak_memory_mb, run_environment, thread_variables
+from pipeline.settings import (
+    DATA_VARIABLE,
+    MAX_CONCURRENT_RUNS,
+    RunEnvironment,
+    ensure_instance_home,
+    ensure_writable,
+    peak_memory_mb,
+    run_environment,
+    thread_variables,
+)
 
 app = typer.Typer(
     name="geocal",
@@ -38,6 +47,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
+INTERRUPTED = 130
 # A pipe or a log has no width of its own, and 80 columns would break every table.
 LOG_WIDTH = 132
 out = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
@@ -46,7 +56,7 @@ err = Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH)
 ProfileOption = Annotated[str | None, typer.Option("--profile", "-p", help="Profile to use (see `geocal profiles`). Default: $GEOCAL_PROFILE, or sample.")]
 PairsOption = Annotated[
     int | None,
-    typer.Option("--pairs", help="Number of (household, area) pairs to keep in each state. Default: the profile's budget an area.", show_default=False),
+    typer.Option("--pairs", help="Number of (household, area) pairs to keep in each state. Default: the profile's budget an area.", min=1, show_default=False),
 ]
 StatesOption = Annotated[
     str | None, typer.Option("--states", "-s", help="Postal codes, separated by commas, such as RI,DE. Default: every state of the profile.")
@@ -57,8 +67,25 @@ TracebackOption = Annotated[bool, typer.Option("--traceback", help="On failure, 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead of tables.")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from pipeline.manifest import geocal_version
+
+        typer.echo(f"geocal {geocal_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")] = False) -> None:
+    # No docstring: the text above the commands is the application's own.
+    del version
+
+
 def _resolve(profile: str | None, data: Path | None, output: Path | None):
-    """The profile and its environment. Raises ProfileError for an unknown profile, or real files without a data folder."""
+    """The profile and its environment.
+
+    Raises ProfileError for an unknown profile, and for a profile of real files without a data folder or with the generator's own.
+    """
     from pipeline.specs.catalog import load_catalog
 
     environment = run_environment(profile, data, output)
@@ -79,7 +106,35 @@ def _resolve(profile: str | None, data: Path | None, output: Path | None):
             expected="a folder of raw files as published",
             remedy=f"Pass --data DIR (or set GEOCAL_DATA); `geocal check --profile {loaded.id} --data DIR` then says which files are wanted",
         )
+    from pipeline.sample.generate import STAMP
+
+    if (environment.data / STAMP).exists():
+        raise ProfileError(
+            f"Profile {loaded.id} reads real files, and the folder holds SYNTHETIC files",
+            where=str(environment.data / STAMP),
+            expected="a folder of raw files as published, without the stamp of the sample generator",
+            remedy=f"Pass --data DIR (or set {DATA_VARIABLE}) with the published files; the made-up ones are read by `geocal run --profile sample`",
+        )
     return loaded, environment
+
+
+def _chosen(states: str | None, loaded) -> list[str]:
+    """The states of ``--states`` in the order they run; all of the profile's where it was not given. Raises ProfileError for none or unknown ones."""
+    if states is not None and not states.replace(",", " ").strip():
+        there = f"states of profile {loaded.id}: {', '.join(order_states(loaded.states))}"
+        remedy = "Name one or more, separated by commas, or leave --states out for all of them"
+        raise ProfileError("No state is named", where=f"--states {shlex.quote(states)}", expected=there, remedy=remedy)
+    return parse_states(states, loaded.states, loaded.id)
+
+
+def _one_state(text: str, loaded) -> str:
+    """The argument STATE as a postal code. Raises ProfileError unless it is exactly one state of the profile."""
+    there, asked = order_states(loaded.states), text.strip().upper()
+    if asked not in there:
+        found = f"Profile {loaded.id} has no state {asked}" if asked and "," not in asked else f"One state is expected, not {text!r}"
+        remedy = "Name one of them; for several, show one after the other"
+        raise ProfileError(found, where="the argument STATE", expected=f"one state of this profile: {', '.join(there)}", remedy=remedy)
+    return asked
 
 
 @app.command()
@@ -93,7 +148,8 @@ def run(
 ) -> None:
     """Run every asset of a profile for the chosen states and print how well the weights fit."""
     loaded, environment = _resolve(profile, data, output)
-    chosen = parse_states(states, loaded.states, loaded.id)
+    chosen = _chosen(states, loaded)
+    ensure_instance_home(environment)
     from pipeline.definitions import build_definitions
     from pipeline.runs import run_profile
 
@@ -102,26 +158,25 @@ def run(
     if loaded.synthetic:
         out.print("[bold red]SYNTHETIC[/bold red]: every figure below comes from a made-up population.")
     definitions = build_definitions(loaded, environment)
+    config = {"selected_pairs": {"config": {"pairs": pairs}}} if pairs is not None else None
     with _Progress(definitions, chosen) as progress:
-        outcome = run_profile(
-            definitions,
-            environment,
-            chosen,
-            listener=progress.listen,
-            state_config={"selected_pairs": {"config": {"pairs": pairs}}} if pairs is not None else None,
-        )
+        outcome = run_profile(definitions, environment, chosen, listener=progress.listen, state_config=config)
     for job in outcome.jobs:
         for step, message in job.failures.items():
             err.print(f"FAILED {job.partition or 'nation'}, asset {step}: {message}", style="red", highlight=False, markup=False)
         if traceback and job.traceback:
             err.print(job.traceback, highlight=False, markup=False)
-    if outcome.not_started:
+    if outcome.interrupted:
+        err.print(outcome.interruption, style="red", highlight=False, markup=False, soft_wrap=True)
+    elif outcome.not_started:
         err.print(f"Not started: {', '.join(outcome.not_started)}", style="red")
     _print_results(environment, [job.partition for job in outcome.jobs if job.partition and job.success])
     _print_seconds(outcome.jobs)
     out.print(
         f"{time.monotonic() - started:.1f} s in all, peak memory {peak_memory_mb():,.0f} MiB; results in {environment.root}", highlight=False, soft_wrap=True
     )
+    if outcome.interrupted:
+        raise typer.Exit(INTERRUPTED)
     if not outcome.success:
         raise typer.Exit(1)
 
@@ -158,7 +213,7 @@ def show(
     from pipeline.specs.catalog import load_catalog
 
     environment = run_environment(profile, None, output)
-    (postal,) = parse_states(state, load_catalog().profile(environment.profile).states, environment.profile)
+    postal = _one_state(state, load_catalog().profile(environment.profile))
     report = state_report(environment, postal)
     if as_json:
         typer.echo(json.dumps(report, indent=2))
@@ -175,9 +230,12 @@ def check(
     from pipeline.specs.sources import load_source
 
     loaded, environment = _resolve(profile, data, output)
-    chosen = parse_states(states, loaded.states, loaded.id)
+    chosen = _chosen(states, loaded)
     if loaded.synthetic:
-        _write_sample(environment)
+        ensure_writable(environment, environment.data)
+        from pipeline.sample.generate import ensure_sample
+
+        ensure_sample(environment.data)
     lines = []
     with err.status("Reading files") as status:
         for source, vintages in sorted(loaded.sources.items()):
@@ -188,7 +246,7 @@ def check(
     if as_json:
         typer.echo(json.dumps([{"vintage": vintage, **asdict(line)} for vintage, line in lines], indent=2))
     else:
-        table = Table("source", "vintage", "file", "bytes", "result")
+        table = Table("source", "vintage", Column("file", overflow="fold"), "bytes", "result")
         for vintage, line in lines:
             path = Path(line.path)
             name = path.relative_to(environment.data).as_posix() if path.is_relative_to(environment.data) else line.path
@@ -199,12 +257,6 @@ def check(
         out.print(f"{len(lines) - len(faulty)} of {len(lines)} files are ready.", highlight=False)
     if faulty:
         raise typer.Exit(1)
-
-
-def _write_sample(environment: RunEnvironment) -> None:
-    from pipeline.sample.generate import ensure_sample
-
-    ensure_sample(environment.data)
 
 
 @app.command(name="env")
@@ -296,7 +348,7 @@ class _Progress:
         label = event.partition or event.job.replace("_", " ")
         if not self._live:
             if event.kind != "started":
-                ending = f"{event.seconds:6.1f} s" if event.kind == "finished" else "  FAILED"
+                ending = f"{event.seconds:6.1f} s" if event.kind == "finished" else f"  {event.kind.upper()}"
                 out.print(f"{label:<16} {event.asset:<28} {ending}", highlight=False)
             return
         key = (event.job, event.partition)
@@ -305,7 +357,7 @@ class _Progress:
 
             self._tasks[key] = self._progress.add_task(label, total=job_steps(self._definitions, event.job), asset="")
         advance = 1 if event.kind == "finished" else 0
-        shown = event.asset if event.kind == "started" else ("[red]failed[/red]" if event.kind == "failed" else "")
+        shown = event.asset if event.kind == "started" else (f"[red]{event.kind}[/red]" if event.kind != "finished" else "")
         self._progress.update(self._tasks[key], advance=advance, asset=shown)
 
 

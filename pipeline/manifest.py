@@ -131,7 +131,7 @@ def write_manifest(environment: RunEnvironment, state: str, manifest: Mapping[st
 
 
 def read_manifest(environment: RunEnvironment, state: str) -> dict[str, Any]:
-    """The manifest of ``state``. Raises StoreError if the state has not been run in this profile."""
+    """The manifest of ``state``. Raises StoreError if the state has not been run in this profile, or the file is damaged."""
     path = environment.manifests / f"{state}.json"
     if not path.exists():
         raise StoreError(
@@ -140,4 +140,16 @@ def read_manifest(environment: RunEnvironment, state: str) -> dict[str, Any]:
             expected="the manifest of an earlier run",
             remedy=f"Run `geocal run --profile {environment.profile} --states {state}` with the same --output",
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        reason = "" if isinstance(manifest, dict) else "it is not a JSON object"
+    except (OSError, ValueError) as error:
+        manifest, reason = None, str(error)
+    if reason:
+        raise StoreError(
+            f"The manifest of {state} cannot be read: {reason}",
+            where=str(path),
+            expected="the JSON object that a run writes, whole",
+            remedy=f"Run `geocal run --profile {environment.profile} --states {state}` with the same --output; it writes the manifest anew",
+        )
+    return manifest

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.errors import StoreError
+
 PROFILE_VARIABLE = "GEOCAL_PROFILE"
 DATA_VARIABLE = "GEOCAL_DATA"
 OUTPUT_VARIABLE = "GEOCAL_OUTPUT"
@@ -119,19 +121,45 @@ def run_environment(
 
 
 def ensure_instance_home(environment: RunEnvironment) -> Path:
-    """Create the Dagster instance's folder with telemetry off and the run queue set; returns the folder."""
+    """Create the Dagster instance's folder with telemetry off and the run queue set; returns the folder.
+
+    Raises StoreError if the output folder cannot be written.
+    """
     home = environment.dagster_home
-    home.mkdir(parents=True, exist_ok=True)
-    text = _INSTANCE_SETTINGS.format(max_concurrent_runs=MAX_CONCURRENT_RUNS)
+    ensure_writable(environment, home)
+    text = _INSTANCE_SETTINGS.format(max_concurrent_runs=MAX_CONCURRENT_RUNS).encode()
     settings = home / "dagster.yaml"
-    if not settings.exists() or settings.read_text(encoding="utf-8") != text:
-        settings.write_text(text, encoding="utf-8")
     # The UI's first visit asks for an e-mail address and loads a form from another network; this is its own mark of "seen".
     seen = home / ".nux" / "nux.yaml"
-    if not seen.exists():
-        seen.parent.mkdir(exist_ok=True)
-        seen.write_text("seen: 1\n", encoding="utf-8")
+    try:
+        if not settings.exists() or settings.read_bytes() != text:
+            settings.write_bytes(text)
+        if not seen.exists():
+            seen.parent.mkdir(exist_ok=True)
+            seen.write_text("seen: 1\n", encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(environment, Path(error.filename or home), error.strerror or str(error)) from error
     return home
+
+
+def ensure_writable(environment: RunEnvironment, folder: Path) -> None:
+    """Create ``folder``, which lies below the output folder. Raises StoreError if it cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(environment, folder, error.strerror or str(error)) from error
+    for place in (environment.root, folder):
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise _unwritable(environment, place, "no permission to write")
+
+
+def _unwritable(environment: RunEnvironment, place: Path, reason: str) -> StoreError:
+    return StoreError(
+        f"The output folder {environment.output} cannot be written ({reason})",
+        where=str(place),
+        expected="a folder in which geocal may make folders and files",
+        remedy=f"Pass --output DIR (or set {OUTPUT_VARIABLE}) with a folder you may write to",
+    )
 
 
 def thread_variables(concurrent_runs: int, environ: Mapping[str, str] | None = None) -> dict[str, str]:

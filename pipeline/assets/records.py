@@ -105,23 +105,20 @@ def _concept_gaps(catalog: Catalog, profile: Profile, partitions: dg.PartitionsD
         kinds=_KINDS,
         partitions_def=partitions,
         ins={STATE: dg.AssetIn(STATE), NATIONAL: dg.AssetIn(NATIONAL), **_record_inputs()},
-        code_version=code_version("pipeline/targets/concept_gap.py", *_CANDIDATES_CODE),
+        code_version=code_version("pipeline/targets/concept_gap.py", "pipeline/records/design_totals.py", *_CANDIDATES_CODE),
         description="How far design-weighted records are from each target before calibration, and which targets are therefore kept for validation only.",
         check_specs=check_specs(CONCEPT_GAPS, {"most_targets_calibrate": "At least half of the variables of the targets are kept for calibration."}),
     )
     @permanent
     def concept_gaps(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
-        from pipeline.records.expressions import measure
+        from pipeline.records.design_totals import design_totals
         from pipeline.targets.concept_gap import concept_gaps as gaps_of
 
         fips = state_of(context.partition_key).fips
-        households = frames[RECORDS[1]]
-        measured = measure(_tables(frames), target_variables(catalog, profile), households["household_id"])
-        totals = households["weight"].to_numpy() @ measured.matrix
-        names = pl.DataFrame(list(measured.expressible), schema={"variable": pl.String, "domain": pl.String}, orient="row")
+        totals, notes = design_totals(_tables(frames), target_variables(catalog, profile))
         own = frames[NATIONAL].filter((pl.col("level") == "state") & (pl.col("geoid") == fips))
         gaps = gaps_of(
-            names.with_columns(total=pl.Series(totals, dtype=pl.Float64)),
+            totals,
             pl.concat([own, frames[STATE]]),
             profile.concept_gap_limit,
             state_fips=fips,
@@ -134,7 +131,7 @@ def _concept_gaps(catalog: Catalog, profile: Profile, partitions: dg.PartitionsD
             value=gaps,
             metadata=frame_metadata(
                 gaps,
-                notes=measured.notes,
+                notes=notes,
                 not_calibrating=dg.MetadataValue.md(markdown_table(wide, limit=100)),
                 calibrating=calibrating,
                 plot=_gap_plot(gaps, context.partition_key, profile.synthetic),
@@ -177,7 +174,7 @@ def _candidates(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDef
     @permanent_tables
     def candidates(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
         from pipeline.specs.cross_categories import load_cross_categories
-        from pipeline.weights.candidates import build_candidates
+        from pipeline.weights.candidates import build_candidates, candidate_pairs
 
         state = context.partition_key
         made = build_candidates(
@@ -191,7 +188,7 @@ def _candidates(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDef
             elsewhere_share=profile.candidates.elsewhere_share,
         )
         inexpressible = [f"{item.variable}/{item.domain}: {item.reason}" for item in made.inexpressible]
-        pairs = made.units.height * made.areas["area"].n_unique()
+        pairs = candidate_pairs(made.units, made.areas)
         facts = {"notes": list(made.notes), "candidate_pairs": pairs}
         more: dict[str, Any] = {"candidate_pairs": pairs, "inexpressible": dg.MetadataValue.json(inexpressible)}
         shown = made.units.select(made.units.columns[:8])

@@ -5,7 +5,7 @@ here: how targets are built (``pipeline/targets/build.py``) or reconciled (``pip
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
@@ -16,7 +16,9 @@ from pipeline.io_manager import Table
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
 from pipeline.specs.states import state_of
-from pipeline.targets.reconcile import Reconciled
+
+if TYPE_CHECKING:
+    from pipeline.targets.reconcile import Reconciled
 
 GROUP = "targets"
 NATIONAL, STATE, RECONCILED = "national_targets", "state_targets", "reconciled_targets"
@@ -186,7 +188,7 @@ def _reconciled(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDef
     return reconciled_targets
 
 
-def reconciliation_metadata(reconciled: Reconciled) -> dict[str, Any]:
+def reconciliation_metadata(reconciled: "Reconciled") -> dict[str, Any]:
     """What a reconciliation moved: every published value changed by more than two of its standard errors, and agreement by variable."""
     return {
         "moved_more_than_two_standard_errors": reconciled.adjustments.height,

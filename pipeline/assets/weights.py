@@ -193,7 +193,7 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
         group_name=GROUP,
         kinds={*_KINDS, "pytorch"},
         partitions_def=partitions,
-        ins=inputs_of(RECONCILED, UNITS, GEOGRAPHY, SELECTED),
+        ins=inputs_of(RECONCILED, UNITS, AREAS, GEOGRAPHY, SELECTED),
         code_version=code_version(*_CODE),
         description="The product: household_id, tract, county, state, weight. Exactly k pairs, refined so that their totals meet the targets.",
         check_specs=[
@@ -206,6 +206,7 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
         from pipeline.reports.fit import fitted_targets, weight_summary
         from pipeline.reports.plots import histogram
         from pipeline.weights.calibrate import refine, require_sound_weights, weights_table
+        from pipeline.weights.candidates import candidate_pairs
 
         state = context.partition_key
         problem, areas = problem_of(frames, profile, state)
@@ -227,7 +228,7 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
             dg.AssetCheckResult(check_name="converged", passed=bool(result.converged), metadata={"status": result.status}),
             _population_check(fit),
         ]
-        facts = {"candidate_pairs": frames[UNITS].height * len(problem.tree.leaves), "budget": frames[SELECTED].height}
+        facts = {"candidate_pairs": candidate_pairs(frames[UNITS], frames[AREAS]), "budget": frames[SELECTED].height}
         return dg.MaterializeResult(value=Table(table, facts), metadata=metadata, check_results=checks)
 
     return weights

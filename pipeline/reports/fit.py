@@ -2,7 +2,7 @@
 
 Belongs here: fit figures as tables. Does not belong here: plots, the command line, or solving.
 
-Measures, for targets t, fitted f, published value p and published standard error s:
+Measures, for targets t, fitted f, published value p and s the published margin / 1.645 (carried with the value, not widened by the error of carrying):
 absolute relative error |f - t| / |t|, not defined for targets below one person, household or return, or 1,000 dollars, which are
 counted apart (zero, or next to it after reconciliation); inside the margin: |f - t| <= 1.645 s, and the same against the published value p.
 """
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from pipeline.targets.standard_errors import MARGIN_90
+
 if TYPE_CHECKING:
     # For the annotation only: importing it would load torch into every command that just shows a result.
     from pipeline.weights.calibrate import StateProblem
 
-MARGIN = 1.645
 LEAST_DENOMINATOR = {"usd": 1000.0}
 LEVEL_ORDER = ("nation", "state", "county", "tract")
 
@@ -54,14 +55,14 @@ def fitted_targets(targets: pl.DataFrame, problem: StateProblem, fits: dict[str,
 def with_errors(frame: pl.DataFrame, fitted: str = "fitted") -> pl.DataFrame:
     """Add ``residual``, ``absolute_relative_error`` (null for targets next to zero), ``inside_margin`` and ``inside_published`` (null without a published margin)."""
     error = (pl.col(fitted) - pl.col("value")).abs()
-    margin = MARGIN * pl.col("published_standard_error")
-    published = pl.col("margin_published") & pl.col("published_value").is_not_null()
+    # Null wherever one of the three is: no margin published (a controlled figure has one of zero), nothing fitted, no published value.
+    margin = MARGIN_90 * pl.when(pl.col("margin_standard_error") > 0).then("margin_standard_error")
     least = pl.col("unit").replace_strict(LEAST_DENOMINATOR, default=1.0, return_dtype=pl.Float64)
     return frame.with_columns(
         (pl.col(fitted) - pl.col("value")).alias("residual"),
         pl.when(pl.col("value").abs() >= least).then(error / pl.col("value").abs()).alias("absolute_relative_error"),
-        pl.when(published & pl.col(fitted).is_not_null()).then(error <= margin).alias("inside_margin"),
-        pl.when(published & pl.col(fitted).is_not_null()).then((pl.col(fitted) - pl.col("published_value")).abs() <= margin).alias("inside_published"),
+        pl.when(pl.col("published_value").is_not_null()).then(error <= margin).alias("inside_margin"),
+        ((pl.col(fitted) - pl.col("published_value")).abs() <= margin).alias("inside_published"),
     )
 
 
@@ -97,7 +98,7 @@ def worst_targets(frame: pl.DataFrame, fitted: str = "fitted", count: int = 20) 
     """
     rows = with_errors(frame, fitted).filter(pl.col(fitted).is_not_null() & pl.col("absolute_relative_error").is_not_null())
     order = {level: i for i, level in enumerate(LEVEL_ORDER)}
-    in_errors = pl.when(pl.col("published_standard_error") > 0).then(pl.col("residual") / pl.col("published_standard_error"))
+    in_errors = pl.when(pl.col("margin_standard_error") > 0).then(pl.col("residual") / pl.col("margin_standard_error"))
     score = pl.when(pl.col("level") == "tract").then(in_errors.abs().fill_null(0.0)).otherwise(pl.col("absolute_relative_error"))
     each = -(-count // max(1, rows["level"].n_unique()))
     return (

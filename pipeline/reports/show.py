@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pipeline.errors import StoreError
-from pipeline.io_manager import decode, read_facts
+from pipeline.io_manager import decode, file_digest, read_facts
 from pipeline.manifest import read_manifest
 from pipeline.reports.fit import summary_by, weight_summary, worst_targets
 from pipeline.settings import RunEnvironment
@@ -24,6 +24,19 @@ if TYPE_CHECKING:
 
 WORST = 15
 NAMES = 8
+LEAST_MOVE = 1e-6
+MOVED_COLUMNS = (
+    "level",
+    "geoid",
+    "variable",
+    "domain",
+    "published_value",
+    "published_standard_error",
+    "margin_standard_error",
+    "value",
+    "adjustment_in_standard_errors",
+    "source",
+)
 
 
 def stored(environment: RunEnvironment, asset: str, state: str | None) -> pl.DataFrame:
@@ -62,14 +75,27 @@ def not_fitted(fit: pl.DataFrame) -> pl.DataFrame:
 
 
 def moved(fit: pl.DataFrame) -> pl.DataFrame:
-    """Published targets that reconciliation moved by more than two of their standard errors, the largest moves first."""
-    rows = fit.filter(pl.col("published_value").is_not_null() & pl.col("value").is_not_null() & (pl.col("published_standard_error") > 0))
-    size = (pl.col("value") - pl.col("published_value")) / pl.col("published_standard_error")
-    columns = ["level", "geoid", "variable", "domain", "published_value", "published_standard_error", "value", "adjustment_in_standard_errors", "source"]
-    large = rows.with_columns(size.alias("adjustment_in_standard_errors")).filter(size.abs() > 2.0)
-    return large.sort(
-        pl.col("adjustment_in_standard_errors").abs(), "level", "geoid", "variable", "domain", descending=[True, False, False, False, False]
-    ).select(columns)
+    """Published targets that reconciliation moved by more than two of their standard errors, the largest moves first, then exact ones that moved at all.
+
+    A standard error is the published margin's where there is one, else ``published_standard_error``. A target whose published error is zero is
+    exact: it has no errors to count in (``adjustment_in_standard_errors`` null) and is listed when it moved by more than a millionth of its value.
+    """
+    move = pl.col("value") - pl.col("published_value")
+    # A margin of zero (a controlled figure) says nothing about the year it was carried to; the error of carrying does.
+    error = pl.when(pl.col("margin_standard_error") > 0).then("margin_standard_error").otherwise("published_standard_error")
+    size = pl.when(error > 0).then(move / error)
+    exact_moved = (error == 0) & (move.abs() > LEAST_MOVE * pl.max_horizontal(pl.col("published_value").abs(), pl.lit(1.0)))
+    rows = fit.with_columns(size.alias("adjustment_in_standard_errors")).filter((size.abs() > 2.0).fill_null(False) | exact_moved)
+    ordered = rows.sort(
+        pl.col("adjustment_in_standard_errors").abs(),
+        "level",
+        "geoid",
+        "variable",
+        "domain",
+        descending=[True, False, False, False, False],
+        nulls_last=True,
+    )
+    return ordered.select(MOVED_COLUMNS)
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
@@ -77,10 +103,34 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
     return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
 
 
+def require_of_one_run(environment: RunEnvironment, state: str, manifest: dict[str, Any]) -> None:
+    """Raise StoreError if the stored weights are not the ones that the fit report and the manifest speak of: the document would mix two results."""
+    path = environment.table_path("weights", state)
+    present = file_digest(path.read_bytes())
+    reported = read_facts(environment.table_path("fit_report", state)).get("inputs", {}).get(f"weights[{state}]")
+    listed = manifest["tables"].get("weights", {}).get("sha256")
+    stale = [name for name, digest in (("fit_report", reported), ("run_manifest", listed)) if digest != present]
+    if stale:
+        raise StoreError(
+            f"{' and '.join(stale)} of {state} {'was' if len(stale) == 1 else 'were'} made from other weights than those stored now",
+            where=str(path),
+            expected="fit report, manifest and weights of one result",
+            remedy=f"Materialise {', '.join(('fit_report', 'selected_persons', 'selected_households', 'run_manifest'))} of {state}, or run `geocal run --states {state}`",
+        )
+
+
+def truth_levels(fit: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """``levels_of`` against the known truth, at the levels that have it; figures about published values have no meaning there and are left out."""
+    known = fit.filter(pl.col("truth").is_not_null()).with_columns(value="truth")
+    return {level: {k: v for k, v in row.items() if k != "share_inside_published_margin"} for level, row in levels_of(known, "fitted").items()}
+
+
 def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
-    """The document described above. Raises StoreError if the state has not been run."""
+    """The document described above. Raises StoreError if the state has not been run, or its tables are not of one result."""
     manifest = read_manifest(environment, state)
-    fit, weights = with_nation(environment, stored(environment, "fit_report", state)), stored(environment, "weights", state)
+    fit, weights = stored(environment, "fit_report", state), stored(environment, "weights", state)
+    require_of_one_run(environment, state, manifest)
+    fit = with_nation(environment, fit)
     facts = read_facts(environment.table_path("weights", state))
     summary = weight_summary(weights)
     area = "tract" if weights["tract"].null_count() < weights.height else "county"
@@ -99,7 +149,7 @@ def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
         "weights": {name: value for name, value in summary.items() if name != "pairs"},
         "levels": levels_of(fit, "fitted"),
         "dense_levels": levels_of(fit, "fitted_dense"),
-        **({"truth_levels": levels_of(fit.with_columns(value="truth"), "fitted")} if "truth" in fit.columns else {}),
+        **({"truth_levels": truth_levels(fit)} if "truth" in fit.columns else {}),
         "worst_targets": [_finite(row) for row in worst_targets(fit, count=WORST).to_dicts()],
         "not_fitted": not_fitted(fit).to_dicts(),
         "moved_by_reconciliation": moved(fit).to_dicts(),
@@ -127,7 +177,7 @@ def print_fit(report: dict[str, Any], console: Console) -> None:
     headings = [
         "level",
         "fitted targets",
-        "inside published margin",
+        "inside published\nmargin",
         "before selection",
         "inside, reconciled",
         "median error",
@@ -136,13 +186,15 @@ def print_fit(report: dict[str, Any], console: Console) -> None:
         *(["median against truth"] if truth else []),
     ]
     for heading in headings:
-        table.add_column(heading, justify="left" if heading == "level" else "right")
+        # Unwrapped where the break is given: a share and its number of targets belong on one line.
+        table.add_column(heading, justify="left" if heading == "level" else "right", no_wrap="\n" in heading)
     for level, row in report["levels"].items():
         if not row["fitted"]:
             table.add_row(level, f"0 of {row['targets']:,}", *[""] * (len(headings) - 2))
             continue
         inside = "share_inside_published_margin"
-        cells = [level, f"{row['fitted']:,}", _percent(row[inside], 1), _percent(dense.get(level, {}).get(inside), 1), _percent(row["share_inside_margin"], 1)]
+        share = f"{_percent(row[inside], 1)} of {row['with_published_margin']:,}" if row["with_published_margin"] else ""
+        cells = [level, f"{row['fitted']:,}", share, _percent(dense.get(level, {}).get(inside), 1), _percent(row["share_inside_margin"], 1)]
         cells += [_percent(row["median_are"]), _percent(row["mean_are"]), _percent(row["worst_are"], 1)]
         cells += [_percent(truth.get(level, {}).get("median_are"))] if truth else []
         table.add_row(*cells)
@@ -199,11 +251,12 @@ def print_state(report: dict[str, Any], console: Console) -> None:
             "published",
             "target",
             "in s.e.",
-            title="Moved by reconciliation, by more than two standard errors",
+            title="Moved by reconciliation: by more than two standard errors, or an exact figure",
             title_justify="left",
         )
         for row in report["moved_by_reconciliation"][:WORST]:
-            figures = (f"{row['published_value']:,.0f}", f"{row['value']:,.0f}", f"{row['adjustment_in_standard_errors']:+.1f}")
+            size = row["adjustment_in_standard_errors"]
+            figures = (f"{row['published_value']:,.0f}", f"{row['value']:,.0f}", "exact" if size is None else f"{size:+.1f}")
             moves.add_row(row["level"], row["geoid"], row["variable"], row["domain"], *figures)
         console.print(moves)
         rest = len(report["moved_by_reconciliation"]) - WORST

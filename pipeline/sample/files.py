@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import io
+import json
 import os
 import zipfile
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ import polars as pl
 import xlsxwriter
 
 EPOCH = (2024, 1, 2, 0, 0, 0)
+# The entry that marks a Parquet file as made up, under the key that geocal's own tables use.
+PARQUET_LABEL = {"geocal": json.dumps({"label": "SYNTHETIC", "synthetic": True}, sort_keys=True)}
 _CREATED = datetime.datetime(*EPOCH)
 
 
@@ -51,8 +54,9 @@ class Folder:
         self.write(path, buffer.getvalue())
 
     def parquet(self, path: str, frame: pl.DataFrame) -> None:
+        """A table labelled SYNTHETIC in the file's key-value metadata."""
         buffer = io.BytesIO()
-        frame.write_parquet(buffer, compression="zstd", compression_level=3)
+        frame.write_parquet(buffer, compression="zstd", compression_level=3, metadata=PARQUET_LABEL)
         self.write(path, buffer.getvalue())
 
 

@@ -39,7 +39,7 @@ class SourceTable:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that a spec points to: the path to read, its role, and the state or table it is for, where there is one."""
+    """A file that a spec points to: the path to read, its role, the state or table it is for, where there is one, and its official address."""
 
     role: str
     path: Path
@@ -47,6 +47,7 @@ class SourceFile:
     state: State | None = None
     table: str | None = None
     alternatives: tuple[str, ...] = ()
+    url: str = ""
 
     @property
     def exists(self) -> bool:
@@ -72,14 +73,9 @@ class ReadRequest:
 
     def open(self, file: SourceFile) -> RawFile:
         """The bytes of ``file``, or of its one member where it is an archive. Raises SourceFileError, SourceLayoutError."""
-        url = self.spec.url_of(self.vintage, file.state)
-        if not file.exists and len(file.alternatives) > 1:
-            raise SourceFileError(
-                "A raw file is missing; none of its usual names exists",
-                where=", ".join(file.alternatives),
-                expected=f"{self.spec.title}, {self.vintage}, as the publisher offers it ({url})",
-                remedy=f"Download it from {self.spec.publisher}, put it at one of those paths, and run `geocal check` again",
-            )
+        url = file.url or self.spec.url_of(self.vintage, file.state)
+        if not file.exists:
+            raise self._missing(file, url)
         raw = read_raw(file.path, url=url, publisher=self.spec.publisher)
         if file.members and file.path.suffix.lower() == ".zip":
             with open_zip(raw) as archive:
@@ -88,6 +84,19 @@ class ReadRequest:
             known = [member for member in file.members if any(name.endswith(member.lower()) for name in held)]
             return read_member(raw, (known or list(file.members))[0])
         return raw
+
+    def _missing(self, file: SourceFile, url: str) -> SourceFileError:
+        """What to fetch, from where, and where to put it; a file in another form than the publisher's is described by the vintage's notes."""
+        several = len(file.alternatives) > 1
+        place = "at one of those paths" if several else "at that path"
+        if self.special.publishers_form:
+            expected = f"{self.spec.title}, {self.vintage}, as the publisher offers it: {url}"
+            remedy = f"Download it from {self.spec.publisher}, put it {place}, and run `geocal check` again"
+        else:
+            expected = f"{self.spec.title}, {self.vintage}, in another form than the publisher's. {' '.join(self.special.notes)}"
+            remedy = f"Put the file described there {place}, and run `geocal check` again; its figures are those of {self.spec.publisher}, {url}"
+        words = "A raw file is missing; none of its usual names exists" if several else "A raw file is missing"
+        return SourceFileError(words, where=", ".join(file.alternatives) or str(file.path), expected=expected, remedy=remedy)
 
 
 def resolve_files(spec: SourceSpec, vintage: str, data_dir: Path, states: Iterable[str] | None = None) -> tuple[SourceFile, ...]:
@@ -113,32 +122,42 @@ def resolve_files(spec: SourceSpec, vintage: str, data_dir: Path, states: Iterab
 
 def _resolve(spec: SourceSpec, file: FileSpec, vintage: str, data_dir: Path, wanted: tuple[State, ...], table: str | None) -> list[SourceFile]:
     if spec.coverage == "state" and any(_per_state(path) for path in file.paths):
-        return [each for state in wanted for each in _first(file, vintage, data_dir, state, table)]
+        return [each for state in wanted for each in _first(spec, file, vintage, data_dir, state, table)]
     whole = [path for path in file.paths if not _per_state(path)]
     if not any((data_dir / fill(path, vintage, table=table)).exists() for path in whole):
-        excerpts = [each for path in file.paths if _per_state(path) for each in _excerpts(file, path, vintage, data_dir, table)]
+        excerpts = [each for path in file.paths if _per_state(path) for each in _excerpts(spec, file, path, vintage, data_dir, table)]
         if excerpts:
             have = {each.state for each in excerpts}
             pattern = next(path for path in file.paths if _per_state(path))
             missing = [state for state in wanted if state not in have]
-            return excerpts + [SourceFile(file.role, data_dir / fill(pattern, vintage, state=s, table=table), file.members, s, table) for s in missing]
-    return _first(file, vintage, data_dir, None, table)
+            return excerpts + [
+                SourceFile(
+                    file.role,
+                    data_dir / fill(pattern, vintage, state=s, table=table),
+                    file.members,
+                    s,
+                    table,
+                    url=spec.url_of(vintage, s, file=file, table=table),
+                )
+                for s in missing
+            ]
+    return _first(spec, file, vintage, data_dir, None, table)
 
 
 def _per_state(path: str) -> bool:
     return any(mark in path for mark in ("{st}", "{ST}", "{fips}"))
 
 
-def _first(file: FileSpec, vintage: str, data_dir: Path, state: State | None, table: str | None) -> list[SourceFile]:
+def _first(spec: SourceSpec, file: FileSpec, vintage: str, data_dir: Path, state: State | None, table: str | None) -> list[SourceFile]:
     paths = [data_dir / fill(path, vintage, state=state, table=table) for path in file.paths]
     members = tuple(fill(member, vintage, state=state, table=table) for member in file.members)
     existing = [path for path in paths if path.exists()]
     if not existing and file.optional:
         return []
-    return [SourceFile(file.role, (existing or paths)[0], members, state, table, tuple(map(str, paths)))]
+    return [SourceFile(file.role, (existing or paths)[0], members, state, table, tuple(map(str, paths)), spec.url_of(vintage, state, file=file, table=table))]
 
 
-def _excerpts(file: FileSpec, path: str, vintage: str, data_dir: Path, table: str | None) -> list[SourceFile]:
+def _excerpts(spec: SourceSpec, file: FileSpec, path: str, vintage: str, data_dir: Path, table: str | None) -> list[SourceFile]:
     """Files of single states that match ``path``, ordered by FIPS code."""
     pattern = re.escape(fill(path, vintage, table=table)).replace(re.escape("{st}"), "(?P<st>[a-z]{2})").replace(re.escape("{ST}"), "(?P<ST>[A-Z]{2})")
     folder = data_dir / Path(fill(path, vintage, table=table)).parent
@@ -147,5 +166,5 @@ def _excerpts(file: FileSpec, path: str, vintage: str, data_dir: Path, table: st
         match = re.fullmatch(pattern, candidate.relative_to(data_dir).as_posix())
         state = BY_POSTAL.get(next(iter(match.groups())).upper()) if match else None
         if state is not None:
-            found.append(SourceFile(file.role, candidate, file.members, state, table))
+            found.append(SourceFile(file.role, candidate, file.members, state, table, url=spec.url_of(vintage, state, file=file, table=table)))
     return sorted(found, key=lambda each: each.state.fips)

@@ -122,11 +122,13 @@ class FileSpec(SpecModel):
     """One file of a publication: the first of ``paths`` that exists.
 
     Placeholders: {year}, {yy}, {st}, {ST}, {fips}, {table}. A nationwide source whose path holds {st} is read from every
-    matching file; {table} is repeated for each of the source's tables.
+    matching file; {table} is repeated for each of the source's tables. ``url`` is the official address of this file, where
+    the source's or vintage's is not (the same placeholders).
     """
 
     role: str = "table"
     paths: tuple[str, ...] = Field(min_length=1)
+    url: str | None = Field(default=None, pattern=r"^https?://")
     optional: bool = False
     members: tuple[str, ...] = ()
 
@@ -187,9 +189,12 @@ class Layout(SpecModel):
 
 class VintageSpec(SpecModel):
     """What differs in one vintage. ``renames`` maps the name published in this vintage to the name the spec uses; ``recode_counties``
-    (tract lists) a county's code in this vintage to the code that statistics of later years carry."""
+    (tract lists) a county's code in this vintage to the code that statistics of later years carry. ``url`` is the official address where it
+    differs from the source's. ``publishers_form`` is false where the file read is not the publisher's own; ``notes`` then say what it is."""
 
     title: str = ""
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    publishers_form: bool = True
     notes: tuple[str, ...] = ()
     reader: str | None = None
     files: tuple[FileSpec, ...] | None = None
@@ -245,6 +250,10 @@ class SourceSpec(SpecModel):
             files = special.files or self.files
             if any("{table}" in path for file in files for path in file.paths) and not self.tables:
                 raise ValueError(f"vintage {vintage} has {{table}} in a path but the source lists no tables")
+            if any("{table}" in (file.url or "") and "{table}" not in "".join(file.paths) for file in files) or "{table}" in self.url + (special.url or ""):
+                raise ValueError(f"vintage {vintage} has {{table}} in a url of no single table; give it as `url` of a file whose path holds {{table}}")
+            if not special.publishers_form and not special.notes:
+                raise ValueError(f"vintage {vintage} is not read in the publisher's form; say in its notes what is read")
             layout = special.layout or self.layout
             for sheet in layout.sheets:
                 unknown = sorted(set(sheet.columns.values()) - set(names))
@@ -286,9 +295,9 @@ class SourceSpec(SpecModel):
         absent = set(self.vintage(vintage).columns_absent)
         return tuple(column for column in self.columns if column.role in (None, role) and column.label not in absent and column.name not in absent)
 
-    def url_of(self, vintage: str, state: State | None = None) -> str:
-        """The official address with its year filled in, and its state where one is given."""
-        return fill(self.url, vintage, state=state)
+    def url_of(self, vintage: str, state: State | None = None, *, file: FileSpec | None = None, table: str | None = None) -> str:
+        """The official address (the file's, else the vintage's, else the source's) with its year, state and table filled in, as far as given."""
+        return fill((file.url if file else None) or self.vintage(vintage).url or self.url, vintage, state=state, table=table)
 
 
 def fill(pattern: str, vintage: str, *, state: State | None = None, table: str | None = None) -> str:

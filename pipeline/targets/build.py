@@ -34,6 +34,7 @@ TARGET_SCHEMA: dict[str, pl.DataType] = {
     "standard_error": pl.Float64(),
     "published_value": pl.Float64(),
     "published_standard_error": pl.Float64(),
+    "margin_standard_error": pl.Float64(),
     "margin_published": pl.Boolean(),
     "source": pl.String(),
     "vintage": pl.String(),
@@ -80,11 +81,12 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Measured:
-    """One item over all areas: arrays (areas,); ``factor`` is carried over published."""
+    """One item over all areas: arrays (areas,); ``factor`` is carried over published; ``margin_error`` lacks the error of carrying that ``error`` has."""
 
     published: np.ndarray
     carried: np.ndarray
     error: np.ndarray
+    margin_error: np.ndarray
     factor: np.ndarray
     withheld: np.ndarray
 
@@ -264,7 +266,7 @@ class _SpecBuilder:
         else:
             factor = np.divide(carried, published, out=np.ones_like(carried), where=published != 0)
         final = carried_standard_error(raw_error, np.ones_like(carried), carried, carry.relative_error if moved else 0.0)
-        return _Measured(published, carried, final, factor, withheld & np.isnan(carried))
+        return _Measured(published, carried, final, raw_error, factor, withheld & np.isnan(carried))
 
     def _carry_of(self, item: TargetItem) -> CarryRule:
         return self.catalog.carry_of(self.spec, item, self.profile)
@@ -298,6 +300,8 @@ class _SpecBuilder:
         role, reason = self._role(item)
         count = len(block.geoids)
         carried, error = (pl.Series(x, dtype=pl.Float64).fill_nan(None) for x in (measured.carried, measured.error))
+        stated = (known & ~np.isnan(measured.margin_error)) if rule.rule == "acs_margin" else np.zeros(count, bool)
+        margin_error = pl.Series(np.where(stated, measured.margin_error, np.nan), dtype=pl.Float64).fill_nan(None)
         moved = self.data_year != self.profile.target_year
         given = "published" if item.column is not None else "derived"
         frame = pl.DataFrame(
@@ -312,7 +316,8 @@ class _SpecBuilder:
                 "standard_error": error,
                 "published_value": carried,
                 "published_standard_error": error,
-                "margin_published": (known & ~np.isnan(measured.error)) if rule.rule == "acs_margin" else np.zeros(count, bool),
+                "margin_standard_error": margin_error,
+                "margin_published": stated,
                 "source": [self.spec.source] * count,
                 "vintage": [self.vintage] * count,
                 "carry_rule": [" * ".join(self._carry_of(item).rule) or "none" if moved else "none"] * count,

@@ -1,10 +1,11 @@
 """How far records, weighted as the survey weighted them, are from the targets before any calibration.
 
 Belongs here: measuring the gap and deciding which targets calibrate. Does not belong here: record totals
-(``pipeline/records``) or the declared reasons of a target file (``build.py``).
+(``pipeline/records/design_totals.py``) or the declared reasons of a target file (``build.py``).
 
-Rule: design-weighted totals are first scaled by one number so that they agree with the target for total persons, because growth
-of the population between the survey and the target year is no difference of concept. What remains,
+Rule: design-weighted totals (each record with its own weight, so that persons add up to what the survey says) are first scaled by one
+number so that they agree with the target for total persons: growth of the population between the survey and the target year, which is
+no difference of concept. What remains,
 gap = (scaled record total - target) / |target|, compares concepts (a tax return against a unit rebuilt from survey persons; income
 as asked against income as assessed). Beyond the limit the target is kept for validation only. Tables made from the very questions
 the records answer have no difference of concept; there the gap is sampling and change over time, and a wider limit applies.
@@ -75,8 +76,8 @@ def concept_gaps(
 
     Parameters
     ----------
-    design_totals : variable, domain, total: design-weighted record totals in target-year dollars; total null (or the row absent)
-        where the records hold no value at all.
+    design_totals : variable, domain, total: record totals in target-year dollars, each record with its own design weight; total null (or
+        the row absent) where the records hold no value at all.
     targets : target rows (``build.TARGET_SCHEMA``) of the state, any levels.
     limit, same_concept_limit : widest relative gap that still calibrates, in general and for ``same_concept`` variables.
 

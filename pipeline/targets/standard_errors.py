@@ -13,7 +13,8 @@ import numpy as np
 
 from pipeline.specs.targets import StandardErrorRule
 
-ACS_MARGIN_FACTOR = 1.645
+MARGIN_90 = 1.645
+"""Standard errors in a published 90 % margin; the one place that says so."""
 
 
 def cell_standard_error(rule: StandardErrorRule, value: np.ndarray, margin: np.ndarray, controlled: np.ndarray) -> np.ndarray:
@@ -24,7 +25,7 @@ def cell_standard_error(rule: StandardErrorRule, value: np.ndarray, margin: np.n
     """
     missing = np.isnan(value)
     if rule.rule == "acs_margin":
-        error = np.where(controlled, 0.0, margin / ACS_MARGIN_FACTOR)
+        error = np.where(controlled, 0.0, margin / MARGIN_90)
     elif rule.rule == "relative":
         error = np.maximum(rule.share * np.abs(value), rule.floor)
     elif rule.rule == "rounding":

@@ -19,12 +19,12 @@ from calibration_core.support import ensure_support
 from calibration_core.tree_newton import TreeNewtonResult, TreeNewtonSettings, calibrate_tree
 from pipeline.errors import InvariantError
 from pipeline.specs.profiles import Profile
+from pipeline.targets.standard_errors import MARGIN_90
 from pipeline.weights.candidates import design_matrix
 
 DENSE_DIGITS = 10
 # Tight enough that the path taken (which differs with the number of threads in its last bits) leaves no trace in the weights.
 FINAL_TOLERANCE = 1e-8
-MARGIN = 1.645
 LEAST_SCALE = {"persons": 1.0, "households": 1.0, "returns": 1.0, "usd": 1000.0}
 
 
@@ -47,7 +47,7 @@ def state_seed(seed: int, state_fips: str, purpose: str) -> int:
 def build_problem(targets: pl.DataFrame, units: pl.DataFrame, geography: pl.DataFrame, profile: Profile) -> StateProblem:
     """Arrange calibrating targets as arrays.
 
-    The scale of a tract target is its published standard error where there is one, else its reconciled one. Above tracts it is a tenth
+    The scale of a tract target is the standard error of its published margin where there is one, else its reconciled one. Above tracts it is a tenth
     of the reconciled standard error, at least ``relative_scale_floor`` of the value: totals of large areas are known well, and users
     compare them first.
     """
@@ -91,7 +91,7 @@ def _scale(part: pl.DataFrame, level: str, profile: Profile) -> np.ndarray:
     error = part["standard_error"].to_numpy()
     floor = profile.method.relative_scale_floor.get(level, 0.0) * np.abs(part["value"].to_numpy())
     if level == "tract":
-        published = part.select(pl.when("margin_published").then("published_standard_error").otherwise(None))["published_standard_error"]
+        published = part["margin_standard_error"]
         error = np.where(published.is_null().to_numpy(), error, published.fill_null(0.0).to_numpy())
         return np.maximum(np.maximum(error, floor), least)
     return np.maximum(np.maximum(0.1 * error, floor), least)
@@ -109,7 +109,12 @@ def pool_problem(problem: StateProblem, units: pl.DataFrame, areas: pl.DataFrame
 def dense_calibration(problem: StateProblem, units: pl.DataFrame, areas: pl.DataFrame, profile: Profile, progress=None) -> TreeNewtonResult:
     """Calibrate all (unit, area) pairs at once by tree Newton; the strength of the prior follows the discrepancy rule of the profile."""
     settings = TreeNewtonSettings(
-        tau_path=profile.method.tau_path, share=_shares(problem, profile), tolerance=FINAL_TOLERANCE, path_tolerance=0.5, max_iterations=200
+        tau_path=profile.method.tau_path,
+        share=_shares(problem, profile),
+        inside=MARGIN_90,
+        tolerance=FINAL_TOLERANCE,
+        path_tolerance=0.5,
+        max_iterations=200,
     )
     return calibrate_tree(pool_problem(problem, units, areas), settings, progress=progress)
 
@@ -144,7 +149,7 @@ def selection(problem: StateProblem, dense: np.ndarray, units: pl.DataFrame, pro
         ) from error
     # Above the finest level every target must keep a pair; at the finest, those that no pair at all would leave outside their margin.
     used = [np.isfinite(scale) & (value != 0) for scale, value in zip(leaf_targets.scales, leaf_targets.values, strict=True)]
-    used[-1] &= np.abs(leaf_targets.values[-1]) > MARGIN * leaf_targets.scales[-1]
+    used[-1] &= np.abs(leaf_targets.values[-1]) > MARGIN_90 * leaf_targets.scales[-1]
     return ensure_support(drawn, rounded, problem.tree, leaf_targets.designs, used)
 
 
@@ -153,6 +158,7 @@ def refine(problem: StateProblem, pairs: PairProblem, profile: Profile, progress
     settings = TreeNewtonSettings(
         tau_path=profile.method.refine_tau_path,
         share=_shares(problem, profile, at_least=0.999),
+        inside=MARGIN_90,
         ratio_bounds=profile.method.ratio_bounds,
         tolerance=FINAL_TOLERANCE,
         path_tolerance=0.5,

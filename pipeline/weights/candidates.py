@@ -87,7 +87,7 @@ def build_candidates(
     )
     empty = [a for a, n in population.iter_rows() if n <= 0]
     notes = [
-        f"design weights multiplied by {scale:.6f} so that records count the target year's population",
+        f"household design weights multiplied by {scale:.6f} so that the persons in them count the target year's population",
         f"{merged} thin cross-category cells merged with a neighbour; {int(cell.max()) + 1} cells remain",
         *(str(n) for n in measured.notes),
     ]
@@ -95,6 +95,13 @@ def build_candidates(
         notes.append(f"{len(empty)} areas have no population and get no record: {', '.join(empty[:8])}{' ...' if len(empty) > 8 else ''}")
     areas = _area_shares(units["puma"].unique().sort().to_list(), geography, puma_link, population, finest_level, elsewhere_share)
     return Candidates(units, areas, measured.inexpressible, tuple(notes))
+
+
+def candidate_pairs(units: pl.DataFrame, areas: pl.DataFrame) -> int:
+    """Number of (unit, area) pairs with prior weight: those k can be chosen from. An area in which nobody lives has none."""
+    here = units.filter(pl.col("prior_weight") > 0).group_by("puma").len("units")
+    there = areas.filter(pl.col("share") > 0).group_by("puma").len("areas")
+    return int(here.join(there, on="puma").select((pl.col("units").cast(pl.Int64) * pl.col("areas").cast(pl.Int64)).sum()).item())
 
 
 def design_matrix(units: pl.DataFrame, keys: Sequence[tuple[str, str]]) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 
 import pytest
@@ -10,6 +12,8 @@ from typer.testing import CliRunner
 
 import pipeline.cli as cli
 from calibration_core.errors import GeocalError
+from pipeline.manifest import geocal_version
+from pipeline.sample.generate import STAMP
 from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import load_catalog
 from tests.pipeline.toy import toy_definitions
@@ -92,16 +96,54 @@ def test_traceback_is_shown_when_asked_for(invoke, toy, tmp_path):
         pytest.param(["run", "--profile", "rhode_island"], "there is no data folder", id="real files without a folder"),
         pytest.param(["check", "--profile", "rhode_island", "--data", "nowhere"], "there is no data folder", id="folder that is not there"),
         pytest.param(["show", "RI"], "has not been run in profile sample", id="nothing materialised"),
-        pytest.param(["show", "Rhode Island"], "has no state", id="a name for a code"),
+        pytest.param(["show", "Rhode Island"], "Profile sample has no state RHODE ISLAND. Where: the argument STATE", id="a name for a code"),
+        pytest.param(["show", "RI,DE"], "One state is expected, not 'RI,DE'. Where: the argument STATE", id="two states to show"),
+        pytest.param(["show", ""], "One state is expected, not ''. Where: the argument STATE", id="no state to show"),
+        pytest.param(["run", "--states", ""], "No state is named. Where: --states ''. Expected: states of profile sample: RI, DE", id="no state to run"),
+        pytest.param(["check", "--states", " , "], "No state is named", id="no state to check"),
+        pytest.param(["run", "--output", "taken"], "cannot be written", id="run into a file"),
+        pytest.param(["env", "--output", "taken"], "cannot be written", id="env of a file"),
+        pytest.param(["ui", "--output", "taken"], "cannot be written", id="ui of a file"),
+        pytest.param(["check", "--output", "taken"], "cannot be written", id="check into a file"),
+        pytest.param(["run", "--profile", "rhode_island", "--data", "made_up"], "the folder holds SYNTHETIC files", id="run of made-up files as real"),
+        pytest.param(["check", "--profile", "rhode_island", "--data", "made_up"], "the folder holds SYNTHETIC files", id="check of made-up files as real"),
     ],
 )
 def test_wrong_use_is_answered_in_words_without_a_traceback(invoke, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
-    status, _, err = invoke(*arguments)
-    assert status == 1
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    (tmp_path / "made_up").mkdir()
+    (tmp_path / "made_up" / STAMP).write_text("{}")
+    status, out, err = invoke(*arguments)
+    assert (status, out) == (1, ""), "refused before anything is said to have begun"
     assert said in err
     assert "What to do" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("pairs", ["0", "-5", "many"])
+def test_a_number_of_pairs_that_is_none_is_wrong_usage(invoke, toy, tmp_path, pairs):
+    status, out, err = invoke("run", "--output", str(tmp_path), "--pairs", pairs)
+    assert (status, out) == (2, "")
+    assert "--pairs" in err
+
+
+def test_ctrl_c_says_where_it_came_and_the_status_is_130(invoke, toy, tmp_path):
+    class CtrlC:
+        def __contains__(self, state: str) -> bool:
+            if state == "RI":
+                os.kill(os.getpid(), signal.SIGINT)
+            return False
+
+    toy["broken"] = CtrlC()
+    status, out, err = invoke("run", "--output", str(tmp_path))
+    assert status == 130
+    assert err.strip() == "Interrupted during RI, asset weights. Not started: DE. What was made before is kept."
+    assert "INTERRUPTED" in out and "national_report" not in out
+
+
+def test_the_version_is_the_installed_one(invoke):
+    assert invoke("--version") == (0, f"geocal {geocal_version()}\n", "")
 
 
 def test_profiles_in_words_and_as_json(invoke):
@@ -119,6 +161,14 @@ def test_check_reads_every_file_of_the_sample(invoke, tmp_path):
     lines = json.loads(out)
     assert {line["source"] for line in lines} == set(load_catalog().profile("sample").sources)
     assert all(line["ok"] and line["bytes"] > 0 and len(line["sha256"]) == 64 for line in lines)
+
+
+def test_the_table_of_check_shows_every_path_whole(invoke, tmp_path):
+    data = tmp_path / "files"
+    data.mkdir()
+    status, out, _ = invoke("check", "--profile", "rhode_island", "--data", str(data), "--output", str(tmp_path / "o"))
+    assert status == 1
+    assert "csv_pri.zip" in out and "\u2026" not in out
 
 
 def test_check_goes_on_past_a_faulty_file_and_names_every_one(invoke, tmp_path):

@@ -14,7 +14,7 @@ from pipeline.assets.common import PROJECT_ROOT
 from pipeline.errors import StoreError
 from pipeline.io_manager import encode, write_atomic
 from pipeline.manifest import build_manifest, package_versions, read_manifest, write_manifest
-from pipeline.reports.show import not_fitted, print_state, state_report
+from pipeline.reports.show import moved, not_fitted, print_fit, print_state, state_report
 from pipeline.runs import run_profile
 from pipeline.settings import RunEnvironment, ensure_instance_home
 from tests.pipeline.toy import toy_definitions
@@ -65,6 +65,24 @@ def test_manifests_are_read_back_and_a_missing_one_says_what_to_run(environment)
         read_manifest(environment, "DE")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b'{"state": "RI", "tab', id="cut short"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"[1]\n", id="no object"),
+        pytest.param(b"\xff\xfe\x00", id="no text"),
+    ],
+)
+def test_a_damaged_manifest_says_how_to_make_it_anew(environment, content):
+    environment.manifests.mkdir(parents=True)
+    (environment.manifests / "RI.json").write_bytes(content)
+    with pytest.raises(StoreError, match="geocal run --profile sample --states RI") as caught:
+        read_manifest(environment, "RI")
+    assert caught.value.where.endswith("RI.json")
+    assert "cannot be read" in caught.value.found
+
+
 def test_a_package_that_is_not_installed_is_left_out():
     assert list(package_versions(["polars", "no-such-package-here"])) == ["polars"]
 
@@ -95,7 +113,12 @@ def _fit() -> pl.DataFrame:
     ]
     schema = [*names, "not_fitted_reason"]
     return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
-        reason=pl.lit(""), family=pl.lit("f"), unit=pl.lit("persons"), standard_error=pl.col("published_standard_error")
+        reason=pl.lit(""),
+        family=pl.lit("f"),
+        unit=pl.lit("persons"),
+        source=pl.lit("s"),
+        standard_error=pl.col("published_standard_error"),
+        margin_standard_error=pl.when("margin_published").then("published_standard_error"),
     )
 
 
@@ -138,7 +161,7 @@ def test_the_report_of_a_state(stored):
     assert report["truth_levels"]["state"]["median_are"] == pytest.approx(3 / 98)
     assert report["not_fitted"] == [{"variable": "households", "domain": "owner", "reason": "dropped: no tenure", "levels": "tract", "targets": 2}]
     assert report["seconds_by_asset"] == {"weights": 2.5}
-    assert report["worst_targets"][0]["geoid"] == "44007000101"
+    assert [row["geoid"] for row in report["worst_targets"]] == ["44", "44007000102", "44007000101"], "coarse levels first; tracts by error in standard errors"
 
 
 def test_the_report_is_json_and_every_top_key_is_documented(stored):
@@ -155,6 +178,54 @@ def test_the_printed_report_says_synthetic_and_names_what_was_not_fitted(stored)
     print_state(state_report(stored, "RI"), console)
     text = console.export_text()
     assert "SYNTHETIC" in text and "households owner" in text and "no tenure" in text and "peak memory 300 MiB" in text
+
+
+def test_the_printed_fit_says_how_many_targets_have_a_published_margin(stored):
+    from rich.console import Console
+
+    console = Console(record=True, width=160, file=io.StringIO())
+    print_fit(state_report(stored, "RI"), console)
+    tract, state = (next(line for line in console.export_text(clear=False).splitlines() if name in line) for name in ("tract", "state "))
+    assert "66.7 % of 3" in tract
+    assert " of " not in state, "no margin is published at this level"
+
+
+def _moves(**columns: list) -> pl.DataFrame:
+    """A fit table of one row a list entry, published value 100."""
+    count = len(columns["value"])
+    rest = {"level": "tract", "variable": "persons", "domain": "total", "published_value": 100.0, "source": "s"}
+    geoids = [f"4400700010{i}" for i in range(count)]
+    return pl.DataFrame({"geoid": geoids, **columns}, schema_overrides=dict.fromkeys(columns, pl.Float64)).with_columns(
+        **{k: pl.lit(v) for k, v in rest.items()}
+    )
+
+
+def test_moves_are_counted_in_errors_of_the_margin_else_of_the_published_value():
+    found = moved(
+        _moves(
+            value=[121.0, 119.0, 121.0, 119.0, 121.0, 121.0],
+            published_standard_error=[90.0, 90.0, 10.0, 10.0, 10.0, None],
+            margin_standard_error=[10.0, 10.0, None, None, 0.0, None],
+        )
+    )
+    assert [geoid[-1] for geoid in found["geoid"]] == ["0", "2", "4"]
+    assert found["adjustment_in_standard_errors"].to_list() == [pytest.approx(2.1)] * 3
+
+
+def test_an_exact_target_that_moved_at_all_is_listed_without_a_size_and_last():
+    found = moved(_moves(value=[100.001, 100.00001, 200.0], published_standard_error=[0.0, 0.0, 10.0], margin_standard_error=[0.0, 0.0, 10.0]))
+    assert [geoid[-1] for geoid in found["geoid"]] == ["2", "0"]
+    assert found["adjustment_in_standard_errors"].to_list() == [10.0, None]
+
+
+def test_a_move_of_an_exact_target_is_printed_as_exact(stored):
+    from rich.console import Console
+
+    report = state_report(stored, "RI")
+    assert [row["adjustment_in_standard_errors"] for row in report["moved_by_reconciliation"]] == [None], "persons of the state: 101 published, 100 aimed at"
+    console = Console(record=True, width=160, file=io.StringIO())
+    print_state(report, console)
+    assert "exact" in console.export_text().split("Moved by reconciliation")[1].split("Weights:")[0].rsplit("state", 1)[1]
 
 
 def test_a_table_that_vanished_is_named(stored):

@@ -63,3 +63,47 @@ def test_many_targets_are_thinned_evenly_and_the_ends_stay(drawn):
     values = [point["value"] for point in points]
     assert min(values) == 1.0
     assert max(values) > 8900
+    assert drawn[-1]["title"]["subtitle"] == "300 of 9,000 targets drawn"
+
+
+def _mixed(tracts: int) -> pl.DataFrame:
+    """Tracts with errors of 1, 2, ... ten-thousandths, and two counties in their midst."""
+    values = [100.0] * tracts + [100.0, 100.0]
+    errors = [(i + 1) / 10_000 for i in range(tracts)] + [0.0123, 0.0456]
+    return pl.DataFrame({"level": ["tract"] * tracts + ["county"] * 2, "value": values, "fitted": [v * (1 + e) for v, e in zip(values, errors, strict=True)]})
+
+
+def test_an_error_curve_ends_at_the_worst_error_and_begins_at_the_least(drawn):
+    plots.error_curves(_mixed(5000), "Errors", synthetic=False, limit=70)
+    points = drawn[-1]["data"]["values"]
+    for level, least, worst, count in (("tract", 0.0001, 0.5, 70), ("county", 0.0123, 0.0456, 2)):
+        curve = [point for point in points if point["level"] == level]
+        assert len(curve) == count
+        assert min(point["error"] for point in curve) == pytest.approx(least)
+        last = max(curve, key=lambda point: (point["error"], point["share"]))
+        assert (last["error"], last["share"]) == (pytest.approx(worst), 1.0)
+
+
+def test_thinning_keeps_the_first_and_last_of_each_level_whatever_the_order_of_rows():
+    frame = _mixed(5000)
+    shown = plots._shown(frame, 50, "fitted")
+    assert shown.height == 50
+    for level in ("tract", "county"):
+        whole, part = (f.filter(pl.col("level") == level)["fitted"] for f in (frame, shown))
+        assert (part.min(), part.max()) == (whole.min(), whole.max())
+    assert plots._shown(frame.reverse(), 50, "fitted").equals(shown)
+
+
+@pytest.mark.parametrize("chart", [plots.fit_scatter, plots.error_curves])
+def test_the_legend_lists_levels_with_a_point_in_their_usual_colour(chart, drawn):
+    for frame, levels in ((FIT, ["state", "county", "tract"]), (FIT.filter(pl.col("level") == "tract"), ["tract"])):
+        chart(frame, "Fit", synthetic=False)
+        layer = next(each for each in drawn[-1].get("layer", [drawn[-1]]) if "color" in each["encoding"])
+        scale = layer["encoding"]["color"]["scale"]
+        assert scale["domain"] == levels
+        assert scale["range"] == [plots.LEVEL_COLOURS[plots.LEVELS.index(level)] for level in levels]
+
+
+def test_errors_beyond_the_axis_are_counted(drawn):
+    plots.error_curves(pl.DataFrame({"level": ["tract"] * 2, "value": [1.0, 1.0], "fitted": [1.5, 30.0]}), "Errors", synthetic=False)
+    assert "1 errors above 1,000 % drawn there" in drawn[-1]["title"]["subtitle"]

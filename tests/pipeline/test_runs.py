@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import dagster as dg
 import polars as pl
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, PRODUCTION_TAG, STATES
 from pipeline.runs import AssetEvent, job_steps, run_profile
@@ -50,6 +54,86 @@ def test_no_state_starts_when_the_national_inputs_fail(environment):
     assert outcome.not_started == ["RI", "DE"]
     assert len(outcome.jobs) == 1
     assert outcome.jobs[0].failures["nation"].startswith("A raw file is missing.")
+
+
+def interrupting(kind: str, asset: str, partition: str | None, events: list[AssetEvent]):
+    """A listener that presses Ctrl-C at one event."""
+
+    def listen(event: AssetEvent) -> None:
+        events.append(event)
+        if (event.kind, event.asset, event.partition) == (kind, asset, partition):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return listen
+
+
+class CtrlC:
+    """Asked inside ``weights`` whether the state is broken; for Rhode Island Ctrl-C comes instead of an answer, or an error that it caused."""
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+
+    def __contains__(self, state: str) -> bool:
+        if state == "RI" and self.way == "signal":
+            os.kill(os.getpid(), signal.SIGINT)
+        elif state == "RI":
+            raise RuntimeError("the solver was stopped") from KeyboardInterrupt()
+        return False
+
+
+@pytest.fixture(params=["signal", "cause"])
+def interrupted(request, environment) -> dg.Definitions:
+    return toy_definitions(environment, broken=CtrlC(request.param))
+
+
+def test_ctrl_c_in_a_state_ends_the_run_and_keeps_what_was_made(environment, interrupted):
+    assert run_profile(toy_definitions(environment), environment, ["RI", "DE"]).success
+    kept = {name: environment.table_path(*name).read_bytes() for name in [("weights", "RI"), ("weights", "DE"), ("national_report",)]}
+    events: list[AssetEvent] = []
+    outcome = run_profile(interrupted, environment, ["RI", "DE"], listener=events.append)
+    assert outcome.interrupted and not outcome.success
+    assert outcome.not_started == ["DE"]
+    assert [(job.job, job.partition) for job in outcome.jobs] == [(NATIONAL_INPUTS, None), (STATES, "RI")]
+    assert (outcome.jobs[-1].interrupted_step, outcome.jobs[-1].failures, outcome.failed_states) == ("weights", {}, [])
+    assert [e.kind for e in events if e.partition == "RI"] == ["started", "interrupted"]
+    assert outcome.interruption == "Interrupted during RI, asset weights. Not started: DE. What was made before is kept."
+    assert {name: environment.table_path(*name).read_bytes() for name in kept} == kept
+
+
+@pytest.mark.parametrize(
+    ("asset", "partition", "jobs", "not_started", "says"),
+    [
+        pytest.param("nation", None, 1, ["RI", "DE"], "Interrupted during nation. Not started: RI, DE.", id="national inputs"),
+        pytest.param("weights", "RI", 2, ["DE"], "Interrupted during RI. Not started: DE.", id="a state's last step"),
+        pytest.param("national_report", None, 4, [], "Interrupted during nation. What was", id="national tables"),
+    ],
+)
+def test_ctrl_c_between_steps_is_not_forgotten(environment, asset, partition, jobs, not_started, says):
+    outcome = run_profile(toy_definitions(environment), environment, ["RI", "DE"], listener=interrupting("finished", asset, partition, []))
+    assert outcome.interrupted and not outcome.success
+    assert (len(outcome.jobs), outcome.not_started) == (jobs, not_started)
+    assert outcome.interruption.startswith(says)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, DagsterExecutionInterruptedError])
+def test_ctrl_c_outside_any_step_ends_the_run_too(environment, monkeypatch, error):
+    whole = dg.JobDefinition.execute_in_process
+
+    def execute(job, **arguments):
+        if arguments["partition_key"] == "RI":
+            raise error
+        return whole(job, **arguments)
+
+    monkeypatch.setattr(dg.JobDefinition, "execute_in_process", execute)
+    outcome = run_profile(toy_definitions(environment), environment, ["RI", "DE"])
+    assert outcome.interrupted
+    assert outcome.interruption == "Interrupted during RI. Not started: DE. What was made before is kept."
+    assert len(outcome.jobs) == 2
+
+
+def test_a_failure_is_no_interruption(environment):
+    outcome = run_profile(toy_definitions(environment, broken=("RI",)), environment, ["RI", "DE"])
+    assert (outcome.interrupted, outcome.interruption) == (False, "")
 
 
 def test_one_state_can_be_run_again_alone(environment):

@@ -8,7 +8,8 @@ import dagster as dg
 import pytest
 import yaml
 
-from pipeline.settings import RunEnvironment, ensure_instance_home, run_environment, thread_variables
+from pipeline.errors import StoreError
+from pipeline.settings import RunEnvironment, ensure_instance_home, ensure_writable, run_environment, thread_variables
 
 
 def test_an_argument_beats_a_variable_and_a_variable_the_default(tmp_path, monkeypatch):
@@ -41,6 +42,27 @@ def test_instance_settings_are_restored_when_somebody_edits_them(tmp_path):
     settings.write_text("telemetry: {enabled: true}\n")
     ensure_instance_home(environment)
     assert yaml.safe_load(settings.read_text())["telemetry"]["enabled"] is False
+
+
+def test_a_folder_that_cannot_be_written_is_refused_with_its_name_and_a_remedy(tmp_path, monkeypatch):
+    file = tmp_path / "taken"
+    file.write_text("a file")
+    for make in (ensure_instance_home, lambda e: ensure_writable(e, e.data)):
+        with pytest.raises(StoreError) as caught:
+            make(RunEnvironment("sample", file / "sample" / "raw", file))
+        assert str(file) in caught.value.found and str(file) in caught.value.where
+        assert "--output" in caught.value.remedy and "GEOCAL_OUTPUT" in caught.value.remedy
+        assert caught.value.expected
+    monkeypatch.setattr("os.access", lambda place, mode: False)
+    with pytest.raises(StoreError, match="no permission to write"):
+        ensure_instance_home(RunEnvironment("sample", tmp_path, tmp_path / "o"))
+
+
+def test_instance_settings_that_cannot_be_replaced_are_a_store_error(tmp_path):
+    environment = RunEnvironment("sample", tmp_path, tmp_path)
+    (environment.dagster_home / "dagster.yaml").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"dagster\.yaml"):
+        ensure_instance_home(environment)
 
 
 @pytest.mark.parametrize(("cores", "runs", "share"), [(8, 2, "4"), (2, 4, "1"), (1, 1, "1")])

@@ -99,6 +99,8 @@ def _text_of(path, data: bytes) -> str:
     if path.endswith(".zip"):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return " ".join(archive.namelist())
+    if path.endswith(".parquet"):
+        return str(pl.read_parquet_metadata(io.BytesIO(data)))
     if path.endswith(".xlsx"):
         book = fastexcel.read_excel(data)
         return " ".join(str(book.load_sheet(n, header_row=None, dtypes="string").to_polars().rows()) for n in book.sheet_names)
@@ -107,10 +109,22 @@ def _text_of(path, data: bytes) -> str:
 
 def test_everything_with_room_for_a_name_says_synthetic(folder, manifest):
     # Codes only: no published form of these files has a column for a name.
-    nameless = {p for p in manifest.files if p.startswith("geo/") or p.endswith((".dat", ".parquet", "in55cmcsv.csv"))}
+    nameless = {p for p in manifest.files if p.startswith("geo/") or p.endswith((".dat", "in55cmcsv.csv"))}
     assert (folder / README).read_text().startswith("SYNTHETIC")
     unlabelled = {p for p in manifest.files if p not in nameless and "SYNTHETIC" not in _text_of(p, (folder / p).read_bytes())}
     assert unlabelled == set()
+
+
+def test_the_readme_names_the_files_without_room_for_the_word(folder, manifest):
+    words = (folder / README).read_text()
+    assert all(form in words for form in ("irs/22in55cmcsv.csv", "acs_tables/table_based/*.dat", "geo/", "acs_pums/", "cps/"))
+    assert {"irs/22in55cmcsv.csv"} <= set(manifest.files)
+
+
+@pytest.mark.parametrize("name", TRUTH.values())
+def test_the_truth_is_labelled_as_geocals_own_tables_are(folder, name):
+    facts = json.loads(pl.read_parquet_metadata(folder / name)["geocal"])
+    assert facts == {"label": "SYNTHETIC", "synthetic": True}
 
 
 def test_every_area_name_is_labelled(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from pathlib import Path
 
 import polars as pl
@@ -96,6 +97,46 @@ def test_no_fault_stops_the_check_of_the_other_files(put):
     assert "AGI_STUB is missing" in lines[2].message
     assert "missing" in lines[3].message
     assert (lines[3].bytes, lines[3].sha256) == (0, "")
+
+
+PEP_AT = "https://www2.census.gov/programs-surveys/popest/datasets/"
+API = "https://api.census.gov/data/"
+
+
+@pytest.mark.parametrize(
+    ("source", "vintage", "file", "words"),
+    [
+        ("pep_counties", "2019", "co-est2019-alldata.csv", [PEP_AT + "2010-2019/counties/totals/co-est2019-alldata.csv"]),
+        ("pep_counties", "2024", "co-est2024-alldata.csv", [PEP_AT + "2020-2024/counties/totals/co-est2024-alldata.csv"]),
+        ("pep_states", "2019", "nst-est2019-alldata.csv", [PEP_AT + "2010-2019/national/totals/nst-est2019-alldata.csv"]),
+        ("acs1_detailed", "2018", "bystate/acs-acs1-2018-GROUP_B22010_DATA.csv", [API + "2018/acs/acs1?get=group(B22010)&for=state:*"]),
+        ("acs1_detailed", "2022", "us/acs-acs1-2022-GROUP_B01001_DATA.csv", [API + "2022/acs/acs1?get=group(B01001)&for=us:1"]),
+        ("acs1_s1901", "2018", "us/acs-acs1-subject-2018-GROUP_S1901_DATA.csv", [API + "2018/acs/acs1/subject?get=group(S1901)&for=us:1"]),
+        ("acs5_detailed_tracts", "2022", "acsdt5y2022-b19001.dat", ["/5YRData/acsdt5y2022-b19001.dat"]),
+        ("acs5_profile_tracts", "2022", "tracts_acs2022_pophousing_retrieved_data.json", ["group(DP04)&for=tract:*&in=state:44", "group(DP05)&for=tract:*"]),
+        ("acs5_profile_tracts", "2021", "tracts_acs2021_socialecon_retrieved_data.json", [API + "2021/acs/acs5/profile?get=group(DP02)", "group(DP03)"]),
+        ("tract_puma", "2020", "geo/2020_Census_Tract_to_2020_PUMA.txt", ["/rel2020/2020_Census_Tract_to_2020_PUMA.txt"]),
+        ("irs_county", "2012", "irs/12cyallnoagi.csv", ["https://www.irs.gov/pub/irs-soi/12cyallnoagi.csv"]),
+    ],
+)
+def test_a_missing_file_is_named_with_its_own_address(tmp_path, source, vintage, file, words):
+    (line,) = [line for line in check_source(load_source(source), vintage, tmp_path, ["RI"]) if file in line.path + line.message.split("Expected:")[0]]
+    assert "A raw file is missing" in line.message
+    assert [word for word in words if word not in line.message] == []
+    assert "Download it from" in line.message
+    others = {"DP02", "DP03", "DP04", "DP05"} - set(re.findall(r"DP0\d", " ".join(words)))
+    assert not any(f"group({other})" in line.message for other in others)
+
+
+def test_a_missing_file_in_a_carriers_form_is_described_and_the_official_one_refused(tmp_path):
+    (line,) = check_source(load_source("ssa_ssi_counties"), "2017", tmp_path)
+    assert line.path.endswith("ssi_c16.xlsx")
+    assert "reads the stacked file ssi_c16.xlsx" in line.message
+    assert "The official workbook ssi_sc17.xlsx cannot be read in its place" in line.message
+    assert "Download it" not in line.message
+    (line,) = check_source(load_source("ssa_ssi_counties"), "2022", tmp_path)
+    assert "Download it from Social Security Administration" in line.message
+    assert "/2022/ssi_sc22.xlsx" in line.message
 
 
 def test_a_state_without_name_is_a_line_too(put):

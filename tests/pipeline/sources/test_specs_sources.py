@@ -29,9 +29,11 @@ def test_the_sources_of_the_project_are_there():
 def test_a_spec_is_complete(source_id):
     spec = load_source(source_id)
     for vintage in spec.vintages:
-        assert "{year}" not in spec.url_of(vintage)
+        assert not re.search(r"\{(year|yy|table)\}", spec.url_of(vintage))
         assert spec.columns_of(vintage, spec.files_of(vintage)[0].role)
         for file in spec.files_of(vintage):
+            address = spec.url_of(vintage, STATES[0], file=file, table="T")
+            assert "{" not in address, f"an unknown placeholder in {address}"
             for path in file.paths:
                 known = fill(path, vintage, state=STATES[0], table="T")
                 assert "{" not in known, f"an unknown placeholder in {path}"
@@ -40,6 +42,16 @@ def test_a_spec_is_complete(source_id):
     assert spec.caveats
     for code in spec.suppression:
         assert code.status != "controlled" or code.applies_to == "margin", "only a margin says that an estimate is controlled"
+
+
+def test_the_address_of_a_file_beats_the_vintages_and_that_the_sources():
+    spec = load_source("pep_counties")
+    special = spec.vintages["2019"].model_copy(update={"url": "https://vintage/{yy}"})
+    spec = spec.model_copy(update={"url": "https://source/{year}", "vintages": spec.vintages | {"2019": special}})
+    file = spec.files[0].model_copy(update={"url": "https://file/{st}/{table}"})
+    assert spec.url_of("2024") == "https://source/2024"
+    assert spec.url_of("2019", file=spec.files[0]) == "https://vintage/19"
+    assert spec.url_of("2019", state_of("RI"), file=file, table="B1") == "https://file/ri/B1"
 
 
 def test_amounts_in_thousands_become_dollars_and_months_stay_months():
@@ -72,6 +84,10 @@ BASE = load_source("pep_counties").model_dump(mode="json", exclude_defaults=True
         pytest.param({"columns": [{"name": "A", "unit": "acres", "description": "unit"}]}, "columns.0.unit", id="unknown unit"),
         pytest.param({"columns": [{"name": "A", "unit": "persons", "description": "same"}] * 2}, "declared twice: A", id="column twice"),
         pytest.param({"files": [{"paths": ["a/{table}.csv"]}]}, "lists no tables", id="tables not listed"),
+        pytest.param({"files": [{"paths": ["a.csv"], "url": "https://a/{table}"}]}, "no single table", id="address of no table"),
+        pytest.param({"url": "https://a/{table}"}, "no single table", id="table in the source's address"),
+        pytest.param({"files": [{"paths": ["a.csv"], "url": "a.csv"}]}, "files.0.url", id="address of a file"),
+        pytest.param({"vintages": {"2024": {"publishers_form": False}}}, "say in its notes", id="another form without notes"),
         pytest.param({"layout": {"sheets": [{"name": "S", "holds": "states", "columns": {"B": "nothing"}}]}}, "no columns: nothing", id="sheet of no column"),
         pytest.param({"suppression": [{"code": "x", "status": "hidden", "meaning": "wrong"}]}, "status", id="unknown status"),
     ],

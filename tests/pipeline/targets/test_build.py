@@ -84,7 +84,8 @@ def test_a_published_cell_becomes_a_row_of_the_contract() -> None:
     assert built.frame.schema == pl.Schema(TARGET_SCHEMA)
     assert only(built) == {
         "level": "tract", "geoid": TRACT, "variable": "persons", "domain": "total", "family": "f", "unit": "persons", "value": 100.0,
-        "standard_error": pytest.approx(10.0), "published_value": 100.0, "published_standard_error": pytest.approx(10.0), "margin_published": True,
+        "standard_error": pytest.approx(10.0), "published_value": 100.0, "published_standard_error": pytest.approx(10.0),
+        "margin_standard_error": pytest.approx(10.0), "margin_published": True,
         "source": "src", "vintage": "2018", "carry_rule": "none", "carry_factor": 1.0, "status": "published", "role": "calibrate", "reason": "",
     }  # fmt: skip
 
@@ -110,7 +111,19 @@ def test_a_value_without_a_margin_is_kept_with_unknown_error_and_counted() -> No
     built = build([TOTAL], cells((TRACT, "A", 7.0, None)))
     row = only(built)
     assert (row["value"], row["standard_error"], row["margin_published"]) == (7.0, None, False)
+    assert row["margin_standard_error"] is None
     assert [(n.code, n.count) for n in built.notes] == [("no_margin", 1)]
+
+
+def test_an_error_by_rule_is_no_published_margin() -> None:
+    row = only(build([TOTAL], cells((TRACT, "A", 100.0, None)), standard_error={"rule": "relative", "share": 0.1, "floor": 1.0, "why": "a test"}))
+    assert (row["published_standard_error"], row["margin_standard_error"], row["margin_published"]) == (10.0, None, False)
+
+
+def test_controlled_margins_stay_zero_in_another_year() -> None:
+    carry = {"rule": "cpi", "relative_error": 0.1, "why": "a test"}
+    row = only(build([TOTAL], cells((TRACT, "A", 100.0, None, "", "controlled")), target_year=2022, carry=carry))
+    assert (row["margin_standard_error"], row["published_standard_error"]) == (0.0, pytest.approx(11.0))
 
 
 def test_sums_and_differences_propagate_margins() -> None:
@@ -155,7 +168,8 @@ def test_carrying_multiplies_value_and_error_and_adds_its_own() -> None:
     row = only(build([TOTAL], cells((TRACT, "A", 100.0, 16.45)), target_year=2022, carry=carry))
     assert (row["carry_rule"], row["carry_factor"]) == ("cpi", pytest.approx(1.1))
     assert row["value"] == row["published_value"] == pytest.approx(110.0)
-    assert row["standard_error"] == pytest.approx(np.hypot(11.0, 11.0))
+    assert row["standard_error"] == row["published_standard_error"] == pytest.approx(np.hypot(11.0, 11.0))
+    assert row["margin_standard_error"] == pytest.approx(11.0), "the published margin is scaled with the value, not widened"
     same_year = only(build([TOTAL], cells((TRACT, "A", 100.0, 16.45)), carry=carry))
     assert (same_year["carry_rule"], same_year["value"], same_year["standard_error"]) == ("none", 100.0, pytest.approx(10.0))
 

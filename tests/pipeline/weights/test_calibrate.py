@@ -15,7 +15,7 @@ from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.specs.variables import Variable
 from pipeline.targets.build import TARGET_SCHEMA
 from pipeline.weights.calibrate import budget_of, build_problem, dense_calibration, refine, require_sound_weights, selection, state_seed, weights_table
-from pipeline.weights.candidates import build_candidates
+from pipeline.weights.candidates import build_candidates, candidate_pairs
 
 GEOGRAPHY = pl.DataFrame(
     {
@@ -87,6 +87,7 @@ def targets(records: dict[str, pl.DataFrame], scale: float = 1.0) -> pl.DataFram
                     "standard_error": 0.05 * float(v),
                     "published_value": float(v),
                     "published_standard_error": 0.05 * float(v),
+                    "margin_standard_error": 0.05 * float(v) if level == "tract" else None,
                     "margin_published": level == "tract",
                     "source": "s",
                     "vintage": "2022",
@@ -221,13 +222,14 @@ def test_no_records_no_population_and_a_stray_puma_are_refused():
         candidates(stray, goal)
 
 
-def test_an_area_without_people_gets_no_record(profile):
+def test_an_area_without_people_gets_no_record_and_counts_for_no_pair(profile):
     records = tables()
     goal = targets(records).with_columns(value=pl.when(pl.col("geoid") == GEOGRAPHY["tract"][5]).then(0.0).otherwise("value"))
     made, problem, _, drawn, _ = solve(records, goal, profile)
     assert drawn.per_leaf[problem.tree.leaves.index(GEOGRAPHY["tract"][5])] == 0
     assert drawn.per_leaf.sum() == 90
     assert any("have no population" in note for note in made.notes)
+    assert candidate_pairs(made.units, made.areas) == made.units.height * 5
 
 
 @pytest.mark.parametrize(("budget", "words"), [(5, "k is 5 for 6 areas"), (10_000, "pairs exist")])
@@ -267,7 +269,8 @@ def test_errors_and_margins_by_hand():
         .with_columns(
             value=pl.Series([100.0, 0.4]),
             published_value=pl.Series([90.0, 0.0]),
-            published_standard_error=pl.Series([10.0, 5.0]),
+            published_standard_error=pl.Series([100.0, 50.0]),  # widened by carrying, which is no part of a margin
+            margin_standard_error=pl.Series([10.0, 5.0]),
             fitted=pl.Series([110.0, 3.0]),
             margin_published=pl.lit(True),
         )
@@ -278,6 +281,27 @@ def test_errors_and_margins_by_hand():
     assert rows["inside_published"].to_list() == [False, True]
     assert summary_by(frame, "fitted")["zero_targets"].sum() == 1
     assert worst_targets(frame).height == 1
+
+
+def test_without_a_published_margin_a_target_is_neither_inside_nor_outside():
+    frame = targets(tables()).head(1).with_columns(margin_standard_error=pl.lit(None, pl.Float64), fitted=pl.col("value"))
+    rows = with_errors(frame)
+    assert (rows["inside_margin"][0], rows["inside_published"][0]) == (None, None)
+    assert summary_by(frame, "fitted")["with_published_margin"][0] == 0
+    assert worst_targets(frame)["errors_in_se"][0] is None
+
+
+def test_a_carried_margin_sets_the_scale_of_a_tract_without_the_error_of_carrying(profile):
+    records = tables()
+    goal = targets(records)
+    tract = pl.col("level") == "tract"
+    wide = {name: pl.when(tract).then(4 * pl.col(name)).otherwise(name) for name in ("standard_error", "published_standard_error")}
+    plain, carried, unstated = (
+        build_problem(frame, candidates(records, frame).units, GEOGRAPHY, profile).targets.scales
+        for frame in (goal, goal.with_columns(**wide), goal.with_columns(**wide, margin_standard_error=pl.lit(None, pl.Float64)))
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(plain, carried, strict=True))
+    assert (unstated[-1] > 1.5 * plain[-1]).all()
 
 
 def test_weight_summary_by_hand():
