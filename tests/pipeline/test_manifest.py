@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.assets.common import PROJECT_ROOT
 from pipeline.errors import StoreError
-from pipeline.io_manager import encode, write_atomic
+from pipeline.io_manager import encode, file_digest, write_atomic
 from pipeline.manifest import build_manifest, package_versions, read_manifest, write_manifest
 from pipeline.reports.show import moved, not_fitted, print_fit, print_state, state_report
 from pipeline.runs import run_profile
@@ -133,8 +133,9 @@ def stored(environment) -> RunEnvironment:
             "weight": [1.0, 2.0, 1.0],
         }
     )
-    write_atomic(environment.table_path("fit_report", "RI"), encode(_fit(), FACTS))
-    write_atomic(environment.table_path("weights", "RI"), encode(weights, {**FACTS, "candidate_pairs": 40}))
+    data = encode(weights, {**FACTS, "candidate_pairs": 40})
+    write_atomic(environment.table_path("weights", "RI"), data)
+    write_atomic(environment.table_path("fit_report", "RI"), encode(_fit(), {**FACTS, "inputs": {"weights[RI]": file_digest(data)}}))
     more = {
         "geocal": "0.1.0",
         "python": "3.11.7",
@@ -143,7 +144,7 @@ def stored(environment) -> RunEnvironment:
         "seconds_total": 2.5,
         "seconds_by_asset": {"weights": 2.5},
     }
-    write_manifest(environment, "RI", {**FACTS, **more, "tables": {"weights": {"materialized": "2026-01-01T00:00:00+00:00"}}})
+    write_manifest(environment, "RI", {**FACTS, **more, "tables": {"weights": {"materialized": "2026-01-01T00:00:00+00:00", "sha256": file_digest(data)}}})
     return environment
 
 
