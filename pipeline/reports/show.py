@@ -18,25 +18,13 @@ from pipeline.io_manager import decode, file_digest, read_facts
 from pipeline.manifest import read_manifest
 from pipeline.reports.fit import summary_by, weight_summary, worst_targets
 from pipeline.settings import RunEnvironment
+from pipeline.targets.moves import moved
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 WORST = 15
 NAMES = 8
-LEAST_MOVE = 1e-6
-MOVED_COLUMNS = (
-    "level",
-    "geoid",
-    "variable",
-    "domain",
-    "published_value",
-    "published_standard_error",
-    "margin_standard_error",
-    "value",
-    "adjustment_in_standard_errors",
-    "source",
-)
 
 
 def stored(environment: RunEnvironment, asset: str, state: str | None) -> pl.DataFrame:
@@ -72,30 +60,6 @@ def not_fitted(fit: pl.DataFrame) -> pl.DataFrame:
     left = fit.filter(pl.col("fitted").is_null()).rename({"reason": "declared", "not_fitted_reason": "reason"})
     groups = left.group_by("variable", "domain", "reason").agg(levels=pl.col("level").unique().sort().str.join(", "), targets=pl.len())
     return groups.select("variable", "domain", "reason", "levels", "targets").sort("variable", "domain", "reason")
-
-
-def moved(fit: pl.DataFrame) -> pl.DataFrame:
-    """Published targets that reconciliation moved by more than two of their standard errors, the largest moves first, then exact ones that moved at all.
-
-    A standard error is the published margin's where there is one, else ``published_standard_error``. A target whose published error is zero is
-    exact: it has no errors to count in (``adjustment_in_standard_errors`` null) and is listed when it moved by more than a millionth of its value.
-    """
-    move = pl.col("value") - pl.col("published_value")
-    # A margin of zero (a controlled figure) says nothing about the year it was carried to; the error of carrying does.
-    error = pl.when(pl.col("margin_standard_error") > 0).then("margin_standard_error").otherwise("published_standard_error")
-    size = pl.when(error > 0).then(move / error)
-    exact_moved = (error == 0) & (move.abs() > LEAST_MOVE * pl.max_horizontal(pl.col("published_value").abs(), pl.lit(1.0)))
-    rows = fit.with_columns(size.alias("adjustment_in_standard_errors")).filter((size.abs() > 2.0).fill_null(False) | exact_moved)
-    ordered = rows.sort(
-        pl.col("adjustment_in_standard_errors").abs(),
-        "level",
-        "geoid",
-        "variable",
-        "domain",
-        descending=[True, False, False, False, False],
-        nulls_last=True,
-    )
-    return ordered.select(MOVED_COLUMNS)
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import polars as pl
 from pipeline.records.expressions import measure
 from pipeline.records.units import build_units
 from pipeline.specs.variables import Variable
+from pipeline.targets.carry import GEOID_LENGTH
 
 KEY = ["level", "geoid", "variable", "domain"]
-GEOID_LENGTH = {"nation": 0, "state": 2, "county": 5, "tract": 11}
 
 
 def truth_totals(data_dir: Path, variables: Sequence[Variable], state_fips: str) -> pl.DataFrame:

@@ -47,11 +47,6 @@ class Survey:
     def sampled(self) -> np.ndarray:
         return np.flatnonzero(self.weight > 0)
 
-    def unit_total(self, person_values: np.ndarray) -> np.ndarray:
-        """Sum of a person-level array over each unit, shape (units,)."""
-        p = self.population
-        return np.bincount(p.persons["unit"], weights=person_values, minlength=p.unit_count)
-
     def total(self, x: np.ndarray) -> Estimate:
         """Weighted total by area of a unit-level array ``x`` (units,)."""
         s = self.sampled

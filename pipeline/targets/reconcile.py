@@ -21,23 +21,11 @@ from calibration_core.reconcile import reconcile
 from pipeline.errors import TargetError
 from pipeline.specs.variables import CategoryGroup
 from pipeline.targets.category_step import settle_categories
+from pipeline.targets.moves import moved
 
 HELD_RELATIVE_ERROR = 1e-6
-LARGE_ADJUSTMENT = 2.0
 POPULATION = ("persons", "total")
 _NOUN = {"county": "counties", "tract": "tracts"}
-
-ADJUSTMENT_SCHEMA: dict[str, pl.DataType] = {
-    "level": pl.String(),
-    "geoid": pl.String(),
-    "variable": pl.String(),
-    "domain": pl.String(),
-    "published_value": pl.Float64(),
-    "published_standard_error": pl.Float64(),
-    "value": pl.Float64(),
-    "adjustment_in_standard_errors": pl.Float64(),
-    "step": pl.String(),
-}
 
 
 @dataclass(frozen=True)
@@ -146,7 +134,7 @@ def _reconcile(rows: pl.DataFrame, tree: GeographyTree, groups: list[CategoryGro
     nonnegative = np.array([not variable.startswith("usd_") for variable, _ in grid.keys])
     result = reconcile(tree, grid.values, grid.variances, nonnegative=nonnegative)
     values, variances = [v.copy() for v in result.values], [v.copy() for v in result.variances]
-    moved, categories = settle_categories(tree, grid.keys, (grid.values, grid.variances), values, variances, groups, nonnegative, category_depths)
+    by_category, categories = settle_categories(tree, grid.keys, (grid.values, grid.variances), values, variances, groups, nonnegative, category_depths)
     frame = _rows_out(rows, grid, values, variances)
     agreement = pl.DataFrame(
         {
@@ -155,10 +143,10 @@ def _reconcile(rows: pl.DataFrame, tree: GeographyTree, groups: list[CategoryGro
             "chi_square": result.chi_square,
             "degrees_of_freedom": result.degrees_of_freedom,
             "held_at_zero": result.pinned,
-            "moved_by_categories": [key in moved for key in grid.keys],
+            "moved_by_categories": [key in by_category for key in grid.keys],
         }
     )
-    return Reconciled(frame, _adjusted(frame, moved), agreement, categories, result.converged)
+    return Reconciled(frame, moved(frame), agreement, categories, result.converged)
 
 
 def _tight(values: np.ndarray) -> np.ndarray:
@@ -256,16 +244,3 @@ def _rows_out(rows: pl.DataFrame, grid: _Grid, values: list[np.ndarray], varianc
     extra = added.rename({"_value": "value", "_standard_error": "standard_error"}).with_columns(**{name: pl.lit(fact) for name, fact in facts.items()})
     unpublished = [pl.lit(None, rows.schema[name]).alias(name) for name in rows.columns if name not in extra.columns]
     return pl.concat([kept, extra.with_columns(unpublished).select(rows.columns)]).sort(key)
-
-
-def _adjusted(frame: pl.DataFrame, by_category: set[tuple[str, str]]) -> pl.DataFrame:
-    moved = frame.filter(pl.col("published_value").is_not_null() & pl.col("value").is_not_null() & (pl.col("published_standard_error") > 0)).with_columns(
-        ((pl.col("value") - pl.col("published_value")) / pl.col("published_standard_error")).alias("adjustment_in_standard_errors")
-    )
-    large = moved.filter(pl.col("adjustment_in_standard_errors").abs() > LARGE_ADJUSTMENT)
-    steps = ["categories" if key in by_category else "areas" for key in large.select("variable", "domain").iter_rows()]
-    return (
-        large.with_columns(pl.Series("step", steps, dtype=pl.String))
-        .select(list(ADJUSTMENT_SCHEMA))
-        .sort(pl.col("adjustment_in_standard_errors").abs(), descending=True)
-    )
