@@ -1,0 +1,32 @@
+"""Calibration of weights to totals: arrays in, frozen results out. No files, no dataframes, no orchestration.
+
+    from calibration_core import CalibrationProblem, advise, calibrate
+
+Belongs here: the public names, loaded when they are asked for, so that importing one does not load torch. Does not belong here: code.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_PUBLIC = {
+    "CalibrationProblem": "calibration_core.calibration_problem",
+    "CalibrationResult": "calibration_core.calibration_result",
+    "CalibrationWarning": "calibration_core.calibration_result",
+    "METHODS": "calibration_core.api",
+    "advise": "calibration_core.advice",
+    "calibrate": "calibration_core.api",
+    "diagnose": "calibration_core.conflicts.diagnosis",
+    "settings_of": "calibration_core.api",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'calibration_core' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_PUBLIC]

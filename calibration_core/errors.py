@@ -44,3 +44,11 @@ class BudgetError(GeocalError):
 
 class SettingsError(GeocalError):
     """A solver or selection setting is outside its range."""
+
+
+class InfeasibleError(GeocalError):
+    """Strict mode: the targets, or the targets within the bounds, cannot all be met. ``findings`` holds why, as data."""
+
+    def __init__(self, found: str, *, findings: tuple = (), **answers: str) -> None:
+        super().__init__(found, **answers)
+        self.findings = findings

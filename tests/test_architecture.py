@@ -19,7 +19,9 @@ CORE_MAY_IMPORT = {
     "torch",
     "typing",
     "math",
+    "difflib",
     "functools",
+    "importlib",
     "itertools",
 }
 

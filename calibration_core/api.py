@@ -1,0 +1,90 @@
+"""The front door: one call for every method, found by name.
+
+    from calibration_core import CalibrationProblem, calibrate
+    result = calibrate(CalibrationProblem(matrix, targets, weights), method="raking")
+    print(result.summary())
+
+Belongs here: the table of methods and the call. Does not belong here: any numerics.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Callable
+
+from calibration_core.calibration_problem import CalibrationProblem
+from calibration_core.calibration_result import CalibrationResult
+from calibration_core.errors import ProblemError, SettingsError
+
+# name -> what it is for, in a line. Modules of methods/ are imported when they are asked for: some need torch, which is slow to load.
+METHODS = {
+    "ipf": "categorical margins, by iterative proportional fitting",
+    "linear": "GREG / chi-square, exact in one step; weights may turn negative",
+    "truncated_linear": "chi-square with bounds",
+    "logit": "Deville and Sarndal's logit, ratios strictly within bounds",
+    "raking": "exact Kullback-Leibler, margins and amounts",
+    "raking_bounded": "Kullback-Leibler with bounds",
+    "entropy": "entropy balancing: Kullback-Leibler with the total held, for moments",
+    "relaxed_entropy": "maximum entropy in which each target gives way by its importance, with bounds",
+    "gradient": "the best trade-off among conflicting targets: relative, Huber or capped loss",
+    "hard_concrete": "learned L0 gates, then a refit on exactly the records asked for",
+    "reweighted_l1": "sparse by reweighted L1, then a refit on exactly the records asked for",
+    "cross_category": "exactly k records drawn across categories, then calibrated",
+    "hybrid": "cross-category selection, then refinement of all targets: the default for sparse files",
+    "trim": "weights brought within bounds, totals kept",
+}
+
+
+def calibrate(
+    problem: CalibrationProblem,
+    method: str = "raking",
+    *,
+    progress: Callable[[int, float], None] | None = None,
+    **settings,
+) -> CalibrationResult:
+    """Calibrate ``problem`` by ``method``.
+
+    Parameters
+    ----------
+    problem : what to calibrate to what.
+    method : a name in ``METHODS``; ``advise(problem)`` ranks them for a problem.
+    progress : called with (iteration, loss or largest relative error) while it works.
+    settings : fields of the method's ``Settings``; ``settings_of(method)`` lists them with their defaults.
+
+    Returns
+    -------
+    CalibrationResult : read ``converged`` and ``warnings`` before the weights.
+
+    Raises
+    ------
+    SettingsError : unknown method or setting, or a setting out of range.
+    ProblemError : the problem does not fit the method.
+    InfeasibleError : only with ``strict=True``: the targets cannot all be met.
+    """
+    if not isinstance(problem, CalibrationProblem):
+        raise ProblemError(
+            f"calibrate was given a {type(problem).__name__}", expected="a CalibrationProblem", remedy="CalibrationProblem(matrix, targets, ...)"
+        )
+    module = _module(method)
+    names = [f.name for f in dataclasses.fields(module.Settings)]
+    for name in settings:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"Settings of {method}: {', '.join(names)}"
+            raise SettingsError(f"{method!r} has no setting {name!r}", expected=f"one of {', '.join(names)}", remedy=hint)
+    return module.run(problem, module.Settings(**settings), progress)
+
+
+def settings_of(method: str):
+    """The frozen settings object of a method with its defaults; its class documents every field."""
+    return _module(method).Settings()
+
+
+def _module(method: str):
+    if method not in METHODS:
+        close = difflib.get_close_matches(str(method), METHODS, 1)
+        hint = f"Did you mean {close[0]!r}?" if close else "advise(problem) ranks them"
+        raise SettingsError(f"There is no method {method!r}", expected=f"one of {', '.join(METHODS)}", remedy=hint)
+    return importlib.import_module(f"calibration_core.methods.{method}")

@@ -1,0 +1,137 @@
+"""The matrix of a calibration problem, targets x records, and the three products every method needs.
+
+Sparse input stays sparse and dense stays dense. Whatever the form, memory beyond the data is a few vectors of the records, one
+block of records and one square of the targets: never a square of the records.
+
+Belongs here: products, slices and row facts of the matrix. Does not belong here: targets, weights, solvers.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from scipy import linalg, sparse
+
+from calibration_core.errors import ProblemError
+
+# Records of one dense block: 1,024 rows of 128 targets are 1 MB, which stays in a core's cache.
+_BLOCK_ENTRIES = 131_072
+# A multiplication inside a dense block costs about this fraction of one in a sparse product.
+_DENSE_ADVANTAGE = 40.0
+
+
+class DesignMatrix:
+    """A (targets, records) matrix, kept record by record.
+
+    Parameters
+    ----------
+    matrix : SciPy sparse matrix or array, or ndarray, of shape (targets, records). Entry (j, i) is what one record i adds to target j.
+
+    Raises
+    ------
+    ProblemError : not two-dimensional, or an entry is not finite.
+    """
+
+    def __init__(self, matrix) -> None:
+        if sparse.issparse(matrix):
+            by_record = sparse.csr_array(matrix.T, dtype=np.float64)
+            by_record.sum_duplicates()
+            values = by_record.data
+        else:
+            matrix = np.asarray(matrix)
+            if matrix.dtype == object or matrix.dtype.kind not in "biuf":
+                raise ProblemError(f"The matrix holds entries of type {matrix.dtype}", expected="numbers")
+            if matrix.ndim != 2:
+                raise ProblemError(f"The matrix has shape {matrix.shape}", expected="two dimensions: (targets, records)")
+            by_record = np.ascontiguousarray(matrix.T, dtype=np.float64)
+            values = by_record
+        self.by_record = by_record
+        self.records, self.targets = by_record.shape
+        self.is_sparse = sparse.issparse(by_record)
+        if not np.isfinite(values).all():
+            record, target = self._first_bad()
+            raise ProblemError("A matrix entry is NaN or infinite", where=f"target {target}, record {record}", expected="finite contributions")
+        values.flags.writeable = False
+
+    def _first_bad(self) -> tuple[int, int]:
+        if self.is_sparse:
+            place = int(np.flatnonzero(~np.isfinite(self.by_record.data))[0])
+            return int(np.searchsorted(self.by_record.indptr, place, side="right") - 1), int(self.by_record.indices[place])
+        record, target = np.argwhere(~np.isfinite(self.by_record))[0]
+        return int(record), int(target)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored matrix."""
+        x = self.by_record
+        return x.data.nbytes + x.indices.nbytes + x.indptr.nbytes if self.is_sparse else x.nbytes
+
+    def totals(self, weights: np.ndarray) -> np.ndarray:
+        """A w, (targets,)."""
+        return self.by_record.T @ weights
+
+    def exponents(self, multipliers: np.ndarray) -> np.ndarray:
+        """A' y, (records,)."""
+        return self.by_record @ multipliers
+
+    def gram(self, scale: np.ndarray) -> np.ndarray:
+        """A diag(scale) A', (targets, targets); scale (records,) float64 >= 0."""
+        if self.is_sparse and self._sparse_is_cheaper:
+            scaled = sparse.csr_array((self.by_record.data * np.repeat(scale, np.diff(self.by_record.indptr)), self.by_record.indices, self.by_record.indptr))
+            scaled.resize(self.by_record.shape)
+            product = (self.by_record.T @ scaled).toarray()
+            return (product + product.T) * 0.5
+        root = np.sqrt(scale)
+        out = np.zeros((self.targets, self.targets), order="F")
+        for begin, block in self.blocks():
+            block *= root[begin : begin + block.shape[0], None]
+            # block is C-ordered (records, targets), so its transpose is a Fortran matrix that BLAS takes without copying.
+            out = linalg.blas.dsyrk(1.0, block.T, beta=1.0, c=out, overwrite_c=1)
+        return np.triu(out) + np.triu(out, 1).T
+
+    @cached_property
+    def _sparse_is_cheaper(self) -> bool:
+        entries = np.diff(self.by_record.indptr).astype(np.float64)
+        return _DENSE_ADVANTAGE * float((entries**2).sum()) < float(self.records) * self.targets**2
+
+    def blocks(self):
+        """Yield (first record, dense (records, targets) block that the caller may overwrite), covering all records in order."""
+        step = max(64, _BLOCK_ENTRIES // max(self.targets, 1))
+        x = self.by_record
+        for begin in range(0, self.records, step):
+            end = min(begin + step, self.records)
+            if self.is_sparse:
+                span = slice(x.indptr[begin], x.indptr[end])
+                part = sparse.csr_array((x.data[span], x.indices[span], x.indptr[begin : end + 1] - x.indptr[begin]), shape=(end - begin, self.targets))
+                yield begin, part.toarray()
+            else:
+                yield begin, x[begin:end].copy()
+
+    def take_records(self, index: np.ndarray) -> DesignMatrix:
+        """The same targets on some of the records, in the order given."""
+        return DesignMatrix(self.by_record[index].T)
+
+    def take_targets(self, index: np.ndarray) -> DesignMatrix:
+        """Some of the targets on the same records, in the order given."""
+        return DesignMatrix(self.by_record[:, index].T)
+
+    def row(self, target: int) -> np.ndarray:
+        """One target's contributions, (records,)."""
+        column = self.by_record[:, [target]]
+        return (column.toarray() if self.is_sparse else column).ravel()
+
+    def target_major(self):
+        """(targets, records): CSR array if sparse, else a C-ordered ndarray (a copy)."""
+        return sparse.csr_array(self.by_record.T) if self.is_sparse else np.ascontiguousarray(self.by_record.T)
+
+    def absolute_totals(self, weights: np.ndarray) -> np.ndarray:
+        """sum_i |a_ij| w_i, (targets,): the size that rounding errors of a total are relative to."""
+        return abs(self.by_record).T @ weights
+
+    @cached_property
+    def support(self) -> np.ndarray:
+        """(targets,) int64: number of records that contribute to each target."""
+        if self.is_sparse:
+            return np.bincount(self.by_record.indices[self.by_record.data != 0], minlength=self.targets).astype(np.int64)
+        return np.count_nonzero(self.by_record, axis=0).astype(np.int64)

@@ -1,0 +1,234 @@
+"""Damped Newton on the dual of a flat calibration problem: one variable a target, exact or relaxed.
+
+    minimise_w  sum_i (d_i / q_i) phi(w_i / d_i) + sum_j psi_j(a_j.w - b_j)
+
+has the convex dual, with u = A' y and w_i = d_i G(q_i u_i),
+
+    F(y) = sum_i (d_i / q_i) H(q_i u_i) - b.y + sum_j (ridge_j y_j^2 / 2 + band_j |y_j|).
+
+Its gradient is A w - b + ridge y (+ band sign y), its Hessian A diag(d G') A' + diag(ridge). psi is the constraint itself where
+ridge and band are zero; a squared residual over 2 ridge_j where ridge_j is positive; free inside +-band_j and squared (or hard)
+outside, where band_j is. Bands make F non-smooth on y_j = 0; there the step is taken on the variables that want to move, each
+within its sign (projected Newton on an orthant, Andrew and Gao, ICML 2007, with the full Hessian of the free variables).
+
+Belongs here: the iteration and its linear algebra. Does not belong here: distances, dependent rows, what to do when it fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from calibration_core.design_matrix import DesignMatrix
+from calibration_core.distances import Distance
+from calibration_core.errors import SettingsError
+
+# A step may raise no log ratio that then matters by more than this; beyond it the quadratic model is worthless.
+_LONGEST_RISE = 5.0
+# A ratio under exp(-5) of its start hardly counts, however far it moves down there.
+_NEGLIGIBLE = 5.0
+_ROUNDING = 2e-14
+
+
+@dataclass(frozen=True)
+class DualSettings:
+    """Knobs of the iteration.
+
+    Attributes
+    ----------
+    tolerance : largest |gradient_j| / scale_j at which it stops; it then takes one more step, so that it ends well below.
+    max_iterations : Newton and chord steps in all.
+    chord_rate : a factorisation is used again while a step cuts the largest gradient to below this fraction; 0 never reuses.
+    """
+
+    tolerance: float = 1e-9
+    max_iterations: int = 100
+    chord_rate: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < 1 or self.max_iterations < 1 or not 0 <= self.chord_rate < 1:
+            raise SettingsError(f"The dual solver was given {self}", expected="0 < tolerance < 1, max_iterations >= 1, 0 <= chord_rate < 1")
+
+
+@dataclass(frozen=True, eq=False)
+class DualSolution:
+    """Multipliers y (targets,), weights (records,), fitted totals, the largest scaled gradient, and how it went."""
+
+    multipliers: np.ndarray
+    weights: np.ndarray
+    fitted: np.ndarray
+    gradient: float
+    converged: bool
+    iterations: int
+    factorisations: int
+    trace: tuple[float, ...]
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    y: np.ndarray
+    u: np.ndarray
+    ratio: np.ndarray
+    weights: np.ndarray
+    fitted: np.ndarray
+    gradient: np.ndarray
+    value: float
+    largest: float
+
+
+def solve_dual(
+    matrix: DesignMatrix,
+    targets: np.ndarray,
+    start: np.ndarray,
+    distance: Distance,
+    scale: np.ndarray,
+    settings: DualSettings,
+    *,
+    q: np.ndarray | None = None,
+    ridge: np.ndarray | None = None,
+    band: np.ndarray | None = None,
+    multipliers: np.ndarray | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> DualSolution:
+    """Minimise F.
+
+    Parameters
+    ----------
+    matrix, targets, start : A, b and d. Rows must be linearly independent wherever ridge is zero.
+    distance : G, H and their slope, on the records of ``start``.
+    scale : (targets,) > 0: what one unit of relative error is for each target, for the stopping rule.
+    q, ridge, band : see above; None for ones, zeros, zeros.
+    multipliers : y to start from.
+    progress : called with (iteration, largest scaled gradient).
+    """
+    m = matrix.targets
+    zero = np.zeros(m)
+    run = _Run(matrix, targets, start, distance, scale, settings, q, zero if ridge is None else ridge, zero if band is None else band, progress)
+    return run.solve(zero if multipliers is None else multipliers)
+
+
+class _Run:
+    def __init__(self, matrix, targets, start, distance, scale, settings, q, ridge, band, progress) -> None:
+        self.matrix, self.b, self.d, self.distance, self.scale = matrix, targets, start, distance, scale
+        self.settings, self.q, self.ridge, self.band, self.progress = settings, q, ridge, band, progress
+        self.over_q = start if q is None else start / q
+        self.banded = bool((band > 0).any())
+        self.size = float(self.over_q.sum())
+        self.factorisations = 0
+
+    def evaluate(self, y: np.ndarray) -> _State:
+        u = self.matrix.exponents(y)
+        if self.q is not None:
+            u = u * self.q
+        ratio = self.distance.ratio(u)
+        weights = self.d * ratio
+        fitted = self.matrix.totals(weights)
+        gradient = fitted - self.b + self.ridge * y
+        value = float(self.over_q @ self.distance.integral(u, ratio)) - float(self.b @ y) + 0.5 * float(self.ridge @ (y * y))
+        if self.banded:
+            value += float(self.band @ np.abs(y))
+            gradient = _pseudo_gradient(gradient, y, self.band)
+        largest = float((np.abs(gradient) / self.scale).max()) if gradient.size else 0.0
+        return _State(y, u, ratio, weights, fitted, gradient, value, largest if np.isfinite(largest) else np.inf)
+
+    def solve(self, y: np.ndarray) -> DualSolution:
+        settings, steps, trace = self.settings, 0, []
+        state = self.evaluate(y)
+        factor, polished = None, False
+        while steps < settings.max_iterations:
+            if state.largest <= settings.tolerance:
+                if polished or state.largest <= _ROUNDING:
+                    break
+                polished = True
+            fresh = factor is None
+            if fresh:
+                factor = self.factorise(state)
+            trial = self.step(state, factor)
+            if trial is None:
+                if fresh:
+                    break
+                factor = None
+                continue
+            steps += 1
+            gain = trial.largest / max(state.largest, 1e-300)
+            if state.largest <= settings.tolerance and gain >= 1:
+                break
+            state = trial
+            trace.append(state.largest)
+            if self.progress is not None:
+                self.progress(steps, state.largest)
+            if gain > settings.chord_rate:
+                factor = None
+        done = state.largest <= settings.tolerance
+        return DualSolution(state.y, state.weights, state.fitted, state.largest, done, steps, self.factorisations, tuple(trace), state.value)
+
+    def free(self, state: _State) -> np.ndarray:
+        """Variables that may move: all, or with bands those off zero and those at zero that the gradient pushes out."""
+        return np.flatnonzero((state.y != 0) | (state.gradient != 0)) if self.banded else np.arange(state.y.size)
+
+    def factorise(self, state: _State):
+        self.factorisations += 1
+        slope = self.d * self.distance.slope(state.u, state.ratio)
+        if self.q is not None:
+            slope = slope * self.q
+        free = self.free(state)
+        hessian = self.matrix.gram(slope)[np.ix_(free, free)]
+        hessian[np.diag_indices_from(hessian)] += self.ridge[free]
+        return free, *_damped_cholesky(hessian)
+
+    def step(self, state: _State, factor) -> _State | None:
+        free, root, chol = factor
+        direction = np.zeros_like(state.y)
+        direction[free] = -root * linalg.cho_solve(chol, root * state.gradient[free])
+        downhill = float(state.gradient @ direction)
+        if not downhill < 0:
+            return None
+        length = min(1.0, _LONGEST_RISE / max(self.rise(state, direction), 1e-300))
+        orthant = np.where(state.y != 0, np.sign(state.y), -np.sign(state.gradient))
+        noise = 1e-14 * (self.size + abs(state.value))
+        for _ in range(40):
+            y = state.y + length * direction
+            if self.banded:
+                y = np.where((self.band > 0) & (y * orthant < 0), 0.0, y)
+            trial = self.evaluate(y)
+            enough = trial.value <= state.value + 1e-4 * length * downhill
+            # Close to the optimum F moves less than its own rounding error; the gradient still tells.
+            level = trial.value <= state.value + noise and trial.largest <= 0.9 * state.largest
+            if np.isfinite(trial.value) and np.isfinite(trial.largest) and (enough or level):
+                return trial
+            length *= 0.5
+        return None
+
+    def rise(self, state: _State, direction: np.ndarray) -> float:
+        """Largest rise of log ratio among the records that would then matter; zero where the ratio is not exponential in u."""
+        if not self.distance.exponential:
+            return 0.0
+        change = self.matrix.exponents(direction)
+        if self.q is not None:
+            change = change * self.q
+        return max(0.0, float(np.minimum(change, state.u + change + _NEGLIGIBLE)[self.d > 0].max(initial=0.0)))
+
+
+def _pseudo_gradient(gradient: np.ndarray, y: np.ndarray, band: np.ndarray) -> np.ndarray:
+    """Steepest slope of F: with the sign of y where y is not zero, else what is left of the gradient after the band."""
+    at_zero = np.sign(gradient) * np.maximum(np.abs(gradient) - band, 0.0)
+    return np.where(y != 0, gradient + band * np.sign(y), at_zero)
+
+
+def _damped_cholesky(hessian: np.ndarray):
+    """(root, Cholesky) of the equilibrated Hessian, with the least damping (relative to its diagonal) that makes it positive definite."""
+    diagonal = np.diagonal(hessian).copy()
+    top = diagonal.max(initial=0.0)
+    root = 1.0 / np.sqrt(np.where(diagonal > 1e-14 * top, diagonal, max(top, 1e-300)))
+    scaled = hessian * root[:, None] * root[None, :]
+    for damping in (0.0, 1e-13, 1e-11, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1, 10.0):
+        try:
+            trial = scaled + damping * np.eye(scaled.shape[0]) if damping else scaled
+            return root, linalg.cho_factor(trial, lower=True, check_finite=False)
+        except linalg.LinAlgError:
+            continue
+    raise SettingsError("The Hessian of the dual is not positive definite however much it is damped", remedy="Report this problem; it should not happen")
