@@ -14,6 +14,8 @@ import difflib
 import importlib
 from collections.abc import Callable
 
+import numpy as np
+
 from calibration_core.calibration_problem import CalibrationProblem
 from calibration_core.calibration_result import CalibrationResult
 from calibration_core.errors import ProblemError, SettingsError
@@ -31,9 +33,30 @@ METHODS = {
     "gradient": "the best trade-off among conflicting targets: relative, Huber or capped loss",
     "hard_concrete": "learned L0 gates, then a refit on exactly the records asked for",
     "reweighted_l1": "sparse by reweighted L1, then a refit on exactly the records asked for",
+    "random_subset": "exactly k records at random, then calibrated: the baseline for sparse methods",
     "cross_category": "exactly k records drawn across categories, then calibrated",
     "hybrid": "cross-category selection, then refinement of all targets: the default for sparse files",
     "trim": "weights brought within bounds, totals kept",
+}
+
+# Names that other software and the literature use for some of them: only to suggest ours.
+_OTHER_NAMES = {
+    **dict.fromkeys(("greg", "chi_square", "chi-square", "chi2", "gls"), "linear"),
+    **dict.fromkeys(("kl", "rake", "multiplicative", "exponential"), "raking"),
+    **dict.fromkeys(("ebal", "entropy_balancing", "maxent"), "entropy"),
+    **dict.fromkeys(("adam", "lbfgs", "l-bfgs", "sgd", "torch"), "gradient"),
+    **dict.fromkeys(("l0", "hardconcrete"), "hard_concrete"),
+    **dict.fromkeys(("l1", "irl1", "lasso"), "reweighted_l1"),
+    **dict.fromkeys(("truncated", "linear_bounded", "bounded"), "truncated_linear"),
+    **dict.fromkeys(("trimcal", "trimming"), "trim"),
+    **dict.fromkeys(("random", "thinning"), "random_subset"),
+}
+_NUMBER = (int, float, np.integer, np.floating)
+_TYPES = {
+    "float": (_NUMBER, "a number"),
+    "int": ((int, np.integer), "a whole number"),
+    "str": ((str,), "a word in quotes"),
+    "bool": ((bool, np.bool_), "True or False"),
 }
 
 
@@ -59,7 +82,7 @@ def calibrate(
 
     Raises
     ------
-    SettingsError : unknown method or setting, or a setting out of range.
+    SettingsError : unknown method or setting, or a setting of the wrong type or out of range.
     ProblemError : the problem does not fit the method.
     InfeasibleError : only with ``strict=True``: the targets cannot all be met.
     """
@@ -74,6 +97,7 @@ def calibrate(
             close = difflib.get_close_matches(name, names, 1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Settings of {method}: {', '.join(names)}"
             raise SettingsError(f"{method!r} has no setting {name!r}", expected=f"one of {', '.join(names)}", remedy=hint)
+    _check_types(method, module.Settings, settings)
     return module.run(problem, module.Settings(**settings), progress)
 
 
@@ -82,9 +106,30 @@ def settings_of(method: str):
     return _module(method).Settings()
 
 
+def _check_types(method: str, kind: type, settings: dict) -> None:
+    """Settings that are declared as one number, word or switch must be one; others are left to the settings object."""
+    declared = {f.name: str(f.type) for f in dataclasses.fields(kind)}
+    for name, value in settings.items():
+        wanted, _, optional = declared[name].partition(" | ")
+        if wanted not in _TYPES or optional not in ("", "None") or (optional and value is None):
+            continue
+        types, words = _TYPES[wanted]
+        if not isinstance(value, types) or (isinstance(value, bool) and wanted != "bool"):
+            found = f"The setting {name!r} of {method!r} is {value!r}, a {type(value).__name__}"
+            raise SettingsError(
+                found, expected=words + (" or None" if optional else ""), remedy=f"Its default is {getattr(kind(), name)!r}" if _has_defaults(kind) else ""
+            )
+
+
+def _has_defaults(kind: type) -> bool:
+    missing = dataclasses.MISSING
+    return all(f.default is not missing or f.default_factory is not missing for f in dataclasses.fields(kind))
+
+
 def _module(method: str):
     if method not in METHODS:
-        close = difflib.get_close_matches(str(method), METHODS, 1)
+        known = _OTHER_NAMES.get(str(method).lower())
+        close = [known] if known else difflib.get_close_matches(str(method), METHODS, 1)
         hint = f"Did you mean {close[0]!r}?" if close else "advise(problem) ranks them"
         raise SettingsError(f"There is no method {method!r}", expected=f"one of {', '.join(METHODS)}", remedy=hint)
     return importlib.import_module(f"calibration_core.methods.{method}")

@@ -4,59 +4,80 @@ One small block a leaf, bordered by its county, its state, and so on up. Leaves 
 above (Schur complements), so a solve costs one small Cholesky factorisation an area. Factors are kept, so that further
 right-hand sides (chord steps, refinement) are cheap.
 
-Belongs here: linear algebra on the arrow. Does not belong here: how blocks come from records (``blocks.py``), or the
+Leaves come as a stream and only their factors and couplings stay, so memory grows with areas and variables, not with records.
+
+Belongs here: linear algebra on the arrow. Does not belong here: how blocks come from records (``pool_blocks.py``, ``pair_blocks.py``), or the
 iteration around it (``tree_newton.py``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 
-from calibration_core.geography import GeographyTree
 
-
-@dataclass(frozen=True)
-class ArrowMatrix:
-    """Blocks of a symmetric positive definite block-arrow matrix.
-
-    Widths: p leaf variables, and ancestors' variables side by side, nearest ancestor first, pa in all.
+@dataclass(frozen=True, eq=False)
+class LeafBlocks:
+    """Unscaled curvature of some leaves.
 
     Attributes
     ----------
-    leaf : (leaves, p, p) leaf blocks.
-    cross : (leaves, p, pa) coupling of each leaf with its own chain of ancestors.
-    border : (nodes one level up, pa, pa) coupling of a chain of ancestors with itself, summed over the leaves below.
-    widths : number of variables per level, nearest ancestor first.
+    leaves : (first, past the last) or int64 indices of the leaves.
+    own : (leaves, p, p) their own block.
+    cross : (leaves, p, pa) coupling with their chain of ancestors, nearest first; None in a tree of one level.
     """
 
-    leaf: torch.Tensor
-    cross: torch.Tensor
-    border: torch.Tensor
-    widths: tuple[int, ...]
+    leaves: tuple[int, int] | torch.Tensor
+    own: torch.Tensor
+    cross: torch.Tensor | None
 
 
 class ArrowFactor:
-    """Cholesky factors of an ArrowMatrix plus ``ridge`` times the identity."""
+    """Cholesky factors of the scaled block-arrow matrix plus ``ridge`` times the identity.
 
-    def __init__(self, tree: GeographyTree, matrix: ArrowMatrix, ridge: float) -> None:
-        self._tree, self._widths = tree, matrix.widths
-        device = matrix.leaf.device
-        self._parents = [torch.as_tensor(p, device=device) for p in tree.parents]
-        self._leaf_factor = _cholesky(matrix.leaf, ridge)
-        self._leaf_cross = matrix.cross
+    Parameters
+    ----------
+    blocks : the TreeBlocks it belongs to (tree, scales, widths).
+    leaves : LeafBlocks, streamed; each is scaled, factorised and folded into its parent's block before the next is asked for.
+    border : called after the last leaf; (nodes one level up, pa, pa) coupling of a chain of ancestors with itself.
+    ridge : added to the diagonal after scaling.
+
+    Kept per leaf: its p x p factor and its p x pa coupling.
+    """
+
+    def __init__(self, blocks, leaves: Iterable[LeafBlocks], border: Callable[[], torch.Tensor | None], ridge: float) -> None:
+        tree, self._widths = blocks.tree, blocks.widths
+        self._parents, device = blocks.parents, blocks.device
+        inverse = blocks.inverse[-1]
+        width, above = inverse.shape[1], sum(self._widths)
+        chain = blocks.chain(blocks.inverse) if above else None
+        # A leaf that no record reaches has nothing but the ridge.
+        self._leaf_factor = torch.eye(width, dtype=torch.float64, device=device).mul(ridge**0.5).repeat(tree.sizes[-1], 1, 1)
+        self._leaf_cross = torch.zeros((tree.sizes[-1], width, above), dtype=torch.float64, device=device)
         self._levels: list[tuple[torch.Tensor, torch.Tensor]] = []
-        solved = torch.linalg.solve_triangular(self._leaf_factor, matrix.cross, upper=False)
-        if len(tree.levels) == 1:
+        schur = torch.zeros((tree.sizes[-2], above, above), dtype=torch.float64, device=device) if above else None
+        for part in leaves:
+            here = slice(*part.leaves) if isinstance(part.leaves, tuple) else part.leaves
+            scale = inverse[here]
+            factor = _cholesky(part.own * scale[:, :, None] * scale[:, None, :], ridge)
+            self._leaf_factor[here] = factor
+            if schur is None:
+                continue
+            parent = self._parents[-1][here]
+            cross = part.cross * scale[:, :, None] * chain[parent][:, None, :]
+            self._leaf_cross[here] = cross
+            solved = torch.linalg.solve_triangular(factor, cross, upper=False)
+            _fold(schur, parent, solved)
+        if schur is None:
             return
-        schur = matrix.border.clone()
-        schur.index_add_(0, self._parents[-1], -(solved.transpose(1, 2) @ solved))
-        for step, width in enumerate(matrix.widths):
+        schur += border() * chain[:, :, None] * chain[:, None, :]
+        for step, width in enumerate(self._widths):
             own, cross = schur[:, :width, :width], schur[:, :width, width:]
             factor = _cholesky(own, ridge)
             self._levels.append((factor, cross))
-            if step + 1 == len(matrix.widths):
+            if step + 1 == len(self._widths):
                 break
             part = torch.linalg.solve_triangular(factor, cross, upper=False)
             rest = schur[:, width:, width:] - part.transpose(1, 2) @ part
@@ -96,6 +117,14 @@ class ArrowFactor:
         above_leaves = carried[self._parents[-1]]
         answers[-1] = _solve(self._leaf_factor, rhs[-1] - torch.einsum("tpq,tq->tp", self._leaf_cross, above_leaves))
         return answers
+
+
+def _fold(schur: torch.Tensor, parent: torch.Tensor, solved: torch.Tensor) -> None:
+    """Subtract solved' solved of each leaf from its parent's block, one product a parent."""
+    width = solved.shape[2]
+    for node in torch.unique(parent).tolist():
+        rows = solved[parent == node].reshape(-1, width)
+        schur[node].addmm_(rows.T, rows, alpha=-1.0)
 
 
 def _cholesky(blocks: torch.Tensor, ridge: float) -> torch.Tensor:

@@ -8,6 +8,7 @@ results; problems on a tree of areas (see ``problem.py``).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -55,8 +56,11 @@ class CalibrationProblem:
 
     def __post_init__(self) -> None:
         put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 (frozen dataclass)
+        for name in ("target_names", "groups"):
+            if getattr(self, name) is None:
+                put(name, ())
         if not isinstance(self.matrix, DesignMatrix):
-            put("matrix", DesignMatrix(self.matrix))
+            put("matrix", DesignMatrix(self.matrix, self.target_names))
         m, n = self.matrix.targets, self.matrix.records
         if m == 0 or n == 0:
             raise ProblemError(f"The matrix is {m} targets x {n} records", expected="at least one of each")
@@ -86,18 +90,24 @@ class CalibrationProblem:
                 f"No weight lies within both bounds: at least {low[i]:g} and at most {high[i]:g}",
                 where=f"record {i}, whose initial weight is {self.start[i]:g}",
                 expected="bounds with room between them",
+                remedy="Widen ratio_bounds or weight_bounds for the record, or change its initial weight",
             )
 
     def _names(self, m: int) -> tuple[str, ...]:
+        if isinstance(self.target_names, str):
+            raise ProblemError(f"target_names is the one string {self.target_names!r}", expected=f"a list of {m} names", remedy="Put the names in a list")
         names = tuple(str(x) for x in self.target_names) or tuple(f"target {j}" for j in range(m))
         if len(names) != m:
-            raise ProblemError(f"{len(names)} target names for {m} rows of the matrix", expected="one name a row")
+            hint = "Transpose the matrix: targets are rows, records columns" if len(names) == self.matrix.records else "Give one name a target, in order"
+            raise ProblemError(f"{len(names)} target names for {m} rows of the matrix", expected="one name a row", remedy=hint)
         if len(set(names)) != m:
-            twice = next(x for x in names if names.count(x) > 1)
+            twice = next(name for name, times in Counter(names).items() if times > 1)
             raise ProblemError(f"Two targets are named {twice!r}", expected="unique target names", remedy="Put the group in the name, for example 'sex:F'")
         return names
 
     def _groups(self, m: int) -> tuple[str, ...]:
+        if isinstance(self.groups, str):
+            raise ProblemError(f"groups is the one string {self.groups!r}", expected=f"a list of {m} names of groups", remedy="Put the names in a list")
         groups = tuple(str(x) for x in self.groups) or tuple(_group_of(name) for name in self.target_names)
         if len(groups) != m:
             raise ProblemError(f"{len(groups)} groups for {m} targets", expected="one a target")
@@ -121,10 +131,11 @@ class CalibrationProblem:
             place = int(np.flatnonzero(bad)[0])
             label = f"{name}[{place}]" + (f", {self.target_names[place]!r}" if what == "target" else "")
             wanted = "finite numbers" + (f" >= {minimum:g}" if minimum is not None else f" > {above:g}" if above is not None else "")
-            remedy = f"Correct the {what}, or leave it out; nothing is dropped for you"
-            raise ProblemError(
-                f"{int(bad.sum())} of {length} {name} cannot be used, the first is {array[place]:g}", where=label, expected=wanted, remedy=remedy
-            )
+            remedy = f"Correct it, or leave the {what} out; nothing is dropped for you"
+            if name == "standard_errors":
+                remedy = "Give a target that is exact a small error, not zero; without standard_errors targets count by their size"
+            value = "NaN" if np.isnan(array[place]) else f"{array[place]:g}"
+            raise ProblemError(f"{int(bad.sum())} of {length} {name} cannot be used, the first is {value}", where=label, expected=wanted, remedy=remedy)
         array.flags.writeable = False
         return array
 
@@ -133,11 +144,16 @@ class CalibrationProblem:
             low, high = value
             low, high = (np.broadcast_to(np.asarray(x, dtype=np.float64), (n,)) for x in (low, high))
         except (TypeError, ValueError) as error:
-            raise ProblemError(f"{name} is {value!r}", expected=f"(low, high), each a number or {n} numbers") from error
+            found = f"{name} is {value!r}" if np.ndim(value) == 0 else f"{name} is not a pair of bounds that fit {n} records"
+            raise ProblemError(found, expected=f"(low, high), each a number or {n} numbers", remedy="For example (0.5, 2.0)") from error
         bad = np.isnan(low) | np.isnan(high) | (low > high) | ~np.isfinite(low)
         if bad.any():
             i = int(np.flatnonzero(bad)[0])
-            raise ProblemError(f"{name} asks for {low[i]:g} to {high[i]:g}", where=f"record {i}", expected="a finite low end that is at most the high end")
+            where = "every record" if bad.all() else f"record {i}" + (f" and {int(bad.sum()) - 1:,} others" if bad.sum() > 1 else "")
+            remedy = "Exchange the two" if low[i] > high[i] else "For no lower bound on ratios give 0, or a large negative number if weights may be negative"
+            raise ProblemError(
+                f"{name} asks for {low[i]:g} to {high[i]:g}", where=where, expected="a finite low end that is at most the high end", remedy=remedy
+            )
         return low, high
 
     @property

@@ -26,12 +26,14 @@ class RowStructure:
     dependent : indices of the rows that are combinations of the kept ones.
     combination : (dependent, kept) coefficients: row = combination @ kept rows.
     unsupported : indices of rows that no record with a positive initial weight contributes to.
+    gram : (targets, targets) A diag(weights) A', which is also where every distance's curvature begins.
     """
 
     kept: np.ndarray
     dependent: np.ndarray
     combination: np.ndarray
     unsupported: np.ndarray
+    gram: np.ndarray
 
     def disagreement(self, targets: np.ndarray) -> np.ndarray:
         """(dependent,) target minus what the kept targets imply for it."""
@@ -56,7 +58,7 @@ def row_structure(matrix: DesignMatrix, weights: np.ndarray) -> RowStructure:
     unsupported = np.flatnonzero(diagonal <= 0)
     present = np.flatnonzero(diagonal > 0)
     if present.size == 0:
-        return RowStructure(present, present, np.zeros((0, 0)), unsupported)
+        return RowStructure(present, present, np.zeros((0, 0)), unsupported, gram)
     root = np.sqrt(diagonal[present])
     scaled = np.asfortranarray(gram[np.ix_(present, present)] / root[:, None] / root[None, :])
     factor, pivots, rank, _ = linalg.lapack.dpstrf(scaled, lower=1, tol=_DEPENDENT)
@@ -67,4 +69,4 @@ def row_structure(matrix: DesignMatrix, weights: np.ndarray) -> RowStructure:
     combination = combination * root[dependent][:, None] / root[kept][None, :]
     combination[np.abs(combination) < 1e-9 * np.abs(combination).max(initial=0.0)] = 0.0
     by_kept, by_dependent = np.argsort(kept), np.argsort(dependent)
-    return RowStructure(present[kept[by_kept]], present[dependent[by_dependent]], combination[by_dependent][:, by_kept], unsupported)
+    return RowStructure(present[kept[by_kept]], present[dependent[by_dependent]], combination[by_dependent][:, by_kept], unsupported, gram)

@@ -27,32 +27,51 @@ class DesignMatrix:
     Parameters
     ----------
     matrix : SciPy sparse matrix or array, or ndarray, of shape (targets, records). Entry (j, i) is what one record i adds to target j.
+        It is copied: what the caller does to it later changes nothing here.
+    names : of the targets, for the message about a bad entry.
 
     Raises
     ------
     ProblemError : not two-dimensional, or an entry is not finite.
     """
 
-    def __init__(self, matrix) -> None:
+    def __init__(self, matrix, names: tuple[str, ...] = ()) -> None:
+        if not sparse.issparse(matrix):
+            try:
+                matrix = np.asarray(matrix)
+            except ValueError as error:
+                raise ProblemError(f"The matrix is not rectangular: {error}", expected="one row a target, one column a record") from error
+        if matrix.dtype.kind not in "biuf":
+            raise ProblemError(f"The matrix holds entries of type {matrix.dtype}", expected="real numbers")
+        if matrix.ndim != 2:
+            remedy = "For a single target pass matrix[None, :]" if matrix.ndim == 1 else ""
+            raise ProblemError(f"The matrix has shape {matrix.shape}", expected="two dimensions: (targets, records)", remedy=remedy)
         if sparse.issparse(matrix):
             by_record = sparse.csr_array(matrix.T, dtype=np.float64)
+            if matrix.format == "csc" and np.shares_memory(by_record.data, matrix.data):
+                # The transpose of a CSC matrix is the caller's own arrays: summing duplicates would change them, and they this problem.
+                by_record = by_record.copy()
             by_record.sum_duplicates()
-            values = by_record.data
         else:
-            matrix = np.asarray(matrix)
-            if matrix.dtype == object or matrix.dtype.kind not in "biuf":
-                raise ProblemError(f"The matrix holds entries of type {matrix.dtype}", expected="numbers")
-            if matrix.ndim != 2:
-                raise ProblemError(f"The matrix has shape {matrix.shape}", expected="two dimensions: (targets, records)")
-            by_record = np.ascontiguousarray(matrix.T, dtype=np.float64)
-            values = by_record
+            by_record = np.array(matrix.T, dtype=np.float64, order="C")
+        self._own(by_record)
+        values = by_record.data if self.is_sparse else by_record
+        bad = int(values.size - np.count_nonzero(np.isfinite(values)))
+        if bad:
+            record, target = self._first_bad()
+            raise ProblemError(
+                f"{bad:,} of {self.records * self.targets:,} matrix entries {'is' if bad == 1 else 'are'} NaN or infinite",
+                where=f"first at target {target} (row{f' {names[target]!r}' if len(names) == self.targets else ''}), record {record} (column)",
+                expected="finite contributions",
+                remedy="Correct the entry, or give it the value 0 if the record adds nothing to that target; nothing is dropped for you",
+            )
+
+    def _own(self, by_record) -> DesignMatrix:
         self.by_record = by_record
         self.records, self.targets = by_record.shape
         self.is_sparse = sparse.issparse(by_record)
-        if not np.isfinite(values).all():
-            record, target = self._first_bad()
-            raise ProblemError("A matrix entry is NaN or infinite", where=f"target {target}, record {record}", expected="finite contributions")
-        values.flags.writeable = False
+        (by_record.data if self.is_sparse else by_record).flags.writeable = False
+        return self
 
     def _first_bad(self) -> tuple[int, int]:
         if self.is_sparse:
@@ -110,11 +129,14 @@ class DesignMatrix:
 
     def take_records(self, index: np.ndarray) -> DesignMatrix:
         """The same targets on some of the records, in the order given."""
-        return DesignMatrix(self.by_record[index].T)
+        return DesignMatrix.__new__(DesignMatrix)._own(self.by_record[index])
 
     def take_targets(self, index: np.ndarray) -> DesignMatrix:
         """Some of the targets on the same records, in the order given."""
-        return DesignMatrix(self.by_record[:, index].T)
+        part = self.by_record[:, index]
+        if self.is_sparse:
+            part.sort_indices()
+        return DesignMatrix.__new__(DesignMatrix)._own(part if self.is_sparse else np.ascontiguousarray(part))
 
     def row(self, target: int) -> np.ndarray:
         """One target's contributions, (records,)."""
@@ -128,6 +150,10 @@ class DesignMatrix:
     def absolute_totals(self, weights: np.ndarray) -> np.ndarray:
         """sum_i |a_ij| w_i, (targets,): the size that rounding errors of a total are relative to."""
         return abs(self.by_record).T @ weights
+
+    def squares(self, weights: np.ndarray) -> np.ndarray:
+        """sum_i a_ij^2 w_i, (targets,): the diagonal of ``gram(weights)``."""
+        return self.by_record.power(2).T @ weights if self.is_sparse else np.einsum("ij,ij,i->j", self.by_record, self.by_record, weights)
 
     @cached_property
     def support(self) -> np.ndarray:

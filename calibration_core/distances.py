@@ -31,7 +31,7 @@ _EXPONENT_LIMIT = 600.0
 class Distance(Protocol):
     """What a solver asks of a distance; all arguments and results are (records,) float64."""
 
-    exponential: ClassVar[bool]  # whether ratios grow exponentially with u, so that steps must be limited
+    exponential: ClassVar[bool]  # whether ratios grow exponentially with u, so that steps must be limited; then log_ratio(u) = log G(u)
 
     def ratio(self, u: np.ndarray) -> np.ndarray:
         """G(u) = w/d."""
@@ -77,6 +77,9 @@ class Raking:
 
     def ratio(self, u: np.ndarray) -> np.ndarray:
         return np.exp(np.clip(u, -_EXPONENT_LIMIT, _EXPONENT_LIMIT))
+
+    def log_ratio(self, u: np.ndarray) -> np.ndarray:
+        return u
 
     def slope(self, u: np.ndarray, ratio: np.ndarray) -> np.ndarray:
         return ratio
@@ -132,6 +135,10 @@ class BoundedRaking(_Truncated):
     def _inner(self) -> Raking:
         return Raking()
 
+    def log_ratio(self, u: np.ndarray) -> np.ndarray:
+        # A bound of zero is taken as 1e-300: differences of log ratios stay finite.
+        return np.clip(u, np.log(np.maximum(self.low, 1e-300)), np.log(np.maximum(self.high, 1e-300)))
+
 
 @dataclass(frozen=True)
 class Logit:
@@ -159,11 +166,13 @@ class Logit:
 
     def ratio(self, u: np.ndarray) -> np.ndarray:
         low, high, a, shift = self._constants()
-        return low + (high - low) * expit(a * u + shift)
+        # Cut, because low + (high - low) may round to more than high.
+        return np.clip(low + (high - low) * expit(a * u + shift), low, high)
 
     def slope(self, u: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-        low, high, _, _ = self._constants()
-        return (ratio - low) * (high - ratio) / ((1 - low) * (high - 1))
+        # The same as (r - low)(high - r) / ((1 - low)(high - 1)), without the cancellation close to a bound.
+        low, high, a, shift = self._constants()
+        return (high - low) * a * expit(a * u + shift) * expit(-a * u - shift)
 
     def integral(self, u: np.ndarray, ratio: np.ndarray) -> np.ndarray:
         low, high, a, shift = self._constants()

@@ -11,13 +11,16 @@ ridge and band are zero; a squared residual over 2 ridge_j where ridge_j is posi
 outside, where band_j is. Bands make F non-smooth on y_j = 0; there the step is taken on the variables that want to move, each
 within its sign (projected Newton on an orthant, Andrew and Gao, ICML 2007, with the full Hessian of the free variables).
 
+Any other convex psi whose conjugate is smooth can be given as a ``Slack`` instead of a ridge.
+
 Belongs here: the iteration and its linear algebra. Does not belong here: distances, dependent rows, what to do when it fails.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from scipy import linalg
@@ -31,6 +34,49 @@ _LONGEST_RISE = 5.0
 # A ratio under exp(-5) of its start hardly counts, however far it moves down there.
 _NEGLIGIBLE = 5.0
 _ROUNDING = 2e-14
+# A target whose curvature is this small a fraction of the one at ratios of one counts as flat: every record of it sits on a bound.
+_FLAT = 1e-14
+# Ratios that are exponential in u may honestly become tiny; only what would overflow is flat.
+_FLAT_EXPONENTIAL = 1e-100
+# Damping, relative to the Hessian's diagonal: where it begins, how it grows and shrinks, where it ends and where a step is given up.
+_FIRST_DAMPING, _DAMPING_STEP, _LEAST_DAMPING, _MOST_DAMPING = 1e-6, 30.0, 1e-13, 1e6
+# A step cut to less than this share of its length calls for damping.
+_SHORT = 0.1
+_HALVINGS, _HALVINGS_DAMPED = 14, 5
+# A flat target's borrowed curvature falls to this fraction at each step that leaves it flat, so that its steps grow.
+_FLATTER = 0.1
+
+
+class Slack(Protocol):
+    """The conjugate of a penalty on residuals, a smooth convex function of the multipliers, as arrays over (targets,)."""
+
+    def value(self, y: np.ndarray) -> float:
+        """Its sum over targets."""
+        ...
+
+    def gradient(self, y: np.ndarray) -> np.ndarray:
+        """Its slope."""
+        ...
+
+    def curvature(self, y: np.ndarray) -> np.ndarray:
+        """Its second derivative, >= 0."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Ridge:
+    """ridge_j y_j^2 / 2: squared residuals over 2 ridge_j; zero for a hard constraint."""
+
+    ridge: np.ndarray
+
+    def value(self, y: np.ndarray) -> float:
+        return 0.5 * float(self.ridge @ (y * y))
+
+    def gradient(self, y: np.ndarray) -> np.ndarray:
+        return self.ridge * y
+
+    def curvature(self, y: np.ndarray) -> np.ndarray:
+        return self.ridge
 
 
 @dataclass(frozen=True)
@@ -91,7 +137,9 @@ def solve_dual(
     q: np.ndarray | None = None,
     ridge: np.ndarray | None = None,
     band: np.ndarray | None = None,
+    slack: Slack | None = None,
     multipliers: np.ndarray | None = None,
+    gram: np.ndarray | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> DualSolution:
     """Minimise F.
@@ -102,22 +150,29 @@ def solve_dual(
     distance : G, H and their slope, on the records of ``start``.
     scale : (targets,) > 0: what one unit of relative error is for each target, for the stopping rule.
     q, ridge, band : see above; None for ones, zeros, zeros.
+    slack : instead of ridge, for penalties that are not squares.
     multipliers : y to start from.
+    gram : (targets, targets) A diag(start) A', if it is known already: the Hessian where every ratio's slope is one.
     progress : called with (iteration, largest scaled gradient).
     """
     m = matrix.targets
     zero = np.zeros(m)
-    run = _Run(matrix, targets, start, distance, scale, settings, q, zero if ridge is None else ridge, zero if band is None else band, progress)
+    run = _Run(
+        matrix, targets, start, distance, scale, settings, q, slack or Ridge(zero if ridge is None else ridge), zero if band is None else band, gram, progress
+    )
     return run.solve(zero if multipliers is None else multipliers)
 
 
 class _Run:
-    def __init__(self, matrix, targets, start, distance, scale, settings, q, ridge, band, progress) -> None:
+    def __init__(self, matrix, targets, start, distance, scale, settings, q, slack, band, gram, progress) -> None:
         self.matrix, self.b, self.d, self.distance, self.scale = matrix, targets, start, distance, scale
-        self.settings, self.q, self.ridge, self.band, self.progress = settings, q, ridge, band, progress
+        self.settings, self.q, self.slack, self.band, self.progress = settings, q, slack, band, progress
         self.over_q = start if q is None else start / q
         self.banded = bool((band > 0).any())
         self.size = float(self.over_q.sum())
+        self.gram = gram if q is None else None
+        self.curvature = matrix.squares(start if q is None else start * q) if self.gram is None else np.diagonal(self.gram)
+        self.flatness = np.ones(self.b.size)
         self.factorisations = 0
 
     def evaluate(self, y: np.ndarray) -> _State:
@@ -127,8 +182,8 @@ class _Run:
         ratio = self.distance.ratio(u)
         weights = self.d * ratio
         fitted = self.matrix.totals(weights)
-        gradient = fitted - self.b + self.ridge * y
-        value = float(self.over_q @ self.distance.integral(u, ratio)) - float(self.b @ y) + 0.5 * float(self.ridge @ (y * y))
+        gradient = fitted - self.b + self.slack.gradient(y)
+        value = float(self.over_q @ self.distance.integral(u, ratio)) - float(self.b @ y) + self.slack.value(y)
         if self.banded:
             value += float(self.band @ np.abs(y))
             gradient = _pseudo_gradient(gradient, y, self.band)
@@ -138,22 +193,28 @@ class _Run:
     def solve(self, y: np.ndarray) -> DualSolution:
         settings, steps, trace = self.settings, 0, []
         state = self.evaluate(y)
-        factor, polished = None, False
+        factor, polished, damping = None, False, 0.0
         while steps < settings.max_iterations:
             if state.largest <= settings.tolerance:
                 if polished or state.largest <= _ROUNDING:
                     break
                 polished = True
-            fresh = factor is None
-            if fresh:
-                factor = self.factorise(state)
-            trial = self.step(state, factor)
+            if factor is None:
+                factor, fresh = self.factorise(state, damping), True
+            trial, length = self.step(state, factor)
             if trial is None:
-                if fresh:
+                if not fresh:
+                    factor = None
+                    continue
+                if state.largest <= settings.tolerance or factor.damping >= _MOST_DAMPING:
                     break
-                factor = None
+                factor = factor.damped(max(_FIRST_DAMPING, _DAMPING_STEP * factor.damping))
                 continue
-            steps += 1
+            steps, fresh = steps + 1, False
+            # Where distances are cut the quadratic model may hold for a short way only; then the next step is asked to be shorter itself.
+            damping = max(_FIRST_DAMPING, _DAMPING_STEP * factor.damping) if length < _SHORT else factor.damping / _DAMPING_STEP
+            if damping < _LEAST_DAMPING:
+                damping = 0.0
             gain = trial.largest / max(state.largest, 1e-300)
             if state.largest <= settings.tolerance and gain >= 1:
                 break
@@ -161,7 +222,7 @@ class _Run:
             trace.append(state.largest)
             if self.progress is not None:
                 self.progress(steps, state.largest)
-            if gain > settings.chord_rate:
+            if gain > settings.chord_rate or factor.damping > 0:
                 factor = None
         done = state.largest <= settings.tolerance
         return DualSolution(state.y, state.weights, state.fitted, state.largest, done, steps, self.factorisations, tuple(trace), state.value)
@@ -170,27 +231,36 @@ class _Run:
         """Variables that may move: all, or with bands those off zero and those at zero that the gradient pushes out."""
         return np.flatnonzero((state.y != 0) | (state.gradient != 0)) if self.banded else np.arange(state.y.size)
 
-    def factorise(self, state: _State):
+    def factorise(self, state: _State, damping: float) -> _Factor:
         self.factorisations += 1
-        slope = self.d * self.distance.slope(state.u, state.ratio)
+        slope = self.distance.slope(state.u, state.ratio)
+        known = self.gram is not None and bool((slope == 1.0).all())
+        slope = self.d * slope
         if self.q is not None:
             slope = slope * self.q
         free = self.free(state)
-        hessian = self.matrix.gram(slope)[np.ix_(free, free)]
-        hessian[np.diag_indices_from(hessian)] += self.ridge[free]
-        return free, *_damped_cholesky(hessian)
+        hessian = (self.gram if known else self.matrix.gram(slope))[np.ix_(free, free)]
+        slack = self.slack.curvature(state.y)[free]
+        hessian[np.diag_indices_from(hessian)] += slack
+        floor = _FLAT_EXPONENTIAL if self.distance.exponential else _FLAT
+        reference = self.curvature[free] + slack
+        flat = np.diagonal(hessian) <= floor * reference
+        self.flatness[free] = np.where(flat, np.maximum(_FLATTER * self.flatness[free], floor), 1.0)
+        root, scaled = _equilibrated(hessian, flat, reference * self.flatness[free])
+        return _Factor(free, root, scaled, 0.0, None).damped(damping)
 
-    def step(self, state: _State, factor) -> _State | None:
-        free, root, chol = factor
+    def step(self, state: _State, factor: _Factor) -> tuple[_State | None, float]:
+        """The state after a step along the factor's direction and the share of the longest step allowed that was taken; (None, 0) if none is better."""
         direction = np.zeros_like(state.y)
-        direction[free] = -root * linalg.cho_solve(chol, root * state.gradient[free])
+        direction[factor.free] = -factor.solve(state.gradient[factor.free])
         downhill = float(state.gradient @ direction)
         if not downhill < 0:
-            return None
-        length = min(1.0, _LONGEST_RISE / max(self.rise(state, direction), 1e-300))
+            return None, 0.0
+        longest = length = min(1.0, _LONGEST_RISE / max(self.rise(state, direction), 1e-300))
         orthant = np.where(state.y != 0, np.sign(state.y), -np.sign(state.gradient))
-        noise = 1e-14 * (self.size + abs(state.value))
-        for _ in range(40):
+        # With nearly dependent rows the multipliers are large and b.y cancels against the rest of F.
+        noise = 1e-14 * (self.size + abs(state.value) + float(np.abs(self.b) @ np.abs(state.y)))
+        for _ in range(_HALVINGS if factor.damping == 0 else _HALVINGS_DAMPED):
             y = state.y + length * direction
             if self.banded:
                 y = np.where((self.band > 0) & (y * orthant < 0), 0.0, y)
@@ -199,9 +269,9 @@ class _Run:
             # Close to the optimum F moves less than its own rounding error; the gradient still tells.
             level = trial.value <= state.value + noise and trial.largest <= 0.9 * state.largest
             if np.isfinite(trial.value) and np.isfinite(trial.largest) and (enough or level):
-                return trial
+                return trial, length / longest
             length *= 0.5
-        return None
+        return None, 0.0
 
     def rise(self, state: _State, direction: np.ndarray) -> float:
         """Largest rise of log ratio among the records that would then matter; zero where the ratio is not exponential in u."""
@@ -210,7 +280,8 @@ class _Run:
         change = self.matrix.exponents(direction)
         if self.q is not None:
             change = change * self.q
-        return max(0.0, float(np.minimum(change, state.u + change + _NEGLIGIBLE)[self.d > 0].max(initial=0.0)))
+        before, after = self.distance.log_ratio(state.u), self.distance.log_ratio(state.u + change)
+        return max(0.0, float(np.minimum(after - before, after + _NEGLIGIBLE)[self.d > 0].max(initial=0.0)))
 
 
 def _pseudo_gradient(gradient: np.ndarray, y: np.ndarray, band: np.ndarray) -> np.ndarray:
@@ -219,16 +290,37 @@ def _pseudo_gradient(gradient: np.ndarray, y: np.ndarray, band: np.ndarray) -> n
     return np.where(y != 0, gradient + band * np.sign(y), at_zero)
 
 
-def _damped_cholesky(hessian: np.ndarray):
-    """(root, Cholesky) of the equilibrated Hessian, with the least damping (relative to its diagonal) that makes it positive definite."""
-    diagonal = np.diagonal(hessian).copy()
-    top = diagonal.max(initial=0.0)
-    root = 1.0 / np.sqrt(np.where(diagonal > 1e-14 * top, diagonal, max(top, 1e-300)))
+@dataclass(frozen=True, eq=False)
+class _Factor:
+    """Cholesky factor of the equilibrated Hessian of the free variables, damped relative to its diagonal (Levenberg and Marquardt)."""
+
+    free: np.ndarray
+    root: np.ndarray
+    scaled: np.ndarray
+    damping: float
+    cholesky: tuple | None
+
+    def damped(self, damping: float) -> _Factor:
+        """The same Hessian with at least this much damping, more if it takes more to be positive definite."""
+        least = (x for x in (0.0, 1e-13, 1e-11, *(_FIRST_DAMPING * _DAMPING_STEP**k for k in range(-1, 9))) if x > damping)
+        for trial in (damping, *least):
+            try:
+                matrix = self.scaled + trial * np.eye(self.scaled.shape[0]) if trial else self.scaled
+                return replace(self, damping=trial, cholesky=linalg.cho_factor(matrix, lower=True, check_finite=False))
+            except linalg.LinAlgError:
+                continue
+        raise SettingsError("The Hessian of the dual is not positive definite however much it is damped", remedy="Report this problem; it should not happen")
+
+    def solve(self, gradient: np.ndarray) -> np.ndarray:
+        return self.root * linalg.cho_solve(self.cholesky, self.root * gradient)
+
+
+def _equilibrated(hessian: np.ndarray, flat: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(root, root * hessian * root with ones on the diagonal); a flat variable is given the curvature ``reference``.
+
+    Where all records of a target sit on their bounds F is a straight line in its multiplier, and the Hessian has no step to offer.
+    """
+    root = 1.0 / np.sqrt(np.where(flat, np.where(reference > 0, reference, 1.0), np.diagonal(hessian)))
     scaled = hessian * root[:, None] * root[None, :]
-    for damping in (0.0, 1e-13, 1e-11, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1, 10.0):
-        try:
-            trial = scaled + damping * np.eye(scaled.shape[0]) if damping else scaled
-            return root, linalg.cho_factor(trial, lower=True, check_finite=False)
-        except linalg.LinAlgError:
-            continue
-    raise SettingsError("The Hessian of the dual is not positive definite however much it is damped", remedy="Report this problem; it should not happen")
+    scaled[np.diag_indices_from(scaled)] = 1.0
+    return root, scaled

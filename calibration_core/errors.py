@@ -16,14 +16,12 @@ class GeocalError(Exception):
 
     def __init__(self, found: str, *, where: str = "", expected: str = "", remedy: str = "") -> None:
         self.found, self.where, self.expected, self.remedy = found, where, expected, remedy
-        parts = [found.rstrip(".") + "."]
-        if where:
-            parts.append(f"Where: {where.rstrip('.')}.")
-        if expected:
-            parts.append(f"Expected: {expected.rstrip('.')}.")
-        if remedy:
-            parts.append(f"What to do: {remedy.rstrip('.')}.")
-        super().__init__(" ".join(parts))
+        parts = (("", found), ("Where: ", where), ("Expected: ", expected), ("What to do: ", remedy))
+        super().__init__(" ".join(label + _sentence(text) for label, text in parts if text))
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(("?", "!")) else text.rstrip(".") + "."
 
 
 class ProblemError(GeocalError):

@@ -18,11 +18,13 @@ import numpy as np
 from calibration_core import compromise
 from calibration_core.calibration_problem import CalibrationProblem
 from calibration_core.calibration_result import CalibrationResult, CalibrationWarning
-from calibration_core.conflicts import feasibility, precheck, tensions
+from calibration_core.conflicts import feasibility, precheck, reach, tensions
+from calibration_core.conflicts.margins import contradictions
 from calibration_core.constraint_rows import RowStructure, row_structure
 from calibration_core.distances import Distance
 from calibration_core.dual_newton import DualSettings, solve_dual
 from calibration_core.errors import InfeasibleError, SettingsError
+from calibration_core.structural_zeros import without_structural_zeros
 
 # Multipliers and prior start so that a conflict of this relative size between dependent rows is rounding, not contradiction.
 _AGREES = 1e-9
@@ -72,11 +74,12 @@ def calibrate_exactly(
 ) -> CalibrationResult:
     """Solve ``problem`` with ``distance``. Raises InfeasibleError in strict mode, never otherwise for an impossible target."""
     began = time.perf_counter()
-    warnings = list(precheck.inspect(problem))
-    rows = row_structure(problem.matrix, problem.start)
-    blocking = [w for w in warnings if w.code in precheck.IMPOSSIBLE]
-    if blocking and settings.strict:
-        raise _infeasible(blocking)
+    original = problem
+    problem, emptied = without_structural_zeros(problem, distance)
+    rows, box = row_structure(problem.matrix, problem.start), reach.box(problem, distance)
+    seen = precheck.inspect(problem, rows, box, emptied=int(sum(w.size for w in emptied)))
+    blocking = [w for w in seen if w.code in precheck.IMPOSSIBLE]
+    harmless = [*emptied, *(w for w in seen if w.code not in precheck.IMPOSSIBLE)]
     present = np.sort(np.concatenate([rows.kept, rows.dependent]))
     found = None
     if not any(w.code in precheck.IMPOSSIBLE_TOGETHER for w in blocking) and _dependent_rows_agree(problem, rows):
@@ -84,16 +87,22 @@ def calibrate_exactly(
     if found is not None and _met(problem, found.weights, present, settings.tolerance):
         weights, y = found.weights, _spread(problem, rows.kept, found.multipliers)
         iterations, trace, details, optimal = found.iterations, found.trace, {"factorisations": found.factorisations}, True
+        warnings = [*blocking, *harmless]
+        if settings.strict and blocking:
+            raise _infeasible(warnings)
     else:
-        explained = feasibility.explain(problem, present) if settings.explain else ()
-        warnings += explained
+        explained = feasibility.explain(problem, present, box) if settings.explain else ()
+        # Bounds that are too narrow come first: targets out of reach one at a time follow from them.
+        narrow = [w for w in explained if w.code in feasibility.NARROW]
+        warnings = [*narrow, *blocking, *(w for w in explained if w not in narrow), *harmless]
         if settings.strict:
-            raise _infeasible(warnings or [CalibrationWarning("targets_missed", "The solver found no weights that meet every target")])
-        answer = _compromise(problem, distance, present, settings)
+            stopped = [] if blocking or explained else [CalibrationWarning("targets_missed", "The solver found no weights that meet every target")]
+            raise _infeasible(stopped + warnings)
+        answer = _compromise(problem, distance, present, box, settings)
         weights, y, trace, details = answer.weights, answer.multipliers, answer.trace, answer.details
         iterations, optimal = answer.iterations + (found.iterations if found else 0), answer.optimal
     result = CalibrationResult(
-        problem=problem,
+        problem=original,
         method=method,
         settings=settings,
         weights=weights,
@@ -106,26 +115,26 @@ def calibrate_exactly(
         warnings=tuple(warnings),
         details=details,
     )
-    return _conclude(result, optimal, time.perf_counter() - began)
+    return finish(result, optimal, time.perf_counter() - began)
 
 
 def _exact(problem: CalibrationProblem, distance: Distance, rows: RowStructure, settings: ExactSettings, progress):
     matrix = compromise._part(problem, rows.kept)
     goal, scale = problem.targets[rows.kept], problem.relative_scale[rows.kept]
-    return solve_dual(matrix, goal, problem.start, distance, scale, settings.dual, q=problem.q, progress=progress)
+    gram = rows.gram[np.ix_(rows.kept, rows.kept)]
+    return solve_dual(matrix, goal, problem.start, distance, scale, settings.dual, q=problem.q, gram=gram, progress=progress)
 
 
-def _compromise(problem, distance, present, settings) -> compromise.Compromise:
+def _compromise(problem, distance, present, box, settings) -> compromise.Compromise:
     if settings.compromise == "minimax":
-        smallest = feasibility.minimax_error(problem, present)
+        smallest = feasibility.minimax_error(problem, present, box)
         if smallest is not None:
             return compromise.minimax(problem, distance, present, settings.dual, smallest, settings.minimax_slack)
     return compromise.least_squares(problem, distance, present, settings.dual)
 
 
 def _dependent_rows_agree(problem: CalibrationProblem, rows: RowStructure) -> bool:
-    gap = np.abs(rows.disagreement(problem.targets))
-    return bool((gap <= _AGREES * rows.spread(problem.targets)).all())
+    return not contradictions(problem, rows).any()
 
 
 def _met(problem: CalibrationProblem, weights: np.ndarray, rows: np.ndarray, tolerance: float) -> bool:
@@ -135,7 +144,8 @@ def _met(problem: CalibrationProblem, weights: np.ndarray, rows: np.ndarray, tol
     return bool((residual <= np.maximum(tolerance, _AGREES) * problem.relative_scale[rows] + 10 * rounding).all())
 
 
-def _conclude(result: CalibrationResult, optimal: bool, seconds: float) -> CalibrationResult:
+def finish(result: CalibrationResult, optimal: bool, seconds: float) -> CalibrationResult:
+    """Complete a result: what was missed and why, negative weights, the status, and whether it may call itself converged."""
     warnings = list(result.warnings)
     met = result.targets_met
     missed = [result.problem.target_names[j] for j in np.flatnonzero(~met)]
@@ -144,7 +154,7 @@ def _conclude(result: CalibrationResult, optimal: bool, seconds: float) -> Calib
         warnings.append(
             CalibrationWarning(
                 "targets_missed",
-                f"{len(missed)} of {met.size} targets are not met; the largest relative error is {error.max():.3g} ({result.problem.target_names[int(error.argmax())]!r})",
+                f"{len(missed)} of {met.size} targets are not met; the largest relative error is {100 * error.max():.3g} % ({result.problem.target_names[int(error.argmax())]!r})",
                 tuple(missed),
                 float(error.max()),
             )
@@ -161,8 +171,12 @@ def _conclude(result: CalibrationResult, optimal: bool, seconds: float) -> Calib
         status = "every target is met"
     else:
         kind = result.details.get("compromise", "")
-        best = f"the {kind.replace('_', '-')} compromise" if optimal and kind else "the solver stopped early"
-        status = f"{len(missed)} of {met.size} targets cannot be met; these weights are {best}" if optimal else f"{len(missed)} targets are not met; {best}"
+        if not optimal:
+            status = f"{len(missed)} of {met.size} targets are not met; the solver stopped early"
+        elif kind:
+            status = f"the targets cannot all be met, {len(missed)} of {met.size} are missed; these weights are the {kind.replace('_', '-')} compromise"
+        else:
+            status = f"{len(missed)} of {met.size} targets cannot be met; these weights meet the others"
     return replace(result, converged=not missed and optimal, status=status, warnings=tuple(warnings), seconds=seconds)
 
 

@@ -25,13 +25,17 @@ class Exponential:
         """G(u) = w / q."""
         return u.clamp(-_EXPONENT_LIMIT, _EXPONENT_LIMIT).exp_()
 
-    def slope(self, ratio: torch.Tensor) -> torch.Tensor:
+    def slope(self, u: torch.Tensor, ratio: torch.Tensor) -> torch.Tensor:
         """G'(u), given the ratio G(u)."""
         return ratio
 
     def integral(self, u: torch.Tensor, ratio: torch.Tensor) -> torch.Tensor:
         """Integral of G from 0 to u."""
         return ratio - 1.0
+
+    def potential(self, u: torch.Tensor, ratio: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Sum of prior times the integral; here that is the sum of weights less the sum of priors."""
+        return weights.sum() - prior.sum()
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Logit:
         """G(u) = w / q."""
         return self.low + (self.high - self.low) * self._odds(u)
 
-    def slope(self, ratio: torch.Tensor) -> torch.Tensor:
+    def slope(self, u: torch.Tensor, ratio: torch.Tensor) -> torch.Tensor:
         """G'(u) = (G - low)(high - G) / ((1 - low)(high - 1))."""
         return (ratio - self.low) * (self.high - ratio) / ((1 - self.low) * (self.high - 1))
 
@@ -71,6 +75,10 @@ class Logit:
         shift = torch.log(torch.tensor((1 - self.low) / (self.high - 1), dtype=torch.float64))
         base = torch.log(torch.tensor((self.high - 1) / (self.high - self.low), dtype=torch.float64))
         return self.low * u + (self.high - self.low) / a * (torch.nn.functional.softplus(a * u + shift, threshold=200.0) + base)
+
+    def potential(self, u: torch.Tensor, ratio: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Sum of prior times the integral."""
+        return (self.integral(u, ratio) * prior).sum()
 
 
 Link = Exponential | Logit

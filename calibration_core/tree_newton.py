@@ -13,12 +13,13 @@ first tau for which the share of targets of each level within ``inside`` scales 
 fit the targets as closely as their errors justify, and no closer, so that weights stay as near the prior as possible). Where
 targets conflict the shares may be out of reach; then it stops when lowering tau gains less than ``least_gain`` of the targets.
 
-Belongs here: the iteration. Does not belong here: linear algebra (``arrow.py``), passes over records (``blocks.py``).
+Belongs here: the iteration. Does not belong here: linear algebra (``arrow.py``), passes over records (``pool_blocks.py``, ``pair_blocks.py``).
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,10 +27,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from calibration_core.arrow import ArrowFactor
-from calibration_core.blocks import PairBlocks, PoolBlocks
 from calibration_core.errors import SettingsError
 from calibration_core.link import make_link
+from calibration_core.pair_blocks import PairBlocks
+from calibration_core.pool_blocks import PoolBlocks
 from calibration_core.problem import PairProblem, PoolProblem
 
 # A pair below exp(-5) of its prior weight hardly counts.
@@ -47,6 +48,8 @@ class TreeNewtonSettings:
     share : per level (top first), the share of targets to be met before tau stops falling; 0 asks nothing of that level.
     least_gain : smallest rise of the share met (targets of all levels with a share asked) for which tau goes on falling.
     ratio_bounds : smallest and largest w / q, or None for none.
+    hold_total : keep the sum of weights at the sum of the prior exactly: F has N log(sum q exp(u) / N) in place of sum q H(u), and its
+        Hessian one rank less (penalised maximum entropy of Leyk, Nagle and Buttenfield, Geographical Analysis 45, 2013). Not with bounds.
     tolerance : largest scaled gradient |a_j.w - b_j + tau s_j y_j| / s_j at the final tau.
     path_tolerance : the same at earlier tau.
     max_iterations : Newton and chord steps in all.
@@ -59,6 +62,7 @@ class TreeNewtonSettings:
     share: tuple[float, ...] = ()
     least_gain: float = 0.001
     ratio_bounds: tuple[float, float] | None = None
+    hold_total: bool = False
     tolerance: float = 1e-6
     path_tolerance: float = 1e-2
     max_iterations: int = 400
@@ -72,6 +76,8 @@ class TreeNewtonSettings:
             raise SettingsError(f"tau_path is {path}", expected="positive numbers, strictly decreasing")
         if not 0 < self.chord_rate < 1:
             raise SettingsError(f"chord_rate is {self.chord_rate}", expected="between 0 and 1")
+        if self.hold_total and self.ratio_bounds is not None:
+            raise SettingsError("hold_total was asked for together with ratio_bounds", expected="one of the two", remedy="Make the total a target instead")
         if self.tolerance <= 0 or self.path_tolerance <= 0 or self.max_iterations < 1 or self.longest_step <= 0 or self.inside <= 0:
             raise SettingsError("A tolerance, limit or step is not positive", expected="positive numbers")
 
@@ -100,6 +106,7 @@ class TreeNewtonResult:
     path_met : whether the shares asked were reached; when False the smallest tau of the path was used.
     tau, iterations, factorisations, trace, seconds : as they were.
     duality_gap : primal minus dual objective at the final tau, relative to the primal.
+    divergence : the distance of the weights from the prior, without tau.
     warnings : facts the caller should show, as text.
     """
 
@@ -115,6 +122,7 @@ class TreeNewtonResult:
     factorisations: int
     trace: tuple[Step, ...]
     duality_gap: float
+    divergence: float
     seconds: float
     warnings: tuple[str, ...]
 
@@ -158,6 +166,19 @@ def calibrate_tree(
     return _Run(problem, settings, start, progress).solve()
 
 
+@dataclass(frozen=True, eq=False)
+class _State:
+    """At one y, per level: totals, residuals and gradient in units of their scales; the dual objective F and its sum of q H(u);
+    and what weights are multiplied by so that their total is held (1 where it is not)."""
+
+    fitted: list[torch.Tensor]
+    scaled: list[torch.Tensor]
+    gradient: list[torch.Tensor]
+    dual: float
+    potential: float
+    share: float
+
+
 class _Run:
     def __init__(self, problem, settings, start, progress) -> None:
         self.problem, self.settings, self.progress = problem, settings, progress
@@ -171,20 +192,23 @@ class _Run:
             self.y = [torch.as_tensor(a, dtype=torch.float64, device=self.blocks.device).clone() for a in start]
         self.trace: list[Step] = []
         self.factorisations = 0
-        self.prior_total = float(self.blocks.prior.sum())
 
-    def evaluate(self, y, tau):
-        """Weights, fitted totals, scaled residuals, scaled gradient per level, dual objective F, and u."""
-        u = self.blocks.exponent([a * i for a, i in zip(y, self.inverse, strict=True)])
-        ratio = self.link.ratio(u)
-        weights = ratio * self.blocks.prior
-        fitted = self.blocks.fitted(weights)
+    def evaluate(self, y, tau) -> _State:
+        fitted, potential = self.blocks.evaluate(self.scaled_down(y), self.link)
+        share = 1.0
+        if self.settings.hold_total:
+            total = self.blocks.prior_total
+            share = total / (potential + total)
+            fitted, potential = [f * share for f in fitted], -total * math.log(share)
         scaled = [(f - b) * i for f, b, i in zip(fitted, self.target, self.inverse, strict=True)]
         gradient = [r + tau * a for r, a in zip(scaled, y, strict=True)]
         linear = sum(float((b * i * a).sum()) for b, i, a in zip(self.target, self.inverse, y, strict=True))
-        potential = float((self.link.integral(u, ratio) * self.blocks.prior).sum())
         dual = potential - linear + 0.5 * tau * sum(float((a * a).sum()) for a in y)
-        return weights, fitted, scaled, gradient, dual, u
+        return _State(fitted, scaled, gradient, dual, potential, share)
+
+    def scaled_down(self, y):
+        """D y: multipliers in the problem's own units."""
+        return [a * i for a, i in zip(y, self.inverse, strict=True)]
 
     def solve(self) -> TreeNewtonResult:
         began = time.perf_counter()
@@ -192,11 +216,11 @@ class _Run:
         steps, tau, met = 0, settings.tau_path[0], -np.inf
         for tau in settings.tau_path:
             steps, _, state = self.descend(tau, settings.path_tolerance, steps)
-            before, met = met, self.share_met(state[2])
-            if self.shares_met(state[2]) or met - before < settings.least_gain or steps >= settings.max_iterations:
+            before, met = met, self.share_met(state.scaled)
+            if self.shares_met(state.scaled) or met - before < settings.least_gain or steps >= settings.max_iterations:
                 break
         steps, converged, state = self.descend(tau, settings.tolerance, steps)
-        path_met = self.shares_met(state[2])
+        path_met = self.shares_met(state.scaled)
         return self.result(state, tau, steps, converged, path_met, time.perf_counter() - began)
 
     def share_met(self, scaled) -> float:
@@ -221,14 +245,14 @@ class _Run:
     def descend(self, tau: float, tolerance: float, steps: int):
         """Damped Newton with chord steps at one tau until the largest scaled gradient is below tolerance."""
         state = self.evaluate(self.y, tau)
-        size = _largest(state[3])
+        size = _largest(state.gradient)
         factor, kind = None, "start"
         while size > tolerance and steps < self.settings.max_iterations:
             if factor is None:
-                factor = ArrowFactor(self.problem.tree, self.blocks.curvature(self.slope(state[0])), tau)
+                factor = self.factorise(state, tau)
                 self.factorisations += 1
                 kind = "newton"
-            direction = [-d for d in factor.solve(state[3])]
+            direction = [-d for d in factor.solve(state.gradient)]
             accepted, candidate = self.line_search(state, direction, tau)
             steps += 1
             if not accepted:
@@ -237,60 +261,60 @@ class _Run:
                 factor = None
                 continue
             self.y, state = candidate
-            new_size = _largest(state[3])
+            new_size = _largest(state.gradient)
             self.record(tau, kind, state, new_size)
             factor, kind = (factor, "chord") if new_size < self.settings.chord_rate * size else (None, "newton")
             size = new_size
         return steps, size <= tolerance, state
 
-    def slope(self, weights):
-        """dw/du of every pair."""
-        prior = self.blocks.prior
-        ratio = torch.where(prior > 0, weights / prior.clamp(min=1e-300), torch.ones_like(prior))
-        return self.link.slope(ratio) * prior
+    def factorise(self, state, tau):
+        factor = self.blocks.factor(self.scaled_down(self.y), self.link, tau / state.share)
+        if not self.settings.hold_total:
+            return factor
+        # The matrix is share * (factor's) - g g' / N with g the scaled totals: Sherman and Morrison.
+        mean = [f * i for f, i in zip(state.fitted, self.inverse, strict=True)]
+        return _RankOneDown(factor, state.share, mean, self.blocks.prior_total)
 
     def line_search(self, state, direction, tau):
-        gradient, dual = state[3], state[4]
-        slope = sum(float((g * d).sum()) for g, d in zip(gradient, direction, strict=True))
+        slope = sum(float((g * d).sum()) for g, d in zip(state.gradient, direction, strict=True))
         if slope >= 0:
             return False, None
-        length = min(1.0, self.settings.longest_step / max(self.largest_rise(state, direction), 1e-300))
+        length = min(1.0, self.settings.longest_step / max(self.largest_rise(direction), 1e-300))
         for _ in range(40):
             y = [a + length * d for a, d in zip(self.y, direction, strict=True)]
             trial = self.evaluate(y, tau)
-            small = 1e-12 * max(1.0, abs(dual), self.prior_total)
-            if np.isfinite(trial[4]) and trial[4] <= dual + 1e-4 * length * slope + small:
+            small = 1e-12 * max(1.0, abs(state.dual), self.blocks.prior_total)
+            if np.isfinite(trial.dual) and trial.dual <= state.dual + 1e-4 * length * slope + small:
                 return True, (y, trial)
             length *= 0.5
         return False, None
 
-    def largest_rise(self, state, direction) -> float:
+    def largest_rise(self, direction) -> float:
         """Largest rise of u a full step would bring to a pair whose weight would then matter.
 
         Only rises can overshoot: a weight on its way to zero, or still next to it after the step, does no harm however far it moves.
         """
         if self.settings.ratio_bounds is not None:
             return 0.0
-        change = self.blocks.exponent([d * i for d, i in zip(direction, self.inverse, strict=True)])
-        after = state[5] + change
-        return float(torch.minimum(change, after + _NEGLIGIBLE).max().clamp(min=0.0)) if change.numel() else 0.0
+        return self.blocks.largest_rise(self.scaled_down(self.y), self.scaled_down(direction), _NEGLIGIBLE)
 
     def record(self, tau, kind, state, size) -> None:
-        loss = 0.5 * sum(float((r * r).sum()) for r in state[2])
-        step = Step(tau, kind, state[4], loss, size)
+        loss = 0.5 * sum(float((r * r).sum()) for r in state.scaled)
+        step = Step(tau, kind, state.dual, loss, size)
         self.trace.append(step)
         if self.progress is not None:
             self.progress(step)
 
     def result(self, state, tau, steps, converged, path_met, seconds) -> TreeNewtonResult:
-        weights, fitted, scaled, gradient, _, _ = state
-        primal = 0.5 * sum(float((r * r).sum()) for r in scaled) + tau * self.divergence(weights)
+        fitted, scaled, gradient = state.fitted, state.scaled, state.gradient
+        divergence = self.divergence(state)
+        primal = 0.5 * sum(float((r * r).sum()) for r in scaled) + tau * divergence
         # Primal plus tau F collapses to half the squared gradient; written so, it does not suffer cancellation.
         gap = 0.5 * sum(float((g * g).sum()) for g in gradient) / max(abs(primal), 1e-300)
         warnings = []
         if not converged:
             warnings.append(
-                f"The solver stopped after {steps} steps with a largest scaled gradient of {_largest(state[3]):.2e}; the tolerance is {self.settings.tolerance:.0e}."
+                f"The solver stopped after {steps} steps with a largest scaled gradient of {_largest(gradient):.2e}; the tolerance is {self.settings.tolerance:.0e}."
             )
         if self.settings.share and not path_met:
             reached = ", ".join(
@@ -301,9 +325,8 @@ class _Run:
             warnings.append(f"The share of targets met stopped rising before it reached what was asked, at tau {tau:g}: {reached}.")
         status = "converged" if converged else "stopped before convergence"
         residuals = tuple(np.where(u.cpu().numpy(), (f - b).cpu().numpy(), np.nan) for f, b, u in zip(fitted, self.target, self.used, strict=True))
-        values = self.blocks.unpad(weights) if isinstance(self.blocks, PairBlocks) else weights.cpu().numpy()
         return TreeNewtonResult(
-            values,
+            self.blocks.weights(self.scaled_down(self.y), self.link) * state.share,
             tuple(a.cpu().numpy() for a in self.y),
             tuple(f.cpu().numpy() for f in fitted),
             residuals,
@@ -315,14 +338,36 @@ class _Run:
             self.factorisations,
             tuple(self.trace),
             float(gap),
+            float(divergence),
             seconds,
             tuple(warnings),
         )
 
-    def divergence(self, weights) -> float:
-        """Prior distance at the optimum's multipliers, by Legendre: sum of w u - q H(u)."""
-        u = self.blocks.exponent([a * i for a, i in zip(self.y, self.inverse, strict=True)])
-        return float((weights * u - self.link.integral(u, self.link.ratio(u)) * self.blocks.prior).sum())
+    def divergence(self, state) -> float:
+        """Prior distance at the optimum's multipliers, by Legendre: sum of w u - q H(u), and sum of w u is that of fitted times D y."""
+        along = sum(float((f * a).sum()) for f, a in zip(state.fitted, self.scaled_down(self.y), strict=True))
+        return along - state.potential
+
+
+class _RankOneDown:
+    """Solves (share M - g g' / total) x = r, given a factor of M."""
+
+    def __init__(self, factor, share: float, mean: list[torch.Tensor], total: float) -> None:
+        self.factor, self.share, self.mean = factor, share, mean
+        self.along = [a / share for a in factor.solve(mean)]
+        self.room = total - _inner(mean, self.along)
+
+    def solve(self, rhs: list[torch.Tensor]) -> list[torch.Tensor]:
+        plain = [a / self.share for a in self.factor.solve(rhs)]
+        # The ridge keeps the room positive; rounding may not.
+        if self.room <= 0:
+            return plain
+        more = _inner(self.mean, plain) / self.room
+        return [a + more * b for a, b in zip(plain, self.along, strict=True)]
+
+
+def _inner(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
+    return sum(float((x * y).sum()) for x, y in zip(a, b, strict=True))
 
 
 def _largest(per_level) -> float:

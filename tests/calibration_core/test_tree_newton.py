@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from calibration_core.arrow import ArrowFactor
-from calibration_core.blocks import PairBlocks, PoolBlocks
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.geography import GeographyTree
 from calibration_core.link import Exponential, Logit
+from calibration_core.pair_blocks import PairBlocks
+from calibration_core.pool_blocks import PoolBlocks
 from calibration_core.problem import PairProblem, PoolProblem, make_targets
 from calibration_core.tree_newton import TreeNewtonSettings, calibrate_tree
 
@@ -116,10 +116,11 @@ def test_block_arrow_solve_equals_a_dense_solve(levels):
     t = full.targets
     problem = PoolProblem(tree, make_targets(tree, t.designs[-levels:], t.values[-levels:], t.scales[-levels:]), full.record_prior, full.group, full.leaf_prior)
     for blocks in (PoolBlocks(problem), PairBlocks(as_pairs(problem))):
-        weights = blocks.prior * torch.as_tensor(rng.gamma(2.0, 1.0, size=blocks.prior.shape))
-        factor = ArrowFactor(tree, blocks.curvature(weights), 0.3)
+        multipliers = [torch.as_tensor(rng.normal(scale=0.02, size=v.shape)) for v in problem.targets.values]
+        factor = blocks.factor(multipliers, Exponential(), 0.3)
         rows = []
-        pair_weights = weights.numpy().ravel()
+        # With the exponential link the slope of a weight is the weight.
+        pair_weights = blocks.weights(multipliers, Exponential()).ravel()
         for depth in range(levels):
             above = tree.ancestor_of_leaves(depth)
             for area in range(tree.sizes[depth]):
@@ -230,7 +231,7 @@ def test_links_start_at_one_and_their_slopes_and_integrals_are_right(link):
     ratio = link.ratio(u)
     (slope,) = torch.autograd.grad(ratio.sum(), u, retain_graph=True)
     (back,) = torch.autograd.grad(link.integral(u, link.ratio(u)).sum(), u)
-    assert torch.allclose(slope, link.slope(ratio), rtol=1e-9, atol=1e-12)
+    assert torch.allclose(slope, link.slope(u, ratio), rtol=1e-9, atol=1e-12)
     assert torch.allclose(back, ratio, rtol=1e-9, atol=1e-12)
     zero = torch.zeros(1, dtype=torch.float64)
     assert float(link.ratio(zero)) == pytest.approx(1.0)

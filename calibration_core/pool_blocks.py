@@ -1,0 +1,185 @@
+"""Passes over a shared pool of records, streamed over the leaves: the (leaves, records) matrix of pairs is never kept.
+
+Every leaf of the tree may use every record of the pool, so pairs outnumber both by far (85,000 tracts x 3,500 households is 300
+million). A pass takes a few hundred leaves at a time: their exponents are one matrix product, so are their totals, and so are their
+curvatures, because
+
+    sum_i v_ti x_ia x_ib  =  (V G)_t,ab     with G_i,ab = x_ia x_ib formed once for the pool,
+
+which turns many small products into one large one and uses their symmetry.
+
+Belongs here: passes over a PoolProblem. Does not belong here: written-out pairs (``pair_blocks.py``), the linear solve
+(``arrow.py``), the iteration (``tree_newton.py``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from calibration_core.arrow import ArrowFactor, LeafBlocks
+from calibration_core.blocks import TreeBlocks
+from calibration_core.link import Link
+from calibration_core.problem import PoolProblem
+
+# Pairs taken at a time: 8 MB of weights. On a GPU a pass wants more at once.
+_PAIRS_AT_A_TIME = {"cpu": 1_000_000, "cuda": 100_000_000}
+# Most that the products of own columns with columns above may occupy.
+_BYTES = 400_000_000
+
+
+class PoolBlocks(TreeBlocks):
+    """Passes over a shared pool."""
+
+    def __init__(self, problem: PoolProblem, device: str = "cpu") -> None:
+        super().__init__(problem.tree, problem.targets.designs, problem.targets.scales, device)
+        send = self.send
+        self.record_prior, self.leaf_prior, self.group = (
+            send(problem.record_prior),
+            send(problem.leaf_prior),
+            torch.as_tensor(problem.group, device=self.device),
+        )
+        self.records = int(self.record_prior.shape[0])
+        self.prior_total = float((problem.leaf_prior.sum(axis=0)[problem.group] * problem.record_prior).sum())
+        step = max(1, _PAIRS_AT_A_TIME[self.device.type] // max(self.records, 1))
+        self.spans = [(a, min(a + step, problem.tree.sizes[-1])) for a in range(0, problem.tree.sizes[-1], step)]
+        self._plain = not torch.any(self.group != 0)
+        self._products(problem.targets.designs)
+
+    def _products(self, designs: tuple[np.ndarray, ...]) -> None:
+        """G of the docstring for the leaves' own columns (in double), and for own columns against the distinct ones above (in single).
+
+        A variable with targets at several levels has the same column at each, and its curvature need be computed once. The coupling
+        with levels above is summed in single precision: it only steers the steps, while the gradient, which decides where they
+        end, and the leaf and border blocks, which keep the matrix definite, are in double.
+        """
+        own = self.designs[-1]
+        width = own.shape[1]
+        self._row, self._col = torch.triu_indices(width, width, device=self.device)
+        fits = self.records * self._row.numel() * 8 <= _BYTES
+        self._square = (own[:, self._row] * own[:, self._col]).contiguous() if fits else None
+        self._extra, self._column, self._kept = (), None, None
+        if self.upper is None:
+            return
+        place = {column.tobytes(): i for i, column in enumerate(designs[-1].T)}
+        extra, index = [], []
+        for column in np.concatenate([d.T for d in reversed(designs[:-1])]):
+            key = column.tobytes()
+            if key not in place:
+                place[key] = width + len(extra)
+                extra.append(column)
+            index.append(place[key])
+        self._column = torch.as_tensor(index, dtype=torch.int64, device=self.device)
+        if extra:
+            self._single = own.to(torch.float32)
+            self._extra = torch.tensor_split(self.send(np.array(extra).T).to(torch.float32), max(1, -(-self.records * width * len(extra) * 4 // _BYTES)), dim=1)
+            # Kept if it fits, else formed again for every span: a small part of the work where a span has many leaves.
+            self._kept = self._couple(self._extra[0]) if len(self._extra) == 1 else None
+
+    def _couple(self, extra: torch.Tensor) -> torch.Tensor:
+        return (self._single[:, :, None] * extra[:, None, :]).reshape(self.records, -1)
+
+    def _prior(self, span: tuple[int, int]) -> torch.Tensor:
+        share = self.leaf_prior[span[0] : span[1]]
+        return share * self.record_prior if self._plain else share[:, self.group] * self.record_prior
+
+    def _exponent(self, multipliers: list[torch.Tensor], above: torch.Tensor | None, span: tuple[int, int]) -> torch.Tensor:
+        """u of the leaves of a span, (leaves, records)."""
+        rows = multipliers[-1][span[0] : span[1]]
+        if above is None:
+            return rows @ self.designs[-1].T
+        return torch.addmm(above[self.parent[span[0] : span[1]]], rows, self.designs[-1].T)
+
+    def _above(self, multipliers: list[torch.Tensor]) -> torch.Tensor | None:
+        """What the levels above add to u, (nodes just above the leaves, records)."""
+        return None if self.upper is None else self.chain(multipliers) @ self.upper.T
+
+    def _pairs(self, multipliers: list[torch.Tensor], link: Link):
+        """Yield (span, prior, u, ratio) over all leaves."""
+        above = self._above(multipliers)
+        for span in self.spans:
+            u = self._exponent(multipliers, above, span)
+            yield span, self._prior(span), u, link.ratio(u)
+
+    def evaluate(self, multipliers: list[torch.Tensor], link: Link) -> tuple[list[torch.Tensor], float]:
+        """Totals per level, top first, and the sum of q H(u)."""
+        leaf = torch.empty_like(multipliers[-1])
+        nodes = self._nodes()
+        potential = torch.zeros((), dtype=torch.float64, device=self.device)
+        for span, prior, u, ratio in self._pairs(multipliers, link):
+            weights = ratio * prior
+            potential += link.potential(u, ratio, prior, weights)
+            leaf[span[0] : span[1]] = weights @ self.designs[-1]
+            if nodes is not None:
+                nodes.index_add_(0, self.parent[span[0] : span[1]], weights)
+        return [*self._totals_above(nodes), leaf], float(potential)
+
+    def _nodes(self) -> torch.Tensor | None:
+        if self.upper is None:
+            return None
+        return torch.zeros((self.tree.sizes[-2], self.records), dtype=torch.float64, device=self.device)
+
+    def _totals_above(self, nodes: torch.Tensor | None) -> list[torch.Tensor]:
+        """Totals of every level above the leaves from each node's summed weights of records."""
+        if nodes is None:
+            return []
+        answers, held = [], nodes
+        for depth in range(len(self.designs) - 2, -1, -1):
+            answers.append(held @ self.designs[depth])
+            if depth:
+                up = torch.zeros((self.tree.sizes[depth - 1], self.records), dtype=torch.float64, device=self.device)
+                held = up.index_add_(0, self.parents[depth], held)
+        return answers[::-1]
+
+    def factor(self, multipliers: list[torch.Tensor], link: Link, ridge: float) -> ArrowFactor:
+        """Factorise D A diag(q G') A' D + ridge I, leaves streamed."""
+        nodes = self._nodes()
+
+        def leaves():
+            for span, prior, u, ratio in self._pairs(multipliers, link):
+                slope = link.slope(u, ratio) * prior
+                if nodes is not None:
+                    nodes.index_add_(0, self.parent[span[0] : span[1]], slope)
+                yield self._leaf_blocks(span, slope)
+
+        def border() -> torch.Tensor | None:
+            if nodes is None:
+                return None
+            return torch.stack([(self.upper * node[:, None]).T @ self.upper for node in nodes])
+
+        return ArrowFactor(self, leaves(), border, ridge)
+
+    def _leaf_blocks(self, span: tuple[int, int], slope: torch.Tensor) -> LeafBlocks:
+        width, count = self.designs[-1].shape[1], span[1] - span[0]
+        own = torch.empty((count, width, width), dtype=torch.float64, device=self.device)
+        if self._square is None:
+            for t in range(count):
+                own[t] = (self.designs[-1] * slope[t][:, None]).T @ self.designs[-1]
+        else:
+            flat = slope @ self._square
+            own[:, self._row, self._col] = flat
+            own[:, self._col, self._row] = flat
+        if self._column is None:
+            return LeafBlocks(span, own, None)
+        single = slope.to(torch.float32) if self._extra else None
+        beside = [
+            (single @ (self._couple(extra) if self._kept is None else self._kept)).to(torch.float64).reshape(count, width, extra.shape[1])
+            for extra in self._extra
+        ]
+        return LeafBlocks(span, own, torch.cat([own, *beside], dim=2)[:, :, self._column])
+
+    def largest_rise(self, multipliers: list[torch.Tensor], direction: list[torch.Tensor], negligible: float) -> float:
+        """Largest of min(change of u, u after the change + negligible) over pairs, at least 0."""
+        above, beside, rise = self._above(multipliers), self._above(direction), torch.zeros((), dtype=torch.float64, device=self.device)
+        for span in self.spans:
+            change = self._exponent(direction, beside, span)
+            after = self._exponent(multipliers, above, span).add_(change).add_(negligible)
+            rise = torch.maximum(rise, torch.minimum(change, after).max())
+        return float(rise)
+
+    def weights(self, multipliers: list[torch.Tensor], link: Link) -> np.ndarray:
+        """w, (leaves, records) float64."""
+        out = np.empty((self.tree.sizes[-1], self.records))
+        for span, prior, _, ratio in self._pairs(multipliers, link):
+            out[span[0] : span[1]] = (ratio * prior).cpu().numpy()
+        return out
