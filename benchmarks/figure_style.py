@@ -36,6 +36,14 @@ def population(records: int = 600, pull: float = 1.0, seed: int = 7) -> Calibrat
     return CalibrationProblem(matrix, matrix @ true, design, target_names=names)
 
 
+def inflated() -> CalibrationProblem:
+    """Margins only, the sex margin 5 % too high."""
+    base = population(pull=0.5).take_targets(np.arange(9))
+    goal = base.targets.copy()
+    goal[[0, 1]] *= 1.05
+    return base.change(targets=goal)
+
+
 def render(chart: alt.TopLevelMixin) -> bytes:
     """The chart as PNG bytes."""
     styled = (

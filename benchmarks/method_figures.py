@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks import method_figures_sparse as sparse_figures
-from benchmarks.figure_style import BLUE, COLOURS, GREEN, GREY, HEIGHT, ORANGE, POWER, RED, WIDTH, colour, heading, lines, population, render, rule
+from benchmarks.figure_style import BLUE, COLOURS, GREEN, GREY, HEIGHT, ORANGE, POWER, RED, WIDTH, colour, heading, inflated, lines, population, render, rule
 from calibration_core import CalibrationProblem, calibrate
 from calibration_core.distances import BoundedRaking, Linear, Logit, Raking, TruncatedLinear
 
@@ -277,14 +277,6 @@ def conflicts() -> alt.LayerChart:
         )
     )
     return rule(0.0, axis="x", dash=(1, 0)) + dots
-
-
-def inflated() -> CalibrationProblem:
-    """Margins only, the sex margin 5 % too high."""
-    base = population(pull=0.5).take_targets(np.arange(9))
-    goal = base.targets.copy()
-    goal[[0, 1]] *= 1.05
-    return base.change(targets=goal)
 
 
 def result() -> alt.LayerChart:

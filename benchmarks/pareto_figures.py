@@ -36,12 +36,12 @@ def figures(rows: Sequence[dict]) -> dict[str, bytes]:
         out["pareto_paper.png"] = _grid(
             [_loss(rows, name, name.removeprefix("paper: ")) for name in paper],
             "Loss against records kept, the paper's population",
-            f"Median of {said}. In the grey band the loss is rounding; methods there are set apart only to be seen.",
+            f"Shown: {said}. In the grey band the loss is rounding; methods there are set apart only to be seen.",
         )
         out["pareto_paper_ess.png"] = _grid(
             [_share(rows, name, name.removeprefix("paper: ")) for name in paper],
             "Effective share of the records kept, the paper's population",
-            f"Kish's effective sample size over records kept; median of {said}.",
+            f"Kish's effective sample size over records kept; {said}.",
         )
     for name in names:
         if name not in paper:
@@ -49,14 +49,14 @@ def figures(rows: Sequence[dict]) -> dict[str, bytes]:
             panels = [_loss(rows, name, "loss"), _error(rows, name, "largest relative error"), _share(rows, name, "effective share")]
             chart = alt.hconcat(*panels, spacing=30)
             out[f"pareto_{slug}.png"] = render(
-                chart.properties(title=alt.TitleParams(f"{name}: against records kept", subtitle=f"Median of {_seeds(rows, [name])}"))
+                chart.properties(title=alt.TitleParams(f"{name}: against records kept", subtitle=f"Shown: {_seeds(rows, [name])}"))
             )
     return out
 
 
 def _seeds(rows: Sequence[dict], problems: list[str]) -> str:
     seeds = max(row["seeds"] for row in rows if row["problem"] in problems)
-    return "one seed" if seeds == 1 else f"{seeds} seeds"
+    return "one seed" if seeds == 1 else f"medians of {seeds} seeds"
 
 
 def _grid(panels: list[alt.LayerChart], title: str, subtitle: str) -> bytes:
@@ -82,7 +82,7 @@ def _loss(rows: Sequence[dict], problem: str, title: str) -> alt.LayerChart:
     low = EXACT * 10.0 ** (-_BAND * (len(labels) + 1))
     band = alt.Chart(pl.DataFrame({"low": [low], "high": [EXACT]})).mark_rect(color="#f0f0f0").encode(y=alt.Y("low:Q"), y2="high:Q")
     ticks = [1.0, 1e-3, 1e-6, 1e-9, 1e-12, 1e-15, 1e-18]
-    top = max(10.0, float(frame["y"].max()) * 2)
+    top = max(10.0, float(frame["y"].max()) * 8)
     y = alt.Y("y:Q", title="sum of squared relative errors", scale=alt.Scale(type="log", domain=[low, top], nice=False), axis=_powers(ticks))
     return alt.layer(band, *_marks(frame, labels, title, y))
 

@@ -161,8 +161,8 @@ class _Judge:
             return f"needs a square of the {f.targets:,} targets, {8e-9 * f.targets**2:.1f} GB"
         if method == "cross_category" and not f.margins and f.loose_counts == 0:
             return f"no target is a category: {_count(f.amounts, 'amount')} only"
-        if method == "relaxed_entropy" and f.negative_entries:
-            return "some contributions are negative, and it reaches a share of each target from above zero"
+        if method == "relaxed_entropy" and (f.negative_entries or f.least_target < 0):
+            return "some contributions or targets are negative, and it reaches a share of each target from above zero"
         return ""
 
     def _exact(self, method: str) -> tuple[int, list[str], dict]:

@@ -26,7 +26,7 @@ class LeafBlocks:
     ----------
     leaves : (first, past the last) or int64 indices of the leaves.
     own : (leaves, p, p) their own block.
-    cross : (leaves, p, pa) coupling with their chain of ancestors, nearest first; None in a tree of one level.
+    cross : (leaves, p, distinct) coupling with the distinct columns of levels above (``TreeBlocks.place``); None in a tree of one level.
     """
 
     leaves: tuple[int, int] | torch.Tensor
@@ -41,18 +41,19 @@ class ArrowFactor:
     ----------
     blocks : the TreeBlocks it belongs to (tree, scales, widths).
     leaves : LeafBlocks, streamed; each is scaled, factorised and folded into its parent's block before the next is asked for.
-    border : called after the last leaf; (nodes one level up, pa, pa) coupling of a chain of ancestors with itself.
+    border : called after the last leaf; (nodes one level up, distinct, distinct) coupling of the levels above with themselves.
     ridge : added to the diagonal after scaling.
 
-    Kept per leaf: its p x p factor and its p x pa coupling.
+    Columns of levels above are held once each, and spread over their chain of ancestors where their scales come in. Kept per leaf: its
+    p x p factor and its p x distinct coupling.
     """
 
     def __init__(self, blocks, leaves: Iterable[LeafBlocks], border: Callable[[], torch.Tensor | None], ridge: float) -> None:
         tree, self._widths = blocks.tree, blocks.widths
-        self._parents, device = blocks.parents, blocks.device
+        self._parents, device, self._blocks = blocks.parents, blocks.device, blocks
         inverse = blocks.inverse[-1]
-        width, above = inverse.shape[1], sum(self._widths)
-        chain = blocks.chain(blocks.inverse) if above else None
+        width, above = inverse.shape[1], blocks.distinct.shape[1] if blocks.upper is not None else 0
+        self._chain = chain = blocks.chain(blocks.inverse) if above else None
         # A leaf that no record reaches has nothing but the ridge.
         self._leaf_factor = torch.eye(width, dtype=torch.float64, device=device).mul(ridge**0.5).repeat(tree.sizes[-1], 1, 1)
         self._leaf_cross = torch.zeros((tree.sizes[-1], width, above), dtype=torch.float64, device=device)
@@ -61,18 +62,19 @@ class ArrowFactor:
         for part in leaves:
             here = slice(*part.leaves) if isinstance(part.leaves, tuple) else part.leaves
             scale = inverse[here]
-            factor = _cholesky(part.own * scale[:, :, None] * scale[:, None, :], ridge)
+            factor = _cholesky((part.own * scale[:, :, None]).mul_(scale[:, None, :]), ridge)
             self._leaf_factor[here] = factor
             if schur is None:
                 continue
             parent = self._parents[-1][here]
-            cross = part.cross * scale[:, :, None] * chain[parent][:, None, :]
+            cross = part.cross * scale[:, :, None]
             self._leaf_cross[here] = cross
             solved = torch.linalg.solve_triangular(factor, cross, upper=False)
             _fold(schur, parent, solved)
         if schur is None:
             return
-        schur += border() * chain[:, :, None] * chain[:, None, :]
+        schur += border()
+        schur = schur[:, blocks.place][:, :, blocks.place] * chain[:, :, None] * chain[:, None, :]
         for step, width in enumerate(self._widths):
             own, cross = schur[:, :width, :width], schur[:, :width, width:]
             factor = _cholesky(own, ridge)
@@ -91,8 +93,9 @@ class ArrowFactor:
             return [_solve(self._leaf_factor, rhs[0])]
         depth = len(rhs) - 1
         eliminated = _solve(self._leaf_factor, rhs[-1])
-        chain = torch.zeros((rhs[-2].shape[0], sum(self._widths)), dtype=rhs[0].dtype, device=rhs[0].device)
-        chain.index_add_(0, self._parents[-1], -torch.einsum("tpq,tp->tq", self._leaf_cross, eliminated))
+        pull = torch.zeros((rhs[-2].shape[0], self._leaf_cross.shape[2]), dtype=rhs[0].dtype, device=rhs[0].device)
+        pull.index_add_(0, self._parents[-1], -torch.einsum("tpq,tp->tq", self._leaf_cross, eliminated))
+        chain = pull[:, self._blocks.place] * self._chain
         partial: list[torch.Tensor] = []
         for step, width in enumerate(self._widths):
             factor, cross = self._levels[step]
@@ -114,7 +117,7 @@ class ArrowFactor:
             own = partial[step] - torch.einsum("npq,nq->np", cross, carried)
             answers[level] = _solve(factor, own)
             carried = torch.cat([answers[level], carried], dim=1)
-        above_leaves = carried[self._parents[-1]]
+        above_leaves = self._blocks.gather(carried * self._chain)[self._parents[-1]]
         answers[-1] = _solve(self._leaf_factor, rhs[-1] - torch.einsum("tpq,tq->tp", self._leaf_cross, above_leaves))
         return answers
 
@@ -129,14 +132,20 @@ def _fold(schur: torch.Tensor, parent: torch.Tensor, solved: torch.Tensor) -> No
 
 def _cholesky(blocks: torch.Tensor, ridge: float) -> torch.Tensor:
     """Batched Cholesky of blocks + ridge I; adds only as much more diagonal as rounding makes necessary."""
-    size = blocks.shape[-1]
-    eye = torch.eye(size, dtype=blocks.dtype, device=blocks.device)
-    largest = torch.diagonal(blocks, dim1=-2, dim2=-1).amax(dim=-1, keepdim=True).clamp(min=0.0)[..., None] if size else 0.0
+    if not blocks.shape[-1]:
+        return blocks
+    largest = torch.diagonal(blocks, dim1=-2, dim2=-1).amax(dim=-1, keepdim=True).clamp(min=0.0)
+
+    def raised(jitter: float) -> torch.Tensor:
+        more = blocks.clone()
+        torch.diagonal(more, dim1=-2, dim2=-1).add_(ridge + jitter * largest)
+        return more
+
     for jitter in (1e-14, 1e-12, 1e-10, 1e-8, 1e-6):
-        factor, info = torch.linalg.cholesky_ex(blocks + (ridge + jitter * largest) * eye)
+        factor, info = torch.linalg.cholesky_ex(raised(jitter))
         if not bool(info.any()):
             return factor
-    return torch.linalg.cholesky(blocks + (ridge + 1e-4 * largest) * eye)
+    return torch.linalg.cholesky(raised(1e-4))
 
 
 def _solve(factor: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:

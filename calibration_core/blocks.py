@@ -30,6 +30,8 @@ class TreeBlocks:
     parents : per level, (areas,) int64 index of the parent; ``parent`` is that of the leaves.
     widths : number of variables of each level above the leaves, nearest first.
     upper : (records, sum of widths) designs above the leaves side by side, nearest first; None for a tree of one level.
+    place : (sum of widths,) int64: which of the ``distinct`` columns, (records, distinct), each column of ``upper`` is. A variable with
+        targets at several levels is one column; couplings with levels above are held by distinct column.
     prior_total : sum of prior weights.
     """
 
@@ -41,6 +43,7 @@ class TreeBlocks:
         self.parent = self.parents[-1]
         self.widths = tuple(d.shape[1] for d in reversed(designs[:-1]))
         self.upper = torch.cat([*reversed(self.designs[:-1])], dim=1) if len(designs) > 1 else None
+        self.distinct, self.place = self.upper, torch.arange(sum(self.widths), device=self.device)
         self.prior_total = 0.0
 
     def send(self, array: np.ndarray) -> torch.Tensor:
@@ -55,3 +58,8 @@ class TreeBlocks:
             if depth:
                 index = self.parents[depth][index]
         return torch.cat(rows, dim=1)
+
+    def gather(self, chained: torch.Tensor) -> torch.Tensor:
+        """Sum what belongs to one distinct column: (nodes, sum of widths) to (nodes, distinct)."""
+        total = torch.zeros((chained.shape[0], self.distinct.shape[1]), dtype=chained.dtype, device=self.device)
+        return total.index_add_(1, self.place, chained)

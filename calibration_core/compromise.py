@@ -41,14 +41,18 @@ def residual_scale(problem: CalibrationProblem) -> np.ndarray:
     return problem.standard_errors if problem.standard_errors is not None else problem.relative_scale
 
 
-def least_squares(problem: CalibrationProblem, distance: Distance, rows: np.ndarray, settings: DualSettings) -> Compromise:
-    """Least squares of r/s over ``rows`` (indices), then the least distance; the rows may depend on one another."""
+def least_squares(problem: CalibrationProblem, distance: Distance, rows: np.ndarray, settings: DualSettings, least_kappa: float = 1e-8) -> Compromise:
+    """Least squares of r/s over ``rows`` (indices), then the least distance; the rows may depend on one another.
+
+    kappa falls until the fit stops moving or it reaches ``least_kappa`` (times one over the sum of initial weights).
+    """
     matrix = _part(problem, rows)
     scale, goal = residual_scale(problem)[rows], problem.targets[rows]
     size = float((problem.start if problem.q is None else problem.start / problem.q).sum())
     solution: DualSolution | None = None
     iterations, trace, before = 0, [], None
-    for relative in _KAPPA_PATH:
+    path = [k for k in _KAPPA_PATH if k > least_kappa] + [least_kappa]
+    for relative in path:
         ridge = relative / size * scale**2
         y = None if solution is None else solution.multipliers
         trial = solve_dual(matrix, goal, problem.start, distance, scale, settings, q=problem.q, ridge=ridge, multipliers=y)

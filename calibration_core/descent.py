@@ -39,8 +39,8 @@ _EXPONENT_LIMIT = 80.0
 # Adam's last step length as a share of its first.
 _LAST_RATE = 0.005
 _SHORTER = 0.25
-# Keeps 0 / 0 out of Adam's step in either precision; gradients here are far larger.
-_TINY = 1e-30
+# Added to the root of Adam's second moment, as a share of the largest gradient at the start.
+_TINY = 1e-9
 # Pairs of steps and gradient changes that L-BFGS keeps.
 _HISTORY = 20
 
@@ -181,12 +181,14 @@ def adam(problem: RecordObjective, x: torch.Tensor, settings: DescentSettings, r
     """Adam from ``x``, keeping the best iterate. ``report`` gets f after every step; ``done`` says at each window whether it is solved."""
     first, second = torch.zeros_like(x), torch.zeros_like(x)
     value, gradient, _ = problem.value_and_gradient(x)
+    # Adam's step does not depend on the size of f but for rounding: in units of the first gradient, no square underflows in float32.
+    unit = max(float(gradient.abs().max()), 1e-30)
     best, best_x = float(value), x
     watch, began, rate = _Watch(settings, best), 0, settings.learning_rate
     for step in range(1, settings.max_iterations + 1):
         fallen = _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * (step - 1) / settings.max_iterations))
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.999 * second + 0.001 * gradient * gradient
+        first = 0.9 * first + 0.1 * (gradient / unit)
+        second = 0.999 * second + 0.001 * (gradient / unit) ** 2
         age = step - began
         x = x - rate * fallen * (first / (1 - 0.9**age)) / ((second / (1 - 0.999**age)).sqrt() + _TINY)
         value, gradient, measured = problem.value_and_gradient(x)

@@ -11,7 +11,7 @@ Where rho is quadratic with curvature c about 0 and straight at slope g further 
 with G = exp, cut at the bounds (Boyd and Vandenberghe, Convex Optimization, 2004, section 5; Huber's conjugate is the square's,
 restricted). At the optimum y_j = -omega_j rho'(r_j) / (tau s_j): positive where a target is undershot and pulls weights up. Newton
 steps are taken on the multipliers off their bounds and searched along the projected path (Bertsekas, SIAM J. Control Optim. 20,
-1982, 221-246). f(w) + tau F(y) >= 0 bounds how far f(w) is above its minimum, for any w and any y in the box.
+1982, 221-246); where there are boxes or bounds, from a point that ``interior_point.py`` has brought close. f(w) + tau F(y) >= 0 bounds how far f(w) is above its minimum, for any w and any y in the box.
 
 A capped loss is the smaller of a convex loss and a constant. With the targets that lie beyond the cap left out, the convex loss is
 nowhere below it up to a constant, and equal where it stands; minimising that can only lower f, and a few such steps settle (Hunter
@@ -19,7 +19,7 @@ and Lange, Amer. Statist. 58, 2004, 30-37). The result is a local optimum, reach
 
 It differs from ``dual_newton.py`` in the box, in a Hessian that the ridge keeps definite, and in reporting f itself.
 
-Belongs here: these iterations and the optimality gap. Does not belong here: exact constraints (``dual_newton.py``), settings.
+Belongs here: Newton in the box, majorising, the optimality gap. Does not belong here: exact constraints (``dual_newton.py``), settings.
 """
 
 from __future__ import annotations
@@ -32,14 +32,17 @@ from scipy import linalg
 
 from calibration_core.design_matrix import DesignMatrix
 from calibration_core.distances import Distance
+from calibration_core.interior_point import InteriorProblem, interior_point
 from calibration_core.losses import TargetLoss
 
 # A step may raise no log ratio that then matters by more than this; beyond it the quadratic model is worthless.
 _LONGEST_RISE = 5.0
 # A ratio under exp(-5) of its start hardly counts, however far it moves down there.
 _NEGLIGIBLE = 5.0
-# Projected steps from multipliers given; where they do not suffice, the interior point method begins afresh.
-_WARM_STEPS = 25
+# Projected Newton steps from a point close to the minimum, before something else is tried.
+_POLISH = 25
+# Gap relative to f at which the interior point method hands over.
+_CLOSE = 1e-9
 # A factorisation is used again while a step cuts the largest gradient to below this fraction.
 _CHORD_RATE = 0.05
 _ROUNDING = 2e-14
@@ -69,6 +72,16 @@ class Prior:
         """(records,) d / q."""
         return self.start if self.q is None else self.start / self.q
 
+    @property
+    def limits(self) -> tuple[np.ndarray | float, np.ndarray | float]:
+        """(low, high) on w/d, each a number or (records,)."""
+        return getattr(self.distance, "low", 0.0), getattr(self.distance, "high", np.inf)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether ratios are bounded beyond being positive."""
+        return bool(np.any(np.asarray(self.limits[0]) > 0) or np.any(np.isfinite(self.limits[1])))
+
     def value(self, weights: np.ndarray) -> float:
         """tau times the divergence of ``weights`` (records,) from the start; inf outside the bounds."""
         ratio = np.divide(weights, self.start, out=np.ones_like(self.start), where=self.start > 0)
@@ -93,7 +106,7 @@ def optimality_gap(matrix: DesignMatrix, loss: TargetLoss, prior: Prior, weights
         u = u * prior.q
     ratio = np.divide(weights, prior.start, out=np.ones_like(prior.start), where=prior.start > 0)
     # A weight may lie a rounding error outside its bounds.
-    ratio = np.clip(ratio, getattr(prior.distance, "low", 0.0), getattr(prior.distance, "high", np.inf))
+    ratio = np.clip(ratio, *prior.limits)
     record_terms = prior.distance.value(ratio) + prior.distance.integral(u, prior.distance.ratio(u)) - ratio * u
     return float(omega @ np.maximum(target_terms, 0.0)) + prior.strength * float(prior.over_q @ np.maximum(record_terms, 0.0))
 
@@ -145,16 +158,20 @@ def minimise_dual(
     report : called with f after every step, measured with ``measure`` (a loss that is not convex, say) if given.
     """
     run = _BoxNewton(matrix, loss, prior, report, measure or loss)
-    y, boxed = np.zeros(matrix.targets) if multipliers is None else np.clip(multipliers, -run.box, run.box), bool(np.isfinite(run.box[run.box > 0]).any())
-    if not boxed:
-        return run.solve(y, tolerance, max_iterations)
-    if multipliers is not None:
-        solution = run.solve(y, tolerance, min(_WARM_STEPS, max_iterations))
-        if solution.converged:
+    smooth, steps = not prior.bounded and not np.isfinite(run.box[run.box > 0]).any(), 0
+    if smooth or multipliers is not None:
+        y = np.zeros(matrix.targets) if multipliers is None else np.clip(multipliers, -run.box, run.box)
+        solution = run.solve(y, tolerance, max_iterations if smooth else min(_POLISH, max_iterations))
+        steps = solution.iterations
+        if solution.converged or steps >= max_iterations:
             return solution
-    y, steps = run.interior(tolerance, max_iterations)
-    solution = run.solve(y, tolerance, max(1, max_iterations - steps))
-    return replace(solution, iterations=solution.iterations + steps)
+    inside, more = run.interior(max_iterations - steps)
+    steps += more
+    polished = run.solve(np.clip(inside.multipliers, -run.box, run.box), tolerance, max(0, min(_POLISH, max_iterations - steps)))
+    # Newton from there ends at rounding; where it does not, the point inside stands.
+    gap = lambda s: optimality_gap(matrix, loss, prior, s.weights, s.fitted, s.multipliers)  # noqa: E731
+    best = polished if polished.converged or gap(polished) <= gap(inside) else inside
+    return replace(best, iterations=steps + polished.iterations)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +181,6 @@ class _State:
     ratio: np.ndarray
     weights: np.ndarray
     fitted: np.ndarray
-    slope: np.ndarray
     gradient: np.ndarray
     value: float
     largest: float
@@ -178,7 +194,7 @@ class _BoxNewton:
         omega = np.where(counts, loss.weights, 1.0)
         self.ridge = prior.strength * loss.scale**2 / (loss.loss.curvature * omega)
         self.box = np.where(counts, loss.loss.steepest * omega / (prior.strength * loss.scale), 0.0)
-        self.matrix, self.prior, self.report, self.measure = matrix, prior, report, measure
+        self.matrix, self.loss, self.prior, self.report, self.measure = matrix, loss, prior, report, measure
         self.b, self.scale, self.over_q = loss.targets, loss.scale, prior.over_q
         self.size = float(self.over_q.sum())
         self.factorisations = 0
@@ -191,12 +207,12 @@ class _BoxNewton:
         ratio = distance.ratio(u)
         weights = self.prior.start * ratio
         fitted = self.matrix.totals(weights)
-        slope = fitted - self.b + self.ridge * y
+        gradient = fitted - self.b + self.ridge * y
         value = float(self.over_q @ distance.integral(u, ratio)) - float(self.b @ y) + 0.5 * float(self.ridge @ (y * y))
-        held = ((y >= self.box) & (slope <= 0)) | ((y <= -self.box) & (slope >= 0))
-        gradient = np.where(held, 0.0, slope)
+        held = ((y >= self.box) & (gradient <= 0)) | ((y <= -self.box) & (gradient >= 0))
+        gradient = np.where(held, 0.0, gradient)
         largest = float((np.abs(gradient) / self.scale).max())
-        return _State(y, u, ratio, weights, fitted, slope, gradient, value, largest if np.isfinite(largest) else np.inf)
+        return _State(y, u, ratio, weights, fitted, gradient, value, largest if np.isfinite(largest) else np.inf)
 
     def solve(self, y: np.ndarray, tolerance: float, max_iterations: int) -> BoxSolution:
         steps, factor, polished, state = 0, None, False, self.evaluate(y)
@@ -232,70 +248,34 @@ class _BoxNewton:
         divergence = float(self.over_q @ self.prior.distance.value(state.ratio))
         return float(self.measure.value(state.fitted)) + self.prior.strength * divergence
 
-    def interior(self, tolerance: float, max_iterations: int) -> tuple[np.ndarray, int]:
-        """(y, steps): a point within the box close to the minimum, by a primal-dual interior point method.
+    def interior(self, max_iterations: int) -> tuple[BoxSolution, int]:
+        """A point that is proved close to the minimum, weights and multipliers inside all their bounds, and the steps it took."""
+        prior, loss = self.prior, self.loss
+        low, high = (np.broadcast_to(x, prior.start.shape) * prior.start for x in prior.limits)
+        q = np.ones_like(prior.start) if prior.q is None else prior.q
+        problem = InteriorProblem(self.matrix, self.b, self.ridge, self.box, self.scale, prior.start, q, low, high)
+        seen = 0
 
-        The multipliers of targets that pull against one another are large and cancel; a projected step breaks that cancellation,
-        a step that stays inside keeps it. z are the multipliers of the box: the residual beyond where rho turns straight.
-        """
-        on = np.flatnonzero(self.box > 0)
-        box, state = self.box[on], self.evaluate(np.zeros_like(self.box))
-        z_up, z_down = (np.maximum(sign * state.slope[on], 0.0) + 0.1 * self.scale[on] for sign in (-1.0, 1.0))
-        steps, before = 0, np.inf
-        while steps < max_iterations:
-            up, down = box - state.y[on], box + state.y[on]
-            mean = float(z_up @ up + z_down @ down) / (2 * on.size)
-            stray = float((np.abs(state.slope[on] + z_up - z_down) / self.scale[on]).max())
-            settled = 2 * on.size * mean * self.prior.strength <= tolerance * self.objective(state)
-            # Rounding may keep stray above the tolerance; then it no longer falls.
-            if settled and (stray <= tolerance or stray > 0.5 * before):
-                break
-            before = stray
-            root, chol = self.factorise(state, on, z_up / up + z_down / down)
-            solve = lambda mu: -root * linalg.cho_solve(chol, root * (state.slope[on] + mu / up - mu / down))  # noqa: B023, E731 (used in this turn)
-            dy = solve(0.0)
-            dz_up, dz_down = z_up * dy / up - z_up, -z_down * dy / down - z_down
-            in_y, in_z = min(1.0, _longest(up, -dy, down, dy)), min(1.0, _longest(z_up, dz_up, z_down, dz_down))
-            ahead = float((z_up + in_z * dz_up) @ (up - in_y * dy) + (z_down + in_z * dz_down) @ (down + in_y * dy)) / (2 * on.size)
-            # The less a step without centring would achieve, the more centring (Mehrotra's rule).
-            mu = mean * min(1.0, max(ahead / mean, 1e-2)) ** 3
-            dy = solve(mu)
-            dz_up, dz_down = mu / up - z_up + z_up * dy / up, mu / down - z_down - z_down * dy / down
-            direction = np.zeros_like(self.box)
-            direction[on] = dy
-            length = min(1.0, 0.995 * _longest(up, -dy, down, dy), _LONGEST_RISE / max(self.rise(state, direction), 1e-300))
-            merit = state.value - mu * float(np.log(up).sum() + np.log(down).sum())
-            downhill = float((state.slope[on] + mu / up - mu / down) @ dy)
-            noise = 1e-13 * (self.size + abs(merit) + float(np.abs(self.b) @ np.abs(state.y)))
-            for _ in range(30):
-                trial = self.evaluate(state.y + length * direction)
-                with np.errstate(divide="ignore"):
-                    new = trial.value - mu * float(np.log(box - trial.y[on]).sum() + np.log(box + trial.y[on]).sum())
-                if np.isfinite(trial.largest) and new <= merit + 1e-4 * length * downhill + noise:
-                    break
-                length *= 0.5
-            else:
-                break
-            steps += 1
-            state = trial
-            reach = min(1.0, 0.995 * _longest(z_up, dz_up, z_down, dz_down))
-            up, down = box - state.y[on], box + state.y[on]
-            z_up, z_down = (np.clip(z + reach * dz, mu / (1e8 * room), 1e8 * mu / room) for z, dz, room in ((z_up, dz_up, up), (z_down, dz_down, down)))
-            if self.report is not None:
-                self.report(self.objective(state))
-        # A multiplier whose room is small beside its box, against the force that holds it, belongs on the box.
-        y = state.y.copy()
-        y[on] = np.where(up / box < z_up / self.scale[on], box, np.where(down / box < z_down / self.scale[on], -box, y[on]))
-        return y, steps
+        def accept(weights: np.ndarray, y: np.ndarray) -> bool:
+            nonlocal seen
+            fitted, divergence = self.matrix.totals(weights), prior.value(weights)
+            if seen and self.report is not None:
+                self.report(float(self.measure.value(fitted)) + divergence)
+            seen += 1
+            value = float(loss.value(fitted)) + divergence
+            return optimality_gap(self.matrix, loss, prior, weights, fitted, y) <= _CLOSE * value
 
-    def factorise(self, state: _State, free: np.ndarray, extra: np.ndarray | float = 0.0):
+        weights, y, steps = interior_point(problem, accept, max_iterations)
+        return BoxSolution(y, weights, self.matrix.totals(weights), np.nan, np.nan, False, steps, steps), steps
+
+    def factorise(self, state: _State, free: np.ndarray):
         """(root, Cholesky) of the Hessian over ``free``, with a unit diagonal and the least damping that makes it positive definite."""
         self.factorisations += 1
         slope = self.prior.start * self.prior.distance.slope(state.u, state.ratio)
         if self.prior.q is not None:
             slope = slope * self.prior.q
         hessian = self.matrix.gram(slope)[np.ix_(free, free)]
-        hessian[np.diag_indices_from(hessian)] += self.ridge[free] + extra
+        hessian[np.diag_indices_from(hessian)] += self.ridge[free]
         root = 1.0 / np.sqrt(np.diagonal(hessian))
         scaled = hessian * root[:, None] * root[None, :]
         for damping in (0.0, 1e-13, 1e-10, 1e-7, 1e-4):
@@ -339,15 +319,6 @@ class _BoxNewton:
         if self.prior.q is not None:
             change = change * self.prior.q
         return max(0.0, float(np.minimum(change, state.u + change + _NEGLIGIBLE)[self.prior.start > 0].max(initial=0.0)))
-
-
-def _longest(*pairs: np.ndarray) -> float:
-    """Largest step that keeps every x + step dx >= 0, for x, dx, x, dx, ... given in turn."""
-    length = np.inf
-    for x, dx in zip(pairs[::2], pairs[1::2], strict=True):
-        falls = dx < 0
-        length = min(length, float((x[falls] / -dx[falls]).min(initial=np.inf)))
-    return length
 
 
 @dataclass(frozen=True, eq=False)

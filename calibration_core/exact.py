@@ -28,6 +28,8 @@ from calibration_core.structural_zeros import without_structural_zeros
 
 # Multipliers and prior start so that a conflict of this relative size between dependent rows is rounding, not contradiction.
 _AGREES = 1e-9
+# A weight this small against its initial weight adds nothing to any total that matters.
+_NEGLIGIBLE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class ExactSettings:
     strict : raise InfeasibleError instead of returning a compromise.
     compromise : "least_squares" of the relative residuals (in standard errors where there are any), or "minimax", their largest.
     minimax_slack : how far above the smallest possible largest error the minimax compromise may go, so that weights stay moderate.
+    least_kappa : how little the distance may count against the targets in the least-squares compromise, relative to the sum of initial
+        weights. The default all but ignores it; targets that are noisy estimates are better not chased so far (1e-4 to 1e-2).
     explain : look for the conflict (linear programs) when targets cannot be met; False saves their time.
     """
 
@@ -49,6 +53,7 @@ class ExactSettings:
     strict: bool = False
     compromise: str = "least_squares"
     minimax_slack: float = 0.01
+    least_kappa: float = 1e-8
     explain: bool = True
 
     def __post_init__(self) -> None:
@@ -56,6 +61,8 @@ class ExactSettings:
             raise SettingsError(f"tolerance is {self.tolerance!r}", expected="above 0, at most 0.01")
         if self.max_iterations < 1 or not self.minimax_slack >= 0:
             raise SettingsError(f"max_iterations is {self.max_iterations}, minimax_slack {self.minimax_slack}", expected="at least 1, and at least 0")
+        if not 1e-12 <= self.least_kappa <= 1e6:
+            raise SettingsError(f"least_kappa is {self.least_kappa!r}", expected="from 1e-12 to 1e6")
         if self.compromise not in ("least_squares", "minimax"):
             raise SettingsError(f"compromise is {self.compromise!r}", expected="'least_squares' or 'minimax'")
 
@@ -130,7 +137,7 @@ def _compromise(problem, distance, present, box, settings) -> compromise.Comprom
         smallest = feasibility.minimax_error(problem, present, box)
         if smallest is not None:
             return compromise.minimax(problem, distance, present, settings.dual, smallest, settings.minimax_slack)
-    return compromise.least_squares(problem, distance, present, settings.dual)
+    return compromise.least_squares(problem, distance, present, settings.dual, settings.least_kappa)
 
 
 def _dependent_rows_agree(problem: CalibrationProblem, rows: RowStructure) -> bool:
@@ -164,6 +171,11 @@ def finish(result: CalibrationResult, optimal: bool, seconds: float) -> Calibrat
     if negative:
         text = f"{negative:,} of {result.weights.size:,} weights are negative, the smallest is {result.weights.min():.4g}; truncated_linear, raking or logit keep them positive"
         warnings.append(CalibrationWarning("negative_weights", text, size=float(negative)))
+    start = result.problem.start
+    tiny = int(((np.abs(result.weights) < _NEGLIGIBLE * start) & (start > 0) & (result.weights != 0)).sum())
+    if tiny:
+        text = f"{tiny:,} of {result.weights.size:,} weights are under {_NEGLIGIBLE:g} of their initial weight: the targets want those records out"
+        warnings.append(CalibrationWarning("negligible_weights", text, size=float(tiny)))
     if result.problem.initial_weights is None:
         text = f"No initial weights were given: every record started at {result.problem.start[0]:.6g}, which fits the targets best"
         warnings.append(CalibrationWarning("no_initial_weights", text, size=float(result.problem.start[0])))

@@ -26,6 +26,8 @@ from calibration_core.problem import PoolProblem
 _PAIRS_AT_A_TIME = {"cpu": 1_000_000, "cuda": 100_000_000}
 # Most that the products of own columns with columns above may occupy.
 _BYTES = 400_000_000
+# Products of columns are kept sparse where fewer than this share of them is not zero: a dense product is that much faster an entry.
+_SPARSE = 0.03
 
 
 class PoolBlocks(TreeBlocks):
@@ -49,19 +51,21 @@ class PoolBlocks(TreeBlocks):
     def _products(self, designs: tuple[np.ndarray, ...]) -> None:
         """G of the docstring for the leaves' own columns (in double), and for own columns against the distinct ones above (in single).
 
-        A variable with targets at several levels has the same column at each, and its curvature need be computed once. The coupling
-        with levels above is summed in single precision: it only steers the steps, while the gradient, which decides where they
-        end, and the leaf and border blocks, which keep the matrix definite, are in double.
+        A variable with targets at several levels has the same column at each, and its curvature need be computed once; where records
+        touch few of many variables, G is kept sparse. The coupling with columns that leaves do not have is summed in single
+        precision: it only steers the steps, while the gradient, which decides where they end, and the leaf and border blocks, which
+        keep the matrix definite, are in double.
         """
         own = self.designs[-1]
         width = own.shape[1]
         self._row, self._col = torch.triu_indices(width, width, device=self.device)
-        fits = self.records * self._row.numel() * 8 <= _BYTES
-        self._square = (own[:, self._row] * own[:, self._col]).contiguous() if fits else None
-        self._extra, self._column, self._kept = (), None, None
+        self._sparse, self._square = self._sparse_square(designs[-1]), None
+        if self._sparse is None and self.records * self._row.numel() * 8 <= _BYTES:
+            self._square = (own[:, self._row] * own[:, self._col]).contiguous()
+        self._extra, self._kept, self._shared = (), None, None
         if self.upper is None:
             return
-        place = {column.tobytes(): i for i, column in enumerate(designs[-1].T)}
+        place = {column.tobytes(): i for i, column in reversed(list(enumerate(designs[-1].T)))}
         extra, index = [], []
         for column in np.concatenate([d.T for d in reversed(designs[:-1])]):
             key = column.tobytes()
@@ -69,12 +73,38 @@ class PoolBlocks(TreeBlocks):
                 place[key] = width + len(extra)
                 extra.append(column)
             index.append(place[key])
-        self._column = torch.as_tensor(index, dtype=torch.int64, device=self.device)
+        distinct, position = np.unique(index, return_inverse=True)
+        self.place = torch.as_tensor(position, dtype=torch.int64, device=self.device)
+        self._shared = torch.as_tensor(distinct[distinct < width], dtype=torch.int64, device=self.device)
+        columns = [own[:, self._shared]]
         if extra:
+            columns.append(self.send(np.array(extra).T))
             self._single = own.to(torch.float32)
-            self._extra = torch.tensor_split(self.send(np.array(extra).T).to(torch.float32), max(1, -(-self.records * width * len(extra) * 4 // _BYTES)), dim=1)
+            parts = max(1, -(-self.records * width * len(extra) * 4 // _BYTES))
+            self._extra = torch.tensor_split(columns[1].to(torch.float32), parts, dim=1)
             # Kept if it fits, else formed again for every span: a small part of the work where a span has many leaves.
             self._kept = self._couple(self._extra[0]) if len(self._extra) == 1 else None
+        self.distinct = torch.cat(columns, dim=1)
+
+    def _sparse_square(self, own: np.ndarray) -> torch.Tensor | None:
+        """G transposed, (pairs of columns, records), sparse; None where it would hold more than a small share of all products."""
+        width = own.shape[1]
+        each = np.count_nonzero(own, axis=1)
+        count = int((each * (each + 1) // 2).sum())
+        if count > _SPARSE * self.records * self._row.numel() or count * 24 > _BYTES:
+            return None
+        record, column = np.nonzero(own)
+        value = own[record, column]
+        # Entry e of a record goes with itself and those after it.
+        entries = np.arange(record.size)
+        partners = np.cumsum(each)[record] - entries
+        left = np.repeat(entries, partners)
+        right = left + np.arange(count) - np.repeat(np.cumsum(partners) - partners, partners)
+        a, b = column[left], column[right]
+        index = np.stack([a * width - a * (a - 1) // 2 + b - a, record[left]])
+        size = (self._row.numel(), self.records)
+        value = self.send(value[left] * value[right])
+        return torch.sparse_coo_tensor(torch.as_tensor(index), value, size, device=self.device, check_invariants=True).coalesce()
 
     def _couple(self, extra: torch.Tensor) -> torch.Tensor:
         return (self._single[:, :, None] * extra[:, None, :]).reshape(self.records, -1)
@@ -92,7 +122,7 @@ class PoolBlocks(TreeBlocks):
 
     def _above(self, multipliers: list[torch.Tensor]) -> torch.Tensor | None:
         """What the levels above add to u, (nodes just above the leaves, records)."""
-        return None if self.upper is None else self.chain(multipliers) @ self.upper.T
+        return None if self.upper is None else self.gather(self.chain(multipliers)) @ self.distinct.T
 
     def _pairs(self, multipliers: list[torch.Tensor], link: Link):
         """Yield (span, prior, u, ratio) over all leaves."""
@@ -134,39 +164,56 @@ class PoolBlocks(TreeBlocks):
     def factor(self, multipliers: list[torch.Tensor], link: Link, ridge: float) -> ArrowFactor:
         """Factorise D A diag(q G') A' D + ridge I, leaves streamed."""
         nodes = self._nodes()
+        shared = None
+        if nodes is not None:
+            shared = torch.zeros((nodes.shape[0], self._shared.numel(), self._shared.numel()), dtype=torch.float64, device=self.device)
 
         def leaves():
             for span, prior, u, ratio in self._pairs(multipliers, link):
                 slope = link.slope(u, ratio) * prior
-                if nodes is not None:
-                    nodes.index_add_(0, self.parent[span[0] : span[1]], slope)
-                yield self._leaf_blocks(span, slope)
+                own = self._own_block(slope)
+                if nodes is None:
+                    yield LeafBlocks(span, own, None)
+                    continue
+                parent = self.parent[span[0] : span[1]]
+                nodes.index_add_(0, parent, slope)
+                beside = own[:, :, self._shared]
+                shared.index_add_(0, parent, beside[:, self._shared])
+                yield LeafBlocks(span, own, torch.cat([beside, *self._beside(slope)], dim=2) if self._extra else beside)
 
-        def border() -> torch.Tensor | None:
-            if nodes is None:
-                return None
-            return torch.stack([(self.upper * node[:, None]).T @ self.upper for node in nodes])
+        return ArrowFactor(self, leaves(), lambda: None if nodes is None else self._border(nodes, shared), ridge)
 
-        return ArrowFactor(self, leaves(), border, ridge)
-
-    def _leaf_blocks(self, span: tuple[int, int], slope: torch.Tensor) -> LeafBlocks:
-        width, count = self.designs[-1].shape[1], span[1] - span[0]
-        own = torch.empty((count, width, width), dtype=torch.float64, device=self.device)
-        if self._square is None:
+    def _own_block(self, slope: torch.Tensor) -> torch.Tensor:
+        """(leaves, p, p) curvature of the leaves' own variables, from (leaves, records)."""
+        own = self.designs[-1]
+        width, count = own.shape[1], slope.shape[0]
+        block = torch.empty((count, width, width), dtype=torch.float64, device=self.device)
+        if self._sparse is None and self._square is None:
             for t in range(count):
-                own[t] = (self.designs[-1] * slope[t][:, None]).T @ self.designs[-1]
-        else:
-            flat = slope @ self._square
-            own[:, self._row, self._col] = flat
-            own[:, self._col, self._row] = flat
-        if self._column is None:
-            return LeafBlocks(span, own, None)
-        single = slope.to(torch.float32) if self._extra else None
-        beside = [
-            (single @ (self._couple(extra) if self._kept is None else self._kept)).to(torch.float64).reshape(count, width, extra.shape[1])
-            for extra in self._extra
-        ]
-        return LeafBlocks(span, own, torch.cat([own, *beside], dim=2)[:, :, self._column])
+                block[t] = (own * slope[t][:, None]).T @ own
+            return block
+        flat = slope @ self._square if self._sparse is None else torch.sparse.mm(self._sparse, slope.T).T
+        block[:, self._row, self._col] = flat
+        block[:, self._col, self._row] = flat
+        return block
+
+    def _beside(self, slope: torch.Tensor) -> list[torch.Tensor]:
+        """(leaves, p, columns) curvature of own variables with columns that only levels above have."""
+        single, width = slope.to(torch.float32), self.designs[-1].shape[1]
+        products = [(single @ (self._couple(extra) if self._kept is None else self._kept), extra.shape[1]) for extra in self._extra]
+        return [product.to(torch.float64).reshape(slope.shape[0], width, columns) for product, columns in products]
+
+    def _border(self, nodes: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """(nodes, distinct columns, distinct columns): what columns share with the leaves is the sum of the leaves' blocks."""
+        held, every = shared.shape[1], self.distinct.shape[1]
+        border = torch.empty((nodes.shape[0], every, every), dtype=torch.float64, device=self.device)
+        border[:, :held, :held] = shared
+        if every > held:
+            extra = self.distinct[:, held:]
+            for node, weights in enumerate(nodes):
+                border[node, held:] = (extra * weights[:, None]).T @ self.distinct
+            border[:, :held, held:] = border[:, held:, :held].transpose(1, 2)
+        return border
 
     def largest_rise(self, multipliers: list[torch.Tensor], direction: list[torch.Tensor], negligible: float) -> float:
         """Largest of min(change of u, u after the change + negligible) over pairs, at least 0."""

@@ -93,7 +93,7 @@ class ProblemFigures:
 
 
 def figures_of(problem: CalibrationProblem, records_asked: int | None = None) -> ProblemFigures:
-    """The figures of ``problem``. Costs a few passes over the matrix and, up to ``MOST_TARGETS`` targets, two products A diag(d) A'."""
+    """The figures of ``problem``. Costs a few passes over the matrix and, up to ``MOST_TARGETS`` targets, one product A diag(d) A'."""
     m, n = problem.size
     x = problem.matrix.by_record
     values = x.data if problem.matrix.is_sparse else x
@@ -104,10 +104,11 @@ def figures_of(problem: CalibrationProblem, records_asked: int | None = None) ->
     totals = [f for f in margins if f.rows.size == 1]
     depth, nested = _nesting(problem, [f for f in families if f.code is not None])
     small = m <= MOST_TARGETS
-    structure = row_structure(problem.matrix, problem.start) if small else None
+    scale = problem.start if problem.q is None else problem.start * problem.q
+    structure = row_structure(problem.matrix, scale) if small else None
     findings = tuple(w for w in precheck.inspect(problem, structure) if w.code in precheck.IMPOSSIBLE) if small else ()
     sizes = [w.size for w in findings if np.isfinite(w.size)]
-    ratios = _linear_ratios(problem, structure.kept) if small else None
+    ratios = _linear_ratios(problem, structure.kept, structure.gram) if small else None
     start, given = problem.start, problem.initial_weights is not None
     mean = float(start.mean())
     return ProblemFigures(
@@ -229,19 +230,18 @@ def _refines(fine: _Family, coarse: _Family, sketch: np.ndarray) -> bool:
     return True
 
 
-def _linear_ratios(problem: CalibrationProblem, kept: np.ndarray) -> np.ndarray:
+def _linear_ratios(problem: CalibrationProblem, kept: np.ndarray, gram: np.ndarray) -> np.ndarray:
     """(records,) w/d of the linear method without bounds on the independent rows ``kept``: one linear system."""
     if kept.size == 0:
         return np.ones(problem.matrix.records)
-    part = problem.matrix if kept.size == problem.matrix.targets else problem.matrix.take_targets(kept)
-    scale = problem.start if problem.q is None else problem.start * problem.q
-    gram = part.gram(scale)
+    gram = gram[np.ix_(kept, kept)]
     root = 1.0 / np.sqrt(np.diagonal(gram))
-    missing = problem.targets[kept] - part.totals(problem.start)
+    missing = (problem.targets - problem.matrix.totals(problem.start))[kept]
     # The rows kept are independent to 1e-12 in the square; the ridge is below that, so that rounding cannot stop the factorisation.
     square = gram * root[:, None] * root[None, :] + 1e-13 * np.eye(kept.size)
-    y = root * linalg.cho_solve(linalg.cho_factor(square, lower=True), root * missing)
-    u = part.exponents(y)
+    y = np.zeros(problem.matrix.targets)
+    y[kept] = root * linalg.cho_solve(linalg.cho_factor(square, lower=True), root * missing)
+    u = problem.matrix.exponents(y)
     return 1.0 + (u if problem.q is None else u * problem.q)
 
 

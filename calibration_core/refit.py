@@ -100,7 +100,7 @@ def refit(
     weights = np.zeros(problem.matrix.records)
     weights[index] = result.weights if bounds is None else np.clip(result.weights, *bounds)
     # That initial weights were invented is for the method to say: the starting weights here are always given.
-    warnings += [w for w in result.warnings if w.code != "no_initial_weights"]
+    warnings += [w for w in result.warnings if w.code not in ("no_initial_weights", "negligible_weights")]
     warnings += _tiny(weights[index])
     met = bool(result.targets_met.all())
     optimal = result.converged or (not met and _compromise_is_optimal(result))
@@ -109,11 +109,14 @@ def refit(
 
 
 def concluded(result: CalibrationResult, fit: Refit) -> CalibrationResult:
-    """``result`` of a sparse method with the weights, warnings and figures of its refit; convergence is that of both."""
+    """``result`` of a sparse method with the weights, warnings and figures of its refit.
+
+    It has converged where the choice has, the refit has, and every target is met: a compromise among targets is not what was asked for.
+    """
     return replace(
         result,
         weights=fit.weights,
-        converged=result.converged and fit.converged,
+        converged=result.converged and fit.converged and fit.met,
         status=f"{result.status}; refit: {fit.status}",
         multipliers=fit.multipliers,
         warnings=result.warnings + fit.warnings,

@@ -131,6 +131,14 @@ def test_every_method_has_a_page_that_names_all_its_settings(method):
         assert heading in text
 
 
+def test_every_warning_code_is_explained():
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "calibration_core").glob("**/*.py"))
+    codes = set(re.findall(r'CalibrationWarning\(\s*"([a-z_]+)"', source))
+    text = page_of("result").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`([a-z_]+)`", text[text.index("## Warning codes") :].split("## Reference")[0]))
+    assert codes == listed - {"size"}
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_examples_print_what_the_page_shows(path):
     for example, printed in run_page(path):

@@ -113,12 +113,12 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
         exact = ExactSettings(tolerance=settings.tolerance, max_iterations=settings.max_iterations, explain=False)
         fit = refit(problem, drawn.selected, drawn.starting, exact_settings=exact, progress=progress)
         base = concluded(replace(base, iterations=fit.iterations, loss_trace=(drawn.error, *fit.trace)), fit)
-        base = replace(base, converged=fit.met and fit.converged)
     elif settings.refit == "ipf":
         base = _fit_margins(base, drawn, settings, progress)
     else:
         base = _name_missed(base, np.ones(problem.matrix.targets, dtype=bool), "no calibration was asked for after the draw")
-    return replace(base, seconds=time.perf_counter() - began)
+    # Whatever was left out of the fit, a result whose targets are not all met has not converged on them.
+    return replace(base, converged=base.converged and bool(base.targets_met.all()), seconds=time.perf_counter() - began)
 
 
 def dense_weights(problem: CalibrationProblem, tolerance: float) -> CalibrationResult:

@@ -44,7 +44,7 @@ OPTIMIZERS = ("dual", "lbfgs", "adam")
 # tau relative to the mean loss, where none is asked for; see above.
 _PRIOR = 1e-6
 _ITERATIONS = {"dual": 200, "lbfgs": 2000, "adam": 1000}
-_WINDOW = {"lbfgs": 20, "adam": 100}
+_WINDOW = 100
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Settings:
     tolerance : see ``converged`` above.
     max_iterations : steps in one minimisation; None for 200 (dual), 2,000 (lbfgs), 1,000 (adam).
     learning_rate : Adam's first step, in log weights; it falls along a cosine to a two-hundredth.
-    improvement : lbfgs and adam stop when their last 20 and 100 steps lowered the loss by less than this share of it.
+    improvement : lbfgs and adam stop when their last 100 steps lowered the loss by less than this share of it.
     device : "cpu", "cuda" or "cuda:<number>", for lbfgs and adam; the dual runs on the CPU.
     precision : "float64" or "float32", for lbfgs and adam. Results are always evaluated in float64.
     met_within : relative error under which the result counts a target as met.
@@ -170,7 +170,11 @@ class _Solver:
 
     def _by_dual(self, convex: TargetLoss, before):
         y = None if before is None else before.multipliers
-        return minimise_dual(self.problem.matrix, convex, self.prior, max_iterations=self.max_iterations, multipliers=y, report=self.report, measure=self.loss)
+        solution = minimise_dual(
+            self.problem.matrix, convex, self.prior, max_iterations=self.max_iterations, multipliers=y, report=self.report, measure=self.loss
+        )
+        # Ratio times initial weight may differ from the bound in the last digit.
+        return replace(solution, weights=np.clip(solution.weights, *self.problem.limits))
 
     def _descent(self) -> Callable:
         # Imported here: the dual needs no torch, which is slow to load.
@@ -184,7 +188,7 @@ class _Solver:
         limits = self.problem.limits
         even = settings.optimizer == "lbfgs"
         primal = descent.RecordObjective(self.problem.matrix, self.loss, self.prior, limits, device, precision, even)
-        knobs = descent.DescentSettings(self.max_iterations, settings.learning_rate, _WINDOW[settings.optimizer], settings.improvement)
+        knobs = descent.DescentSettings(self.max_iterations, settings.learning_rate, _WINDOW, settings.improvement)
 
         def minimise(convex: TargetLoss, before):
             primal.minimise(convex)

@@ -70,7 +70,7 @@ class Settings:
     epochs: int = 2000
     anneal: float = 0.6
     weight_rate: float = 0.02
-    gate_rate: float = 0.1
+    gate_rate: float = 0.2
     temperature: TemperatureSchedule = _ANNEALED
     gates: HardConcrete = _STANDARD
     settled: float = 0.02

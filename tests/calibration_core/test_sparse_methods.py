@@ -372,7 +372,9 @@ def test_a_choice_that_still_changes_is_not_converged():
     once = calibrate(problem, "reweighted_l1", records=40, rounds=1)
     assert not once.converged and once.warned("selection_not_settled")
     patient = calibrate(problem, "reweighted_l1", records=40)
-    assert patient.converged and not patient.warned("selection_not_settled")
+    assert not patient.warned("selection_not_settled")
+    # The choice has settled, but noisy targets cannot all be met: that is not convergence either.
+    assert not patient.converged and patient.warned("targets_missed")
 
 
 @pytest.mark.parametrize("method", METHODS)

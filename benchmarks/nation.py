@@ -1,0 +1,279 @@
+"""A nation of tracts on this machine: reconcile, calibrate, select, refine; time, memory and fit of every stage.
+
+    python -m benchmarks.nation [--geo DIR] [--states N | --tracts N ...] [--device cpu|cuda] [--json FILE]
+
+Every state is one problem (reconciled targets agree across levels), so states are taken one after another and memory is that of the
+largest. Without ``--geo`` the list of tracts is invented too. Several numbers after ``--tracts`` show how time grows.
+
+Belongs here: that run and its table. Does not belong here: the population (``nation_population.py``), numerics.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmarks.nation_population import COUNTY_EXTRAS, STATE_EXTRAS, TRACT_VARIABLES, StatePool, make_pool, published, tract_list, true_weights
+from calibration_core.geography import GeographyTree
+from calibration_core.problem import PairProblem, PoolProblem, make_targets
+from calibration_core.reconcile import reconcile
+from calibration_core.selection import SelectionSettings, select_pairs
+from calibration_core.support import ensure_support
+from calibration_core.tree_newton import TreeNewtonSettings, calibrate_tree
+
+MARGIN_90 = 1.645
+_CHUNK = 200
+
+
+@dataclass
+class Clock:
+    """Seconds by stage, and the peak memory of the process after each."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    peak_mb: dict[str, float] = field(default_factory=dict)
+
+    def lap(self, stage: str, began: float) -> float:
+        now = time.perf_counter()
+        self.seconds[stage] += now - began
+        self.peak_mb[stage] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        return now
+
+
+def run(geography: pl.DataFrame, options: argparse.Namespace, console: Console) -> dict:
+    """Everything for one list of tracts; returns the figures."""
+    clock, device = Clock(), options.device
+    began = time.perf_counter()
+    tree = GeographyTree.from_leaves(
+        ["nation", "state", "county", "tract"], [[""] * geography.height, *(geography[c].to_list() for c in ("state", "county", "tract"))]
+    )
+    began = clock.lap("tree", began)
+    pools = {}
+    true = [np.zeros((n, TRACT_VARIABLES)) for n in tree.sizes]
+    beyond = [np.zeros((tree.sizes[1], COUNTY_EXTRAS + STATE_EXTRAS)), np.zeros((tree.sizes[2], COUNTY_EXTRAS))]
+    trees = {}
+    spans = _state_spans(tree)
+    for index, state in enumerate(tree.geoids[1]):
+        span = spans[index]
+        sub = _state_tree(tree, span)
+        trees[state] = sub
+        pools[state] = pool = make_pool(state, options.pool or _pool_size(span.stop - span.start), options.seed)
+        _add_truth(pool, sub, span, index, tree, true, beyond, options.seed)
+    began = clock.lap("invent the population", began)
+    for depth in (2, 1, 0):
+        true[depth] = tree.sum_to_parent(true[depth + 1], depth + 1)
+    tables = [published(t, level, geoids, options.seed) for t, level, geoids in zip(true, tree.levels, tree.geoids, strict=True)]
+    began = clock.lap("invent the population", began)
+    agreed = reconcile(tree, [t[0] for t in tables], [t[1] ** 2 for t in tables])
+    began = clock.lap("reconcile", began)
+    total = np.zeros(TRACT_VARIABLES)
+    fits, pairs, converged, rows = defaultdict(list), 0, [], 0
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("states", total=tree.sizes[-1])
+        for index, state in enumerate(tree.geoids[1]):
+            began = time.perf_counter()
+            problem, margin = _state_problem(pools[state], trees[state], spans[index], index, tree, tables, agreed, beyond)
+            rows += problem.targets.count
+            began = clock.lap("set up states", began)
+            dense = calibrate_tree(problem, _dense_settings(device))
+            began = clock.lap("dense calibration", began)
+            drawn = _select(problem, dense.weights, pools[state], options)
+            began = clock.lap("selection", began)
+            refined = calibrate_tree(
+                PairProblem(problem.tree, problem.targets, drawn.leaf, drawn.record, drawn.weight),
+                TreeNewtonSettings(
+                    tau_path=(1.0, 0.3, 0.1, 0.03, 0.01),
+                    share=(0.0, 0.0, 0.999),
+                    ratio_bounds=(0.05, 10.0),
+                    tolerance=1e-6,
+                    path_tolerance=0.5,
+                    device=device,
+                ),
+            )
+            began = clock.lap("refinement", began)
+            pairs += drawn.leaf.size
+            converged += [dense.converged, refined.converged]
+            for name, result in (("dense", dense), ("selected", refined)):
+                _fit(fits, name, problem, result, margin)
+            total += refined.fitted[0][0, :TRACT_VARIABLES]
+            clock.lap("fit", began)
+            progress.advance(task, spans[index].stop - spans[index].start)
+    nation = np.abs(total / agreed.values[0][0] - 1.0)
+    fits["selected", "nation", "error"].append(nation)
+    return _figures(tree, clock, fits, pairs, converged, rows, pools, spans)
+
+
+def _pool_size(tracts: int) -> int:
+    """2,000 households for the smallest state, 5,000 for the largest."""
+    return int(2000 + 3000 * min(1.0, tracts / 8000))
+
+
+def _state_spans(tree: GeographyTree) -> list[slice]:
+    """Leaves of each state: GEOIDs are sorted, so they lie together."""
+    owner = tree.ancestor_of_leaves(1)
+    first = np.searchsorted(owner, np.arange(tree.sizes[1] + 1))
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(first)]
+
+
+def _state_tree(tree: GeographyTree, span: slice) -> GeographyTree:
+    county = tree.parents[-1][span]
+    names = tree.geoids[-2]
+    leaves = tree.geoids[-1][span]
+    state = leaves[0][:2]
+    return GeographyTree.from_leaves(["state", "county", "tract"], [[state] * len(leaves), [names[c] for c in county], list(leaves)])
+
+
+def _add_truth(pool: StatePool, sub: GeographyTree, span: slice, index: int, tree: GeographyTree, true, beyond, seed: int) -> None:
+    counties = np.zeros((sub.sizes[1], pool.own.shape[0]))
+    for begin in range(0, span.stop - span.start, _CHUNK):
+        part = slice(begin, min(begin + _CHUNK, span.stop - span.start))
+        weights = true_weights(pool, sub, part, seed)
+        true[-1][span.start + part.start : span.start + part.stop] = weights @ pool.own
+        np.add.at(counties, sub.parents[-1][part], weights)
+    first = int(tree.parents[-1][span.start])
+    beyond[1][first : first + sub.sizes[1]] = counties @ pool.county_extra
+    beyond[0][index] = counties.sum(axis=0) @ np.hstack([pool.county_extra, pool.state_extra])
+
+
+def _state_problem(pool, sub, span, index, tree, tables, agreed, beyond):
+    """The state's PoolProblem, and the published 90 % margins of its tracts."""
+    first = int(tree.parents[-1][span.start])
+    here = [slice(index, index + 1), slice(first, first + sub.sizes[1]), span]
+    values = [agreed.values[d][s] for d, s in zip((1, 2, 3), here, strict=True)]
+    spread = [np.sqrt(agreed.variances[d][s]) for d, s in zip((1, 2, 3), here, strict=True)]
+    extra = [published(beyond[0][here[0]], "state", sub.geoids[0], 1)[0], published(beyond[1][here[1]], "county", sub.geoids[1], 1)[0]]
+    designs = [np.hstack([pool.own, pool.county_extra, pool.state_extra]), np.hstack([pool.own, pool.county_extra]), pool.own]
+    goals = [np.hstack([values[0], extra[0]]), np.hstack([values[1], extra[1]]), values[2]]
+    tight = [np.hstack([0.1 * s, np.full(e.shape, 0.0)]) for s, e in zip(spread[:2], extra, strict=True)]
+    scales = [np.maximum(np.maximum(t, 5e-4 * np.abs(g)), 1.0) for t, g in zip(tight, goals[:2], strict=True)]
+    scales.append(tables[3][1][span])
+    households = np.maximum(values[2][:, 0], 1.0)
+    targets = make_targets(sub, designs, goals, scales)
+    share = (households / households.sum())[:, None]
+    prior = np.full(pool.own.shape[0], households.sum() / pool.own.shape[0])
+    return PoolProblem(sub, targets, prior, np.zeros(prior.size, dtype=np.int64), share), MARGIN_90 * tables[3][1][span]
+
+
+def _dense_settings(device: str) -> TreeNewtonSettings:
+    return TreeNewtonSettings(
+        tau_path=(1.0, 0.3, 0.1, 0.03, 0.01), share=(0.0, 0.0, 0.995), tolerance=1e-6, path_tolerance=0.5, max_iterations=200, device=device
+    )
+
+
+def _select(problem: PoolProblem, dense: np.ndarray, pool: StatePool, options: argparse.Namespace):
+    settings = SelectionSettings(options.pairs * dense.shape[0], options.seed, floor=min(20, options.pairs), draws=options.draws)
+    targets = problem.targets
+    drawn = select_pairs(dense, pool.cell, pool.income, settings, balance=targets.designs[-1], balance_scale=targets.scales[-1], names=problem.tree.leaves)
+    used = [np.isfinite(s) & (v != 0) for s, v in zip(targets.scales, targets.values, strict=True)]
+    used[-1] &= np.abs(targets.values[-1]) > MARGIN_90 * targets.scales[-1]
+    return ensure_support(drawn, dense, problem.tree, targets.designs, used)
+
+
+def _fit(fits, name: str, problem: PoolProblem, result, margin: np.ndarray) -> None:
+    for level, fitted, value in zip(problem.tree.levels, result.fitted, problem.targets.values, strict=True):
+        used = value != 0
+        fits[name, level, "error"].append((np.abs(fitted - value)[used] / np.abs(value[used])).astype(np.float32))
+    fits[name, "tract", "inside"].append((np.abs(result.fitted[-1] - problem.targets.values[-1]) <= margin).ravel())
+    weights = result.weights
+    # Kish's size over all pairs of the state, from sums that add up over states.
+    fits[name, "all", "sums"].append(np.array([weights.sum(), float((weights.ravel() ** 2).sum()), weights.shape[0] if name == "dense" else 0.0]))
+
+
+def _figures(tree, clock, fits, pairs, converged, rows, pools, spans) -> dict:
+    candidates = sum(pools[s].own.shape[0] * (spans[i].stop - spans[i].start) for i, s in enumerate(tree.geoids[1]))
+    fit = {}
+    for name, level, kind in fits:
+        joined = np.concatenate(fits[name, level, kind]) if kind != "sums" else np.sum(fits[name, level, kind], axis=0)
+        if kind == "error":
+            fit[f"{name} {level}"] = {"median": float(np.median(joined)), "mean": float(joined.mean()), "worst": float(joined.max())}
+        elif kind == "sums":
+            fit[f"{name} effective sample size"] = float(joined[0] ** 2 / joined[1])
+    for name in ("dense", "selected"):
+        fit[f"{name} tract"]["inside"] = float(np.concatenate(fits[name, "tract", "inside"]).mean())
+    solved = ("reconcile", "set up states", "dense calibration", "selection", "refinement")
+    return {
+        "tracts": tree.sizes[-1],
+        "states": tree.sizes[1],
+        "targets": rows,
+        "candidate_pairs": candidates,
+        "pairs_kept": pairs,
+        "all_converged": all(converged),
+        "stages": {stage: {"seconds": clock.seconds[stage], "peak_mb": clock.peak_mb[stage]} for stage in clock.seconds},
+        "seconds": sum(clock.seconds[s] for s in solved),
+        "fit": fit,
+    }
+
+
+def show(figures: dict, console: Console) -> None:
+    """The table of one run."""
+    tracts, candidates = figures["tracts"], figures["candidate_pairs"]
+    title = f"{figures['states']} states, {tracts:,} tracts, {figures['targets']:,} targets, {candidates:,} candidate pairs, {figures['pairs_kept']:,} kept"
+    table = Table(title=title)
+    for name in ("stage", "seconds", "ms a tract", "ns a candidate pair", "peak memory so far, GB"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for stage, item in figures["stages"].items():
+        seconds = item["seconds"]
+        table.add_row(stage, f"{seconds:.2f}", f"{1e3 * seconds / tracts:.3f}", f"{1e9 * seconds / candidates:.1f}", f"{item['peak_mb'] / 1e3:.2f}")
+    table.add_row(
+        "in all, without inventing", f"{figures['seconds']:.1f}", f"{1e3 * figures['seconds'] / tracts:.3f}", f"{1e9 * figures['seconds'] / candidates:.1f}", ""
+    )
+    console.print(table)
+    fit = Table(title="fit" + ("" if figures["all_converged"] else "; NOT ALL STATES CONVERGED"))
+    for name in ("weights, level", "median error", "mean", "worst", "inside the published margin"):
+        fit.add_column(name, justify="left" if name == "weights, level" else "right")
+    for key, item in figures["fit"].items():
+        if isinstance(item, float):
+            fit.add_row(key, f"{item:,.0f}", "", "", "")
+        else:
+            inside = f"{item['inside']:.2%}" if "inside" in item else ""
+            fit.add_row(key, f"{item['median']:.3%}", f"{item['mean']:.3%}", f"{item['worst']:.1%}", inside)
+    console.print(fit)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.nation", description=__doc__.splitlines()[0])
+    parser.add_argument("--geo", type=Path, help="folder that holds the Census tract-to-PUMA list; without it the tracts are invented")
+    parser.add_argument("--states", type=int, help="only the largest so many states")
+    parser.add_argument("--tracts", type=int, nargs="*", help="about so many tracts; several numbers for several runs")
+    parser.add_argument("--pool", type=int, help="households in every state's pool (default 2,000 to 5,000 by size)")
+    parser.add_argument("--pairs", type=int, default=60, help="pairs kept a tract")
+    parser.add_argument("--draws", type=int, default=10, help="tentative draws a tract, the best balanced kept")
+    parser.add_argument("--seed", type=int, default=20260101)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, help="threads of torch (default: all cores)")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(argv)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    console = Console(width=140)
+    name = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    console.print(f"device: {name}")
+    runs = []
+    for count in options.tracts or [None]:
+        figures = run(tract_list(options.geo, options.states, count, options.seed), options, console)
+        runs.append({"device": name, **figures})
+        show(figures, console)
+        if options.json:
+            options.json.write_text(json.dumps(runs, indent=1))
+    if len(runs) > 1:
+        base = runs[0]["seconds"] / runs[0]["tracts"]
+        console.print("seconds a tract against the first run: " + ", ".join(f"{r['tracts']:,} tracts {r['seconds'] / r['tracts'] / base:.2f}" for r in runs))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
