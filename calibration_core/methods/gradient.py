@@ -231,6 +231,7 @@ class _Solver:
             "prior_strength": tau,
             "relative_gap" if tau > 0 else "force_share": shortfall,
             "convex_steps": outcome.steps,
+            "monotone": outcome.monotone,
             "local_optimum": capped,
         }
         result = CalibrationResult(

@@ -186,7 +186,7 @@ def test_ipf_meets_the_margins_and_names_the_amounts_it_misses():
     problem = paper_population("complex")
     result = calibrate(problem, "cross_category", sparsity=0.9, refit="ipf")
     rows = categorical_rows(problem.matrix)
-    assert result.converged
+    assert not result.converged  # the amounts are missed
     assert result.relative_errors[rows].max() < 1e-8
     (warning,) = result.warned("targets_missed")
     assert set(warning.targets) == {"income", "wages", "benefits"}
