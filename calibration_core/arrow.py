@@ -52,7 +52,7 @@ class ArrowFactor:
         tree, self._widths = blocks.tree, blocks.widths
         self._parents, device, self._blocks = blocks.parents, blocks.device, blocks
         inverse = blocks.inverse[-1]
-        width, above = inverse.shape[1], blocks.distinct.shape[1] if blocks.upper is not None else 0
+        width, above = inverse.shape[1], blocks.distinct if blocks.deep else 0
         self._chain = chain = blocks.chain(blocks.inverse) if above else None
         # A leaf that no record reaches has nothing but the ridge.
         self._leaf_factor = torch.eye(width, dtype=torch.float64, device=device).mul(ridge**0.5).repeat(tree.sizes[-1], 1, 1)

@@ -135,9 +135,11 @@ class RecordObjective:
         """``loss`` with its arrays on the device."""
         return replace(loss, targets=self.put(loss.targets), scale=self.put(loss.scale), weights=self.put(loss.weights))
 
-    def _tensor_of(self, x) -> torch.Tensor:
+    def _tensor_of(self, x) -> torch.Tensor | _HostSparse:
         if isinstance(x, np.ndarray):
             return self.put(x)
+        if self.device.type == "cpu":
+            return _HostSparse(x.astype(np.float32 if self.dtype == torch.float32 else np.float64))
         index = [torch.tensor(i, dtype=torch.int64) for i in (x.indptr, x.indices)]
         values = torch.tensor(x.data, dtype=self.dtype)
         return torch.sparse_csr_tensor(*index, values, size=x.shape, check_invariants=True).to(self.device)
@@ -175,6 +177,16 @@ class RecordObjective:
         # Rounding, of float32 above all, may put a weight on the wrong side of its bound by its last digit.
         weights = np.clip(self.weights(x)[0].double().cpu().numpy(), *self.limits)
         return Descent(x, weights, self.matrix.totals(weights), iterations, reason)
+
+
+class _HostSparse:
+    """A sparse matrix on the CPU, multiplied by SciPy: torch's own product of one is several times slower and differs with its threads."""
+
+    def __init__(self, matrix) -> None:
+        self.matrix = matrix
+
+    def __matmul__(self, vector: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self.matrix @ vector.numpy())
 
 
 def adam(problem: RecordObjective, x: torch.Tensor, settings: DescentSettings, report: Callable[[float], None], done: Callable[[Descent], bool]) -> Descent:

@@ -8,15 +8,19 @@ Belongs here: products, slices and row facts of the matrix. Does not belong here
 
 from __future__ import annotations
 
+import itertools
 from functools import cached_property
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import sparse
 
 from calibration_core.errors import ProblemError
+from calibration_core.threads import map_blocks
 
 # Records of one dense block: 1,024 rows of 128 targets are 1 MB, which stays in a core's cache.
 _BLOCK_ENTRIES = 131_072
+# Sums over records are made in at most so many parts.
+_PARTS = 16
 # A multiplication inside a dense block costs about this fraction of one in a sparse product.
 _DENSE_ADVANTAGE = 40.0
 
@@ -102,24 +106,38 @@ class DesignMatrix:
             product = (self.by_record.T @ scaled).toarray()
             return (product + product.T) * 0.5
         root = np.sqrt(scale)
-        out = np.zeros((self.targets, self.targets), order="F")
-        for begin, block in self.blocks():
-            block *= root[begin : begin + block.shape[0], None]
-            # block is C-ordered (records, targets), so its transpose is a Fortran matrix that BLAS takes without copying.
-            out = linalg.blas.dsyrk(1.0, block.T, beta=1.0, c=out, overwrite_c=1)
-        return np.triu(out) + np.triu(out, 1).T
+
+        def part(span: tuple[int, int]) -> np.ndarray:
+            out = np.zeros((self.targets, self.targets))
+            for begin, block in self.blocks(*span):
+                block *= root[begin : begin + block.shape[0], None]
+                out += block.T @ block
+            return out
+
+        return np.sum(map_blocks(part, self._spans), axis=0)
+
+    @cached_property
+    def _spans(self) -> list[tuple[int, int]]:
+        """Records shared out among threads: as many parts on every machine, so that sums are the same on every machine."""
+        step = self._step
+        parts = min(_PARTS, -(-self.records // step))
+        edges = [step * (-(-self.records // step) * i // parts) for i in range(parts)] + [self.records]
+        return list(itertools.pairwise(edges))
+
+    @cached_property
+    def _step(self) -> int:
+        return max(64, _BLOCK_ENTRIES // max(self.targets, 1))
 
     @cached_property
     def _sparse_is_cheaper(self) -> bool:
         entries = np.diff(self.by_record.indptr).astype(np.float64)
         return _DENSE_ADVANTAGE * float((entries**2).sum()) < float(self.records) * self.targets**2
 
-    def blocks(self):
-        """Yield (first record, dense (records, targets) block that the caller may overwrite), covering all records in order."""
-        step = max(64, _BLOCK_ENTRIES // max(self.targets, 1))
-        x = self.by_record
-        for begin in range(0, self.records, step):
-            end = min(begin + step, self.records)
+    def blocks(self, first: int = 0, past: int | None = None):
+        """Yield (first record, dense (records, targets) block that the caller may overwrite), covering records first to past in order."""
+        past, x = self.records if past is None else past, self.by_record
+        for begin in range(first, past, self._step):
+            end = min(begin + self._step, past)
             if self.is_sparse:
                 span = slice(x.indptr[begin], x.indptr[end])
                 part = sparse.csr_array((x.data[span], x.indices[span], x.indptr[begin : end + 1] - x.indptr[begin]), shape=(end - begin, self.targets))

@@ -140,6 +140,7 @@ def solve_dual(
     slack: Slack | None = None,
     multipliers: np.ndarray | None = None,
     gram: np.ndarray | None = None,
+    active: np.ndarray | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> DualSolution:
     """Minimise F.
@@ -152,25 +153,39 @@ def solve_dual(
     q, ridge, band : see above; None for ones, zeros, zeros.
     slack : instead of ridge, for penalties that are not squares.
     multipliers : y to start from.
+    active : indices of the targets to hold; the multipliers of the others stay zero. None for all. Rows need be independent among these.
     gram : (targets, targets) A diag(start) A', if it is known already: the Hessian where every ratio's slope is one.
     progress : called with (iteration, largest scaled gradient).
     """
     m = matrix.targets
     zero = np.zeros(m)
     run = _Run(
-        matrix, targets, start, distance, scale, settings, q, slack or Ridge(zero if ridge is None else ridge), zero if band is None else band, gram, progress
+        matrix,
+        targets,
+        start,
+        distance,
+        scale,
+        settings,
+        q,
+        slack or Ridge(zero if ridge is None else ridge),
+        zero if band is None else band,
+        gram,
+        active,
+        progress,
     )
     return run.solve(zero if multipliers is None else multipliers)
 
 
 class _Run:
-    def __init__(self, matrix, targets, start, distance, scale, settings, q, slack, band, gram, progress) -> None:
+    def __init__(self, matrix, targets, start, distance, scale, settings, q, slack, band, gram, active, progress) -> None:
         self.matrix, self.b, self.d, self.distance, self.scale = matrix, targets, start, distance, scale
         self.settings, self.q, self.slack, self.band, self.progress = settings, q, slack, band, progress
         self.over_q = start if q is None else start / q
         self.banded = bool((band > 0).any())
         self.size = float(self.over_q.sum())
         self.gram = gram if q is None else None
+        self.active = np.arange(matrix.targets) if active is None else active
+        self.idle = np.setdiff1d(np.arange(matrix.targets), self.active)
         self.curvature = matrix.squares(start if q is None else start * q) if self.gram is None else np.diagonal(self.gram)
         self.flatness = np.ones(self.b.size)
         self.factorisations = 0
@@ -187,6 +202,7 @@ class _Run:
         if self.banded:
             value += float(self.band @ np.abs(y))
             gradient = _pseudo_gradient(gradient, y, self.band)
+        gradient[self.idle] = 0.0
         largest = float((np.abs(gradient) / self.scale).max()) if gradient.size else 0.0
         return _State(y, u, ratio, weights, fitted, gradient, value, largest if np.isfinite(largest) else np.inf)
 
@@ -229,7 +245,7 @@ class _Run:
 
     def free(self, state: _State) -> np.ndarray:
         """Variables that may move: all, or with bands those off zero and those at zero that the gradient pushes out."""
-        return np.flatnonzero((state.y != 0) | (state.gradient != 0)) if self.banded else np.arange(state.y.size)
+        return np.flatnonzero((state.y != 0) | (state.gradient != 0)) if self.banded else self.active
 
     def factorise(self, state: _State, damping: float) -> _Factor:
         self.factorisations += 1

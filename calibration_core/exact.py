@@ -92,7 +92,7 @@ def calibrate_exactly(
     if not any(w.code in precheck.IMPOSSIBLE_TOGETHER for w in blocking) and _dependent_rows_agree(problem, rows):
         found = _exact(problem, distance, rows, settings, progress)
     if found is not None and _met(problem, found.weights, present, settings.tolerance):
-        weights, y = found.weights, _spread(problem, rows.kept, found.multipliers)
+        weights, y = found.weights, found.multipliers
         iterations, trace, details, optimal = found.iterations, found.trace, {"factorisations": found.factorisations}, True
         warnings = [*blocking, *harmless]
         if settings.strict and blocking:
@@ -126,10 +126,19 @@ def calibrate_exactly(
 
 
 def _exact(problem: CalibrationProblem, distance: Distance, rows: RowStructure, settings: ExactSettings, progress):
-    matrix = compromise._part(problem, rows.kept)
-    goal, scale = problem.targets[rows.kept], problem.relative_scale[rows.kept]
-    gram = rows.gram[np.ix_(rows.kept, rows.kept)]
-    return solve_dual(matrix, goal, problem.start, distance, scale, settings.dual, q=problem.q, gram=gram, progress=progress)
+    """Solve for the independent rows; the others follow."""
+    return solve_dual(
+        problem.matrix,
+        problem.targets,
+        problem.start,
+        distance,
+        problem.relative_scale,
+        settings.dual,
+        q=problem.q,
+        gram=rows.gram,
+        active=rows.kept,
+        progress=progress,
+    )
 
 
 def _compromise(problem, distance, present, box, settings) -> compromise.Compromise:
@@ -202,9 +211,3 @@ def _infeasible(findings) -> InfeasibleError:
         expected="targets that some weights within the bounds can meet",
         remedy="Correct the targets or widen the bounds, or leave strict off to get the best compromise",
     )
-
-
-def _spread(problem: CalibrationProblem, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-    out = np.zeros(problem.matrix.targets)
-    out[rows] = values
-    return out

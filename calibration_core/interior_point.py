@@ -66,7 +66,8 @@ class _Interior:
         beyond = slope + p.ridge * self.y
         self.boxed = np.isfinite(p.box) & (p.box > 0)
         self.topped = np.isfinite(high) & self.moves
-        self.floored = (low > 0) & self.moves
+        # A bound of zero too: weights that tend to zero end there, instead of following log(w) to where it overflows.
+        self.floored = self.moves
         self.v_up, self.v_down = (np.where(self.boxed, np.maximum(s * beyond, 0.0) + 0.1 * p.scale, 0.0) for s in (-1.0, 1.0))
         pull = self.log_slope() - p.matrix.exponents(self.y)
         self.z_low, self.z_high = np.where(self.floored, np.maximum(pull, 0) + 1, 0.0), np.where(self.topped, np.maximum(-pull, 0) + 1, 0.0)
@@ -74,20 +75,18 @@ class _Interior:
     def log_slope(self) -> np.ndarray:
         return np.divide(np.log(np.divide(self.w, self.p.start, out=np.ones_like(self.w), where=self.moves)), self.p.q)
 
-    def pairs(self):
-        """(multiplier, slack, mask) of every bound; a slack where there is no bound is one."""
-        p = self.p
-        return (
-            (self.z_low, np.where(self.floored, self.w - p.low, 1.0), self.floored),
-            (self.z_high, np.where(self.topped, p.high - self.w, 1.0), self.topped),
-            (self.v_up, np.where(self.boxed, p.box - self.y, 1.0), self.boxed),
-            (self.v_down, np.where(self.boxed, p.box + self.y, 1.0), self.boxed),
-        )
+    def slacks(self) -> list[np.ndarray]:
+        """Room to every bound; one where there is none."""
+        p, w, y = self.p, self.w, self.y
+        room = ((w - p.low, self.floored), (p.high - w, self.topped), (p.box - y, self.boxed), (p.box + y, self.boxed))
+        return [np.where(mask, s, 1.0) for s, mask in room]
 
     def solve(self, accept, max_iterations: int) -> tuple[np.ndarray, np.ndarray, int]:
-        p, steps = self.p, 0
+        # Slacks are carried along: taken anew as differences they would round to zero beside a bound.
+        p, steps, slacks = self.p, 0, self.slacks()
+        masks = (self.floored, self.topped, self.boxed, self.boxed)
         while not accept(self.w, self.y) and steps < max_iterations:
-            pairs = self.pairs()
+            pairs = tuple(zip((self.z_low, self.z_high, self.v_up, self.v_down), slacks, masks, strict=True))
             count = sum(int(mask.sum()) for _, _, mask in pairs)
             mean = sum(float(m @ s) for m, s, _ in pairs) / max(count, 1)
             (z_low, to_low, _), (z_high, to_high, _), (v_up, to_up, _), (v_down, to_down, _) = pairs
@@ -103,6 +102,8 @@ class _Interior:
                 chol = linalg.cho_factor(scaled + 1e-10 * np.eye(root.size), lower=True, check_finite=False)
             stray_w = np.where(self.moves, self.log_slope() - p.matrix.exponents(self.y), 0.0)
             stray_y = p.matrix.totals(self.w) - p.targets + p.ridge * self.y
+            if not (np.isfinite(stray_w).all() and np.isfinite(stray_y).all() and np.isfinite(scaled).all()):
+                break
 
             def direction(mu, extra, stray_w=stray_w, stray_y=stray_y, inverse=inverse, root=root, chol=chol, pairs=pairs):
                 """Newton step towards mu; ``extra`` are second-order terms of the four products."""
@@ -127,6 +128,7 @@ class _Interior:
             length = min(1.0, _SHORT_OF_BOUND * min(self.reach(pairs, dw, moves), self.reach_multipliers(pairs, dm)))
             if not np.isfinite(length) or length < 1e-12:
                 break
+            slacks = [np.where(mask, s + length * move, 1.0) for (_, s, mask), move in zip(pairs, moves, strict=True)]
             self.w, self.y = self.w + length * dw, self.y + length * dy
             self.z_low, self.z_high, self.v_up, self.v_down = (m + length * g for (m, _, _), g in zip(pairs, dm, strict=True))
             steps += 1

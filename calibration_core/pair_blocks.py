@@ -19,17 +19,22 @@ from calibration_core.blocks import TreeBlocks
 from calibration_core.link import Link
 from calibration_core.problem import PairProblem
 
-# Entries of one batch's design (pairs x variables of all levels): 32 MB.
+# Entries of one batch's design (pairs x columns): 32 MB.
 _ENTRIES_AT_A_TIME = 4_000_000
+# A leaf with so many entries is a batch of its own, and needs no padding.
+_LONG = 100_000
+# Columns of a symmetric product taken together, so that little of its lower half is computed.
+_STRIP = 128
 
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Leaves of like length, padded: ``pairs`` is (leaves, longest) int64 into the pairs, ``padding`` where there is none."""
+    """Leaves of like length, padded. ``pairs`` (leaves, longest) int64 into the pairs, -1 where there is none; ``record`` the same into
+    the records, or a slice of them where one leaf has consecutive records; ``prior`` (leaves, longest), 0 where there is none."""
 
     leaves: torch.Tensor
     pairs: torch.Tensor
-    record: torch.Tensor
+    record: torch.Tensor | slice
     prior: torch.Tensor
 
 
@@ -40,8 +45,8 @@ class PairBlocks(TreeBlocks):
         super().__init__(problem.tree, problem.targets.designs, problem.targets.scales, device)
         self.prior_total = float(problem.prior_weight.sum())
         self.count = int(problem.leaf.size)
-        self.every = torch.cat([self.designs[-1], self.upper], dim=1) if self.upper is not None else self.designs[-1]
-        self.own_width = self.designs[-1].shape[1]
+        # Which columns the levels above have.
+        self.upper = torch.cat([self.shared, torch.arange(self.width, self.every.shape[1], device=self.device)])
         self.batches = self._batches(problem)
 
     def _batches(self, problem: PairProblem) -> list[_Batch]:
@@ -53,6 +58,10 @@ class PairBlocks(TreeBlocks):
         batches, begin = [], 0
         while begin < order.size:
             longest = int(counts[order[begin]])
+            if longest * self.every.shape[1] >= _LONG:
+                batches.append(self._alone(problem, int(order[begin]), int(first[order[begin]]), longest))
+                begin += 1
+                continue
             step = max(1, _ENTRIES_AT_A_TIME // max(longest * self.every.shape[1], 1))
             alike = int(np.searchsorted(-counts[order], -(longest / 2.0), side="right"))
             members = order[begin : min(begin + step, max(alike, begin + 1))]
@@ -63,19 +72,27 @@ class PairBlocks(TreeBlocks):
             here = slot[None, :] < counts[members][:, None]
             pairs = np.where(here, pairs, 0)
             prior = np.where(here, problem.prior_weight[pairs], 0.0)
-            send = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
-            batches.append(_Batch(send(members), send(np.where(here, pairs, -1)), send(problem.record[pairs]), self.send(prior)))
+            put = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
+            batches.append(_Batch(put(members), put(np.where(here, pairs, -1)), put(problem.record[pairs]), self.send(prior)))
         return batches
 
+    def _alone(self, problem: PairProblem, leaf: int, first: int, count: int) -> _Batch:
+        put = lambda a: torch.as_tensor(a, device=self.device)  # noqa: E731
+        record, prior = problem.record[first : first + count], self.send(problem.prior_weight[None, first : first + count])
+        consecutive = bool((np.diff(record) == 1).all())
+        where = slice(int(record[0]), int(record[0]) + count) if consecutive else put(record[None, :])
+        return _Batch(put(np.array([leaf])), put(np.arange(first, first + count)[None, :]), where, prior)
+
     def _rows(self, batch: _Batch) -> torch.Tensor:
-        """(leaves, longest, all variables) design rows of a batch."""
-        return self.every[batch.record]
+        """(leaves, longest, columns) design rows of a batch."""
+        return self.every[batch.record][None] if isinstance(batch.record, slice) else self.every[batch.record]
 
     def _stack(self, multipliers: list[torch.Tensor]) -> torch.Tensor:
-        """Multipliers that act on each leaf's pairs, (leaves, all variables)."""
-        if self.upper is None:
+        """Multipliers that act on each leaf's pairs, (leaves, columns)."""
+        if not self.deep:
             return multipliers[-1]
-        return torch.cat([multipliers[-1], self.chain(multipliers)[self.parent]], dim=1)
+        stacked = torch.cat([multipliers[-1], self.zeros(multipliers[-1].shape[0], self.every.shape[1] - self.width)], dim=1)
+        return stacked.index_add_(1, self.upper, self.gather(self.chain(multipliers))[self.parent])
 
     def _pairs(self, multipliers: list[torch.Tensor], link: Link):
         stacked = self._stack(multipliers)
@@ -92,41 +109,51 @@ class PairBlocks(TreeBlocks):
             weights = ratio * batch.prior
             potential += link.potential(u, ratio, batch.prior, weights)
             per_leaf[batch.leaves] = torch.bmm(weights[:, None, :], rows)[:, 0, :]
-        return self._totals(per_leaf), float(potential)
-
-    def _totals(self, per_leaf: torch.Tensor) -> list[torch.Tensor]:
-        answers = [per_leaf[:, : self.own_width]]
-        held = per_leaf[:, self.own_width :]
-        for step, width in enumerate(self.widths):
-            depth = len(self.designs) - 1 - step
-            up = torch.zeros((self.tree.sizes[depth - 1], held.shape[1]), dtype=torch.float64, device=self.device)
-            held = up.index_add_(0, self.parents[depth], held)
-            answers.append(held[:, :width])
-            held = held[:, width:]
-        return answers[::-1]
+        above = []
+        if self.deep:
+            nodes = self.zeros(self.tree.sizes[-2], self.distinct)
+            above = self.totals_above(nodes.index_add_(0, self.parent, per_leaf[:, self.upper]))
+        return [*above, per_leaf[:, : self.width]], float(potential)
 
     def factor(self, multipliers: list[torch.Tensor], link: Link, ridge: float) -> ArrowFactor:
         """Factorise D A diag(q G') A' D + ridge I, leaves batch by batch."""
-        above = sum(self.widths)
-        border = torch.zeros((self.tree.sizes[-2], above, above), dtype=torch.float64, device=self.device) if above else None
+        held, nodes = self.shared.numel(), self.tree.sizes[-2] if self.deep else 0
+        # Curvature of the columns above that leaves share, with all above; and of the others with each other, upper triangle alone.
+        beside, rest = self.zeros(nodes, held, self.distinct), self.zeros(nodes, self.distinct - held, self.distinct - held)
 
         def leaves():
             for batch, rows, u, ratio in self._pairs(multipliers, link):
                 slope = link.slope(u, ratio) * batch.prior
-                own = rows[:, :, : self.own_width]
-                product = (own * slope[:, :, None]).transpose(1, 2) @ rows
-                if border is not None:
-                    self._add_border(border, batch, rows[:, :, self.own_width :], slope)
-                yield LeafBlocks(batch.leaves, product[:, :, : self.own_width], product[:, :, self.own_width :] if above else None)
+                scaled = rows[:, :, : self.width] * slope[:, :, None]
+                product = scaled.transpose(1, 2) @ rows
+                if not self.deep:
+                    yield LeafBlocks(batch.leaves, product, None)
+                    continue
+                cross = product[:, :, self.upper]
+                beside.index_add_(0, self.parent[batch.leaves], cross[:, self.shared])
+                if rest.numel():
+                    self._add_rest(rest, batch, rows[:, :, self.width :], slope)
+                yield LeafBlocks(batch.leaves, product[:, :, : self.width], cross)
 
-        return ArrowFactor(self, leaves(), lambda: border, ridge)
+        def border() -> torch.Tensor | None:
+            if not self.deep:
+                return None
+            whole = self.zeros(nodes, self.distinct, self.distinct)
+            whole[:, :held] = beside
+            whole[:, held:, :held] = beside[:, :, held:].transpose(1, 2)
+            whole[:, held:, held:] = torch.triu(rest) + torch.triu(rest, 1).transpose(1, 2)
+            return whole
 
-    def _add_border(self, border: torch.Tensor, batch: _Batch, upper: torch.Tensor, slope: torch.Tensor) -> None:
+        return ArrowFactor(self, leaves(), border, ridge)
+
+    def _add_rest(self, rest: torch.Tensor, batch: _Batch, extra: torch.Tensor, slope: torch.Tensor) -> None:
         parent = self.parent[batch.leaves]
         for node in torch.unique(parent).tolist():
-            here = parent == node
-            rows = upper[here].reshape(-1, upper.shape[2])
-            border[node] += (rows * slope[here].reshape(-1, 1)).T @ rows
+            here = slice(None) if parent.numel() == 1 else parent == node
+            rows = extra[here].flatten(0, 1)
+            scaled = rows * slope[here].reshape(-1, 1)
+            for a in range(0, rows.shape[1], _STRIP):
+                rest[node, a : a + _STRIP, a:].addmm_(scaled[:, a : a + _STRIP].T, rows[:, a:])
 
     def largest_rise(self, multipliers: list[torch.Tensor], direction: list[torch.Tensor], negligible: float) -> float:
         """Largest of min(change of u, u after the change + negligible) over pairs, at least 0."""

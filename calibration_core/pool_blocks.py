@@ -36,6 +36,7 @@ class PoolBlocks(TreeBlocks):
     def __init__(self, problem: PoolProblem, device: str = "cpu") -> None:
         super().__init__(problem.tree, problem.targets.designs, problem.targets.scales, device)
         send = self.send
+        self.own = self.own.contiguous()
         self.record_prior, self.leaf_prior, self.group = (
             send(problem.record_prior),
             send(problem.leaf_prior),
@@ -46,9 +47,9 @@ class PoolBlocks(TreeBlocks):
         step = max(1, _PAIRS_AT_A_TIME[self.device.type] // max(self.records, 1))
         self.spans = [(a, min(a + step, problem.tree.sizes[-1])) for a in range(0, problem.tree.sizes[-1], step)]
         self._plain = not torch.any(self.group != 0)
-        self._products(problem.targets.designs)
+        self._products(problem.targets.designs[-1])
 
-    def _products(self, designs: tuple[np.ndarray, ...]) -> None:
+    def _products(self, design: np.ndarray) -> None:
         """G of the docstring for the leaves' own columns (in double), and for own columns against the distinct ones above (in single).
 
         A variable with targets at several levels has the same column at each, and its curvature need be computed once; where records
@@ -56,35 +57,19 @@ class PoolBlocks(TreeBlocks):
         precision: it only steers the steps, while the gradient, which decides where they end, and the leaf and border blocks, which
         keep the matrix definite, are in double.
         """
-        own = self.designs[-1]
-        width = own.shape[1]
+        own, width = self.own, self.width
         self._row, self._col = torch.triu_indices(width, width, device=self.device)
-        self._sparse, self._square = self._sparse_square(designs[-1]), None
+        self._sparse, self._square = self._sparse_square(design), None
         if self._sparse is None and self.records * self._row.numel() * 8 <= _BYTES:
             self._square = (own[:, self._row] * own[:, self._col]).contiguous()
-        self._extra, self._kept, self._shared = (), None, None
-        if self.upper is None:
-            return
-        place = {column.tobytes(): i for i, column in reversed(list(enumerate(designs[-1].T)))}
-        extra, index = [], []
-        for column in np.concatenate([d.T for d in reversed(designs[:-1])]):
-            key = column.tobytes()
-            if key not in place:
-                place[key] = width + len(extra)
-                extra.append(column)
-            index.append(place[key])
-        distinct, position = np.unique(index, return_inverse=True)
-        self.place = torch.as_tensor(position, dtype=torch.int64, device=self.device)
-        self._shared = torch.as_tensor(distinct[distinct < width], dtype=torch.int64, device=self.device)
-        columns = [own[:, self._shared]]
-        if extra:
-            columns.append(self.send(np.array(extra).T))
+        self._columns = torch.cat([own[:, self.shared], self.extra], dim=1)
+        self._extra, self._kept = (), None
+        if self.extra.shape[1]:
             self._single = own.to(torch.float32)
-            parts = max(1, -(-self.records * width * len(extra) * 4 // _BYTES))
-            self._extra = torch.tensor_split(columns[1].to(torch.float32), parts, dim=1)
+            parts = max(1, -(-self.records * width * self.extra.shape[1] * 4 // _BYTES))
+            self._extra = torch.tensor_split(self.extra.to(torch.float32), parts, dim=1)
             # Kept if it fits, else formed again for every span: a small part of the work where a span has many leaves.
             self._kept = self._couple(self._extra[0]) if len(self._extra) == 1 else None
-        self.distinct = torch.cat(columns, dim=1)
 
     def _sparse_square(self, own: np.ndarray) -> torch.Tensor | None:
         """G transposed, (pairs of columns, records), sparse; None where it would hold more than a small share of all products."""
@@ -117,12 +102,12 @@ class PoolBlocks(TreeBlocks):
         """u of the leaves of a span, (leaves, records)."""
         rows = multipliers[-1][span[0] : span[1]]
         if above is None:
-            return rows @ self.designs[-1].T
-        return torch.addmm(above[self.parent[span[0] : span[1]]], rows, self.designs[-1].T)
+            return rows @ self.own.T
+        return torch.addmm(above[self.parent[span[0] : span[1]]], rows, self.own.T)
 
     def _above(self, multipliers: list[torch.Tensor]) -> torch.Tensor | None:
         """What the levels above add to u, (nodes just above the leaves, records)."""
-        return None if self.upper is None else self.gather(self.chain(multipliers)) @ self.distinct.T
+        return self.gather(self.chain(multipliers)) @ self._columns.T if self.deep else None
 
     def _pairs(self, multipliers: list[torch.Tensor], link: Link):
         """Yield (span, prior, u, ratio) over all leaves."""
@@ -139,34 +124,21 @@ class PoolBlocks(TreeBlocks):
         for span, prior, u, ratio in self._pairs(multipliers, link):
             weights = ratio * prior
             potential += link.potential(u, ratio, prior, weights)
-            leaf[span[0] : span[1]] = weights @ self.designs[-1]
+            leaf[span[0] : span[1]] = weights @ self.own
             if nodes is not None:
                 nodes.index_add_(0, self.parent[span[0] : span[1]], weights)
-        return [*self._totals_above(nodes), leaf], float(potential)
+        above = self.totals_above(nodes @ self._columns) if nodes is not None else []
+        return [*above, leaf], float(potential)
 
     def _nodes(self) -> torch.Tensor | None:
-        if self.upper is None:
-            return None
-        return torch.zeros((self.tree.sizes[-2], self.records), dtype=torch.float64, device=self.device)
-
-    def _totals_above(self, nodes: torch.Tensor | None) -> list[torch.Tensor]:
-        """Totals of every level above the leaves from each node's summed weights of records."""
-        if nodes is None:
-            return []
-        answers, held = [], nodes
-        for depth in range(len(self.designs) - 2, -1, -1):
-            answers.append(held @ self.designs[depth])
-            if depth:
-                up = torch.zeros((self.tree.sizes[depth - 1], self.records), dtype=torch.float64, device=self.device)
-                held = up.index_add_(0, self.parents[depth], held)
-        return answers[::-1]
+        return self.zeros(self.tree.sizes[-2], self.records) if self.deep else None
 
     def factor(self, multipliers: list[torch.Tensor], link: Link, ridge: float) -> ArrowFactor:
         """Factorise D A diag(q G') A' D + ridge I, leaves streamed."""
         nodes = self._nodes()
         shared = None
         if nodes is not None:
-            shared = torch.zeros((nodes.shape[0], self._shared.numel(), self._shared.numel()), dtype=torch.float64, device=self.device)
+            shared = self.zeros(nodes.shape[0], self.shared.numel(), self.shared.numel())
 
         def leaves():
             for span, prior, u, ratio in self._pairs(multipliers, link):
@@ -177,15 +149,15 @@ class PoolBlocks(TreeBlocks):
                     continue
                 parent = self.parent[span[0] : span[1]]
                 nodes.index_add_(0, parent, slope)
-                beside = own[:, :, self._shared]
-                shared.index_add_(0, parent, beside[:, self._shared])
+                beside = own[:, :, self.shared]
+                shared.index_add_(0, parent, beside[:, self.shared])
                 yield LeafBlocks(span, own, torch.cat([beside, *self._beside(slope)], dim=2) if self._extra else beside)
 
         return ArrowFactor(self, leaves(), lambda: None if nodes is None else self._border(nodes, shared), ridge)
 
     def _own_block(self, slope: torch.Tensor) -> torch.Tensor:
         """(leaves, p, p) curvature of the leaves' own variables, from (leaves, records)."""
-        own = self.designs[-1]
+        own = self.own
         width, count = own.shape[1], slope.shape[0]
         block = torch.empty((count, width, width), dtype=torch.float64, device=self.device)
         if self._sparse is None and self._square is None:
@@ -199,19 +171,18 @@ class PoolBlocks(TreeBlocks):
 
     def _beside(self, slope: torch.Tensor) -> list[torch.Tensor]:
         """(leaves, p, columns) curvature of own variables with columns that only levels above have."""
-        single, width = slope.to(torch.float32), self.designs[-1].shape[1]
+        single, width = slope.to(torch.float32), self.width
         products = [(single @ (self._couple(extra) if self._kept is None else self._kept), extra.shape[1]) for extra in self._extra]
         return [product.to(torch.float64).reshape(slope.shape[0], width, columns) for product, columns in products]
 
     def _border(self, nodes: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """(nodes, distinct columns, distinct columns): what columns share with the leaves is the sum of the leaves' blocks."""
-        held, every = shared.shape[1], self.distinct.shape[1]
-        border = torch.empty((nodes.shape[0], every, every), dtype=torch.float64, device=self.device)
+        held = shared.shape[1]
+        border = self.zeros(nodes.shape[0], self.distinct, self.distinct)
         border[:, :held, :held] = shared
-        if every > held:
-            extra = self.distinct[:, held:]
+        if self.distinct > held:
             for node, weights in enumerate(nodes):
-                border[node, held:] = (extra * weights[:, None]).T @ self.distinct
+                border[node, held:] = (self.extra * weights[:, None]).T @ self._columns
             border[:, :held, held:] = border[:, held:, :held].transpose(1, 2)
         return border
 
