@@ -127,12 +127,12 @@ def _variable(latent: np.ndarray, amount: bool, rng: np.random.Generator) -> np.
     """(records,) a count of persons or an amount of money, which the latent traits make likelier or larger."""
     records = latent.shape[0]
     taking = rng.standard_normal(3) * 0.5
-    share = 0.01 + 0.6 * rng.random() ** 2
+    share = float(np.exp(rng.uniform(np.log(0.005), np.log(0.6))))
     score = (latent @ taking + rng.standard_normal(records)) / np.sqrt(1.0 + taking @ taking)
     has = score > -_quantile(share)
     if not amount:
         return np.where(has, 1.0 + rng.poisson(0.6, records), 0.0)
-    spread, pull = rng.uniform(0.7, 1.8), 0.4 * rng.standard_normal(3)
+    spread, pull = rng.uniform(0.7, 2.2), 0.4 * rng.standard_normal(3)
     return np.where(has, np.round(np.exp(rng.uniform(5.0, 10.0) + latent @ pull + spread * rng.standard_normal(records))), 0.0)
 
 

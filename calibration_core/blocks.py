@@ -143,8 +143,10 @@ def _side_by_side(designs: Sequence[np.ndarray], columns: Sequence[Sequence[int]
         return designs[0]
     out, at = np.empty((designs[0].shape[0], width)), 0
     for design, chosen in zip(designs, columns, strict=True):
+        together = chosen and chosen[-1] - chosen[0] == len(chosen) - 1
+        which = slice(chosen[0], chosen[-1] + 1) if together else np.array(chosen, dtype=np.int64)
         for rows in _chunks(design):
-            out[rows, at : at + len(chosen)] = design[rows][:, chosen]
+            out[rows, at : at + len(chosen)] = design[rows][:, which]
         at += len(chosen)
     return out
 
