@@ -137,7 +137,7 @@ def learned(result: CalibrationResult, chosen: np.ndarray) -> CalibrationResult:
     if missed.any():
         text = f"{int(missed.sum())} of {missed.size} targets are not met, the largest relative error is {error.max():.3g}: there was no refit"
         warnings.append(CalibrationWarning("targets_missed", text, tuple(problem.target_names[j] for j in np.flatnonzero(missed)), float(error.max())))
-    return replace(result, warnings=tuple(warnings))
+    return replace(result, converged=result.converged and not missed.any(), warnings=tuple(warnings))
 
 
 def kept_count(problem: CalibrationProblem, records: int | None, sparsity: float | None, usable: int) -> int:
