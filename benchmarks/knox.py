@@ -230,7 +230,9 @@ def table(f: Figures) -> Table:
         answer.add_row(f"within the published 90 % margin, {name}", f"{fit:.6f}", known(expected, ".6f"))
     answer.add_row("population", f"{f.population:,.4f}", known(f.expected_population, ",.4f"))
     if f.largest_difference is not None:
-        answer.add_row("largest difference from the expected allocation", f"{f.largest_difference:.2e} households", f"largest {f.largest_allocation:.4f}, six digits")
+        answer.add_row(
+            "largest difference from the expected allocation", f"{f.largest_difference:.2e} households", f"largest {f.largest_allocation:.4f}, six digits"
+        )
     answer.add_row("iterations (factorisations)", f"{f.iterations} ({f.factorisations})", "")
     answer.add_row("converged, relative duality gap", f"{f.converged}, {f.duality_gap:.1e}", "")
     answer.add_row("seconds (reading apart)", f"{f.seconds:.2f} ({f.reading_seconds:.2f})", "")

@@ -26,6 +26,7 @@ class RowStructure:
     dependent : indices of the rows that are combinations of the kept ones.
     combination : (dependent, kept) coefficients: row = combination @ kept rows.
     unsupported : indices of rows that no record with a positive initial weight contributes to.
+    least_pivot : smallest squared relative distance of a kept row from the span of those taken before it; near 1 rows are far apart.
     gram : (targets, targets) A diag(weights) A', which is also where every distance's curvature begins.
     """
 
@@ -34,6 +35,7 @@ class RowStructure:
     combination: np.ndarray
     unsupported: np.ndarray
     gram: np.ndarray
+    least_pivot: float = 1.0
 
     def disagreement(self, targets: np.ndarray) -> np.ndarray:
         """(dependent,) target minus what the kept targets imply for it."""
@@ -69,4 +71,11 @@ def row_structure(matrix: DesignMatrix, weights: np.ndarray) -> RowStructure:
     combination = combination * root[dependent][:, None] / root[kept][None, :]
     combination[np.abs(combination) < 1e-9 * np.abs(combination).max(initial=0.0)] = 0.0
     by_kept, by_dependent = np.argsort(kept), np.argsort(dependent)
-    return RowStructure(present[kept[by_kept]], present[dependent[by_dependent]], combination[by_dependent][:, by_kept], unsupported, gram)
+    return RowStructure(
+        present[kept[by_kept]],
+        present[dependent[by_dependent]],
+        combination[by_dependent][:, by_kept],
+        unsupported,
+        gram,
+        float(np.diagonal(lower).min(initial=1.0) ** 2),
+    )

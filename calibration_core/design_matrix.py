@@ -98,23 +98,28 @@ class DesignMatrix:
         """A' y, (records,)."""
         return self.by_record @ multipliers
 
-    def gram(self, scale: np.ndarray) -> np.ndarray:
-        """A diag(scale) A', (targets, targets); scale (records,) float64 >= 0."""
+    def gram(self, scale: np.ndarray, *, single: bool = False) -> np.ndarray:
+        """A diag(scale) A', (targets, targets) float64; scale (records,) float64 >= 0.
+
+        ``single`` takes the products inside a block of about a thousand records in float32, twice as fast and good to about 1e-6 of the
+        diagonal: enough to steer a Newton step, not to judge one.
+        """
         if self.is_sparse and self._sparse_is_cheaper:
             scaled = sparse.csr_array((self.by_record.data * np.repeat(scale, np.diff(self.by_record.indptr)), self.by_record.indices, self.by_record.indptr))
             scaled.resize(self.by_record.shape)
             product = (self.by_record.T @ scaled).toarray()
             return (product + product.T) * 0.5
-        root = np.sqrt(scale)
+        root = np.sqrt(scale) if not single else np.sqrt(scale / max(float(scale.max(initial=0.0)), 1e-300)).astype(np.float32)
+        unit = max(float(scale.max(initial=0.0)), 1e-300) if single else 1.0
 
         def part(span: tuple[int, int]) -> np.ndarray:
             out = np.zeros((self.targets, self.targets))
-            for begin, block in self.blocks(*span):
+            for begin, block in self.blocks(*span, kind=np.float32 if single else np.float64):
                 block *= root[begin : begin + block.shape[0], None]
                 out += block.T @ block
             return out
 
-        return np.sum(map_blocks(part, self._spans), axis=0)
+        return np.sum(map_blocks(part, self._spans), axis=0) * unit
 
     @cached_property
     def _spans(self) -> list[tuple[int, int]]:
@@ -133,17 +138,23 @@ class DesignMatrix:
         entries = np.diff(self.by_record.indptr).astype(np.float64)
         return _DENSE_ADVANTAGE * float((entries**2).sum()) < float(self.records) * self.targets**2
 
-    def blocks(self, first: int = 0, past: int | None = None):
+    @cached_property
+    def _single(self):
+        """The stored entries in float32, made when first asked for."""
+        return self.by_record.data.astype(np.float32) if self.is_sparse else None
+
+    def blocks(self, first: int = 0, past: int | None = None, kind: type = np.float64):
         """Yield (first record, dense (records, targets) block that the caller may overwrite), covering records first to past in order."""
         past, x = self.records if past is None else past, self.by_record
+        data = (self._single if kind is np.float32 else x.data) if self.is_sparse else None
         for begin in range(first, past, self._step):
             end = min(begin + self._step, past)
             if self.is_sparse:
                 span = slice(x.indptr[begin], x.indptr[end])
-                part = sparse.csr_array((x.data[span], x.indices[span], x.indptr[begin : end + 1] - x.indptr[begin]), shape=(end - begin, self.targets))
+                part = sparse.csr_array((data[span], x.indices[span], x.indptr[begin : end + 1] - x.indptr[begin]), shape=(end - begin, self.targets))
                 yield begin, part.toarray()
             else:
-                yield begin, x[begin:end].copy()
+                yield begin, x[begin:end].astype(kind)
 
     def take_records(self, index: np.ndarray) -> DesignMatrix:
         """The same targets on some of the records, in the order given."""

@@ -141,6 +141,7 @@ def solve_dual(
     multipliers: np.ndarray | None = None,
     gram: np.ndarray | None = None,
     active: np.ndarray | None = None,
+    single: bool = False,
     progress: Callable[[int, float], None] | None = None,
 ) -> DualSolution:
     """Minimise F.
@@ -154,6 +155,8 @@ def solve_dual(
     slack : instead of ridge, for penalties that are not squares.
     multipliers : y to start from.
     active : indices of the targets to hold; the multipliers of the others stay zero. None for all. Rows need be independent among these.
+    single : form Hessians in float32 sums (``DesignMatrix.gram``); right where rows are far from dependent. The gradient, which decides
+        where the iteration ends, is in float64 always.
     gram : (targets, targets) A diag(start) A', if it is known already: the Hessian where every ratio's slope is one.
     progress : called with (iteration, largest scaled gradient).
     """
@@ -171,13 +174,14 @@ def solve_dual(
         zero if band is None else band,
         gram,
         active,
+        single,
         progress,
     )
     return run.solve(zero if multipliers is None else multipliers)
 
 
 class _Run:
-    def __init__(self, matrix, targets, start, distance, scale, settings, q, slack, band, gram, active, progress) -> None:
+    def __init__(self, matrix, targets, start, distance, scale, settings, q, slack, band, gram, active, single, progress) -> None:
         self.matrix, self.b, self.d, self.distance, self.scale = matrix, targets, start, distance, scale
         self.settings, self.q, self.slack, self.band, self.progress = settings, q, slack, band, progress
         self.over_q = start if q is None else start / q
@@ -188,6 +192,7 @@ class _Run:
         self.idle = np.setdiff1d(np.arange(matrix.targets), self.active)
         self.curvature = matrix.squares(start if q is None else start * q) if self.gram is None else np.diagonal(self.gram)
         self.flatness = np.ones(self.b.size)
+        self.single = single
         self.factorisations = 0
 
     def evaluate(self, y: np.ndarray) -> _State:
@@ -255,7 +260,7 @@ class _Run:
         if self.q is not None:
             slope = slope * self.q
         free = self.free(state)
-        hessian = (self.gram if known else self.matrix.gram(slope))[np.ix_(free, free)]
+        hessian = (self.gram if known else self.matrix.gram(slope, single=self.single))[np.ix_(free, free)]
         slack = self.slack.curvature(state.y)[free]
         hessian[np.diag_indices_from(hessian)] += slack
         floor = _FLAT_EXPONENTIAL if self.distance.exponential else _FLAT

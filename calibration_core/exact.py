@@ -28,6 +28,8 @@ from calibration_core.structural_zeros import without_structural_zeros
 
 # Multipliers and prior start so that a conflict of this relative size between dependent rows is rounding, not contradiction.
 _AGREES = 1e-9
+# Squared relative distance between rows from which on Hessians may be summed in single precision.
+_FAR_APART = 1e-3
 # A weight this small against its initial weight adds nothing to any total that matters.
 _NEGLIGIBLE = 1e-9
 
@@ -137,6 +139,7 @@ def _exact(problem: CalibrationProblem, distance: Distance, rows: RowStructure, 
         q=problem.q,
         gram=rows.gram,
         active=rows.kept,
+        single=rows.least_pivot > _FAR_APART,
         progress=progress,
     )
 

@@ -19,11 +19,15 @@ _EXPONENT_LIMIT = 600.0
 
 @dataclass(frozen=True)
 class Exponential:
-    """G(u) = exp(u); prior distance r log r - r + 1."""
+    """G(u) = exp(u + shift); prior distance r log r - r + 1. A shift other than 0 is for weights whose total is held, which know u only up
+    to a constant."""
+
+    shift: float = 0.0
 
     def ratio(self, u: torch.Tensor) -> torch.Tensor:
         """G(u) = w / q."""
-        return u.clamp(-_EXPONENT_LIMIT, _EXPONENT_LIMIT).exp_()
+        moved = u + self.shift if self.shift else u
+        return moved.clamp(-_EXPONENT_LIMIT, _EXPONENT_LIMIT).exp_()
 
     def slope(self, u: torch.Tensor, ratio: torch.Tensor) -> torch.Tensor:
         """G'(u), given the ratio G(u)."""

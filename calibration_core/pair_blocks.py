@@ -155,13 +155,13 @@ class PairBlocks(TreeBlocks):
             for a in range(0, rows.shape[1], _STRIP):
                 rest[node, a : a + _STRIP, a:].addmm_(scaled[:, a : a + _STRIP].T, rows[:, a:])
 
-    def largest_rise(self, multipliers: list[torch.Tensor], direction: list[torch.Tensor], negligible: float) -> float:
-        """Largest of min(change of u, u after the change + negligible) over pairs, at least 0."""
+    def largest_rise(self, multipliers: list[torch.Tensor], direction: list[torch.Tensor], negligible: float, common: float = 0.0) -> float:
+        """Largest of min(change of u, u after the change + negligible) over pairs, at least 0; ``common`` is taken off every change."""
         now, move, rise = self._stack(multipliers), self._stack(direction), torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in self.batches:
             both = torch.stack([now[batch.leaves], move[batch.leaves]], dim=2)
             u = torch.bmm(self._rows(batch), both)
-            least = torch.minimum(u[:, :, 1], u.sum(dim=2) + negligible)
+            least = torch.minimum(u[:, :, 1], u.sum(dim=2) + negligible) - common
             rise = torch.maximum(rise, torch.where(batch.pairs >= 0, least, 0.0).max())
         return float(rise)
 

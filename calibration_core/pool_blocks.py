@@ -186,11 +186,11 @@ class PoolBlocks(TreeBlocks):
             border[:, :held, held:] = border[:, held:, :held].transpose(1, 2)
         return border
 
-    def largest_rise(self, multipliers: list[torch.Tensor], direction: list[torch.Tensor], negligible: float) -> float:
-        """Largest of min(change of u, u after the change + negligible) over pairs, at least 0."""
+    def largest_rise(self, multipliers: list[torch.Tensor], direction: list[torch.Tensor], negligible: float, common: float = 0.0) -> float:
+        """Largest of min(change of u, u after the change + negligible) over pairs, at least 0; ``common`` is taken off every change."""
         above, beside, rise = self._above(multipliers), self._above(direction), torch.zeros((), dtype=torch.float64, device=self.device)
         for span in self.spans:
-            change = self._exponent(direction, beside, span)
+            change = self._exponent(direction, beside, span).sub_(common)
             after = self._exponent(multipliers, above, span).add_(change).add_(negligible)
             rise = torch.maximum(rise, torch.minimum(change, after).max())
         return float(rise)

@@ -22,19 +22,21 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from calibration_core.errors import SettingsError
-from calibration_core.link import make_link
+from calibration_core.link import Link, make_link
 from calibration_core.pair_blocks import PairBlocks
 from calibration_core.pool_blocks import PoolBlocks
 from calibration_core.problem import PairProblem, PoolProblem
 
 # A pair below exp(-5) of its prior weight hardly counts.
 _NEGLIGIBLE = 5.0
+# Within this of the right shift no exponent is cut off that counts.
+_FAR = 500.0
 
 
 @dataclass(frozen=True)
@@ -168,15 +170,16 @@ def calibrate_tree(
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """At one y, per level: totals, residuals and gradient in units of their scales; the dual objective F and its sum of q H(u);
-    and what weights are multiplied by so that their total is held (1 where it is not)."""
+    """At one y, per level: totals, residuals and gradient in units of their scales; the dual objective F, its sum of q H(u) and the size of
+    the terms it is the difference of; and what u is shifted by so that the total of the weights is held (0 where it is not)."""
 
     fitted: list[torch.Tensor]
     scaled: list[torch.Tensor]
     gradient: list[torch.Tensor]
     dual: float
     potential: float
-    share: float
+    terms: float
+    shift: float
 
 
 class _Run:
@@ -192,19 +195,31 @@ class _Run:
             self.y = [torch.as_tensor(a, dtype=torch.float64, device=self.blocks.device).clone() for a in start]
         self.trace: list[Step] = []
         self.factorisations = 0
+        self.shift = 0.0
 
-    def evaluate(self, y, tau) -> _State:
-        fitted, potential = self.blocks.evaluate(self.scaled_down(y), self.link)
-        share = 1.0
+    def evaluate(self, y, tau, shift: float = 0.0) -> _State:
+        fitted, potential = self.blocks.evaluate(self.scaled_down(y), self.link_at(shift))
         if self.settings.hold_total:
             total = self.blocks.prior_total
-            share = total / (potential + total)
-            fitted, potential = [f * share for f in fitted], -total * math.log(share)
+            share = total / max(potential + total, 1e-300)
+            shift += math.log(share)
+            fitted, potential = [f * share for f in fitted], -total * shift
         scaled = [(f - b) * i for f, b, i in zip(fitted, self.target, self.inverse, strict=True)]
         gradient = [r + tau * a for r, a in zip(scaled, y, strict=True)]
         linear = sum(float((b * i * a).sum()) for b, i, a in zip(self.target, self.inverse, y, strict=True))
         dual = potential - linear + 0.5 * tau * sum(float((a * a).sum()) for a in y)
-        return _State(fitted, scaled, gradient, dual, potential, share)
+        return _State(fitted, scaled, gradient, dual, potential, max(abs(potential), abs(linear)), shift)
+
+    def link_at(self, shift: float) -> Link:
+        """The link, shifted."""
+        return replace(self.link, shift=shift) if self.settings.hold_total else self.link
+
+    def settle_shift(self) -> None:
+        """The shift at a start that is not 0: found from any distance, as each look moves it by as far as exponents reach."""
+        for _ in range(1000):
+            before, self.shift = self.shift, self.evaluate(self.y, 1.0, self.shift).shift
+            if abs(self.shift - before) < _FAR:
+                break
 
     def scaled_down(self, y):
         """D y: multipliers in the problem's own units."""
@@ -214,6 +229,8 @@ class _Run:
         began = time.perf_counter()
         settings = self.settings
         steps, tau, met = 0, settings.tau_path[0], -np.inf
+        if settings.hold_total and _largest(self.y):
+            self.settle_shift()
         for tau in settings.tau_path:
             steps, _, state = self.descend(tau, settings.path_tolerance, steps)
             before, met = met, self.share_met(state.scaled)
@@ -244,7 +261,7 @@ class _Run:
 
     def descend(self, tau: float, tolerance: float, steps: int):
         """Damped Newton with chord steps at one tau until the largest scaled gradient is below tolerance."""
-        state = self.evaluate(self.y, tau)
+        state = self.evaluate(self.y, tau, self.shift)
         size = _largest(state.gradient)
         factor, kind = None, "start"
         while size > tolerance and steps < self.settings.max_iterations:
@@ -261,6 +278,7 @@ class _Run:
                 factor = None
                 continue
             self.y, state = candidate
+            self.shift = state.shift
             new_size = _largest(state.gradient)
             self.record(tau, kind, state, new_size)
             factor, kind = (factor, "chord") if new_size < self.settings.chord_rate * size else (None, "newton")
@@ -268,35 +286,37 @@ class _Run:
         return steps, size <= tolerance, state
 
     def factorise(self, state, tau):
-        factor = self.blocks.factor(self.scaled_down(self.y), self.link, tau / state.share)
+        factor = self.blocks.factor(self.scaled_down(self.y), self.link_at(state.shift), tau)
         if not self.settings.hold_total:
             return factor
-        # The matrix is share * (factor's) - g g' / N with g the scaled totals: Sherman and Morrison.
+        # The matrix is the factor's - g g' / N with g the scaled totals: Sherman and Morrison.
         mean = [f * i for f, i in zip(state.fitted, self.inverse, strict=True)]
-        return _RankOneDown(factor, state.share, mean, self.blocks.prior_total)
+        return _RankOneDown(factor, mean, self.blocks.prior_total)
 
     def line_search(self, state, direction, tau):
         slope = sum(float((g * d).sum()) for g, d in zip(state.gradient, direction, strict=True))
         if slope >= 0:
             return False, None
-        length = min(1.0, self.settings.longest_step / max(self.largest_rise(direction), 1e-300))
+        # What a full step adds to u on average does nothing where the total is held.
+        common = _inner(state.fitted, self.scaled_down(direction)) / self.blocks.prior_total if self.settings.hold_total else 0.0
+        length = min(1.0, self.settings.longest_step / max(self.largest_rise(direction, common), 1e-300))
         for _ in range(40):
             y = [a + length * d for a, d in zip(self.y, direction, strict=True)]
-            trial = self.evaluate(y, tau)
-            small = 1e-12 * max(1.0, abs(state.dual), self.blocks.prior_total)
+            trial = self.evaluate(y, tau, self.shift - length * common)
+            small = 1e-12 * max(1.0, abs(state.dual), self.blocks.prior_total, state.terms)
             if np.isfinite(trial.dual) and trial.dual <= state.dual + 1e-4 * length * slope + small:
                 return True, (y, trial)
             length *= 0.5
         return False, None
 
-    def largest_rise(self, direction) -> float:
-        """Largest rise of u a full step would bring to a pair whose weight would then matter.
+    def largest_rise(self, direction, common: float) -> float:
+        """Largest rise of u, beyond ``common``, a full step would bring to a pair whose weight would then matter.
 
         Only rises can overshoot: a weight on its way to zero, or still next to it after the step, does no harm however far it moves.
         """
         if self.settings.ratio_bounds is not None:
             return 0.0
-        return self.blocks.largest_rise(self.scaled_down(self.y), self.scaled_down(direction), _NEGLIGIBLE)
+        return self.blocks.largest_rise(self.scaled_down(self.y), self.scaled_down(direction), _NEGLIGIBLE + self.shift, common)
 
     def record(self, tau, kind, state, size) -> None:
         loss = 0.5 * sum(float((r * r).sum()) for r in state.scaled)
@@ -326,7 +346,7 @@ class _Run:
         status = "converged" if converged else "stopped before convergence"
         residuals = tuple(np.where(u.cpu().numpy(), (f - b).cpu().numpy(), np.nan) for f, b, u in zip(fitted, self.target, self.used, strict=True))
         return TreeNewtonResult(
-            self.blocks.weights(self.scaled_down(self.y), self.link) * state.share,
+            self.blocks.weights(self.scaled_down(self.y), self.link_at(state.shift)),
             tuple(a.cpu().numpy() for a in self.y),
             tuple(f.cpu().numpy() for f in fitted),
             residuals,
@@ -350,15 +370,15 @@ class _Run:
 
 
 class _RankOneDown:
-    """Solves (share M - g g' / total) x = r, given a factor of M."""
+    """Solves (M - g g' / total) x = r, given a factor of M."""
 
-    def __init__(self, factor, share: float, mean: list[torch.Tensor], total: float) -> None:
-        self.factor, self.share, self.mean = factor, share, mean
-        self.along = [a / share for a in factor.solve(mean)]
+    def __init__(self, factor, mean: list[torch.Tensor], total: float) -> None:
+        self.factor, self.mean = factor, mean
+        self.along = factor.solve(mean)
         self.room = total - _inner(mean, self.along)
 
     def solve(self, rhs: list[torch.Tensor]) -> list[torch.Tensor]:
-        plain = [a / self.share for a in self.factor.solve(rhs)]
+        plain = self.factor.solve(rhs)
         # The ridge keeps the room positive; rounding may not.
         if self.room <= 0:
             return plain

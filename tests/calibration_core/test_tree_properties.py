@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit, xlogy
 
 from calibration_core.geography import GeographyTree
 from calibration_core.problem import PairProblem, PoolProblem, make_targets
@@ -60,19 +61,19 @@ def random_pool(seed: int, names: tuple[str, ...], records: int = 12) -> PoolPro
         total = tree.sum_leaves(tilted, depth) @ design
         scale = (rng.gamma(2.0, 0.3, size=total.shape) + 0.05) * np.maximum(1.0, 0.02 * total)
         values.append(total + scale * rng.normal(size=total.shape))
-        scales.append(np.where(rng.random(total.shape) < 0.1, np.inf, scale))
+        scales.append(np.where((rng.random(total.shape) < 0.1) & (depth > 0), np.inf, scale))
     return PoolProblem(tree, make_targets(tree, designs, values, scales), record_prior, group, leaf_prior)
 
 
 def as_pairs(problem: PoolProblem, rng: np.random.Generator | None = None) -> PairProblem:
-    """All pairs with a prior; with ``rng``, about two thirds of them, and none in the last leaf."""
+    """All pairs with a prior; with ``rng``, about two thirds of them, and none in the last leaf, their priors raised to the same total."""
     prior = problem.prior()
     keep = prior > 0
     if rng is not None:
         keep &= rng.random(prior.shape) < 0.7
         keep[-1] &= prior.shape[0] == 1
     leaf, record = np.nonzero(keep)
-    return PairProblem(problem.tree, problem.targets, leaf, record, prior[leaf, record])
+    return PairProblem(problem.tree, problem.targets, leaf, record, prior[leaf, record] * (prior.sum() / prior[keep].sum()))
 
 
 @dataclass(frozen=True)
@@ -103,30 +104,36 @@ class Dense:
             return np.exp(u), np.exp(u)
         low, high = LINKS["logit"]["ratio_bounds"]
         a = (high - low) / ((1 - low) * (high - 1))
-        e = np.exp(a * u)
-        ratio = (low * (high - 1) + high * (1 - low) * e) / (high - 1 + (1 - low) * e)
+        ratio = low + (high - low) * expit(a * u + np.log((1 - low) / (high - 1)))
         return ratio, (ratio - low) * (high - ratio) / ((1 - low) * (high - 1))
 
     def weights(self, y: np.ndarray, link: str) -> np.ndarray:
-        w = self.prior * self.ratio_and_slope(self.rows.T @ y, link)[0]
-        return w * (self.prior.sum() / w.sum()) if link == "hold_total" else w
+        u = self.rows.T @ y
+        if link != "hold_total":
+            return self.prior * self.ratio_and_slope(u, link)[0]
+        w = self.prior * np.exp(u - u.max())
+        return w * (self.prior.sum() / w.sum())
 
     def gradient(self, y: np.ndarray, tau: float, link: str) -> np.ndarray:
         return self.rows @ self.weights(y, link) - self.right + tau * y
 
     def solve(self, tau: float, link: str) -> np.ndarray:
-        """y by Newton's method on the gradient, damped so that its norm falls; the dual is smooth and strongly convex."""
+        """y by Newton's method on the gradient, damped so that its norm falls, from a strong prior down; the dual is strongly convex."""
         y = np.zeros(self.right.size)
+        for step in range(9):
+            y = self.descend(y, tau * 4.0 ** (8 - step), link)
+        assert np.abs(self.gradient(y, tau, link)).max() < 1e-10, "the oracle itself must be at the optimum"
+        return y
+
+    def descend(self, y: np.ndarray, tau: float, link: str) -> np.ndarray:
         gradient = self.gradient(y, tau, link)
-        for _ in range(300):
+        for _ in range(100):
             w = self.weights(y, link)
             slope = w if link == "hold_total" else self.prior * self.ratio_and_slope(self.rows.T @ y, link)[1]
             hessian = self.rows @ (slope[:, None] * self.rows.T) + tau * np.eye(y.size)
             if link == "hold_total":
-                mean = self.rows @ w
-                hessian -= np.outer(mean, mean) / w.sum()
+                hessian -= np.outer(self.rows @ w, self.rows @ w) / w.sum()
             step, length = np.linalg.solve(hessian, -gradient), 1.0
-            step /= max(1.0, np.abs(self.rows.T @ step).max() / 3.0)
             while length > 1e-12:
                 new = self.gradient(y + length * step, tau, link)
                 if np.linalg.norm(new) < np.linalg.norm(gradient):
@@ -135,17 +142,17 @@ class Dense:
             else:
                 break
             y, gradient = y + length * step, new
-        assert np.abs(gradient).max() < 1e-10, "the oracle itself must be at the optimum"
         return y
 
     def distance(self, w: np.ndarray, link: str) -> float:
         """Prior distance of weights, written from its definition (0 log 0 = 0)."""
         r, q = w[self.prior > 0] / self.prior[self.prior > 0], self.prior[self.prior > 0]
         if link != "logit":
-            return float((q * (r * np.log(r) - r + 1)).sum())
+            return float((q * (xlogy(r, r) - r + 1)).sum())
         low, high = LINKS["logit"]["ratio_bounds"]
+        above, below = np.maximum(r - low, 0.0), np.maximum(high - r, 0.0)
         a = (high - low) / ((1 - low) * (high - 1))
-        return float((q * ((r - low) * np.log((r - low) / (1 - low)) + (high - r) * np.log((high - r) / (high - 1)))).sum() / a)
+        return float((q * (xlogy(above, above / (1 - low)) + xlogy(below, below / (high - 1)))).sum() / a)
 
     def primal(self, w: np.ndarray, tau: float, link: str) -> float:
         return 0.5 * float(((self.rows @ w - self.right) ** 2).sum()) + tau * self.distance(w, link)
