@@ -131,21 +131,25 @@ def _fold(schur: torch.Tensor, parent: torch.Tensor, solved: torch.Tensor) -> No
 
 
 def _cholesky(blocks: torch.Tensor, ridge: float) -> torch.Tensor:
-    """Batched Cholesky of blocks + ridge I; adds only as much more diagonal as rounding makes necessary."""
+    """Batched Cholesky of blocks + ridge I; adds only as much more diagonal as rounding makes necessary.
+
+    Where weights are many orders of magnitude apart, rounding in what was eliminated can leave a block indefinite by more than any small
+    share of its diagonal. Then the diagonal is made to dominate: the step is shorter than Newton's and still goes down.
+    """
     if not blocks.shape[-1]:
         return blocks
     largest = torch.diagonal(blocks, dim1=-2, dim2=-1).amax(dim=-1, keepdim=True).clamp(min=0.0)
 
-    def raised(jitter: float) -> torch.Tensor:
-        more = blocks.clone()
-        torch.diagonal(more, dim1=-2, dim2=-1).add_(ridge + jitter * largest)
-        return more
+    def raised(more: torch.Tensor) -> torch.Tensor:
+        answer = blocks.clone()
+        torch.diagonal(answer, dim1=-2, dim2=-1).add_(ridge + more)
+        return answer
 
-    for jitter in (1e-14, 1e-12, 1e-10, 1e-8, 1e-6):
-        factor, info = torch.linalg.cholesky_ex(raised(jitter))
+    for jitter in (1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4):
+        factor, info = torch.linalg.cholesky_ex(raised(jitter * largest))
         if not bool(info.any()):
             return factor
-    return torch.linalg.cholesky(raised(1e-4))
+    return torch.linalg.cholesky(raised(blocks.abs().sum(dim=-1)))
 
 
 def _solve(factor: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:

@@ -138,20 +138,16 @@ class DesignMatrix:
         entries = np.diff(self.by_record.indptr).astype(np.float64)
         return _DENSE_ADVANTAGE * float((entries**2).sum()) < float(self.records) * self.targets**2
 
-    @cached_property
-    def _single(self):
-        """The stored entries in float32, made when first asked for."""
-        return self.by_record.data.astype(np.float32) if self.is_sparse else None
-
     def blocks(self, first: int = 0, past: int | None = None, kind: type = np.float64):
         """Yield (first record, dense (records, targets) block that the caller may overwrite), covering records first to past in order."""
         past, x = self.records if past is None else past, self.by_record
-        data = (self._single if kind is np.float32 else x.data) if self.is_sparse else None
         for begin in range(first, past, self._step):
             end = min(begin + self._step, past)
             if self.is_sparse:
                 span = slice(x.indptr[begin], x.indptr[end])
-                part = sparse.csr_array((data[span], x.indices[span], x.indptr[begin : end + 1] - x.indptr[begin]), shape=(end - begin, self.targets))
+                part = sparse.csr_array(
+                    (x.data[span].astype(kind, copy=False), x.indices[span], x.indptr[begin : end + 1] - x.indptr[begin]), shape=(end - begin, self.targets)
+                )
                 yield begin, part.toarray()
             else:
                 yield begin, x[begin:end].astype(kind)
@@ -178,11 +174,25 @@ class DesignMatrix:
 
     def absolute_totals(self, weights: np.ndarray) -> np.ndarray:
         """sum_i |a_ij| w_i, (targets,): the size that rounding errors of a total are relative to."""
-        return abs(self.by_record).T @ weights
+        return self._totals_of(np.abs, weights)
 
     def squares(self, weights: np.ndarray) -> np.ndarray:
         """sum_i a_ij^2 w_i, (targets,): the diagonal of ``gram(weights)``."""
-        return self.by_record.power(2).T @ weights if self.is_sparse else np.einsum("ij,ij,i->j", self.by_record, self.by_record, weights)
+        return self._totals_of(np.square, weights)
+
+    def _totals_of(self, function, weights: np.ndarray) -> np.ndarray:
+        """sum_i f(a_ij) w_i, (targets,), a part of the records at a time so that f of the whole matrix is never there at once."""
+        x, total = self.by_record, np.zeros(self.targets)
+        for begin, end in self._spans:
+            if self.is_sparse:
+                span = slice(x.indptr[begin], x.indptr[end])
+                part = sparse.csr_array(
+                    (function(x.data[span]), x.indices[span], x.indptr[begin : end + 1] - x.indptr[begin]), shape=(end - begin, self.targets)
+                )
+            else:
+                part = function(x[begin:end])
+            total += part.T @ weights[begin:end]
+        return total
 
     @cached_property
     def support(self) -> np.ndarray:

@@ -27,6 +27,8 @@ HIERARCHIES = [
 TAU = 0.1
 TIGHT = TreeNewtonSettings(tau_path=(1.0, TAU), tolerance=1e-11)
 LINKS = {"exponential": {}, "logit": {"ratio_bounds": (0.2, 4.0)}, "hold_total": {"hold_total": True}}
+# The cone solver's weights may be over a bound by its tolerance.
+BARELY = {"exponential": (0.0, np.inf), "hold_total": (0.0, np.inf), "logit": (0.2001, 3.999)}
 named = pytest.mark.parametrize("names", HIERARCHIES, ids="-".join)
 linked = pytest.mark.parametrize("link", LINKS)
 
@@ -221,7 +223,7 @@ def test_a_cone_solver_agrees_as_far_as_it_resolves(link):
     cp.Problem(cp.Minimize(fit + TAU * prior), constraints).solve(solver="CLARABEL", tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
     ours = calibrate_tree(problem, replace(TIGHT, **LINKS[link])).weights
     assert np.abs(ours - w.value).max() <= 1e-4 * ours.max()
-    assert dense.primal(ours, TAU, link) <= dense.primal(np.clip(w.value, 0.2001 * q, 3.999 * q) if link == "logit" else w.value, TAU, link) * (1 + 1e-7)
+    assert dense.primal(ours, TAU, link) <= dense.primal(np.clip(w.value, *(q * b for b in BARELY[link])), TAU, link) * (1 + 1e-7)
 
 
 def relabelled(problem: PoolProblem, rng: np.random.Generator) -> tuple[PoolProblem, np.ndarray, np.ndarray]:
