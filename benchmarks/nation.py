@@ -116,6 +116,23 @@ def run(geography: pl.DataFrame, options: argparse.Namespace, console: Console) 
     return _figures(tree, clock, fits, pairs, converged, rows, pools, spans)
 
 
+def one_state(geography: pl.DataFrame, households: int, seed: int) -> tuple[PoolProblem, np.ndarray]:
+    """The problem of one state alone, its tables reconciled on its own, and the published margins of its tracts."""
+    tree = GeographyTree.from_leaves(
+        ["nation", "state", "county", "tract"], [[""] * geography.height, *(geography[c].to_list() for c in ("state", "county", "tract"))]
+    )
+    pool, span = make_pool(tree.geoids[1][0], households, seed), slice(0, tree.sizes[-1])
+    true = [np.zeros((n, TRACT_VARIABLES)) for n in tree.sizes]
+    beyond = [np.zeros((1, COUNTY_EXTRAS + STATE_EXTRAS)), np.zeros((tree.sizes[2], COUNTY_EXTRAS))]
+    sub = _state_tree(tree, span)
+    _add_truth(pool, sub, span, 0, tree, true, beyond, seed)
+    for depth in (2, 1, 0):
+        true[depth] = tree.sum_to_parent(true[depth + 1], depth + 1)
+    tables = [published(t, level, geoids, seed) for t, level, geoids in zip(true, tree.levels, tree.geoids, strict=True)]
+    agreed = reconcile(tree, [t[0] for t in tables], [t[1] ** 2 for t in tables])
+    return _state_problem(pool, sub, span, 0, tree, tables, agreed, beyond)
+
+
 def _pool_size(tracts: int) -> int:
     """2,000 households for the smallest state, 5,000 for the largest."""
     return int(2000 + 3000 * min(1.0, tracts / 8000))

@@ -19,15 +19,11 @@ _EXPONENT_LIMIT = 600.0
 
 @dataclass(frozen=True)
 class Exponential:
-    """G(u) = exp(u + shift); prior distance r log r - r + 1. A shift other than 0 is for weights whose total is held, which know u only up
-    to a constant."""
-
-    shift: float = 0.0
+    """G(u) = exp(u); prior distance r log r - r + 1."""
 
     def ratio(self, u: torch.Tensor) -> torch.Tensor:
         """G(u) = w / q."""
-        moved = u + self.shift if self.shift else u
-        return moved.clamp(-_EXPONENT_LIMIT, _EXPONENT_LIMIT).exp_()
+        return u.clamp(-_EXPONENT_LIMIT, _EXPONENT_LIMIT).exp_()
 
     def slope(self, u: torch.Tensor, ratio: torch.Tensor) -> torch.Tensor:
         """G'(u), given the ratio G(u)."""
@@ -40,6 +36,22 @@ class Exponential:
     def potential(self, u: torch.Tensor, ratio: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Sum of prior times the integral; here that is the sum of weights less the sum of priors."""
         return weights.sum() - prior.sum()
+
+
+@dataclass(frozen=True)
+class HeldTotal(Exponential):
+    """G(u) = exp(u + shift), for weights whose total is held: these know u only up to a constant. ``potential`` is their sum, of which
+    the logarithm is wanted, so that no prior is taken off it."""
+
+    shift: float = 0.0
+
+    def ratio(self, u: torch.Tensor) -> torch.Tensor:
+        """G(u) = w / q."""
+        return super().ratio(u + self.shift)
+
+    def potential(self, u: torch.Tensor, ratio: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Sum of weights."""
+        return weights.sum()
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from calibration_core.errors import SettingsError
-from calibration_core.link import Link, make_link
+from calibration_core.link import HeldTotal, Link, make_link
 from calibration_core.pair_blocks import PairBlocks
 from calibration_core.pool_blocks import PoolBlocks
 from calibration_core.problem import PairProblem, PoolProblem
@@ -156,7 +156,7 @@ def calibrate_tree(
     ----------
     problem : the pool or pair form.
     settings : solver settings.
-    start : multipliers of an earlier result to start from.
+    start : multipliers of an earlier result to start from; not used where they are worse than none.
     progress : called after each step.
 
     Raises
@@ -201,7 +201,7 @@ class _Run:
         fitted, potential = self.blocks.evaluate(self.scaled_down(y), self.link_at(shift))
         if self.settings.hold_total:
             total = self.blocks.prior_total
-            share = total / max(potential + total, 1e-300)
+            share = total / max(potential, 1e-300)
             shift += math.log(share)
             fitted, potential = [f * share for f in fitted], -total * shift
         scaled = [(f - b) * i for f, b, i in zip(fitted, self.target, self.inverse, strict=True)]
@@ -212,14 +212,15 @@ class _Run:
 
     def link_at(self, shift: float) -> Link:
         """The link, shifted."""
-        return replace(self.link, shift=shift) if self.settings.hold_total else self.link
+        return HeldTotal(shift) if self.settings.hold_total else self.link
 
     def settle_shift(self) -> None:
-        """The shift at a start that is not 0: found from any distance, as each look moves it by as far as exponents reach."""
-        for _ in range(1000):
-            before, self.shift = self.shift, self.evaluate(self.y, 1.0, self.shift).shift
-            if abs(self.shift - before) < _FAR:
+        """The shift at a start that is not 0: first the mean of u, as far as it can be seen from here, then what the total says."""
+        for _ in range(100):
+            before, state = self.shift, self.evaluate(self.y, 1.0, self.shift)
+            if abs(state.shift - before) < _FAR:
                 break
+            self.shift = -_inner(state.fitted, self.scaled_down(self.y)) / self.blocks.prior_total
 
     def scaled_down(self, y):
         """D y: multipliers in the problem's own units."""
@@ -262,6 +263,10 @@ class _Run:
     def descend(self, tau: float, tolerance: float, steps: int):
         """Damped Newton with chord steps at one tau until the largest scaled gradient is below tolerance."""
         state = self.evaluate(self.y, tau, self.shift)
+        if not state.dual <= 0.0 and _largest(self.y):
+            # F is 0 at y = 0: a start that is worse than none is not used.
+            self.y, self.shift = [torch.zeros_like(a) for a in self.y], 0.0
+            state = self.evaluate(self.y, tau)
         size = _largest(state.gradient)
         factor, kind = None, "start"
         while size > tolerance and steps < self.settings.max_iterations:
@@ -294,7 +299,7 @@ class _Run:
         return _RankOneDown(factor, mean, self.blocks.prior_total)
 
     def line_search(self, state, direction, tau):
-        slope = sum(float((g * d).sum()) for g, d in zip(state.gradient, direction, strict=True))
+        slope = _inner(state.gradient, direction)
         if slope >= 0:
             return False, None
         # What a full step adds to u on average does nothing where the total is held.
@@ -345,8 +350,11 @@ class _Run:
             warnings.append(f"The share of targets met stopped rising before it reached what was asked, at tau {tau:g}: {reached}.")
         status = "converged" if converged else "stopped before convergence"
         residuals = tuple(np.where(u.cpu().numpy(), (f - b).cpu().numpy(), np.nan) for f, b, u in zip(fitted, self.target, self.used, strict=True))
+        weights = self.blocks.weights(self.scaled_down(self.y), self.link_at(state.shift))
+        if self.settings.hold_total:
+            weights *= self.blocks.prior_total / weights.sum()
         return TreeNewtonResult(
-            self.blocks.weights(self.scaled_down(self.y), self.link_at(state.shift)),
+            weights,
             tuple(a.cpu().numpy() for a in self.y),
             tuple(f.cpu().numpy() for f in fitted),
             residuals,
@@ -365,8 +373,7 @@ class _Run:
 
     def divergence(self, state) -> float:
         """Prior distance at the optimum's multipliers, by Legendre: sum of w u - q H(u), and sum of w u is that of fitted times D y."""
-        along = sum(float((f * a).sum()) for f, a in zip(state.fitted, self.scaled_down(self.y), strict=True))
-        return along - state.potential
+        return _inner(state.fitted, self.scaled_down(self.y)) - state.potential
 
 
 class _RankOneDown:
@@ -380,9 +387,7 @@ class _RankOneDown:
     def solve(self, rhs: list[torch.Tensor]) -> list[torch.Tensor]:
         plain = self.factor.solve(rhs)
         # The ridge keeps the room positive; rounding may not.
-        if self.room <= 0:
-            return plain
-        more = _inner(self.mean, plain) / self.room
+        more = _inner(self.mean, plain) / self.room if self.room > 0 else 0.0
         return [a + more * b for a, b in zip(plain, self.along, strict=True)]
 
 
