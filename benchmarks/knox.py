@@ -25,7 +25,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -258,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.perf_counter()
     case = read_puma(given.folder, given.puma)
     reading, seconds = time.perf_counter() - began, float("inf")
-    settings = TreeNewtonSettings(**{**asdict(SETTINGS), "device": given.device})
+    settings = replace(SETTINGS, device=given.device)
     with console.status("solving") as status:
         for _ in range(max(1, given.repeat)):
             began = time.perf_counter()

@@ -80,7 +80,7 @@ def run(geography: pl.DataFrame, options: argparse.Namespace, console: Console) 
     agreed = reconcile(tree, [t[0] for t in tables], [t[1] ** 2 for t in tables])
     began = clock.lap("reconcile", began)
     total = np.zeros(TRACT_VARIABLES)
-    fits, pairs, converged, rows = defaultdict(list), 0, [], 0
+    fits, pairs, converged, stopped, rows = defaultdict(list), 0, [], [], 0
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("states", total=tree.sizes[-1])
         for index, state in enumerate(tree.geoids[1]):
@@ -95,6 +95,7 @@ def run(geography: pl.DataFrame, options: argparse.Namespace, console: Console) 
             refined = calibrate_tree(
                 PairProblem(problem.tree, problem.targets, drawn.leaf, drawn.record, drawn.weight),
                 TreeNewtonSettings(
+                    approach=(30.0, 10.0, 3.0),
                     tau_path=(1.0, 0.3, 0.1, 0.03, 0.01),
                     share=(0.0, 0.0, 0.999),
                     ratio_bounds=(0.05, 10.0),
@@ -106,6 +107,9 @@ def run(geography: pl.DataFrame, options: argparse.Namespace, console: Console) 
             began = clock.lap("refinement", began)
             pairs += drawn.leaf.size
             converged += [dense.converged, refined.converged]
+            for stage, result in (("dense", dense), ("refined", refined)):
+                if not result.converged:
+                    stopped.append(f"{state} ({stage}): {result.summary()}")
             for name, result in (("dense", dense), ("selected", refined)):
                 _fit(fits, name, problem, result, margin)
             total += refined.fitted[0][0, :TRACT_VARIABLES]
@@ -113,7 +117,7 @@ def run(geography: pl.DataFrame, options: argparse.Namespace, console: Console) 
             progress.advance(task, spans[index].stop - spans[index].start)
     nation = np.abs(total / agreed.values[0][0] - 1.0)
     fits["selected", "nation", "error"].append(nation)
-    return _figures(tree, clock, fits, pairs, converged, rows, pools, spans)
+    return _figures(tree, clock, fits, pairs, converged, stopped, rows, pools, spans)
 
 
 def one_state(geography: pl.DataFrame, households: int, seed: int) -> tuple[PoolProblem, np.ndarray]:
@@ -209,7 +213,7 @@ def _fit(fits, name: str, problem: PoolProblem, result, margin: np.ndarray) -> N
     fits[name, "all", "sums"].append(np.array([weights.sum(), float((weights.ravel() ** 2).sum()), weights.shape[0] if name == "dense" else 0.0]))
 
 
-def _figures(tree, clock, fits, pairs, converged, rows, pools, spans) -> dict:
+def _figures(tree, clock, fits, pairs, converged, stopped, rows, pools, spans) -> dict:
     candidates = sum(pools[s].own.shape[0] * (spans[i].stop - spans[i].start) for i, s in enumerate(tree.geoids[1]))
     fit = {}
     for name, level, kind in fits:
@@ -228,6 +232,7 @@ def _figures(tree, clock, fits, pairs, converged, rows, pools, spans) -> dict:
         "candidate_pairs": candidates,
         "pairs_kept": pairs,
         "all_converged": all(converged),
+        "stopped_early": stopped,
         "stages": {stage: {"seconds": clock.seconds[stage], "peak_mb": clock.peak_mb[stage]} for stage in clock.seconds},
         "seconds": sum(clock.seconds[s] for s in solved),
         "fit": fit,
@@ -258,6 +263,8 @@ def show(figures: dict, console: Console) -> None:
             inside = f"{item['inside']:.2%}" if "inside" in item else ""
             fit.add_row(key, f"{item['median']:.3%}", f"{item['mean']:.3%}", f"{item['worst']:.1%}", inside)
     console.print(fit)
+    for line in figures["stopped_early"]:
+        console.print(f"  not converged: {line}", highlight=False)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -41,14 +41,14 @@ class ArrowFactor:
     ----------
     blocks : the TreeBlocks it belongs to (tree, scales, widths).
     leaves : LeafBlocks, streamed; each is scaled, factorised and folded into its parent's block before the next is asked for.
-    border : called after the last leaf; (nodes one level up, distinct, distinct) coupling of the levels above with themselves.
+    border : called after the last leaf; adds to (nodes one level up, distinct, distinct) the coupling of the levels above with themselves.
     ridge : added to the diagonal after scaling.
 
     Columns of levels above are held once each, and spread over their chain of ancestors where their scales come in. Kept per leaf: its
     p x p factor and its p x distinct coupling.
     """
 
-    def __init__(self, blocks, leaves: Iterable[LeafBlocks], border: Callable[[], torch.Tensor | None], ridge: float) -> None:
+    def __init__(self, blocks, leaves: Iterable[LeafBlocks], border: Callable[[torch.Tensor], None], ridge: float) -> None:
         tree, self._widths = blocks.tree, blocks.widths
         self._parents, device, self._blocks = blocks.parents, blocks.device, blocks
         inverse = blocks.inverse[-1]
@@ -73,16 +73,16 @@ class ArrowFactor:
             _fold(schur, parent, solved)
         if schur is None:
             return
-        schur += border()
-        schur = schur[:, blocks.place][:, :, blocks.place] * chain[:, :, None] * chain[:, None, :]
+        border(schur)
+        schur = schur[:, blocks.place[:, None], blocks.place[None, :]].mul_(chain[:, :, None]).mul_(chain[:, None, :])
         for step, width in enumerate(self._widths):
-            own, cross = schur[:, :width, :width], schur[:, :width, width:]
+            own, cross = schur[:, :width, :width], schur[:, :width, width:].clone()
             factor = _cholesky(own, ridge)
             self._levels.append((factor, cross))
             if step + 1 == len(self._widths):
                 break
             part = torch.linalg.solve_triangular(factor, cross, upper=False)
-            rest = schur[:, width:, width:] - part.transpose(1, 2) @ part
+            rest = torch.baddbmm(schur[:, width:, width:], part.transpose(1, 2), part, alpha=-1.0)
             depth = len(tree.levels) - 2 - step
             schur = torch.zeros((tree.sizes[depth - 1], *rest.shape[1:]), dtype=rest.dtype, device=device)
             schur.index_add_(0, self._parents[depth], rest)
@@ -154,3 +154,23 @@ def _cholesky(blocks: torch.Tensor, ridge: float) -> torch.Tensor:
 
 def _solve(factor: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:
     return torch.cholesky_solve(rhs[..., None], factor)[..., 0]
+
+
+class RankOneDown:
+    """Solves (M - g g' / total) x = r, given a factor of M."""
+
+    def __init__(self, factor, mean: list[torch.Tensor], total: float) -> None:
+        self.factor, self.mean = factor, mean
+        self.along = factor.solve(mean)
+        self.room = total - inner(mean, self.along)
+
+    def solve(self, rhs: list[torch.Tensor]) -> list[torch.Tensor]:
+        plain = self.factor.solve(rhs)
+        # The ridge keeps the room positive; rounding may not.
+        more = inner(self.mean, plain) / self.room if self.room > 0 else 0.0
+        return [a + more * b for a, b in zip(plain, self.along, strict=True)]
+
+
+def inner(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
+    """Sum of products over all levels."""
+    return sum(float((x * y).sum()) for x, y in zip(a, b, strict=True))

@@ -19,10 +19,10 @@ from calibration_core.blocks import TreeBlocks
 from calibration_core.link import Link
 from calibration_core.problem import PairProblem
 
-# Entries of one batch's design (pairs x columns): 32 MB.
-_ENTRIES_AT_A_TIME = 4_000_000
+# Entries of one batch's design (pairs x columns): 8 MB.
+_ENTRIES_AT_A_TIME = 1_000_000
 # A leaf with so many entries is a batch of its own, and needs no padding.
-_LONG = 100_000
+_LONG = 30_000
 # Columns of a symmetric product taken together, so that little of its lower half is computed.
 _STRIP = 128
 
@@ -118,7 +118,7 @@ class PairBlocks(TreeBlocks):
     def factor(self, multipliers: list[torch.Tensor], link: Link, ridge: float) -> ArrowFactor:
         """Factorise D A diag(q G') A' D + ridge I, leaves batch by batch."""
         held, nodes = self.shared.numel(), self.tree.sizes[-2] if self.deep else 0
-        # Curvature of the columns above that leaves share, with all above; and of the others with each other, upper triangle alone.
+        # Curvature of the columns above that leaves share, with all above; and of the others with each other, of which a strip's columns before it stay empty.
         beside, rest = self.zeros(nodes, held, self.distinct), self.zeros(nodes, self.distinct - held, self.distinct - held)
 
         def leaves():
@@ -135,14 +135,14 @@ class PairBlocks(TreeBlocks):
                     self._add_rest(rest, batch, rows[:, :, self.width :], slope)
                 yield LeafBlocks(batch.leaves, product[:, :, : self.width], cross)
 
-        def border() -> torch.Tensor | None:
-            if not self.deep:
-                return None
-            whole = self.zeros(nodes, self.distinct, self.distinct)
-            whole[:, :held] = beside
-            whole[:, held:, :held] = beside[:, :, held:].transpose(1, 2)
-            whole[:, held:, held:] = torch.triu(rest) + torch.triu(rest, 1).transpose(1, 2)
-            return whole
+        def border(schur: torch.Tensor) -> None:
+            schur[:, :held] += beside
+            schur[:, held:, :held] += beside[:, :, held:].transpose(1, 2)
+            corner = schur[:, held:, held:]
+            for a in range(0, rest.shape[1], _STRIP):
+                b = a + _STRIP
+                corner[:, a:b, a:] += rest[:, a:b, a:]
+                corner[:, b:, a:b] += rest[:, a:b, b:].transpose(1, 2)
 
         return ArrowFactor(self, leaves(), border, ridge)
 

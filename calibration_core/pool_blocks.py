@@ -153,7 +153,7 @@ class PoolBlocks(TreeBlocks):
                 shared.index_add_(0, parent, beside[:, self.shared])
                 yield LeafBlocks(span, own, torch.cat([beside, *self._beside(slope)], dim=2) if self._extra else beside)
 
-        return ArrowFactor(self, leaves(), lambda: None if nodes is None else self._border(nodes, shared), ridge)
+        return ArrowFactor(self, leaves(), lambda schur: self._border(schur, nodes, shared), ridge)
 
     def _own_block(self, slope: torch.Tensor) -> torch.Tensor:
         """(leaves, p, p) curvature of the leaves' own variables, from (leaves, records)."""
@@ -175,16 +175,16 @@ class PoolBlocks(TreeBlocks):
         products = [(single @ (self._couple(extra) if self._kept is None else self._kept), extra.shape[1]) for extra in self._extra]
         return [product.to(torch.float64).reshape(slope.shape[0], width, columns) for product, columns in products]
 
-    def _border(self, nodes: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-        """(nodes, distinct columns, distinct columns): what columns share with the leaves is the sum of the leaves' blocks."""
+    def _border(self, schur: torch.Tensor, nodes: torch.Tensor, shared: torch.Tensor) -> None:
+        """Add the coupling of the distinct columns above: what they share with the leaves is the sum of the leaves' blocks."""
         held = shared.shape[1]
-        border = self.zeros(nodes.shape[0], self.distinct, self.distinct)
-        border[:, :held, :held] = shared
-        if self.distinct > held:
-            for node, weights in enumerate(nodes):
-                border[node, held:] = (self.extra * weights[:, None]).T @ self._columns
-            border[:, :held, held:] = border[:, held:, :held].transpose(1, 2)
-        return border
+        schur[:, :held, :held] += shared
+        if self.distinct == held:
+            return
+        for block, weights in zip(schur, nodes, strict=True):
+            product = (self.extra * weights[:, None]).T @ self._columns
+            block[held:] += product
+            block[:held, held:] += product[:, :held].T
 
     def largest_rise(self, multipliers: list[torch.Tensor], direction: list[torch.Tensor], negligible: float, common: float = 0.0) -> float:
         """Largest of min(change of u, u after the change + negligible) over pairs, at least 0; ``common`` is taken off every change."""

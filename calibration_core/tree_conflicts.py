@@ -104,13 +104,13 @@ class Disagreement:
         """One or two sentences."""
         amount = _amount(self.area_percent, self.area_difference)
         kept = {"between": "the weights lie between the two", "neither": "the weights follow neither"}.get(
-            self.follows, f"the weights follow the level {self.follows}"
+            self.follows, f"the weights follow the {self.follows} level"
         )
         fitted = f" (fitted {_amount(self.fitted_percent, self.position * self.area_difference, 'above', 'below')} its own target)"
         more = ""
         if self.areas > 1:
             together = f", {self.percent:+.2f} % in all" if np.isfinite(self.percent) else ""
-            more = f" {self.beyond:,} of {self.areas:,} areas of level {self.upper} differ beyond error{together}."
+            more = f" {self.beyond:,} of {self.areas:,} {self.upper}-level areas differ beyond error{together}."
         return (
             f"{self.upper} {self.area} {self.variable!r}: the {self.lower} targets inside add up to {amount} than its own, "
             f"{abs(self.area_errors):.1f} errors; {kept}{fitted}.{more}"
@@ -197,7 +197,7 @@ class _Report:
         level, count = self.tree.levels[depth], int(self.used[depth].sum())
         if not count:
             return LevelFit(level, 0, 0, 0.0, 0.0, "", "", float("nan"))
-        area, variable = np.unravel_index(int(np.abs(r).argmax()), r.shape)
+        area, variable = np.unravel_index(_largest(r), r.shape)
         value = self.targets.values[depth][area, variable]
         return LevelFit(
             level,
@@ -238,7 +238,7 @@ class _Report:
         self.compared += int(whole.sum())
         found = []
         for k in np.flatnonzero(beyond.any(axis=0)).tolist():
-            area = int(np.abs(errors[:, k]).argmax())
+            area = _largest(errors[:, k])
             gap, target, fitted = float(difference[area, k]), float(own[area, k]), float(self.fitted[upper][area, column[k]])
             found.append(
                 Disagreement(
@@ -271,6 +271,12 @@ class _Report:
         levels = range(len(self.columns))
         alone = [[j for key, j in self.columns[d].items() if not any(key in self.columns[e] for e in levels if e != d)] for d in levels]
         return int(sum(self.used[d][:, columns].sum() for d, columns in zip(levels, alone, strict=True) if columns))
+
+
+def _largest(values: np.ndarray) -> int:
+    """Flat index of the largest absolute value; of those equal to rounding, the first."""
+    size = np.abs(values).ravel()
+    return int(np.flatnonzero(size >= size.max() * (1.0 - 1e-9))[0])
 
 
 def _percent(difference: float, of: float) -> float:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from calibration_core.arrow import RankOneDown, inner
 from calibration_core.errors import SettingsError
 from calibration_core.link import HeldTotal, Link, make_link
 from calibration_core.pair_blocks import PairBlocks
@@ -46,6 +47,8 @@ class TreeNewtonSettings:
     Attributes
     ----------
     tau_path : decreasing prior strengths to follow.
+    approach : stronger ones to pass through before, from a cold start; the rule that ends the path does not look at them. Where ratios are
+        bounded, or records few, a first step far from the prior is long and crooked, and several short ones take fewer factorisations.
     inside : a target counts as met when |fit - target| <= inside * scale; 1.645 is the 90 % margin.
     share : per level (top first), the share of targets to be met before tau stops falling; 0 asks nothing of that level.
     least_gain : smallest rise of the share met (targets of all levels with a share asked) for which tau goes on falling.
@@ -60,6 +63,7 @@ class TreeNewtonSettings:
     """
 
     tau_path: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+    approach: tuple[float, ...] = ()
     inside: float = 1.645
     share: tuple[float, ...] = ()
     least_gain: float = 0.001
@@ -73,9 +77,9 @@ class TreeNewtonSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        path = self.tau_path
-        if not path or any(t <= 0 for t in path) or any(a <= b for a, b in itertools.pairwise(path)):
-            raise SettingsError(f"tau_path is {path}", expected="positive numbers, strictly decreasing")
+        path = (*self.approach, *self.tau_path)
+        if not self.tau_path or any(t <= 0 for t in path) or any(a <= b for a, b in itertools.pairwise(path)):
+            raise SettingsError(f"approach and tau_path are {path}", expected="positive numbers, strictly decreasing")
         if not 0 < self.chord_rate < 1:
             raise SettingsError(f"chord_rate is {self.chord_rate}", expected="between 0 and 1")
         if self.hold_total and self.ratio_bounds is not None:
@@ -220,7 +224,7 @@ class _Run:
             before, state = self.shift, self.evaluate(self.y, 1.0, self.shift)
             if abs(state.shift - before) < _FAR:
                 break
-            self.shift = -_inner(state.fitted, self.scaled_down(self.y)) / self.blocks.prior_total
+            self.shift = -inner(state.fitted, self.scaled_down(self.y)) / self.blocks.prior_total
 
     def scaled_down(self, y):
         """D y: multipliers in the problem's own units."""
@@ -232,6 +236,8 @@ class _Run:
         steps, tau, met = 0, settings.tau_path[0], -np.inf
         if settings.hold_total and _largest(self.y):
             self.settle_shift()
+        for tau in settings.approach:
+            steps, _, _ = self.descend(tau, settings.path_tolerance, steps)
         for tau in settings.tau_path:
             steps, _, state = self.descend(tau, settings.path_tolerance, steps)
             before, met = met, self.share_met(state.scaled)
@@ -296,14 +302,14 @@ class _Run:
             return factor
         # The matrix is the factor's - g g' / N with g the scaled totals: Sherman and Morrison.
         mean = [f * i for f, i in zip(state.fitted, self.inverse, strict=True)]
-        return _RankOneDown(factor, mean, self.blocks.prior_total)
+        return RankOneDown(factor, mean, self.blocks.prior_total)
 
     def line_search(self, state, direction, tau):
-        slope = _inner(state.gradient, direction)
+        slope = inner(state.gradient, direction)
         if slope >= 0:
             return False, None
         # What a full step adds to u on average does nothing where the total is held.
-        common = _inner(state.fitted, self.scaled_down(direction)) / self.blocks.prior_total if self.settings.hold_total else 0.0
+        common = inner(state.fitted, self.scaled_down(direction)) / self.blocks.prior_total if self.settings.hold_total else 0.0
         length = min(1.0, self.settings.longest_step / max(self.largest_rise(direction, common), 1e-300))
         for _ in range(40):
             y = [a + length * d for a, d in zip(self.y, direction, strict=True)]
@@ -373,26 +379,7 @@ class _Run:
 
     def divergence(self, state) -> float:
         """Prior distance at the optimum's multipliers, by Legendre: sum of w u - q H(u), and sum of w u is that of fitted times D y."""
-        return _inner(state.fitted, self.scaled_down(self.y)) - state.potential
-
-
-class _RankOneDown:
-    """Solves (M - g g' / total) x = r, given a factor of M."""
-
-    def __init__(self, factor, mean: list[torch.Tensor], total: float) -> None:
-        self.factor, self.mean = factor, mean
-        self.along = factor.solve(mean)
-        self.room = total - _inner(mean, self.along)
-
-    def solve(self, rhs: list[torch.Tensor]) -> list[torch.Tensor]:
-        plain = self.factor.solve(rhs)
-        # The ridge keeps the room positive; rounding may not.
-        more = _inner(self.mean, plain) / self.room if self.room > 0 else 0.0
-        return [a + more * b for a, b in zip(plain, self.along, strict=True)]
-
-
-def _inner(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
-    return sum(float((x * y).sum()) for x, y in zip(a, b, strict=True))
+        return inner(state.fitted, self.scaled_down(self.y)) - state.potential
 
 
 def _largest(per_level) -> float:
