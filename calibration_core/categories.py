@@ -53,7 +53,7 @@ class CategoryResult:
     values, variances : (areas, variables); variables in no group as they came. Variances are those of the projection, given which
         values are held at zero.
     gap_before, gap_after : (groups,) largest |parent - sum of children| over areas, relative to the largest parent.
-    total_gap : largest miss of a held total, relative to the largest value.
+    total_gap : largest miss of a held total, relative to the variable's largest value.
     pinned : values held at zero.
     iterations : Newton steps.
     converged : all gaps below 1e-9.
@@ -145,7 +145,9 @@ class _Projection:
         self.spans = [slice(a, min(a + step, areas)) for a in range(0, areas, step)]
         # C V C' of an area is its row of v times this: products of signs.
         self.products = (signs.T[:, :, None] * signs.T[:, None, :]).reshape(width, -1)
-        self.size = np.maximum(1e-300, np.abs(y).max(initial=0.0))
+        # What a value, and what a group's sums, are measured by: variables may be persons or dollars.
+        self.size = np.maximum(1e-300, np.abs(y).max(axis=0, initial=0.0))
+        self.group_size = (np.abs(signs) * self.size).max(axis=1, initial=1e-300)
 
     def target(self, mu: np.ndarray, nu: np.ndarray | None) -> np.ndarray:
         """y + v (C' mu + nu), before anything is held at zero."""
@@ -167,21 +169,26 @@ class _Projection:
     def solve(self) -> tuple[np.ndarray, int]:
         """Values at the optimum and the number of steps."""
         x = self.values(self.mu, self.nu)
-        best, idle, steps = np.inf, 0, 0
+        best, closest, idle, steps = np.inf, (self.mu, self.nu), 0, 0
         while steps < _STEPS:
             missed = self.misses(x)
-            worst = max(float(np.abs(m).max(initial=0.0)) for m in missed if m is not None)
-            if worst <= 1e-14 * self.size:
-                break
+            worst = self.worst(missed)
             # Rounding, or constraints that cannot be met together, leave something over.
             idle = 0 if worst < 0.5 * best else idle + 1
-            best = min(best, worst)
-            if idle > (3 if best < 1e-11 * self.size else 12):
+            if worst < best:
+                best, closest = worst, (self.mu, self.nu)
+            if worst <= 1e-14 or idle > (3 if best < 1e-11 else 12):
                 break
-            direction = self.newton(x, missed, max(_RIDGE, min(1e-3, 1e-3 * worst / self.size)))
-            x = self.advance(missed, direction)
+            x = self.advance(missed, self.newton(x, missed, max(_RIDGE, min(1e-3, 1e-3 * worst))))
             steps += 1
-        return x, steps
+        self.mu, self.nu = closest
+        return self.values(self.mu, self.nu), steps
+
+    def worst(self, missed) -> float:
+        """The largest miss, relative."""
+        short, lacking = missed
+        of_groups = float((np.abs(short) / self.group_size).max(initial=0.0))
+        return of_groups if lacking is None else max(of_groups, float((np.abs(lacking) / self.size).max(initial=0.0)))
 
     def inverse(self, span: slice, free: np.ndarray, ridge: float) -> np.ndarray:
         """(C V C')^-1 of the areas of a span, V what is free."""
@@ -249,9 +256,9 @@ class _Projection:
         return self.nonnegative & (self.v > 0) & (self.target(self.mu, self.nu) < -1e-12 * self.size)
 
     def total_gap(self) -> float:
-        """Largest miss of a held total, relative to the largest value."""
+        """Largest miss of a held total, relative to the variable's largest value."""
         missed = self.misses(self.values(self.mu, self.nu))[1]
-        return 0.0 if missed is None else float(np.abs(missed).max(initial=0.0)) / max(1.0, self.size)
+        return 0.0 if missed is None else float((np.abs(missed) / np.maximum(1.0, self.size)).max(initial=0.0))
 
     def variances(self) -> np.ndarray:
         """Diagonal of V - V A' (A V A')^-1 A V, what is held at zero left out."""

@@ -189,6 +189,18 @@ def test_the_order_of_areas_and_groups_does_not_matter():
     assert np.abs(first.values[order] - second.values).max() <= 1e-9 * first.values.max()
 
 
+def test_persons_are_settled_as_closely_as_dollars():
+    """A group of billions beside a group of persons: both add up to rounding of their own."""
+    _, y, v = noisy(3, 4)
+    wide, spread = np.hstack([y, y * 1e9]), np.hstack([v, v * 1e18])
+    groups = [*CROSSED, *(Group(g.parent + 9, tuple(c + 9 for c in g.children)) for g in CROSSED)]
+    parent, totals = np.zeros(4, dtype=np.int64), np.full((1, 18), np.nan)
+    totals[0, [0, 9]] = wide[:, [0, 9]].sum(axis=0) * 1.01
+    result = reconcile_categories(wide, spread, groups, nonnegative=np.ones(18, dtype=bool), parent_area=parent, totals=totals)
+    assert result.gap_after.max() < 1e-13
+    assert result.total_gap < 1e-13
+
+
 def test_many_spans_give_what_one_gives(monkeypatch):
     truth, y, v = noisy(4, 9)
     parent = np.arange(9) % 2
