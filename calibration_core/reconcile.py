@@ -115,13 +115,13 @@ def reconcile(
     ProblemError : shapes disagree, a variance is negative or NaN, an estimate is not finite.
     ContradictionError : exact estimates contradict one another or non-negativity; names the areas and values.
     """
-    y, v = _checked(tree, estimates, variances)
+    y, v = checked_estimates(tree, estimates, variances)
     count = y[0].shape[1]
     positive = np.ones(count, dtype=bool) if nonnegative is None else np.asarray(nonnegative, dtype=bool)
     if positive.shape != (count,) or (len(names) and len(names) != count):
         raise ProblemError(f"nonnegative has shape {positive.shape}, names {len(names)} entries", expected=f"one for each of the {count} variables")
     sweeps = Sweeps(tree, y, v, tuple(names))
-    _refuse_negative_exact(sweeps, positive)
+    refuse_negative_exact(tree, y, v, positive, names)
     levels = sweeps.up(None)
     agreement = sweeps.agreement(levels)
     held: np.ndarray | None = None
@@ -140,7 +140,8 @@ def reconcile(
     return _result(sweeps, settled, shares, held, agreement, rounds, converged, positive)
 
 
-def _checked(tree: GeographyTree, estimates: Sequence[np.ndarray], variances: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def checked_estimates(tree: GeographyTree, estimates: Sequence[np.ndarray], variances: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Estimates and variances as float64, one array a level; raises as ``reconcile`` does."""
     if len(estimates) != len(tree.levels) or len(variances) != len(tree.levels):
         raise ProblemError(f"{len(estimates)} estimate and {len(variances)} variance arrays for {len(tree.levels)} levels", expected="one array per level")
     y, v = [], []
@@ -161,15 +162,17 @@ def _checked(tree: GeographyTree, estimates: Sequence[np.ndarray], variances: Se
     return y, v
 
 
-def _refuse_negative_exact(sweeps: Sweeps, positive: np.ndarray) -> None:
-    """No exact estimate of a variable that may not be negative is negative, at any level."""
-    for depth, (level, y, v) in enumerate(zip(sweeps.tree.levels, sweeps.y, sweeps.v, strict=True)):
+def refuse_negative_exact(
+    tree: GeographyTree, estimates: Sequence[np.ndarray], variances: Sequence[np.ndarray], positive: np.ndarray, names: Sequence[str]
+) -> None:
+    """Raise ContradictionError if an exact estimate of a variable that may not be negative is negative, at any level."""
+    for depth, (level, y, v) in enumerate(zip(tree.levels, estimates, variances, strict=True)):
         wrong = (y < 0) & (v == 0) & positive
         if wrong.any():
             area, variable = (int(i) for i in np.argwhere(wrong)[0])
             raise ContradictionError(
-                f"{sweeps.name(depth, area)} is exact at {y[area, variable]:,.6g} and may not be negative",
-                where=f"{sweeps.variable(variable)}; {int(wrong.sum())} such values at level {level}",
+                f"{level} {tree.geoids[depth][area] or 'US'} is exact at {y[area, variable]:,.6g} and may not be negative",
+                where=f"{names[variable] if len(names) else f'variable number {variable}'}; {int(wrong.sum())} such values at level {level}",
                 expected="exact values that are not negative",
                 remedy="Give it a standard error, correct the source, or allow the variable to be negative",
             )
@@ -217,7 +220,7 @@ def _result(
     for depth, level in enumerate(settled):
         values.append(level.value)
         spreads.append(level.spread)
-        adjustments.append(_adjustment(level.value, y[depth], v[depth]))
+        adjustments.append(adjustment(level.value, y[depth], v[depth]))
     shape = y[-1].shape
     values.append(np.empty(shape))
     spreads.append(np.empty(shape))
@@ -228,12 +231,12 @@ def _result(
         # What is left below zero once the active set has settled is rounding.
         values[-1][here] = np.where(positive & (leaf.value < 0), 0.0, leaf.value) if converged else leaf.value
         spreads[-1][here] = leaf.spread
-        adjustments[-1][here] = _adjustment(values[-1][here], y[-1][here], v[-1][here])
+        adjustments[-1][here] = adjustment(values[-1][here], y[-1][here], v[-1][here])
     held = np.zeros(shape, dtype=bool) if held is None else held
     return ReconcileResult(tuple(values), tuple(spreads), tuple(adjustments), *agreement, held.sum(axis=0), held, rounds, converged)
 
 
-def _adjustment(x: np.ndarray, y: np.ndarray, v: np.ndarray) -> np.ndarray:
+def adjustment(x: np.ndarray, y: np.ndarray, v: np.ndarray) -> np.ndarray:
     """(x - y) / sqrt(v); 0 where v is 0, NaN where it is inf."""
     missing = np.isinf(v)
     moved = np.divide(x - y, np.sqrt(v), out=np.zeros_like(x), where=(v > 0) & ~missing)
