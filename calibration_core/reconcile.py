@@ -18,7 +18,7 @@ Non-negativity: the matrix of the objective is a sum of nested blocks of ones, a
 therefore zero at the optimum: leaves are held, all negative ones at once, until none is negative, and none need ever be let go again
 (Chandrasekaran, Opsearch 7, 1970). What is left is the optimum, not a heuristic.
 
-Belongs here: the problem, the active set, the result. Does not belong here: the sweeps (``sweeps.py``), categories that add up
+Belongs here: the problem, the active set, the result. Does not belong here: the sweeps (``tree_sweeps.py``), categories that add up
 (``categories.py``), what the variables mean, or how published margins become variances.
 """
 
@@ -115,13 +115,13 @@ def reconcile(
     ProblemError : shapes disagree, a variance is negative or NaN, an estimate is not finite.
     ContradictionError : exact estimates contradict one another or non-negativity; names the areas and values.
     """
-    y, v = checked_estimates(tree, estimates, variances)
+    y, v = _checked(tree, estimates, variances)
     count = y[0].shape[1]
     positive = np.ones(count, dtype=bool) if nonnegative is None else np.asarray(nonnegative, dtype=bool)
     if positive.shape != (count,) or (len(names) and len(names) != count):
         raise ProblemError(f"nonnegative has shape {positive.shape}, names {len(names)} entries", expected=f"one for each of the {count} variables")
     sweeps = Sweeps(tree, y, v, tuple(names))
-    refuse_negative_exact(tree, y, v, positive, names)
+    _refuse_negative_exact(tree, y, v, positive, names)
     levels = sweeps.up(None)
     agreement = sweeps.agreement(levels)
     held: np.ndarray | None = None
@@ -140,7 +140,7 @@ def reconcile(
     return _result(sweeps, settled, shares, held, agreement, rounds, converged, positive)
 
 
-def checked_estimates(tree: GeographyTree, estimates: Sequence[np.ndarray], variances: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _checked(tree: GeographyTree, estimates: Sequence[np.ndarray], variances: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Estimates and variances as float64, one array a level; raises as ``reconcile`` does."""
     if len(estimates) != len(tree.levels) or len(variances) != len(tree.levels):
         raise ProblemError(f"{len(estimates)} estimate and {len(variances)} variance arrays for {len(tree.levels)} levels", expected="one array per level")
@@ -162,7 +162,7 @@ def checked_estimates(tree: GeographyTree, estimates: Sequence[np.ndarray], vari
     return y, v
 
 
-def refuse_negative_exact(
+def _refuse_negative_exact(
     tree: GeographyTree, estimates: Sequence[np.ndarray], variances: Sequence[np.ndarray], positive: np.ndarray, names: Sequence[str]
 ) -> None:
     """Raise ContradictionError if an exact estimate of a variable that may not be negative is negative, at any level."""
@@ -220,7 +220,7 @@ def _result(
     for depth, level in enumerate(settled):
         values.append(level.value)
         spreads.append(level.spread)
-        adjustments.append(adjustment(level.value, y[depth], v[depth]))
+        adjustments.append(_adjustment(level.value, y[depth], v[depth]))
     shape = y[-1].shape
     values.append(np.empty(shape))
     spreads.append(np.empty(shape))
@@ -231,12 +231,12 @@ def _result(
         # What is left below zero once the active set has settled is rounding.
         values[-1][here] = np.where(positive & (leaf.value < 0), 0.0, leaf.value) if converged else leaf.value
         spreads[-1][here] = leaf.spread
-        adjustments[-1][here] = adjustment(values[-1][here], y[-1][here], v[-1][here])
+        adjustments[-1][here] = _adjustment(values[-1][here], y[-1][here], v[-1][here])
     held = np.zeros(shape, dtype=bool) if held is None else held
     return ReconcileResult(tuple(values), tuple(spreads), tuple(adjustments), *agreement, held.sum(axis=0), held, rounds, converged)
 
 
-def adjustment(x: np.ndarray, y: np.ndarray, v: np.ndarray) -> np.ndarray:
+def _adjustment(x: np.ndarray, y: np.ndarray, v: np.ndarray) -> np.ndarray:
     """(x - y) / sqrt(v); 0 where v is 0, NaN where it is inf."""
     missing = np.isinf(v)
     moved = np.divide(x - y, np.sqrt(v), out=np.zeros_like(x), where=(v > 0) & ~missing)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import cvxpy as cp
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, xlogy
@@ -365,3 +366,17 @@ def test_weights_many_orders_of_magnitude_apart_do_not_break_the_factorisation()
         warm = calibrate_tree(problem, TIGHT, start=tuple(m + 0.3 * noise.normal(size=m.shape) for m in cold.multipliers))
         assert warm.converged
         assert np.abs(cold.weights - warm.weights).max() <= 1e-8 * cold.weights.max()
+
+
+@pytest.mark.parametrize("form", ["pool", "pairs"])
+def test_the_number_of_threads_does_not_matter(form):
+    problem = random_pool(8, HIERARCHIES[-1], records=60)
+    problem = problem if form == "pool" else as_pairs(problem)
+    before, answers = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            answers.append(calibrate_tree(problem, TIGHT).weights)
+    finally:
+        torch.set_num_threads(before)
+    assert np.abs(answers[0] - answers[1]).max() <= 1e-9 * answers[0].max()
