@@ -256,7 +256,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = this_machine(given.device)
     console.print(str(machine))
     began = time.perf_counter()
-    case = read_puma(given.folder, given.puma)
+    try:
+        case = read_puma(given.folder, given.puma)
+    except GeocalError as error:
+        console.print(str(error), style="red", highlight=False)
+        return 2
     reading, seconds = time.perf_counter() - began, float("inf")
     settings = replace(SETTINGS, device=given.device)
     with console.status("solving") as status:

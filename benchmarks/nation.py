@@ -28,6 +28,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.nation_population import COUNTY_EXTRAS, STATE_EXTRAS, TRACT_VARIABLES, StatePool, make_pool, published, tract_list, true_weights
+from calibration_core.errors import ProblemError
 from calibration_core.geography import GeographyTree
 from calibration_core.problem import PairProblem, PoolProblem, make_targets
 from calibration_core.reconcile import reconcile
@@ -285,10 +286,15 @@ def main(argv: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     console = Console(width=140)
     name = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    console.print(f"device: {name}")
+    console.print(f"device: {name}; tracts {'invented' if options.geo is None else f'listed below {options.geo}'}, everything else invented")
     runs = []
     for count in options.tracts or [None]:
-        figures = run(tract_list(options.geo, options.states, count, options.seed), options, console)
+        try:
+            geography = tract_list(options.geo, options.states, count, options.seed)
+        except ProblemError as error:
+            console.print(str(error), style="red", highlight=False)
+            return 1
+        figures = run(geography, options, console)
         runs.append({"device": name, **figures})
         show(figures, console)
         if options.json:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from calibration_core.errors import ProblemError
 from calibration_core.geography import GeographyTree
 
 TRACT_VARIABLES = 50
@@ -43,6 +44,13 @@ def tract_list(folder: Path | None, states: int | None, tracts: int | None, seed
     ``states`` keeps the largest so many; ``tracts`` keeps whole states, in a shuffled order, until about so many tracts are there.
     """
     path = None if folder is None else next(iter(sorted(folder.rglob("2020_Census_Tract_to_2020_PUMA*"))), None)
+    if folder is not None and path is None:
+        raise ProblemError(
+            "There is no list of tracts",
+            where=str(folder),
+            expected="a file 2020_Census_Tract_to_2020_PUMA* somewhere below it",
+            remedy="Name the folder that holds it, or leave the folder out to have the tracts invented",
+        )
     frame = _invented_list(seed) if path is None else _read_list(path)
     sizes = frame.group_by("state").len().sort("len", "state", descending=[True, False])
     if states is not None:
