@@ -1,0 +1,37 @@
+"""Sparse methods over pairs of leaves and records, one module each with ``run(task)``, and the registry that names them.
+
+A method added here takes part in held-out validation and in the frontier benchmark. Whatever it does, the pairs it returns are checked:
+exactly as many in every leaf as the task asks for.
+
+Belongs here: the registry. Does not belong here: methods, measures of what is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from calibration_core.errors import SettingsError
+from calibration_core.pair_methods import proportional, random
+from calibration_core.pair_methods.task import PairOutcome, PairTask, check_outcome
+
+PAIR_METHODS: dict[str, Callable[[PairTask], PairOutcome]] = {
+    "random": random.run,
+    "proportional": proportional.run,
+}
+
+__all__ = ["PAIR_METHODS", "PairOutcome", "PairTask", "run_pair_method"]
+
+
+def run_pair_method(name: str, task: PairTask) -> PairOutcome:
+    """Run a method by name and check what it returns.
+
+    Raises
+    ------
+    SettingsError : no method has this name.
+    ProblemError : the method broke its promise (k in every leaf, no pair without dense weight).
+    """
+    if name not in PAIR_METHODS:
+        raise SettingsError(f"There is no method {name!r} over pairs", expected=f"one of {', '.join(sorted(PAIR_METHODS))}", remedy="Correct the name")
+    outcome = PAIR_METHODS[name](task)
+    check_outcome(task, outcome)
+    return outcome

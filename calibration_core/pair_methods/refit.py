@@ -1,0 +1,49 @@
+"""From chosen pairs and starting weights to an outcome: the refit that every method but the paper's shares.
+
+    minimise_w   1/2 sum_j ((a_j.w - b_j) / s_j)^2  +  tau * distance(w, starting)       over the chosen pairs (``tree_newton.py``)
+
+with the task's own settings, so that methods differ in which pairs they keep and in where weights start, and in nothing else.
+
+Belongs here: scaling to leaf totals, the refit. Does not belong here: which pairs are kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from calibration_core.pair_methods.task import PairOutcome, PairTask
+from calibration_core.problem import PairProblem
+from calibration_core.tree_newton import calibrate_tree
+
+
+def refitted(
+    task: PairTask, method: str, chosen: Sequence[np.ndarray], weights: Sequence[np.ndarray], began: float, warnings: tuple[str, ...] = ()
+) -> PairOutcome:
+    """Refit pairs from their starting weights.
+
+    Parameters
+    ----------
+    chosen : per leaf, (per_leaf,) int64 records ascending.
+    weights : per leaf, (per_leaf,) float64 > 0 starting weights, of any scale: they are scaled to the leaf's dense total.
+    began : time.perf_counter() at which the choice began.
+    warnings : of the choice; those of the refit follow them.
+    """
+    leaf, record, starting = side_by_side(task, chosen, weights)
+    selected = time.perf_counter()
+    fit = calibrate_tree(PairProblem(task.pool.tree, task.pool.targets, leaf, record, starting), task.refine)
+    now = time.perf_counter()
+    return PairOutcome(
+        method, leaf, record, starting, fit.weights, selected - began, now - selected, fit.converged, fit.status, (*warnings, *fit.warnings)
+    )  # fmt: skip
+
+
+def side_by_side(task: PairTask, chosen: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(leaf, record, starting) of all leaves, each (k,): starting weights summing to the dense total of every leaf."""
+    leaf = np.repeat(np.arange(len(chosen), dtype=np.int64), [c.size for c in chosen])
+    record = np.concatenate([np.asarray(c, dtype=np.int64) for c in chosen])
+    starting = np.concatenate([np.asarray(w, dtype=np.float64) for w in weights])
+    kept = np.bincount(leaf, weights=starting, minlength=len(chosen))
+    return leaf, record, starting * np.divide(task.leaf_totals, kept, out=np.ones(kept.size), where=kept > 0)[leaf]
