@@ -1,4 +1,4 @@
-"""The command ``geocal``: run a profile, list profiles, show a state's result, check files, open the UI.
+"""The command ``geocal``: run a profile, list profiles, show a state's result, check files, validate, open the UI.
 
 Belongs here: options, progress, tables on the terminal, exit statuses. Does not belong here: how a profile is
 run (``pipeline/runs.py``) or what a result says (``pipeline/reports/show.py``).
@@ -21,10 +21,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from calibration_core.errors import GeocalError
+from pipeline.cli_progress import RunProgress
+from pipeline.cli_validate import HoldOutOption, JsonFileOption, ListOptions, MethodsOption, PlotOption, SeedsOption, run_validation
+from pipeline.cli_validate import PairsOption as BudgetsOption
 from pipeline.errors import ProfileError
 from pipeline.partitions import order_states, parse_states
 from pipeline.settings import (
@@ -159,7 +161,7 @@ def run(
         out.print("[bold red]SYNTHETIC[/bold red]: every figure below comes from a made-up population.")
     definitions = build_definitions(loaded, environment)
     config = {"selected_pairs": {"config": {"pairs": pairs}}} if pairs is not None else None
-    with _Progress(definitions, chosen) as progress:
+    with RunProgress(definitions, out) as progress:
         outcome = run_profile(definitions, environment, chosen, listener=progress.listen, state_config=config)
     for job in outcome.jobs:
         for step, message in job.failures.items():
@@ -259,6 +261,25 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command(cls=ListOptions)
+def validate(
+    hold_out: HoldOutOption,
+    profile: ProfileOption = None,
+    states: StatesOption = None,
+    data: DataOption = None,
+    output: OutputOption = None,
+    pairs: BudgetsOption = "20 40 60 100",
+    seeds: SeedsOption = 3,
+    methods: MethodsOption = None,
+    json_file: JsonFileOption = None,
+    plot: PlotOption = None,
+) -> None:
+    """Withhold whole families of targets and report how well every sparse method meets them, at equal numbers of pairs (docs/validation.md)."""
+    loaded, environment = _resolve(profile, data, output)
+    if not run_validation(loaded, environment, _chosen(states, loaded), hold_out, pairs, seeds, methods, json_file, plot, out):
+        raise typer.Exit(1)
+
+
 @app.command(name="env")
 def environment_variables(profile: ProfileOption = None, data: DataOption = None, output: OutputOption = None) -> None:
     """Print the shell lines that point `dg` and `dagster` at a profile: eval "$(geocal env --profile sample)"."""
@@ -316,49 +337,6 @@ def _serve(commands: list[list[str]], variables: dict[str, str], folder: Path) -
             except subprocess.TimeoutExpired:
                 process.kill()
     return status
-
-
-class _Progress:
-    """Progress by job and state: a bar each on a terminal, a line for each finished asset elsewhere."""
-
-    def __init__(self, definitions, states: list[str]) -> None:
-        self._definitions, self._states = definitions, states
-        self._tasks: dict[tuple[str, str | None], object] = {}
-        self._live = out.is_terminal
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description:<16}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[asset]}"),
-            console=out,
-        )
-
-    def __enter__(self) -> _Progress:
-        if self._live:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._progress.stop()
-
-    def listen(self, event) -> None:
-        label = event.partition or event.job.replace("_", " ")
-        if not self._live:
-            if event.kind != "started":
-                ending = f"{event.seconds:6.1f} s" if event.kind == "finished" else f"  {event.kind.upper()}"
-                out.print(f"{label:<16} {event.asset:<28} {ending}", highlight=False)
-            return
-        key = (event.job, event.partition)
-        if key not in self._tasks:
-            from pipeline.runs import job_steps
-
-            self._tasks[key] = self._progress.add_task(label, total=job_steps(self._definitions, event.job), asset="")
-        advance = 1 if event.kind == "finished" else 0
-        shown = event.asset if event.kind == "started" else (f"[red]{event.kind}[/red]" if event.kind != "finished" else "")
-        self._progress.update(self._tasks[key], advance=advance, asset=shown)
 
 
 def _print_results(environment: RunEnvironment, states: list[str]) -> None:

@@ -1,0 +1,84 @@
+"""The frontier as a picture: out-of-sample error against pairs an area, one line a method, with intervals over seeds.
+
+Belongs here: that chart. Does not belong here: the figures (``measures.py``), the look of charts (``pipeline/reports/plots.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from pipeline.reports.fit import LEVEL_ORDER
+from pipeline.reports.plots import _title, render
+from pipeline.validation.compare import DENSE, Run, Validation
+from pipeline.validation.paired import t_interval
+
+COLOURS = ("#2f6db3", "#d0741c", "#8a8a8a", "#2a8c6e", "#b3262e", "#7a4fa3", "#c2a83e", "#5fa8d3")
+DENSE_COLOUR = "#222222"
+PANEL_WIDTH, PANEL_HEIGHT = 210, 150
+# A point of a panel apart from its neighbours of the same budget, as a factor on the log axis, so that intervals do not hide one another.
+DODGE = 1.02
+
+
+def frontier(found: Validation, figure: str = "median_are") -> bytes:
+    """PNG bytes: a panel for each level (rows) and group (columns); states are averaged, the interval is Student's t at 95 % over seeds."""
+    import altair as alt
+
+    points = _points(found.runs, figure)
+    methods = [*(name for name in found.settings.methods if name in set(points["method"])), DENSE]
+    colours = [*(COLOURS[i % len(COLOURS)] for i in range(len(methods) - 1)), DENSE_COLOUR]
+    levels = [level for level in LEVEL_ORDER if level in set(points["level"])]
+    colour = alt.Color("method:N", sort=methods, title=None, scale=alt.Scale(domain=methods, range=colours), legend=alt.Legend(orient="top"))
+    rows = []
+    for level in levels:
+        panels = [_panel(alt, points.filter((pl.col("level") == level) & (pl.col("group") == g.id)), level, g.title, colour, found) for g in found.groups]
+        rows.append(alt.hconcat(*(panel for panel in panels if panel is not None), spacing=22))
+    states = sorted({run.postal for run in found.runs})
+    what = figure.replace("_are", " absolute relative error").replace("_", " ")
+    subtitle = f"{', '.join(states)}: {what} of withheld targets; intervals: 95 %, over {found.settings.seeds} seeds; dashed: dense, all pairs"
+    title = _title(f"Held-out error against pairs kept, profile {found.profile.id}", subtitle, found.profile.synthetic)
+    return render(alt.vconcat(*rows, spacing=18).properties(title=title))
+
+
+def _points(runs: Sequence[Run], figure: str) -> pl.DataFrame:
+    """method, group, level, pairs (null for dense), error, low, high: mean over states of each seed, then over seeds."""
+    seeds: dict[tuple, dict[int, list[float]]] = {}
+    for run in runs:
+        for row in run.outside:
+            if row["family"] is None and row["level"] in LEVEL_ORDER and row.get(figure) is not None:
+                key = (run.method, run.group, row["level"], run.pairs)
+                seeds.setdefault(key, {}).setdefault(-1 if run.seed is None else run.seed, []).append(row[figure])
+    rows = []
+    for key, values in seeds.items():
+        means = np.array([np.mean(found) for _, found in sorted(values.items())])
+        low, high = t_interval(means)
+        rows.append((*key, float(means.mean()), low, high))
+    schema = {"method": pl.String, "group": pl.String, "level": pl.String, "pairs": pl.Int64, "error": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _panel(alt, points: pl.DataFrame, level: str, title: str, colour, found: Validation):
+    """One panel; None where the group has no target at the level."""
+    if points.is_empty():
+        return None
+    sparse = points.filter(pl.col("method") != DENSE).sort("pairs")
+    place = {name: i - (len(found.settings.methods) - 1) / 2 for i, name in enumerate(found.settings.methods)}
+    shift = pl.col("method").replace_strict(place, return_dtype=pl.Float64)
+    sparse = sparse.with_columns(x=pl.col("pairs") * DODGE**shift)
+    top = float(points.select(pl.max_horizontal(pl.col("error").max(), pl.col("high").max())).item())
+    budgets = list(found.settings.pairs)
+    x = alt.X("x:Q", title="pairs an area", scale=alt.Scale(type="log", nice=False, padding=12), axis=alt.Axis(values=budgets, format="d", grid=False))
+    y = alt.Y("error:Q", title=None, scale=alt.Scale(domain=[0, top * 1.05], nice=False), axis=alt.Axis(format="~%", tickCount=5))
+    base = alt.Chart(alt.Data(values=sparse.to_dicts())).encode(x=x, color=colour)
+    dense = alt.Chart(alt.Data(values=points.filter(pl.col("method") == DENSE).to_dicts()))
+    layers = [
+        dense.mark_rule(strokeDash=[5, 4], strokeWidth=1.4).encode(y=y, color=colour),
+        base.mark_line(strokeWidth=1.8).encode(y=y),
+        base.mark_circle(size=26, opacity=1).encode(y=y),
+    ]
+    if sparse["low"].null_count() < sparse.height:
+        bars = alt.Chart(alt.Data(values=sparse.filter(pl.col("low").is_not_null()).with_columns(low=pl.col("low").clip(0.0)).to_dicts()))
+        layers.insert(1, bars.mark_rule(strokeWidth=1, opacity=0.6).encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=colour))
+    return alt.layer(*layers).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT, title=alt.TitleParams(f"{title}, {level}", fontSize=12, anchor="start"))

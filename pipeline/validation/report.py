@@ -1,0 +1,224 @@
+"""What held-out validation found, for people and for programs: tables on the terminal, and one JSON document.
+
+Belongs here: averages over draws and cells for show, the tables, the document (``docs/validation.md`` describes it). Does not belong here:
+the figures themselves (``measures.py``, ``paired.py``), the chart (``frontier.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.manifest import geocal_version
+from pipeline.reports.fit import LEVEL_ORDER
+from pipeline.validation.compare import DENSE, Run, Validation
+from pipeline.validation.measures import ALL_LEVELS
+
+SHOWN_NAMES = 6
+_ERRORS = ("mean_are", "median_are", "mean_are_without_degenerate", "share_inside_margin", "capped_loss")
+_WEIGHTS = ("ess", "design_effect", "largest_weight", "share_of_top_1pct")
+
+
+def document(found: Validation) -> dict:
+    """Everything as JSON values; docs/validation.md describes the keys."""
+    return {
+        "geocal": geocal_version(),
+        "profile": found.profile.id,
+        "synthetic": found.profile.synthetic,
+        "settings": {
+            "pairs_per_area": list(found.settings.pairs),
+            "seeds": found.settings.seeds,
+            "methods": list(found.settings.methods),
+            "reference": found.settings.reference,
+        },
+        "groups": [group.model_dump(mode="json") for group in found.groups],
+        "skipped": list(found.skipped),
+        "held_out": list(found.held),
+        "summary": summary(found.runs),
+        "paired": list(found.paired),
+        "runs": [asdict(run) for run in found.runs],
+        "degenerate": list(found.degenerate),
+    }
+
+
+def summary(runs: Sequence[Run]) -> list[dict]:
+    """A row for each level, method and budget: figures averaged over the draws of each cell (state and group), then over cells.
+
+    Keys: level, method, pairs, cells, draws, failed, not_converged; ``outside`` and ``inside``: the error figures; k and weight figures
+    and seconds as averages in the same way, ``largest_weight`` the largest of all.
+    """
+    rows = []
+    held = {row["level"] for run in runs for row in (*run.inside, *run.outside)}
+    order = [(None if method == DENSE else pairs, method) for pairs in _budgets(runs) for method in dict.fromkeys(run.method for run in runs)]
+    for level in (*(name for name in LEVEL_ORDER if name in held), ALL_LEVELS):
+        for pairs, method in dict.fromkeys(order):
+            of = [run for run in runs if run.method == method and run.pairs == pairs]
+            good = [run for run in of if not run.failure]
+            if not of:
+                continue
+            rows.append(
+                {
+                    "level": level,
+                    "method": method,
+                    "pairs": pairs,
+                    "cells": len({(run.postal, run.group) for run in good if _row(run.outside, level)["targets"]}),
+                    "draws": len(good),
+                    "failed": len(of) - len(good),
+                    "not_converged": sum(not run.converged for run in good),
+                    "k": _cells(good, lambda run: run.k),
+                    **{sample: _errors(good, sample, level) for sample in ("outside", "inside")},
+                    "weights": {name: _cells(good, lambda run, n=name: run.weights[n]) for name in _WEIGHTS},
+                    "seconds_selection": _cells(good, lambda run: run.seconds_selection),
+                    "seconds_refit": _cells(good, lambda run: run.seconds_refit),
+                }
+            )
+            rows[-1]["weights"]["largest_weight"] = max((run.weights["largest_weight"] for run in good), default=None)
+    return rows
+
+
+def _budgets(runs: Sequence[Run]) -> list[int]:
+    return sorted({run.pairs for run in runs if run.pairs is not None}) or [0]
+
+
+def _row(rows: Iterable[dict], level: str) -> dict:
+    return next((row for row in rows if row["level"] == level and row["family"] is None), {"targets": 0})
+
+
+def _errors(runs: Sequence[Run], sample: str, level: str) -> dict:
+    figures = [name for name in (*_ERRORS, "mean_are_truth", "median_are_truth") if any(name in row for run in runs for row in getattr(run, sample))]
+    return {name: _cells(runs, lambda run, n=name: _row(getattr(run, sample), level).get(n)) for name in figures}
+
+
+def _cells(runs: Sequence[Run], value) -> float | None:
+    """Mean over cells of the mean over their draws; draws without a value are left out."""
+    cells: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        found = value(run)
+        if found is not None:
+            cells.setdefault((run.postal, run.group), []).append(found)
+    return float(np.mean([np.mean(values) for values in cells.values()])) if cells else None
+
+
+def print_validation(found: Validation, out: Console) -> None:
+    """What was withheld, errors by level, weights and seconds, paired differences, and what the reader should beware of."""
+    label = " · SYNTHETIC" if found.profile.synthetic else ""
+    _print_withheld(found, out, label)
+    rows = summary(found.runs)
+    for level in dict.fromkeys(row["level"] for row in rows):
+        _print_errors([row for row in rows if row["level"] == level], level, label, out)
+    _print_weights([row for row in rows if row["level"] == ALL_LEVELS], label, out)
+    _print_paired(found, label, out)
+    _print_cautions(found, out)
+
+
+def _print_withheld(found: Validation, out: Console, label: str) -> None:
+    table = Table("state", "withheld", "families", "fitted", *(f"withheld, {level}" for level in _levels(found)), "never fitted", title=f"Held out{label}")
+    families = {group.id: ", ".join(group.families) for group in found.groups}
+    for held in found.held:
+        counts = [f"{held['withheld_by_level'][level]:,}" if level in held["withheld_by_level"] else "" for level in _levels(found)]
+        table.add_row(held["state"], held["group"], families[held["group"]], f"{held['fitted']:,}", *counts, f"{held['never_fitted']:,}")
+    _show(table, out)
+
+
+def _levels(found: Validation) -> list[str]:
+    return [level for level in LEVEL_ORDER if any(level in held["withheld_by_level"] for held in found.held)]
+
+
+def _print_errors(rows: list[dict], level: str, label: str, out: Console) -> None:
+    truth = any("mean_are_truth" in row["outside"] for row in rows)
+    words = "all levels together" if level == ALL_LEVELS else f"level {level}"
+    table = Table("pairs an area", "method", title=f"Error, {words}{label} (means over cells of state and group)")
+    for name in (
+        "out mean",
+        "out median",
+        "out mean, sound",
+        "out inside",
+        "out loss",
+        *(("out median, truth",) if truth else ()),
+        "in mean",
+        "in median",
+        "in inside",
+    ):
+        table.add_column(name, justify="right")
+    for row in rows:
+        outside, inside = row["outside"], row["inside"]
+        cells = [outside.get(name) for name in _ERRORS] + ([outside.get("median_are_truth")] if truth else [])
+        cells += [inside.get(name) for name in ("mean_are", "median_are", "share_inside_margin")]
+        table.add_row("" if row["pairs"] is None else str(row["pairs"]), row["method"], *map(_percent, cells))
+    _show(table, out)
+
+
+def _print_weights(rows: list[dict], label: str, out: Console) -> None:
+    table = Table("pairs an area", "method", title=f"Weights and seconds{label}")
+    for name in ("k", "ESS", "ESS / k", "design effect", "largest weight", "selection, s", "refit, s", "draws", "not converged", "failed"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        w = row["weights"]
+        share = w["ess"] / row["k"] if row["k"] else None
+        cells = [_number(row["k"], 0), _number(w["ess"], 0), _number(share, 2), _number(w["design_effect"], 2), _number(w["largest_weight"], 1)]
+        cells += [_number(row["seconds_selection"], 2), _number(row["seconds_refit"], 2)]
+        cells += [str(row[name]) for name in ("draws", "not_converged", "failed")]
+        table.add_row("" if row["pairs"] is None else str(row["pairs"]), row["method"], *cells)
+    _show(table, out)
+
+
+def _print_paired(found: Validation, label: str, out: Console) -> None:
+    rows = [r for r in found.paired if r["scope"] == "all" and r["sample"] == "outside" and r["level"] == ALL_LEVELS]
+    if not rows:
+        return
+    reference = found.settings.reference
+    table = Table("pairs an area", "method", title=f"Out-of-sample error less that of {reference}, 95 % paired interval, all levels{label}")
+    for name in ("mean error, points", "median error, points"):
+        table.add_column(name, justify="right")
+    table.add_column(f"{reference} lower, mean", justify="right")
+    table.add_column(f"{reference} lower, median", justify="right")
+    for pairs in (*sorted({r["pairs"] for r in rows if r["pairs"] is not None}), None):
+        for method in dict.fromkeys(r["method"] for r in rows):
+            of = {r["figure"]: r for r in rows if r["method"] == method and r["pairs"] == pairs}
+            mean, median = of.get("mean_are"), of.get("median_are")
+            lower = [f"{r['reference_lower']} of {r['units']} {r['unit']}" if r else "" for r in (mean, median)]
+            table.add_row("all" if pairs is None else str(pairs), method, _interval(mean), _interval(median), *lower)
+    _show(table, out)
+
+
+def _print_cautions(found: Validation, out: Console) -> None:
+    for held in found.held:
+        for note in held["notes"]:
+            out.print(f"· {note}", highlight=False, markup=False, soft_wrap=True)
+        for sample, words in (("outside", "withheld"), ("inside", "fitted")):
+            count = held["degenerate"][sample]
+            if count:
+                mine = [d for d in found.degenerate if (d["state"], d["group"], d["sample"]) == (held["state"], held["group"], sample)]
+                names = "; ".join(f"{d['level']} {d['geoid']} {d['variable']} {d['domain']} ({d['value']:,.4g})" for d in mine[:SHOWN_NAMES])
+                more = f" and {count - SHOWN_NAMES:,} more (--json names all)" if count > SHOWN_NAMES else ""
+                text = f"· {held['state']}, {held['group']}: {count:,} {words} targets are smaller than one record's contribution"
+                out.print(f"{text} (the columns `sound` leave them out): {names}{more}", highlight=False, markup=False, soft_wrap=True)
+            if held["zero"][sample]:
+                text = f"· {held['state']}, {held['group']}: {held['zero'][sample]:,} {words} targets are next to zero and have no relative error"
+                out.print(text, highlight=False, markup=False, soft_wrap=True)
+    for text in found.skipped:
+        out.print(f"· {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show(table: Table, out: Console) -> None:
+    table.title_justify = "left"
+    out.print(table)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f} %"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _interval(row: dict | None) -> str:
+    if row is None:
+        return ""
+    middle = f"{100 * row['difference']:+.2f}"
+    return middle if row["low"] is None else f"{middle} ({100 * row['low']:+.2f} to {100 * row['high']:+.2f})"
