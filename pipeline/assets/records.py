@@ -20,12 +20,13 @@ from pipeline.specs.variables import Variable
 
 GROUP = "candidates"
 RECORDS = ("record_persons", "record_households", "record_tax_units")
-UNITS, AREAS = "candidate_units", "candidate_areas"
+UNITS, AREAS, CELLS = "candidate_units", "candidate_areas", "candidate_cells"
 _KINDS = {"polars", "parquet"}
 _RECORDS_CODE = ("pipeline/records", "data_specs/factors", "data_specs/profiles")
 _CANDIDATES_CODE = (
     "pipeline/records/expressions.py",
     "pipeline/weights/candidates.py",
+    "pipeline/weights/cells.py",
     "data_specs/variables",
     "data_specs/cross_categories",
     "data_specs/profiles",
@@ -33,7 +34,7 @@ _CANDIDATES_CODE = (
 
 
 def build_record_assets(profile: Profile, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Record tables, ``concept_gaps`` and the two candidate tables of the profile."""
+    """Record tables, ``concept_gaps`` and the three candidate tables of the profile."""
     catalog = load_catalog()
     return [_records(catalog, profile, partitions), _concept_gaps(catalog, profile, partitions), _candidates(catalog, profile, partitions)]
 
@@ -155,10 +156,22 @@ def areas_of(geography: pl.DataFrame, postal: str, vintage: str) -> pl.DataFrame
     return geography.filter((pl.col("state_fips") == state_of(postal).fips) & (pl.col("vintage") == vintage))
 
 
+def _cell_metadata(cells: Any) -> dict[str, Any]:
+    """How many cells there were and are, and every one that was joined to others; thin ones that no step could help are named."""
+    thin = cells.table.filter("thin").select("label", "records", "weight")
+    return {
+        "cells_before": cells.before,
+        "cells_after": cells.table.height,
+        "cells_collapsed": dg.MetadataValue.md(markdown_table(cells.collapsed, limit=200) if cells.collapsed.height else "none"),
+        "cells_still_thin": dg.MetadataValue.md(markdown_table(thin, limit=100) if thin.height else "none"),
+    }
+
+
 def _candidates(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     contents = {
         UNITS: "Units of the state that may get weight: prior weight, cross-category cell, and what each adds to every variable",
         AREAS: f"Where a unit of each PUMA may lie: its prior share in each {profile.finest_level}",
+        CELLS: "Cross-category cells of the units after thin ones were collapsed: records, design weight, and the value of every class",
     }
 
     @dg.multi_asset(
@@ -191,10 +204,14 @@ def _candidates(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDef
         pairs = candidate_pairs(made.units, made.areas)
         facts = {"notes": list(made.notes), "candidate_pairs": pairs}
         more: dict[str, Any] = {"candidate_pairs": pairs, "inexpressible": dg.MetadataValue.json(inexpressible)}
+        cells = _cell_metadata(made.cells)
         shown = made.units.select(made.units.columns[:8])
         results = [
-            dg.MaterializeResult(asset_key=UNITS, value=Table(made.units, facts), metadata=frame_metadata(shown, notes=made.notes, **more)),
+            dg.MaterializeResult(asset_key=UNITS, value=Table(made.units, facts), metadata=frame_metadata(shown, notes=made.notes, **more, **cells)),
             dg.MaterializeResult(asset_key=AREAS, value=Table(made.areas, facts), metadata=frame_metadata(made.areas, notes=made.notes)),
+            dg.MaterializeResult(
+                asset_key=CELLS, value=Table(made.cells.table, facts), metadata=frame_metadata(made.cells.table, notes=made.cells.notes, **cells)
+            ),
         ]
         return results
 

@@ -3,7 +3,7 @@
 A candidate is a (unit, area) pair. Pairs are never written out: the prior of unit h in area t is its design weight times
 the share of its PUMA's population that lives in t, blended with a small share for every other area of the state.
 
-Belongs here: the two candidate tables. Does not belong here: solving, or how a variable is measured.
+Belongs here: the two candidate tables. Does not belong here: solving, how a variable is measured, or what a cell is (``cells.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pipeline.errors import RecordsError, TargetError
 from pipeline.records.expressions import Inexpressible, measure
 from pipeline.specs.cross_categories import CrossCategories
 from pipeline.specs.variables import Variable
+from pipeline.weights.cells import Cells, build_cells
 
 POPULATION = ("persons", "total")
 DESIGN_SEPARATOR = "|"
@@ -27,12 +28,13 @@ DESIGN_SEPARATOR = "|"
 class Candidates:
     """``units``: household_id, puma, prior_weight, cell, order, then one column ``variable|domain`` a variable (float64), sorted by
     household_id. ``areas``: area, puma, share: where a unit of each PUMA may lie, shares of one PUMA summing to one.
-    ``inexpressible``: variables these records cannot express. ``notes``: counted facts."""
+    ``inexpressible``: variables these records cannot express. ``notes``: counted facts. ``cells``: what the column ``cell`` numbers."""
 
     units: pl.DataFrame
     areas: pl.DataFrame
     inexpressible: tuple[Inexpressible, ...]
     notes: tuple[str, ...]
+    cells: Cells | None = None
 
 
 def build_candidates(
@@ -56,6 +58,7 @@ def build_candidates(
     geography : areas of the targets' vintage (state_fips, county_fips, tract, puma).
     puma_link : the same table in the vintage of the records' PUMAs; where it is the same vintage, PUMAs link to areas
         directly, else through the counties both vintages share.
+    cross : classes of the cells, and how thin ones are collapsed.
     elsewhere_share : prior share of a unit that lies anywhere in the state, by population.
 
     Raises RecordsError if there are no records, or a PUMA of the records is in no area; TargetError if an area has no population target.
@@ -71,7 +74,7 @@ def build_candidates(
     expressible = [v for v in variables if v.over is not None]
     measured = measure(tables, expressible, households["household_id"])
     names = [DESIGN_SEPARATOR.join(key) for key in measured.expressible]
-    cell, merged = _cells(households, cross)
+    cells = build_cells(households, cross)
     columns = {name: measured.matrix[:, i] for i, name in enumerate(names)}
     population = _population(targets, geography, finest_level)
     prior, scale = _prior_weight(households, measured.matrix[:, measured.expressible.index(POPULATION)], population["population"].sum())
@@ -80,7 +83,7 @@ def build_candidates(
             "household_id": households["household_id"],
             "puma": households["puma"].fill_null(""),
             "prior_weight": prior,
-            "cell": cell,
+            "cell": cells.cell,
             "order": households[cross.order].cast(pl.Float64).fill_null(0.0),
             **columns,
         }
@@ -88,13 +91,13 @@ def build_candidates(
     empty = [a for a, n in population.iter_rows() if n <= 0]
     notes = [
         f"household design weights multiplied by {scale:.6f} so that the persons in them count the target year's population",
-        f"{merged} thin cross-category cells merged with a neighbour; {int(cell.max()) + 1} cells remain",
+        *cells.notes,
         *(str(n) for n in measured.notes),
     ]
     if empty:
         notes.append(f"{len(empty)} areas have no population and get no record: {', '.join(empty[:8])}{' ...' if len(empty) > 8 else ''}")
     areas = _area_shares(units["puma"].unique().sort().to_list(), geography, puma_link, population, finest_level, elsewhere_share)
-    return Candidates(units, areas, measured.inexpressible, tuple(notes))
+    return Candidates(units, areas, measured.inexpressible, tuple(notes), cells)
 
 
 def candidate_pairs(units: pl.DataFrame, areas: pl.DataFrame) -> int:
@@ -133,31 +136,6 @@ def _prior_weight(households: pl.DataFrame, persons: np.ndarray, population: flo
     if total <= 0:
         raise RecordsError("The records carry no design weight", where="households.weight", expected="positive weights", remedy="Check the microdata file")
     return weight * (population / total), population / total
-
-
-def _cells(households: pl.DataFrame, cross: CrossCategories) -> tuple[np.ndarray, int]:
-    """Cell number of each unit; a thin cell joins the fullest cell that agrees with it on the most leading classes."""
-    classes = households.select(*(pl.sql_expr(c.value).cast(pl.Int64).alias(c.name) for c in cross.classes))
-    labels = [tuple(row) for row in classes.rows()]
-    counts: dict[tuple, int] = {}
-    for label in labels:
-        counts[label] = counts.get(label, 0) + 1
-    full = sorted(label for label, n in counts.items() if n >= cross.fewest_records)
-    home = {label: label for label in full}
-    thin = sorted(set(counts) - set(full))
-    for label in thin:
-        home[label] = max(full, key=lambda other: (_agreement(label, other), counts[other], other)) if full else thin[0]
-    number = {label: i for i, label in enumerate(sorted(set(home.values())))}
-    return np.array([number[home[label]] for label in labels], dtype=np.int64), len(thin)
-
-
-def _agreement(a: tuple, b: tuple) -> int:
-    same = 0
-    for left, right in zip(a, b, strict=True):
-        if left != right:
-            break
-        same += 1
-    return same
 
 
 def _area_shares(

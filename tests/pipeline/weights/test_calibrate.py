@@ -47,6 +47,7 @@ def tables(count: int = 120, seed: int = 1) -> dict[str, pl.DataFrame]:
             "puma": np.where(np.arange(count) % 2 == 0, "4400100", "4400300"),
             "weight": rng.integers(5, 30, count).astype(float),
             "is_group_quarters": [False] * count,
+            "household_type": ["married_couple" if n > 1 else "female_householder" for n in sizes],
             "persons": sizes,
             "household_income": rng.gamma(2.0, 30000.0, count),
             "persons_65_plus": np.bincount(owner, weights=age >= 65, minlength=count).astype(int),
