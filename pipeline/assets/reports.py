@@ -1,7 +1,7 @@
-"""Assets of the group ``reports``: fit of a state, its run manifest, and the table of all states.
+"""Assets of the group ``reports``: fit of a state, what selection lost, its run manifest, and the table of all states.
 
-Belongs here: bringing stored figures together. Does not belong here: measures of fit (``pipeline/reports/fit.py``)
-or plots (``pipeline/reports/plots.py``).
+Belongs here: bringing stored figures together. Does not belong here: measures of fit (``pipeline/reports/fit.py``) and of selection
+(``pipeline/reports/selection_report.py``), or plots (``pipeline/reports/plots.py``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +23,7 @@ from pipeline.specs.states import state_of
 
 GROUP = "reports"
 FIT, MANIFEST, NATIONAL_REPORT, NATIONAL_FIT = "fit_report", "run_manifest", "national_report", "national_fit"
+SELECTION = "selection_report"
 _CODE = ("pipeline/reports", "pipeline/assets/reports.py")
 
 
@@ -30,7 +31,8 @@ def build_report_assets(
     profile: Profile, environment: RunEnvironment, partitions: dg.PartitionsDefinition, facts: Mapping[str, Any], upstream: Sequence[dg.AssetsDefinition]
 ) -> list[dg.AssetsDefinition]:
     """The assets of the group; ``upstream`` are all others, which the manifest lists."""
-    return [_fit(profile, environment, partitions), _manifest(environment, partitions, facts, upstream), _national_fit(profile), _national(profile)]
+    of_state = [_fit(profile, environment, partitions), _selection(profile, partitions)]
+    return [*of_state, _manifest(environment, partitions, facts, upstream), _national_fit(profile), _national(profile)]
 
 
 def _fit(profile: Profile, environment: RunEnvironment, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -101,6 +103,14 @@ def _fit(profile: Profile, environment: RunEnvironment, partitions: dg.Partition
     return fit_report
 
 
+def _stored_weights(frames: dict[str, pl.DataFrame], problem: Any, profile: Profile) -> tuple[Any, Any, Any, Any]:
+    """Dense weights (leaves, records), and leaf, record and weight of each selected pair, from the stored tables."""
+    dense = frames[DENSE].select(problem.tree.leaves).to_numpy().T
+    area = pl.col("tract" if profile.finest_level == "tract" else "county")
+    pairs = pair_indices(problem, frames[WEIGHTS].with_columns(area=area), frames[UNITS], WEIGHTS)
+    return dense, *(pairs[name].to_numpy() for name in ("leaf", "record", "weight"))
+
+
 def _refit(frames: dict[str, pl.DataFrame], profile: Profile, state: str) -> pl.DataFrame:
     """Targets with ``fitted_dense`` and ``fitted``, summed from the stored weights and not taken from the solver's own word."""
     from calibration_core.totals import pair_totals, pool_totals
@@ -108,24 +118,80 @@ def _refit(frames: dict[str, pl.DataFrame], profile: Profile, state: str) -> pl.
 
     problem, _ = problem_of(frames, profile, state)
     designs = problem.targets.designs
-    dense = pool_totals(problem.tree, designs, frames[DENSE].select(problem.tree.leaves).to_numpy().T)
-    area = pl.col("tract" if profile.finest_level == "tract" else "county")
-    pairs = pair_indices(problem, frames[WEIGHTS].with_columns(area=area), frames[UNITS], WEIGHTS)
-    leaf, record, weight = (pairs[name].to_numpy() for name in ("leaf", "record", "weight"))
-    return fitted_targets(frames[RECONCILED], problem, {"fitted_dense": dense, "fitted": pair_totals(problem.tree, designs, leaf, record, weight)})
+    dense, leaf, record, weight = _stored_weights(frames, problem, profile)
+    fits = {"fitted_dense": pool_totals(problem.tree, designs, dense), "fitted": pair_totals(problem.tree, designs, leaf, record, weight)}
+    return fitted_targets(frames[RECONCILED], problem, fits)
+
+
+def _selection(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=SELECTION,
+        group_name=GROUP,
+        kinds={"polars", "parquet"},
+        partitions_def=partitions,
+        ins=inputs_of(RECONCILED, UNITS, GEOGRAPHY, DENSE, WEIGHTS),
+        code_version=code_version(
+            *_CODE, "calibration_core/selection_loss.py", "calibration_core/weighted_distribution.py", "calibration_core/weight_shape.py"
+        ),
+        description="What was lost between dense and selected weights: cells, incomes, correlations, sample sizes, and targets that nobody fitted.",
+    )
+    @permanent
+    def selection_report(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
+        from pipeline.reports.selection_report import held_out_rows, measured_loss
+
+        problem, _ = problem_of(frames, profile, context.partition_key)
+        stored = _stored_weights(frames, problem, profile)
+        loss, table = measured_loss(problem.tree, frames[UNITS], *stored)
+        table = pl.concat([table, held_out_rows(frames[RECONCILED], problem.tree, frames[UNITS], *stored)])
+        metadata = frame_metadata(table, summary=loss.summary(), pairs_without_dense_weight=loss.pairs_outside)
+        return dg.MaterializeResult(value=table, metadata={**metadata, **_selection_metadata(table, frames[UNITS], stored, profile, context.partition_key)})
+
+    return selection_report
+
+
+def _selection_metadata(table: pl.DataFrame, units: pl.DataFrame, stored: tuple[Any, ...], profile: Profile, state: str) -> dict[str, Any]:
+    """The tables and charts of ``selection_report``."""
+    from pipeline.reports import plots
+    from pipeline.reports import selection_report as report
+
+    tables = {
+        "what_was_lost": report.weights_table(table),
+        "by_area": report.by_area(table),
+        "amounts": report.amounts_table(table),
+        "correlations": report.correlations_table(table),
+        "cells": report.cells_table(table),
+        "held_out": report.held_out_errors(table),
+        "held_out_by_family": report.held_out_errors(table, ("level", "family")),
+    }
+    finest = profile.finest_level
+    income, note = report.income_points(units, *stored)
+    titles = {name: f"{text} of {state}" for name, text in {"income": "Household income", "correlations": "Correlations of amounts"}.items()}
+    titles |= {"cells": f"Cells of {state}", "ess": f"Effective sample size, {state} by {finest}"}
+    charts = {
+        "income": plots.distribution_curves(income, titles["income"], "dollars a year", synthetic=profile.synthetic, note=note),
+        "correlations": plots.agreement(
+            report.correlation_points(table), titles["correlations"], "correlation", "correlations of two amounts", synthetic=profile.synthetic
+        ),
+        "cells": plots.agreement(
+            report.cell_points(table), titles["cells"], "share of households", "cells", synthetic=profile.synthetic, log=True, number=".2~%"
+        ),
+        "ess": plots.sample_sizes(report.sample_sizes(table, finest), titles["ess"], finest, synthetic=profile.synthetic),
+    }
+    shown = {name: dg.MetadataValue.md(markdown_table(frame, limit=60)) for name, frame in tables.items()}
+    return {**shown, **{f"plot_{name}": inline_png(chart, titles[name]) for name, chart in charts.items()}}
 
 
 def _manifest(
     environment: RunEnvironment, partitions: dg.PartitionsDefinition, facts: Mapping[str, Any], upstream: Sequence[dg.AssetsDefinition]
 ) -> dg.AssetsDefinition:
-    partitioned = {key: asset.partitions_def is not None for asset in upstream for key in asset.keys} | {dg.AssetKey(FIT): True}
+    partitioned = {key: asset.partitions_def is not None for asset in upstream for key in asset.keys} | {dg.AssetKey(FIT): True, dg.AssetKey(SELECTION): True}
 
     @dg.asset(
         name=MANIFEST,
         group_name=GROUP,
         kinds={"json"},
         partitions_def=partitions,
-        deps=[FIT, *SELECTED_RECORDS],
+        deps=[FIT, SELECTION, *SELECTED_RECORDS],
         code_version=code_version("pipeline/manifest.py"),
         description="What the state's tables were made from, by which code, in how many seconds: a JSON file below manifests/.",
     )

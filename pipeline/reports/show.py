@@ -9,6 +9,7 @@ Belongs here: reading stored results and summarising them. Does not belong here:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -17,6 +18,7 @@ from pipeline.errors import StoreError
 from pipeline.io_manager import decode, file_digest, read_facts
 from pipeline.manifest import read_manifest
 from pipeline.reports.fit import summary_by, weight_summary, worst_targets
+from pipeline.reports.selection_report import INCOME, loss_summary
 from pipeline.settings import RunEnvironment
 from pipeline.targets.moves import moved
 
@@ -89,6 +91,19 @@ def truth_levels(fit: pl.DataFrame) -> dict[str, dict[str, Any]]:
     return {level: {k: v for k, v in row.items() if k != "share_inside_published_margin"} for level, row in levels_of(known, "fitted").items()}
 
 
+def selection_loss(environment: RunEnvironment, state: str) -> dict[str, Any]:
+    """``loss_summary`` of the state, or only ``missing``: why there is none, and what to materialise. A run of an earlier version has no such table, and
+    the rest of the document stands without it."""
+    path = environment.table_path("selection_report", state)
+    remedy = f"materialise selection_report of {state} (`dg launch --assets selection_report --partition {state}`), or run `geocal run --states {state}`"
+    if not path.exists():
+        return {"missing": f"There is no selection_report of {state}: {remedy}"}
+    made_from = read_facts(path).get("inputs", {}).get(f"weights[{state}]")
+    if made_from != file_digest(environment.table_path("weights", state).read_bytes()):
+        return {"missing": f"selection_report of {state} was made from other weights than those stored now: {remedy}"}
+    return loss_summary(stored(environment, "selection_report", state))
+
+
 def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
     """The document described above. Raises StoreError if the state has not been run, or its tables are not of one result."""
     manifest = read_manifest(environment, state)
@@ -111,6 +126,7 @@ def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
         "areas": weights[area].n_unique(),
         "ess": summary.pop("ess"),
         "weights": {name: value for name, value in summary.items() if name != "pairs"},
+        "selection_loss": selection_loss(environment, state),
         "levels": levels_of(fit, "fitted"),
         "dense_levels": levels_of(fit, "fitted_dense"),
         **({"truth_levels": truth_levels(fit)} if "truth" in fit.columns else {}),
@@ -178,8 +194,79 @@ def print_fit(report: dict[str, Any], console: Console) -> None:
     )
 
 
+def _change(value: float | None) -> str:
+    """A relative difference with its sign; nothing where there is none."""
+    if value is None:
+        return "none"
+    return f"{100 * value:+.1f} %" if abs(value) < 10 else "> 1,000 %"
+
+
+def loss_lines(loss: dict[str, Any]) -> list[tuple[str, str]]:
+    """What selection lost, in a few lines: (subject, figures)."""
+    areas = {(row["level"], row["measure"], row["variable"]): row for row in loss["areas"]}
+    finest = next(reversed([row["level"] for row in loss["areas"]]), "")
+
+    def by_area(measure: str, form: Callable[[float], str], word: str, variable: str = "") -> str:
+        row = areas.get((finest, measure, variable))
+        return f"; by {finest} median {form(row['median'])}, {word} {form(row['worst'])} ({row['worst_geoid']})" if row and row["areas"] > 1 else ""
+
+    cells, uncovered = f"{_percent(loss['cell_distance'])} of households would change cell", areas.get((finest, "uncovered_share", ""))
+    lines = [("cells", cells + by_area("cell_distance", lambda x: _percent(x, 1), "worst"))]
+    if uncovered:
+        where = f"in the median {finest} {_percent(uncovered['median'], 1)}, in the worst {_percent(uncovered['worst'], 1)} ({uncovered['worst_geoid']})"
+        lines.append(("cells without a pair", f"{_percent(loss['uncovered_share'])} of dense weight in the state; {where}"))
+    if loss["areas_without_pairs"]:
+        lines.append(("areas without a pair", f"{len(loss['areas_without_pairs']):,}, first {loss['areas_without_pairs'][0]}"))
+    amounts = {row["variable"]: row for row in loss["amounts"]}
+    income = amounts.get(INCOME)
+    if income:
+        quantiles = [name for name in income if name.startswith("quantile_")]
+        percents = "/".join(name.removeprefix("quantile_") for name in quantiles)
+        changes = ", ".join(_change(income[name]) for name in quantiles)
+        gap = f"distribution functions at most {_percent(income['kolmogorov'])} apart" + by_area("kolmogorov", lambda x: _percent(x, 1), "worst", INCOME)
+        lines += [("household income", gap), (f"its {percents} % points", f"{changes} (of positive incomes, selected against dense)")]
+    widest = max((row for row in loss["amounts"] if row["kolmogorov"] is not None), key=lambda row: row["kolmogorov"], default=None)
+    if widest and widest["variable"] != INCOME:
+        lines.append(("furthest amount", f"{widest['variable'].replace('|', ' ')}: {_percent(widest['kolmogorov'])} apart"))
+    for kind, name in (("pearson", "correlations"), ("rank", "rank correlations")):
+        found = loss["correlations"][kind]
+        if found["rms"] is not None:
+            pair = " and ".join(each.replace("|", " ") for each in found["largest_between"])
+            lines.append((name, f"off by {found['rms']:.3f} (root mean square), at most {found['largest']:.3f} ({pair})"))
+    shape = loss["weights"]
+    ess = f"{shape['ess']['selected']:,.0f} of {shape['pairs']['selected']:,.0f} pairs (dense {shape['ess']['dense']:,.0f}), design effect "
+    ess += f"{shape['design_effect']['selected']:.2f}" + by_area("ess", lambda x: f"{x:,.1f}", "least")
+    lines.append(("effective sample size", ess))
+    heavy = f"{_percent(shape['largest_weight_share']['selected'])} of households (dense {_percent(shape['largest_weight_share']['dense'])})"
+    lines.append(("largest weight", f"{heavy}; the heaviest 1 % of pairs {_percent(shape['share_of_top_1pct']['selected'], 1)}"))
+    for row in loss["held_out"]:
+        known = row["targets"] - row["next_to_zero"]
+        if known:
+            errors = f"median error {_percent(row['median_error_dense'])} dense, {_percent(row['median_error_selected'])} selected"
+            zero = f" ({row['next_to_zero']:,} next to zero left out)" if row["next_to_zero"] else ""
+            moved_by = f"selection moved the median one by {_percent(row['median_moved'])}"
+            lines.append((f"held out, {row['level']}", f"{known:,} targets nobody fitted{zero}: {errors}; {moved_by}"))
+    return lines
+
+
+def print_loss(report: dict[str, Any], console: Console) -> None:
+    """The section "what selection lost", or what to materialise to have it."""
+    from rich.table import Table
+
+    label = " · SYNTHETIC" if report["synthetic"] else ""
+    loss = report["selection_loss"]
+    if loss["missing"]:
+        console.print(f"What selection lost{label}: {loss['missing']}.", highlight=False, soft_wrap=True)
+        return
+    table = Table.grid(padding=(0, 2))
+    for subject, figures in loss_lines(loss):
+        table.add_row(f"  {subject}", figures)
+    console.print(f"What selection lost, selected against dense weights{label}", style="italic")
+    console.print(table, highlight=False)
+
+
 def print_state(report: dict[str, Any], console: Console) -> None:
-    """Everything ``geocal show`` prints: fit, worst targets, targets not fitted, weights, seconds and memory."""
+    """Everything ``geocal show`` prints: fit, worst targets, targets not fitted, weights, what selection lost, seconds and memory."""
     from rich.table import Table
 
     print_fit(report, console)
@@ -232,6 +319,7 @@ def print_state(report: dict[str, Any], console: Console) -> None:
         + ", ".join(f"{name.replace('_', ' ')} {value:,.4g}" if value < 100 else f"{name.replace('_', ' ')} {value:,.0f}" for name, value in weights.items()),
         highlight=False,
     )
+    print_loss(report, console)
     slowest = sorted(((s or 0.0, name) for name, s in report["seconds_by_asset"].items()), reverse=True)
     console.print("Seconds by asset: " + ", ".join(f"{name} {s:.1f}" for s, name in slowest if s >= 0.05), highlight=False, soft_wrap=True)
     console.print(

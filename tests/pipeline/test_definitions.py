@@ -32,6 +32,7 @@ GROUPS = {
     "weights": ("weights", True),
     "selected_households": ("weights", True),
     "fit_report": ("reports", True),
+    "selection_report": ("reports", True),
     "run_manifest": ("reports", True),
     "national_report": ("reports", False),
     "geography": ("sources", False),

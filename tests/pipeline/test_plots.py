@@ -13,11 +13,24 @@ PNG = b"\x89PNG\r\n\x1a\n"
 FIT = pl.DataFrame(
     {"level": ["state", "county", "tract", "tract"], "value": [1e6, 1e4, 100.0, 0.0], "fitted": [1.01e6, 0.9e4, 140.0, 3.0], "weight": [0.5, 2.0, 30.0, 0.0]}
 )
+TWO = pl.DataFrame(
+    {"weights": ["dense"] * 3 + ["selected"] * 3, "value": [1e3, 2e4, 3e5] * 2, "share": [0.2, 0.5, 1.0, 0.3, 0.6, 1.0]},
+)
+PAIRS = pl.DataFrame({"dense": [0.1, 0.2, 0.3, None], "selected": [0.12, 0.0, 0.28, 0.5], "kind": ["a", "a", "b", "b"]})
+SIZES = pl.DataFrame({"geoid": ["1", "2", "3"], "ess": [30.0, 40.0, None], "pairs": [60.0, 80.0, 0.0]})
 CHARTS = {
     "scatter": lambda frame, synthetic: plots.fit_scatter(frame, "Fit", synthetic=synthetic),
     "errors": lambda frame, synthetic: plots.error_curves(frame, "Errors", synthetic=synthetic),
     "histogram": lambda frame, synthetic: plots.histogram(frame, "weight", "Weights", "weight", synthetic=synthetic),
     "bars": lambda frame, synthetic: plots.bars(frame, "level", "weight", "Bars", "weight", synthetic=synthetic),
+}
+
+
+COMPARISONS = {
+    "curves": lambda synthetic, empty: plots.distribution_curves(TWO.clear() if empty else TWO, "Income", "dollars", synthetic=synthetic),
+    "agreement": lambda synthetic, empty: plots.agreement(PAIRS.clear() if empty else PAIRS, "Correlations", "r", "pairs", synthetic=synthetic),
+    "log agreement": lambda synthetic, empty: plots.agreement(PAIRS.clear() if empty else PAIRS, "Cells", "share", "cells", synthetic=synthetic, log=True),
+    "sample sizes": lambda synthetic, empty: plots.sample_sizes(SIZES.clear() if empty else SIZES, "ESS", "tract", synthetic=synthetic),
 }
 
 
@@ -107,3 +120,41 @@ def test_the_legend_lists_levels_with_a_point_in_their_usual_colour(chart, drawn
 def test_errors_beyond_the_axis_are_counted(drawn):
     plots.error_curves(pl.DataFrame({"level": ["tract"] * 2, "value": [1.0, 1.0], "fitted": [1.5, 30.0]}), "Errors", synthetic=False)
     assert "1 errors above 1,000 % drawn there" in drawn[-1]["title"]["subtitle"]
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_a_comparison_is_a_png_with_or_without_rows_and_tells_made_up_data(name, drawn):
+    for synthetic in (True, False):
+        assert COMPARISONS[name](synthetic, False).startswith(PNG)
+        assert ("SYNTHETIC" in drawn[-1]["title"]["text"]) is synthetic
+    assert COMPARISONS[name](False, True).startswith(PNG)
+
+
+def test_comparisons_count_what_they_leave_out(drawn):
+    plots.agreement(PAIRS, "Correlations", "r", "correlations", synthetic=False)
+    assert drawn[-1]["title"]["subtitle"] == "3 correlations; 1 without a figure not shown"
+    plots.agreement(PAIRS, "Cells", "share", "cells", synthetic=False, log=True)
+    assert drawn[-1]["title"]["subtitle"] == "2 cells; 2 that only one of the two has not shown"
+    plots.sample_sizes(SIZES, "ESS", "tract", synthetic=False)
+    assert drawn[-1]["title"]["subtitle"] == "2 areas; median 35.0; the line: 70 pairs, the median; 1 without a pair not shown"
+
+
+def test_the_lower_panel_is_the_difference_of_the_curves_in_points(drawn):
+    plots.distribution_curves(TWO, "Income", "dollars", synthetic=False)
+    found = [layer["data"]["values"] for layer in drawn[-1]["vconcat"][1]["layer"] if "gap" in str(layer["data"]["values"])]
+    assert [row["gap"] for row in found[0]] == pytest.approx([10.0, 10.0, 0.0])
+
+
+@pytest.mark.parametrize("chart", ["histogram", "sample sizes"])
+def test_bars_stand_on_the_axis(chart, drawn):
+    CHARTS[chart](FIT, False) if chart in CHARTS else COMPARISONS[chart](False, False)
+    layer = drawn[-1].get("layer", [drawn[-1]])[0]
+    assert layer["encoding"]["y2"]["field"] == "none"
+    values = layer["data"]["values"]
+    assert all(row["none"] == 0 and row["low"] < row["high"] for row in values)
+    assert sum(row["count"] for row in values) == (3 if chart == "histogram" else 2)
+
+
+def test_marks_of_a_log_axis():
+    assert plots._steps(0.3, 30.0) == pytest.approx([0.5, 1, 2, 5, 10, 20])
+    assert plots._steps(1e-3, 1e6) == pytest.approx([10.0**n for n in range(-3, 7)])
