@@ -7,6 +7,7 @@ Belongs here: its options, their checks before any work, progress, and where res
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,7 +88,7 @@ def run_validation(
         text = f"FAILED {run.postal} without {run.group}, {run.method}, {run.pairs} pairs an area, seed {run.seed}: {run.failure}"
         out.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
     if json_file is not None:
-        json_file.write_text(json.dumps(document(found), indent=1) + "\n", encoding="utf-8")
+        json_file.write_text(json.dumps(document(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         out.print(f"Everything: {json_file}", highlight=False, soft_wrap=True)
     if plot is not None:
         from pipeline.validation.frontier import frontier
@@ -144,8 +145,5 @@ def _writable(path: Path | None, option: str, ending: str) -> None:
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
         raise StoreError(f"The file {path} {what}", where=option, expected="a file in a folder that exists", remedy=remedy)
-    try:
-        with path.open("ab"):
-            pass
-    except OSError as error:
-        raise StoreError(f"The file {path} cannot be written ({error.strerror})", where=option, expected="a file that can be written", remedy=remedy) from error
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise StoreError(f"The file {path} cannot be written (no permission)", where=option, expected="a file that can be written", remedy=remedy)

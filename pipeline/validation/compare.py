@@ -54,7 +54,9 @@ class ValidationSettings:
     def __post_init__(self) -> None:
         there = ", ".join(PAIR_METHODS)
         if not self.methods or len(set(self.methods)) != len(self.methods):
-            raise SettingsError(f"The methods are {', '.join(self.methods) or 'none'}", where="--methods", expected=f"one or more of {there}, each once")
+            raise SettingsError(
+                f"The methods are {', '.join(self.methods) or 'none'}", where="--methods", expected=f"one or more of {there}, each once", remedy="Name some"
+            )
         if unknown := [name for name in self.methods if name not in PAIR_METHODS]:
             raise SettingsError(
                 f"There is no sparse method {', '.join(map(repr, unknown))}", where="--methods", expected=f"one or more of {there}", remedy="Correct the name"
@@ -159,7 +161,6 @@ def validate(
             held.append(_facts(task))
             degenerate += _named_degenerate(task)
             runs += _runs(task, settings, progress)
-    progress("", 1)
     if not held:
         raise ProfileError(
             "There is nothing to withhold: " + "; ".join(skipped),

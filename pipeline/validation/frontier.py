@@ -13,6 +13,7 @@ import polars as pl
 from pipeline.reports.fit import LEVEL_ORDER
 from pipeline.reports.plots import _title, render
 from pipeline.validation.compare import DENSE, Run, Validation
+from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.paired import t_interval
 
 COLOURS = ("#2f6db3", "#d0741c", "#8a8a8a", "#2a8c6e", "#b3262e", "#7a4fa3", "#c2a83e", "#5fa8d3")
@@ -31,13 +32,16 @@ def frontier(found: Validation, figure: str = "median_are") -> bytes:
     colours = [*(COLOURS[i % len(COLOURS)] for i in range(len(methods) - 1)), DENSE_COLOUR]
     levels = [level for level in LEVEL_ORDER if level in set(points["level"])]
     colour = alt.Color("method:N", sort=methods, title=None, scale=alt.Scale(domain=methods, range=colours), legend=alt.Legend(orient="top"))
-    rows = []
-    for level in levels:
-        panels = [_panel(alt, points.filter((pl.col("level") == level) & (pl.col("group") == g.id)), level, g.title, colour, found) for g in found.groups]
-        rows.append(alt.hconcat(*(panel for panel in panels if panel is not None), spacing=22))
+    grid = [[_panel(alt, points, level, group, colour, found) for group in found.groups] for level in levels]
+    if len(found.groups) == 1:
+        grid = [[panel for row in grid for panel in row]]
+    rows = [alt.hconcat(*(panel for panel in row if panel is not None), spacing=22) for row in grid if any(panel is not None for panel in row)]
     states = sorted({run.postal for run in found.runs})
     what = figure.replace("_are", " absolute relative error").replace("_", " ")
-    subtitle = f"{', '.join(states)}: {what} of withheld targets; intervals: 95 %, over {found.settings.seeds} seeds; dashed: dense, all pairs"
+    subtitle = [
+        f"{', '.join(states)}: {what} of withheld targets, mean over states and seeds; dashed: dense, all pairs",
+        f"intervals: 95 %, Student's t over {found.settings.seeds} seeds, cut at the edge of the panel",
+    ]
     title = _title(f"Held-out error against pairs kept, profile {found.profile.id}", subtitle, found.profile.synthetic)
     return render(alt.vconcat(*rows, spacing=18).properties(title=title))
 
@@ -59,18 +63,20 @@ def _points(runs: Sequence[Run], figure: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _panel(alt, points: pl.DataFrame, level: str, title: str, colour, found: Validation):
+def _panel(alt, points: pl.DataFrame, level: str, group: HoldOutGroup, colour, found: Validation):
     """One panel; None where the group has no target at the level."""
+    points = points.filter((pl.col("level") == level) & (pl.col("group") == group.id))
     if points.is_empty():
         return None
     sparse = points.filter(pl.col("method") != DENSE).sort("pairs")
     place = {name: i - (len(found.settings.methods) - 1) / 2 for i, name in enumerate(found.settings.methods)}
     shift = pl.col("method").replace_strict(place, return_dtype=pl.Float64)
     sparse = sparse.with_columns(x=pl.col("pairs") * DODGE**shift)
-    top = float(points.select(pl.max_horizontal(pl.col("error").max(), pl.col("high").max())).item())
+    # Intervals of two or three seeds are wide: they do not set the scale.
+    top = 1.25 * float(points["error"].max() or 1.0)
     budgets = list(found.settings.pairs)
     x = alt.X("x:Q", title="pairs an area", scale=alt.Scale(type="log", nice=False, padding=12), axis=alt.Axis(values=budgets, format="d", grid=False))
-    y = alt.Y("error:Q", title=None, scale=alt.Scale(domain=[0, top * 1.05], nice=False), axis=alt.Axis(format="~%", tickCount=5))
+    y = alt.Y("error:Q", title=None, scale=alt.Scale(domain=[0, top], nice=False), axis=alt.Axis(format="~%", tickCount=5, minExtent=34))
     base = alt.Chart(alt.Data(values=sparse.to_dicts())).encode(x=x, color=colour)
     dense = alt.Chart(alt.Data(values=points.filter(pl.col("method") == DENSE).to_dicts()))
     layers = [
@@ -79,6 +85,8 @@ def _panel(alt, points: pl.DataFrame, level: str, title: str, colour, found: Val
         base.mark_circle(size=26, opacity=1).encode(y=y),
     ]
     if sparse["low"].null_count() < sparse.height:
-        bars = alt.Chart(alt.Data(values=sparse.filter(pl.col("low").is_not_null()).with_columns(low=pl.col("low").clip(0.0)).to_dicts()))
+        bars = alt.Chart(alt.Data(values=sparse.filter(pl.col("low").is_not_null()).with_columns(pl.col("low", "high").clip(0.0, top)).to_dicts()))
         layers.insert(1, bars.mark_rule(strokeWidth=1, opacity=0.6).encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=colour))
-    return alt.layer(*layers).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT, title=alt.TitleParams(f"{title}, {level}", fontSize=12, anchor="start"))
+    return alt.layer(*layers).properties(
+        width=PANEL_WIDTH, height=PANEL_HEIGHT, title=alt.TitleParams(f"{level}: {group.title}", fontSize=12, anchor="start", limit=PANEL_WIDTH)
+    )

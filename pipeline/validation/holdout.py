@@ -137,5 +137,5 @@ def _notes(postal: str, group: HoldOutGroup, counts: dict[str, int], never: int,
     if determined:
         notes.append(f"{where}: the targets that stay give {len(determined)} withheld variables by a sum, so these are no test: {', '.join(determined)}")
     if moved:
-        notes.append(f"{where}: reconciliation without the group moved {moved:,} of the targets that stay, by {largest:.2%} at most")
+        notes.append(f"{where}: reconciliation without the group moved {moved:,} of the targets that stay, by {100 * largest:.2g} % at most")
     return tuple(notes)

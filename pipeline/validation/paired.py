@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pipeline.validation.compare import Run
 
 LEVEL = 0.95
+_LARGEST_LOG = 700.0
 FIGURES = ("mean_are", "median_are", "mean_are_without_degenerate", "share_inside_margin", "capped_loss", "mean_are_truth", "median_are_truth")
 CELL_FIGURES = ("mean_are", "median_are")
 Draw = tuple[str, str, int, int]
@@ -101,7 +102,8 @@ def _compare(mine: dict[Draw, float], base: dict[Draw, float], units: list[list[
     low, high = t_interval(difference)
     sound = (pair > 0).all(axis=1)
     logs = np.log(pair[sound, 0] / pair[sound, 1])
-    ratio_low, ratio_high = (None if end is None else float(np.exp(end)) for end in t_interval(logs))
+    # Two units can give an interval of the log that no number holds: then there is none.
+    ratio_low, ratio_high = (None if end is None or end > _LARGEST_LOG else float(np.exp(end)) for end in t_interval(logs))
     return {
         "units": len(units),
         "difference": float(difference.mean()),

@@ -116,12 +116,21 @@ def print_validation(found: Validation, out: Console) -> None:
 
 
 def _print_withheld(found: Validation, out: Console, label: str) -> None:
-    table = Table("state", "withheld", "families", "fitted", *(f"withheld, {level}" for level in _levels(found)), "never fitted", title=f"Held out{label}")
+    table = Table(
+        "state",
+        "withheld",
+        "families",
+        "fitted",
+        *(f"withheld, {level}" for level in _levels(found)),
+        "never fitted",
+        title=f"Held out{label}",
+        title_justify="left",
+    )
     families = {group.id: ", ".join(group.families) for group in found.groups}
     for held in found.held:
         counts = [f"{held['withheld_by_level'][level]:,}" if level in held["withheld_by_level"] else "" for level in _levels(found)]
         table.add_row(held["state"], held["group"], families[held["group"]], f"{held['fitted']:,}", *counts, f"{held['never_fitted']:,}")
-    _show(table, out)
+    out.print(table)
 
 
 def _levels(found: Validation) -> list[str]:
@@ -131,30 +140,21 @@ def _levels(found: Validation) -> list[str]:
 def _print_errors(rows: list[dict], level: str, label: str, out: Console) -> None:
     truth = any("mean_are_truth" in row["outside"] for row in rows)
     words = "all levels together" if level == ALL_LEVELS else f"level {level}"
-    table = Table("pairs an area", "method", title=f"Error, {words}{label} (means over cells of state and group)")
-    for name in (
-        "out mean",
-        "out median",
-        "out mean, sound",
-        "out inside",
-        "out loss",
-        *(("out median, truth",) if truth else ()),
-        "in mean",
-        "in median",
-        "in inside",
-    ):
+    table = _table(f"Error, {words}: withheld targets, then fitted ones{label}")
+    names = ["mean", "median", "mean, sound", "in margin", "loss", *(("median, truth",) if truth else ()), "fitted: mean", "median", "in margin"]
+    for name in names:
         table.add_column(name, justify="right")
     for row in rows:
         outside, inside = row["outside"], row["inside"]
         cells = [outside.get(name) for name in _ERRORS] + ([outside.get("median_are_truth")] if truth else [])
         cells += [inside.get(name) for name in ("mean_are", "median_are", "share_inside_margin")]
         table.add_row("" if row["pairs"] is None else str(row["pairs"]), row["method"], *map(_percent, cells))
-    _show(table, out)
+    out.print(table)
 
 
 def _print_weights(rows: list[dict], label: str, out: Console) -> None:
-    table = Table("pairs an area", "method", title=f"Weights and seconds{label}")
-    for name in ("k", "ESS", "ESS / k", "design effect", "largest weight", "selection, s", "refit, s", "draws", "not converged", "failed"):
+    table = _table(f"Weights and seconds{label}")
+    for name in ("k", "ESS", "ESS / k", "design effect", "largest", "choice, s", "refit, s", "draws", "not converged", "failed"):
         table.add_column(name, justify="right")
     for row in rows:
         w = row["weights"]
@@ -163,50 +163,52 @@ def _print_weights(rows: list[dict], label: str, out: Console) -> None:
         cells += [_number(row["seconds_selection"], 2), _number(row["seconds_refit"], 2)]
         cells += [str(row[name]) for name in ("draws", "not_converged", "failed")]
         table.add_row("" if row["pairs"] is None else str(row["pairs"]), row["method"], *cells)
-    _show(table, out)
+    out.print(table)
 
 
 def _print_paired(found: Validation, label: str, out: Console) -> None:
-    rows = [r for r in found.paired if r["scope"] == "all" and r["sample"] == "outside" and r["level"] == ALL_LEVELS]
-    if not rows:
-        return
+    """A table for the mean and one for the median, a column a level."""
+    rows = [row for row in found.paired if row["scope"] == "all" and row["sample"] == "outside"]
+    levels = [level for level in (*LEVEL_ORDER, ALL_LEVELS) if any(row["level"] == level for row in rows)]
     reference = found.settings.reference
-    table = Table("pairs an area", "method", title=f"Out-of-sample error less that of {reference}, 95 % paired interval, all levels{label}")
-    for name in ("mean error, points", "median error, points"):
-        table.add_column(name, justify="right")
-    table.add_column(f"{reference} lower, mean", justify="right")
-    table.add_column(f"{reference} lower, median", justify="right")
-    for pairs in (*sorted({r["pairs"] for r in rows if r["pairs"] is not None}), None):
-        for method in dict.fromkeys(r["method"] for r in rows):
-            of = {r["figure"]: r for r in rows if r["method"] == method and r["pairs"] == pairs}
-            mean, median = of.get("mean_are"), of.get("median_are")
-            lower = [f"{r['reference_lower']} of {r['units']} {r['unit']}" if r else "" for r in (mean, median)]
-            table.add_row("all" if pairs is None else str(pairs), method, _interval(mean), _interval(median), *lower)
-    _show(table, out)
+    for figure, word in (("mean_are", "Mean"), ("median_are", "Median")):
+        of = {(row["pairs"], row["method"], row["level"]): row for row in rows if row["figure"] == figure}
+        if not of:
+            continue
+        table = _table(f"{word} withheld error less that of {reference}: points, 95 % paired interval, units in which {reference} is lower{label}")
+        for level in levels:
+            table.add_column(level, justify="right")
+        for pairs in (*sorted({key[0] for key in of} - {None}), None):
+            for method in dict.fromkeys(key[1] for key in of):
+                table.add_row("all" if pairs is None else str(pairs), method, *(_interval(of.get((pairs, method, level))) for level in levels))
+        out.print(table)
 
 
 def _print_cautions(found: Validation, out: Console) -> None:
-    for held in found.held:
-        for note in held["notes"]:
-            out.print(f"· {note}", highlight=False, markup=False, soft_wrap=True)
-        for sample, words in (("outside", "withheld"), ("inside", "fitted")):
-            count = held["degenerate"][sample]
-            if count:
-                mine = [d for d in found.degenerate if (d["state"], d["group"], d["sample"]) == (held["state"], held["group"], sample)]
-                names = "; ".join(f"{d['level']} {d['geoid']} {d['variable']} {d['domain']} ({d['value']:,.4g})" for d in mine[:SHOWN_NAMES])
-                more = f" and {count - SHOWN_NAMES:,} more (--json names all)" if count > SHOWN_NAMES else ""
-                text = f"· {held['state']}, {held['group']}: {count:,} {words} targets are smaller than one record's contribution"
-                out.print(f"{text} (the columns `sound` leave them out): {names}{more}", highlight=False, markup=False, soft_wrap=True)
-            if held["zero"][sample]:
-                text = f"· {held['state']}, {held['group']}: {held['zero'][sample]:,} {words} targets are next to zero and have no relative error"
-                out.print(text, highlight=False, markup=False, soft_wrap=True)
-    for text in found.skipped:
+    def say(text: str) -> None:
         out.print(f"· {text}", highlight=False, markup=False, soft_wrap=True)
 
+    for held in found.held:
+        for note in held["notes"]:
+            say(note)
+    for state in dict.fromkeys(held["state"] for held in found.held):
+        for sample, words in (("outside", "withheld"), ("inside", "fitted")):
+            named = {(d["level"], d["geoid"], d["variable"], d["domain"]): d["value"] for d in found.degenerate if (d["state"], d["sample"]) == (state, sample)}
+            if named:
+                names = "; ".join(f"{' '.join(key)} ({value:,.4g})" for key, value in list(named.items())[:SHOWN_NAMES])
+                more = f" and {len(named) - SHOWN_NAMES:,} more, all named by --json" if len(named) > SHOWN_NAMES else ""
+                say(f"{state}: {len(named):,} {words} targets are smaller than one record's contribution; `sound` leaves them out: {names}{more}")
+            zero = max(held["zero"][sample] for held in found.held if held["state"] == state)
+            if zero:
+                say(f"{state}: up to {zero:,} {words} targets are next to zero and have no relative error")
+    for text in found.skipped:
+        say(text)
 
-def _show(table: Table, out: Console) -> None:
-    table.title_justify = "left"
-    out.print(table)
+
+def _table(title: str) -> Table:
+    table = Table("pairs", title=title, title_justify="left")
+    table.add_column("method", no_wrap=True)
+    return table
 
 
 def _percent(value: float | None) -> str:
@@ -221,4 +223,5 @@ def _interval(row: dict | None) -> str:
     if row is None:
         return ""
     middle = f"{100 * row['difference']:+.2f}"
-    return middle if row["low"] is None else f"{middle} ({100 * row['low']:+.2f} to {100 * row['high']:+.2f})"
+    ends = "" if row["low"] is None else f" ({100 * row['low']:+.2f} to {100 * row['high']:+.2f})"
+    return f"{middle}{ends} {row['reference_lower']}/{row['units']}"
