@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from calibration_core.errors import SettingsError
-from calibration_core.pair_methods import proportional, random
+from calibration_core.pair_methods import cross_category, hard_concrete, proportional, random, reweighted_l1
 from calibration_core.pair_methods.task import PairOutcome, PairTask, check_outcome
 
+# "hybrid" goes first: a module hybrid.py with run(task), imported above and named here.
 PAIR_METHODS: dict[str, Callable[[PairTask], PairOutcome]] = {
     "random": random.run,
     "proportional": proportional.run,
+    "cross_category": cross_category.run,
+    "hard_concrete": hard_concrete.run,
+    "reweighted_l1": reweighted_l1.run,
 }
 
 __all__ = ["PAIR_METHODS", "PairOutcome", "PairTask", "run_pair_method"]

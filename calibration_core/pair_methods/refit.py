@@ -4,7 +4,9 @@
 
 with the task's own settings, so that methods differ in which pairs they keep and in where weights start, and in nothing else.
 
-Belongs here: scaling to leaf totals, the refit. Does not belong here: which pairs are kept.
+Methods that weigh all pairs of the pool first share ``largest_pairs``.
+
+Belongs here: scaling to leaf totals, the refit. Does not belong here: what makes one pair better than another.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ import numpy as np
 from calibration_core.pair_methods.task import PairOutcome, PairTask
 from calibration_core.problem import PairProblem
 from calibration_core.tree_newton import calibrate_tree
+
+# A kept pair starts at no less than this share of its leaf's mean: from next to nothing a refit with bounded ratios could not raise it.
+_LEAST_START = 0.01
 
 
 def refitted(
@@ -47,3 +52,33 @@ def side_by_side(task: PairTask, chosen: Sequence[np.ndarray], weights: Sequence
     starting = np.concatenate([np.asarray(w, dtype=np.float64) for w in weights])
     kept = np.bincount(leaf, weights=starting, minlength=len(chosen))
     return leaf, record, starting * np.divide(task.leaf_totals, kept, out=np.ones(kept.size), where=kept > 0)[leaf]
+
+
+def largest_pairs(task: PairTask, weights: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray], tuple[str, ...]]:
+    """The ``per_leaf`` pairs of each leaf with the largest weights, ties by dense weight, then by position.
+
+    Parameters
+    ----------
+    weights : (leaves, records) float64 >= 0, what a method made of the pool.
+
+    Returns
+    -------
+    chosen, starting : per leaf, records ascending and their weights, none below a hundredth of the leaf's mean.
+    warnings : how much of the weight the pairs left out held, and how many of those kept were raised.
+    """
+    chosen, starting, raised, held = [], [], 0, 0.0
+    for leaf, count in enumerate(task.per_leaf):
+        usable = np.flatnonzero(task.dense[leaf] > 0)
+        order = np.lexsort((usable, -task.dense[leaf, usable], -weights[leaf, usable]))
+        kept = np.sort(usable[order[: int(count)]])
+        weight = weights[leaf, kept]
+        held += float(weight.sum())
+        least = _LEAST_START * float(weight.mean()) if weight.size and weight.sum() > 0 else 1.0
+        raised += int((weight < least).sum())
+        chosen.append(kept)
+        starting.append(np.maximum(weight, least))
+    total = float(weights.sum())
+    warnings = [f"Pairs left out still held {1 - held / total:.2%} of the weight when the choice was made."] if held < total * (1 - 1e-4) else []
+    if raised:
+        warnings.append(f"{raised:,} of {task.pairs:,} pairs were raised to a hundredth of their leaf's mean weight before the refit.")
+    return chosen, starting, tuple(warnings)
