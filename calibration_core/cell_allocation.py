@@ -14,9 +14,9 @@ from __future__ import annotations
 import numpy as np
 
 from calibration_core.allocation import inclusion_probabilities
-from calibration_core.balanced_sampling import cube
 from calibration_core.cells import nearest_filled
 from calibration_core.errors import BudgetError, SettingsError
+from calibration_core.sampling.cube import cube
 
 _WHOLE = 1e-9
 # Beyond this many cells x margin rows squared, cells are rounded in their order alone (systematic), which balances every leading margin.

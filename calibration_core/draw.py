@@ -22,11 +22,12 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from calibration_core.balanced_sampling import cube
 from calibration_core.calibration_problem import CalibrationProblem
 from calibration_core.cell_allocation import carried_mass, round_shares, selection_probabilities
 from calibration_core.cells import Cells, categorical_rows, pool_thin, record_cells
 from calibration_core.repair import repair
+from calibration_core.sampling.cube import cube
+from calibration_core.sampling.systematic import systematic_points
 
 _MARGIN_ENTRIES = 4_000_000
 
@@ -157,8 +158,7 @@ class _Design:
             whole = np.floor(share[p] + 1e-9)
             rest = min(max(share[p] - whole, 0.0), 1.0)
             start = uniform[p] * rest if counts[p] > whole else rest + uniform[p] * (1.0 - rest)
-            places = np.searchsorted(along, start + np.arange(counts[p]), side="right")
-            chosen.append(path[first + _distinct(places, last - first)])
+            chosen.append(path[first + systematic_points(along, start, int(counts[p]))])
         return np.concatenate(chosen)
 
     @cached_property
@@ -221,10 +221,3 @@ class _Design:
             error=relative_error(self.problem, starting, self.totals),
             source=self.cells.source,
         )
-
-
-def _distinct(places: np.ndarray, length: int) -> np.ndarray:
-    """Ascending places made strictly ascending within 0..length-1: rounding can push two points into one record or one past the end."""
-    steps = np.arange(places.size)
-    up = np.maximum.accumulate(places - steps) + steps
-    return np.minimum(up, length - places.size + steps)

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from benchmarks.paper_population import paper_population
 from calibration_core import CalibrationProblem, calibrate
-from calibration_core.balanced_sampling import cube
 from calibration_core.cell_allocation import round_shares, selection_probabilities
 from calibration_core.cells import categorical_rows, nearest_filled, pool_thin, record_cells
 from calibration_core.design_matrix import DesignMatrix
 from calibration_core.draw import draw_records
 from calibration_core.errors import BudgetError, SettingsError
+from calibration_core.sampling.cube import cube
 
 ROUNDING = 1e-6
 
@@ -154,7 +154,7 @@ def test_global_random_state_is_neither_read_nor_changed():
     assert (calibrate(problem, "cross_category", records=40).selected == first).all()
 
 
-@pytest.mark.parametrize(("design", "seeds", "share"), [("systematic", 40, 0.8), ("balanced", 8, 0.5)])
+@pytest.mark.parametrize(("design", "seeds", "share"), [("systematic", 40, 0.8), ("balanced", 40, 0.5)])
 def test_continuous_totals_after_the_draw_beat_random_draws(design, seeds, share):
     """Three records a cell, so that the order within cells counts."""
     problem = paper_population("simple", records=1500)

@@ -1,0 +1,339 @@
+"""The compiled flight and landing of the cube method, over one list of units and over the candidates of many areas.
+
+The flight moves a vector of probabilities p at random along directions u with A u = 0, up and down with such chances that its mean stays,
+until coordinates reach 0 or 1 and are settled: so Horvitz-Thompson totals A s of the balancing variables stay what they are while any
+direction is left (Deville and Tille, Biometrika 91 (2004) 893-912). Units come one at a time, as in the fast algorithm of Chauvet and Tille
+(Computational Statistics 21 (2006) 53-62), cell by cell, with the counts of the cells at hand among the constraints (stratified balancing:
+Chauvet, Survey Methodology 35 (2009) 115-119).
+
+The units that are neither settled nor free to move are a basis B of the constraints, as in the simplex method, and M with M B = unit vectors is
+kept by Gauss-Jordan steps: a unit a that comes in either joins the basis, or gives the direction (-M a, 1), and takes the place of the basis
+unit that it settles. When all units have come, variables are given up from the last one: giving up constraint c frees the direction M e_c,
+which changes no other. Cells are not given up: then at most one unit a cell is open, and these go through the same with the next coarser
+level, the last of which is the area, whose count is never given up. So every level's counts end within rounding of what they were at its start.
+The work is linear in the units and quadratic in the constraints, 2 x variables + 2 at most however many cells there are.
+
+Belongs here: the loops; they are in one file because a compiled function that is cached does not see changes of a function in another.
+Does not belong here: checks of arguments and random streams (``cube.py``).
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+# Probabilities this close to 0 or 1 are settled: rounding of the steps, far below any probability that matters.
+SETTLED = 1e-10
+# A constraint that a unit adds less than this to, beside the largest, adds nothing: rounding of the factors.
+_DEPENDENT = 1e-9
+# The factors are made anew after this many changes, or where their entries say that the basis is close to dependent.
+_RENEW, _LARGE = 64, 1e5
+# Components with less than this share of the largest variance are rounding.
+_NO_VARIANCE = 1e-12
+
+
+@numba.njit(cache=True, nogil=True)
+def draw_areas(first, last, number, threads, offsets, record, probability, weight, rows, inverse, cell, kinds, held, uniform, drawn):
+    """Areas first + number, first + number + threads, ... before last. Uniform numbers: two for each candidate of areas first to last."""
+    for t in range(first + number, last, threads):
+        begin, end = offsets[t], offsets[t + 1]
+        own = uniform[2 * (begin - offsets[first]) : 2 * (end - offsets[first])]
+        p = probability[begin:end].copy()
+        size = 0
+        # Units of a cell come in random order, so that no two are tied together by the order of the list.
+        shuffled = np.argsort(own[: end - begin], kind="mergesort")
+        here = np.empty(end - begin, dtype=np.int64)
+        for i in range(end - begin):
+            here[i] = cell[record[begin + i]]
+            if p[i] > 1.0 - SETTLED:
+                p[i] = 1.0
+        open_units = np.empty(end - begin, dtype=np.int64)
+        for i in shuffled:
+            if p[i] < 1.0:
+                open_units[size] = i
+                size += 1
+        open_units = open_units[:size]
+        if size:
+            inv = inverse[t] if inverse.shape[0] else inverse.reshape(-1)
+            columns = _components(p, here, kinds, open_units, record[begin:end], weight[begin:end], rows, inv, held[t])
+            queue = open_units[np.argsort(here[open_units], kind="mergesort")]
+            moves = own[end - begin :]
+            used = settle_level(p, columns, here, kinds, queue, moves, 0)
+            rest = queue[(p[queue] > 0.0) & (p[queue] < 1.0)]
+            settle_level(p, columns, np.zeros(end - begin, dtype=np.int64), 1, rest, moves, used)
+        for i in range(end - begin):
+            drawn[begin + i] = p[i] > 0.5
+
+
+@numba.njit(cache=True, nogil=True)
+def _components(p, cell, kinds, units, record, weight, rows, inverse, held):
+    """(candidates, components) principal components of what the open units add, the largest entry of each 1; strongest first."""
+    f, n = rows.shape[1], units.size
+    held = min(held, f, n)
+    if held == 0:
+        return np.zeros((p.size, 0))
+    added, mean = np.empty((n, f)), np.zeros(f)
+    heft, sums = np.zeros(kinds), np.zeros((kinds, f))
+    spread = np.empty(n)
+    for i in range(n):
+        unit = units[i]
+        spread[i] = p[unit] * (1.0 - p[unit])
+        heft[cell[unit]] += spread[i]
+        for v in range(f):
+            a = weight[unit] * rows[record[unit], v]
+            if inverse.size:
+                a *= inverse[v]
+            added[i, v] = a
+            mean[v] += a
+            sums[cell[unit], v] += spread[i] * a
+    mean /= n
+    for c in range(kinds):
+        if heft[c] > 0:
+            sums[c] /= heft[c]
+    centred = np.empty((n, f))
+    for i in range(n):
+        root, middle = np.sqrt(spread[i]), sums[cell[units[i]]]
+        for v in range(f):
+            centred[i, v] = root * (added[i, v] - middle[v])
+    gram = np.dot(centred.T, centred)
+    factor = np.ones(f)
+    if inverse.size == 0:
+        for v in range(f):
+            factor[v] = 0.0
+            if gram[v, v] > _NO_VARIANCE * n * mean[v] ** 2 and gram[v, v] > 0:
+                factor[v] = 1.0 / np.sqrt(gram[v, v])
+        for v in range(f):
+            for u in range(f):
+                gram[v, u] *= factor[v] * factor[u]
+    variance, axes = np.linalg.eigh(gram)
+    best = variance[f - 1]
+    least = max(_NO_VARIANCE * best, 1e-20 * n * (mean * factor).max() ** 2)
+    while held > 0 and variance[f - held] <= least:
+        held -= 1
+    chosen = np.empty((f, held))
+    for v in range(f):
+        for c in range(held):
+            chosen[v, c] = axes[v, f - 1 - c] * factor[v]
+    for i in range(n):
+        added[i] -= mean
+    scores = np.dot(added, chosen)
+    columns = np.zeros((p.size, held))
+    for c in range(held):
+        largest = np.abs(scores[:, c]).max()
+        if largest > 0:
+            for i in range(n):
+                columns[units[i], c] = scores[i, c] / largest
+    return columns
+
+
+# The flight. ``factor[c, r]`` is M[r, c], rows of ``factor`` are constraints: ``kind[c]`` is a variable, or variables + a cell; ``place`` is the
+# way back, -1 where the constraint is not held. ``unit[r]`` is the basis unit that M turns into the unit vector r, -1 where there is none yet.
+# ``state``: constraints held, uniform numbers used, changes since M was made anew.
+
+
+@numba.njit(cache=True, nogil=True)
+def settle_level(p, columns, cell, cells, queue, uniform, used):
+    """Settle units in place until no cell has more than one that is not; returns how many uniform numbers have been used.
+
+    p : (units,); columns : (units, variables); cell : (units,) in 0..cells-1; queue : open units, sorted by cell.
+    """
+    variables = columns.shape[1]
+    most = 2 * variables + 3
+    factor, y = np.zeros((most, most)), np.zeros(most)
+    kind, unit = np.zeros(most, dtype=np.int64), np.full(most, -1, dtype=np.int64)
+    place = np.full(variables + cells, -1, dtype=np.int64)
+    state = np.zeros(3, dtype=np.int64)
+    state[1] = used
+    for v in range(variables):
+        _hold(v, factor, kind, unit, place, state)
+    begin = 0
+    while begin < queue.size:
+        here, end = cell[queue[begin]], begin
+        while end < queue.size and cell[queue[end]] == here:
+            end += 1
+        if end - begin > 1:
+            _hold(variables + here, factor, kind, unit, place, state)
+            for i in queue[begin:end]:
+                largest = _enter(i, p, columns, cell, factor, unit, place, y, state, uniform)
+                if state[2] >= _RENEW or (largest > _LARGE and state[2] > 8):
+                    _renew(p, columns, cell, factor, unit, place, y, state, uniform)
+            _release(cell, factor, kind, unit, place, variables, state)
+        begin = end
+    for v in range(variables - 1, -1, -1):
+        if state[0] <= v + 1:
+            break
+        _give_up(place[v], True, p, factor, kind, unit, place, state, uniform)
+        _release(cell, factor, kind, unit, place, variables, state)
+    return state[1]
+
+
+@numba.njit(cache=True, nogil=True)
+def _hold(what, factor, kind, unit, place, state):
+    """One more constraint, which no basis unit adds to."""
+    d = state[0]
+    factor[d, : d + 1] = 0.0
+    factor[: d + 1, d] = 0.0
+    factor[d, d] = 1.0
+    unit[d], kind[d], place[what] = -1, what, d
+    state[0] = d + 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _enter(i, p, columns, cell, factor, unit, place, y, state, uniform):
+    """Unit i joins the basis, or moves against it and one of them is settled. Returns the largest entry of M a."""
+    d = state[0]
+    variables = columns.shape[1]
+    y[:d] = factor[place[variables + cell[i]], :d]
+    for v in range(variables):
+        a, c = columns[i, v], place[v]
+        if a != 0.0 and c >= 0:
+            for r in range(d):
+                y[r] += a * factor[c, r]
+    largest, fresh = 1.0, -1
+    for r in range(d):
+        largest = max(largest, abs(y[r]))
+        if unit[r] == -1 and (fresh < 0 or abs(y[r]) > abs(y[fresh])):
+            fresh = r
+    if fresh >= 0 and abs(y[fresh]) > _DEPENDENT * largest:
+        _pivot(fresh, factor, y, state)
+        unit[fresh] = i
+    else:
+        _move(p, unit, y, -1.0, i, state, uniform)
+        swap = -1
+        for r in range(d):
+            if unit[r] == -2 and (swap < 0 or abs(y[r]) > abs(y[swap])):
+                swap = r
+        if 0.0 < p[i] < 1.0 and swap >= 0:
+            _pivot(swap, factor, y, state)
+            unit[swap] = i
+        for r in range(d):
+            if unit[r] == -2:
+                unit[r] = -1
+    return largest
+
+
+@numba.njit(cache=True, nogil=True)
+def _pivot(row, factor, y, state):
+    d = state[0]
+    for c in range(d):
+        part = factor[c, row] / y[row]
+        if part != 0.0:
+            for r in range(d):
+                factor[c, r] -= part * y[r]
+        factor[c, row] = part
+    state[2] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _move(p, unit, direction, sign, entering, state, uniform):
+    """One step of the flight along sign x direction of the basis units, and 1 of the entering one if there is one (>= 0).
+
+    Rows whose unit is settled are marked -2.
+    """
+    d = state[0]
+    size = 1.0 if entering >= 0 else 0.0
+    for r in range(d):
+        if unit[r] >= 0:
+            size = max(size, abs(direction[r]))
+    up, down = np.inf, np.inf
+    if entering >= 0:
+        up, down = 1.0 - p[entering], p[entering]
+    for r in range(d):
+        u = sign * direction[r]
+        if unit[r] >= 0 and abs(u) > 1e-12 * size:
+            q = p[unit[r]]
+            if u > 0:
+                up, down = min(up, (1.0 - q) / u), min(down, q / u)
+            else:
+                up, down = min(up, -q / u), min(down, (q - 1.0) / u)
+    if up == np.inf:
+        return
+    step = up if uniform[state[1]] * (up + down) < down else -down
+    state[1] += 1
+    if entering >= 0:
+        p[entering] = _settled(p[entering] + step)
+    for r in range(d):
+        u = sign * direction[r]
+        if unit[r] >= 0 and abs(u) > 1e-12 * size:
+            q = _settled(p[unit[r]] + step * u)
+            p[unit[r]] = q
+            if q == 0.0 or q == 1.0:
+                unit[r] = -2
+
+
+@numba.njit(cache=True, nogil=True)
+def _settled(q):
+    if q < SETTLED:
+        return 0.0
+    return 1.0 if q > 1.0 - SETTLED else q
+
+
+@numba.njit(cache=True, nogil=True)
+def _renew(p, columns, cell, factor, unit, place, y, state, uniform):
+    """M made anew from the basis, each unit at the row where it adds most; a unit that turns out dependent moves."""
+    d = state[0]
+    basis = unit[:d].copy()
+    factor[:d, :d] = 0.0
+    for c in range(d):
+        factor[c, c] = 1.0
+    unit[:d] = -1
+    for i in basis:
+        if i >= 0:
+            _enter(i, p, columns, cell, factor, unit, place, y, state, uniform)
+    state[2] = 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _give_up(c, may_move, p, factor, kind, unit, place, state, uniform):
+    """Constraint number c is no longer held; where the basis leaves no room for that, its units move along the direction this frees."""
+    d = state[0]
+    size = np.abs(factor[c, :d]).max()
+    row = -1
+    for r in range(d):
+        if unit[r] == -1 and (row < 0 or abs(factor[c, r]) > abs(factor[c, row])):
+            row = r
+    if may_move and (row < 0 or abs(factor[c, row]) <= _DEPENDENT * size):
+        _move(p, unit, factor[c], 1.0, -1, state, uniform)
+        for r in range(d):
+            if unit[r] == -2:
+                unit[r] = -1
+                if row < 0 or abs(factor[c, r]) > abs(factor[c, row]):
+                    row = r
+    if row < 0:
+        # Not in exact arithmetic: the unit there stays open and is rounded at the end.
+        row = np.abs(factor[c, :d]).argmax()
+    for other in range(d):
+        if other != c:
+            part = factor[other, row] / factor[c, row]
+            if part != 0.0:
+                for r in range(d):
+                    factor[other, r] -= part * factor[c, r]
+    # The last constraint and the last row take the places that are free now.
+    last = d - 1
+    place[kind[c]] = -1
+    if c != last:
+        factor[c, :d] = factor[last, :d]
+        kind[c] = kind[last]
+        place[kind[c]] = c
+    if row != last:
+        factor[:d, row] = factor[:d, last]
+        unit[row] = unit[last]
+    unit[last] = -1
+    state[0] = last
+
+
+@numba.njit(cache=True, nogil=True)
+def _release(cell, factor, kind, unit, place, variables, state):
+    """Cells with one basis unit or none: the unit waits for the next level, since alone it cannot move, and the cell is not held any more."""
+    d = state[0]
+    count = np.zeros(d, dtype=np.int64)
+    for r in range(d):
+        if unit[r] >= 0:
+            count[place[variables + cell[unit[r]]]] += 1
+    for c in range(d - 1, -1, -1):
+        if kind[c] >= variables and count[c] < 2:
+            if count[c] == 1:
+                for r in range(state[0]):
+                    if unit[r] >= 0 and variables + cell[unit[r]] == kind[c]:
+                        unit[r] = -1
+            _give_up(c, False, np.zeros(0), factor, kind, unit, place, state, np.zeros(0))
