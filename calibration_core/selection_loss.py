@@ -169,7 +169,7 @@ def selection_loss(
     variables = CodedVariables.of(continuous)
     numbers, kind = np.unique(cell, return_inverse=True)
     attributes = np.zeros((dense.shape[1], 0)) if attributes is None else np.asarray(attributes, dtype=np.float64)
-    for name, rows in (("continuous", variables.scaled.shape[0]), ("attributes", attributes.shape[0])):
+    for name, rows in (("continuous", variables.records), ("attributes", attributes.shape[0])):
         if rows != dense.shape[1]:
             raise ProblemError(f"{name} of {rows} records", expected=f"{dense.shape[1]} records, as in the dense weights")
     order = np.lexsort((record, leaf))
@@ -226,6 +226,8 @@ class _Comparison:
 
     def distributions(self, weights: np.ndarray) -> WeightedDistributions:
         held = np.flatnonzero(weights > 0)
+        if held.size == weights.size:
+            return distributions(self.variables, None, weights, self.percentiles)
         return distributions(self.variables, held, weights[held], self.percentiles)
 
     def losses(self, areas: list[np.ndarray]) -> AreaLoss:
@@ -247,8 +249,8 @@ class _Comparison:
             if not s.any():
                 continue
             of_dense, of_selected = self.distributions(d), self.distributions(s)
-            for v, (a, b) in enumerate(zip(of_dense.function, of_selected.function, strict=True)):
-                wide["kolmogorov"][i, v] = np.abs(a - b).max(initial=0.0)
+            apart = np.abs(of_dense.function - of_selected.function)
+            wide["kolmogorov"][i] = np.maximum.reduceat(apart, self.variables.begin[:-1]) if width else 0.0
             for name, found in (("dense", of_dense), ("selected", of_selected)):
                 wide[f"positive_{name}"][i], wide[f"mean_{name}"][i], quantiles[f"quantiles_{name}"][i] = found.positive_share, found.mean, found.quantiles
             for name in ("pearson", "rank"):

@@ -28,17 +28,22 @@ _CONSTANT = 1e-20
 
 @dataclass(frozen=True, eq=False)
 class CodedVariables:
-    """Continuous variables with their values numbered in ascending order, so that any weights are summed by value without sorting again.
+    """Continuous variables with their values numbered in ascending order, one variable after another, so that any weights are summed by
+    value in one pass and without sorting again.
 
     Attributes
     ----------
-    code : (variables, records) int64 number of each record's value.
-    levels : per variable, (different values,) float64 ascending.
-    scaled : (records, variables) float64 values over the largest size of their variable, for correlations.
+    code : (variables, records) int64 place of each record's value in ``levels``.
+    levels : (places,) float64 different values of every variable, ascending within each.
+    begin : (variables + 1,) int64 where each variable's places begin.
+    positive : (variables,) int64 first place of each variable with a value above zero, or where the next variable begins.
+    scaled : (variables, records) float64 values over the largest size of their variable, for correlations.
     """
 
     code: np.ndarray
-    levels: tuple[np.ndarray, ...]
+    levels: np.ndarray
+    begin: np.ndarray
+    positive: np.ndarray
     scaled: np.ndarray
 
     @classmethod
@@ -47,15 +52,24 @@ class CodedVariables:
         values = np.asarray(values, dtype=np.float64)
         if values.ndim != 2 or not np.isfinite(values).all():
             raise ProblemError(f"Continuous variables of shape {values.shape}, or not all finite", expected="(records, variables) finite numbers")
-        pairs = [np.unique(column, return_inverse=True) for column in values.T]
-        code = np.array([inverse.ravel() for _, inverse in pairs], dtype=np.int64).reshape(values.shape[::-1])
-        size = np.abs(values).max(axis=0, initial=0.0)
-        return cls(code, tuple(level for level, _ in pairs), values / np.where(size > 0, size, 1.0))
+        columns = np.ascontiguousarray(values.T)
+        pairs = [np.unique(column, return_inverse=True) for column in columns]
+        begin = np.cumsum([0, *(level.size for level, _ in pairs)])
+        code = np.array([inverse.ravel() + start for (_, inverse), start in zip(pairs, begin, strict=False)], dtype=np.int64).reshape(columns.shape)
+        positive = np.array([start + np.searchsorted(level, 0.0, side="right") for (level, _), start in zip(pairs, begin, strict=False)], dtype=np.int64)
+        size = np.abs(columns).max(axis=1, initial=0.0)
+        levels = np.concatenate([level for level, _ in pairs]) if pairs else np.empty(0)
+        return cls(code, levels, begin, positive, columns / np.where(size > 0, size, 1.0)[:, None])
 
     @property
     def variables(self) -> int:
         """Number of variables."""
         return self.code.shape[0]
+
+    @property
+    def records(self) -> int:
+        """Number of records."""
+        return self.code.shape[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +78,7 @@ class WeightedDistributions:
 
     Attributes
     ----------
-    function : per variable, (different values,) float64 F at each value.
+    function : (places,) float64 F of each variable at each of its values.
     positive_share : (variables,) float64 share of the weight with an amount above zero.
     quantiles : (variables, percentiles) float64 quantiles of the positive amounts; NaN where there is none.
     mean : (variables,) float64 weighted mean of all amounts, zeros included.
@@ -72,7 +86,7 @@ class WeightedDistributions:
         for weighted data; with equal weights it is the textbook one, ties averaged). NaN where a variable does not vary.
     """
 
-    function: tuple[np.ndarray, ...]
+    function: np.ndarray
     positive_share: np.ndarray
     quantiles: np.ndarray
     mean: np.ndarray
@@ -80,43 +94,42 @@ class WeightedDistributions:
     rank: np.ndarray
 
 
-def distributions(variables: CodedVariables, record: np.ndarray, weights: np.ndarray, percentiles: np.ndarray) -> WeightedDistributions:
-    """Distributions of the records ``record`` (n,) int64 weighted by ``weights`` (n,) float64 >= 0 with a positive sum; a record may occur
-    more than once. ``percentiles`` in percent, (percentiles,)."""
+def distributions(variables: CodedVariables, record: np.ndarray | None, weights: np.ndarray, percentiles: np.ndarray) -> WeightedDistributions:
+    """Distributions of the records ``record`` (n,) int64, or of every record once where it is None, weighted by ``weights`` (n,) float64 >= 0 with a
+    positive sum; a record may occur more than once. ``percentiles`` in percent, (percentiles,)."""
     total = float(weights.sum())
-    code = variables.code[:, record]
-    functions, ranks = [], np.empty((record.size, variables.variables))
-    positive, mean = np.empty(variables.variables), np.empty(variables.variables)
+    code, values = (array if record is None else array[:, record] for array in (variables.code, variables.scaled))
+    mass = np.bincount(code.ravel(), weights=np.broadcast_to(weights, code.shape).ravel(), minlength=variables.levels.size)
+    below, amount = np.empty(mass.size), mass * variables.levels
+    positive, mean = np.zeros(variables.variables), np.zeros(variables.variables)
     quantiles = np.full((variables.variables, percentiles.size), np.nan)
-    for v, levels in enumerate(variables.levels):
-        mass = np.bincount(code[v], weights=weights, minlength=levels.size)
-        below = np.cumsum(mass) / total
-        functions.append(below)
-        ranks[:, v] = (below - 0.5 * mass / total)[code[v]]
-        first = int(np.searchsorted(levels, 0.0, side="right"))
-        above = np.cumsum(mass[first:])
+    for v, first in enumerate(variables.positive):
+        start, end = variables.begin[v : v + 2]
+        np.cumsum(mass[start:end], out=below[start:end])
+        above = np.cumsum(mass[first:end])
         held = float(above[-1]) if above.size else 0.0
-        positive[v], mean[v] = held / total, float(mass @ levels) / total
+        positive[v], mean[v] = held / total, float(amount[start:end].sum()) / total
         if held > 0:
             place = np.searchsorted(above, percentiles / 100.0 * held * (1.0 - _ROUNDING), side="left")
-            quantiles[v] = levels[first:][place]
-    return WeightedDistributions(
-        tuple(functions), positive, quantiles, mean, weighted_correlation(variables.scaled[record], weights), weighted_correlation(ranks, weights)
-    )
+            quantiles[v] = variables.levels[first:end][place]
+    below /= total
+    ranks = (below - 0.5 * mass / total)[code]
+    return WeightedDistributions(below, positive, quantiles, mean, weighted_correlation(values, weights), weighted_correlation(ranks, weights))
 
 
 def weighted_correlation(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted Pearson correlation matrix, (variables, variables) float64, of ``values`` (n, variables): with m the weighted means,
+    """Weighted Pearson correlation matrix, (variables, variables) float64, of ``values`` (variables, n): with m the weighted means,
 
         r_ab = sum w (x_a - m_a)(x_b - m_b) / sqrt( sum w (x_a - m_a)^2  sum w (x_b - m_b)^2 )
 
     NaN in the rows and columns of a variable that does not vary where the weights are positive."""
-    total = float(weights.sum())
-    mean = weights @ values / total
-    centred = (values - mean) * np.sqrt(weights / total)[:, None]
-    covariance = centred.T @ centred
+    share = weights / weights.sum()
+    mean = values @ share
+    # Centred first and multiplied after: a difference of sums of squares would lose a rare amount in rounding.
+    centred = values - mean[:, None]
+    centred *= np.sqrt(share)
+    covariance = centred @ centred.T
     variance = np.diagonal(covariance)
-    size = np.abs(values[weights > 0]).max(axis=0, initial=0.0)
-    varies = variance > _CONSTANT * size**2
+    varies = variance > _CONSTANT * (variance + mean**2)
     deviation = np.sqrt(np.where(varies, variance, np.nan))
     return covariance / np.outer(deviation, deviation)

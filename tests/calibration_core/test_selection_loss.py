@@ -188,6 +188,15 @@ def test_whole_weights_mean_repeated_records(times, seed):
         np.testing.assert_array_equal(found.quantiles[v], np.percentile(positive, WHOLE, method="inverted_cdf"))
 
 
+def test_every_record_once_is_the_same_as_naming_them_in_any_order():
+    given_ = world(11)
+    variables, weights = CodedVariables.of(given_["continuous"]), np.linspace(1, 2, RECORDS)
+    order = np.random.default_rng(0).permutation(RECORDS)
+    named, all_of_them = distributions(variables, order, weights[order], WHOLE), distributions(variables, None, weights, WHOLE)
+    for name in ("function", "positive_share", "quantiles", "mean", "pearson", "rank"):
+        np.testing.assert_allclose(getattr(named, name), getattr(all_of_them, name), rtol=1e-12, atol=1e-14)
+
+
 def test_no_positive_amount_has_no_quantile():
     found = distributions(CodedVariables.of(np.array([[0.0], [-5.0]])), np.arange(2), np.ones(2), WHOLE)
     assert found.positive_share[0] == 0
@@ -197,7 +206,7 @@ def test_no_positive_amount_has_no_quantile():
 
 def test_what_does_not_vary_has_no_correlation_and_is_left_out_of_the_difference():
     values = np.column_stack([np.arange(5.0), np.full(5, 0.1), np.arange(5.0) ** 2])
-    found = weighted_correlation(values, np.ones(5))
+    found = weighted_correlation(values.T, np.ones(5))
     assert np.isnan(found[1]).all() and np.isnan(found[:, 1]).all()
     assert correlation_difference(found, np.where(np.isnan(found), 1.0, found + 0.25)) == (pytest.approx(0.25), pytest.approx(0.25), 1)
 
