@@ -15,8 +15,8 @@ import numpy as np
 
 from calibration_core.errors import BudgetError, ProblemError, SettingsError
 
-RULES = ("equal", "population", "effective", "neyman")
-NEYMAN_CAP = 10.0
+RULES = ("equal", "population", "effective", "neyman", "given")
+NEYMAN_CAP = 100.0
 _SLOP = 1e-9
 
 
@@ -71,6 +71,7 @@ def allocation_of(
     *,
     design: np.ndarray | None = None,
     scales: np.ndarray | None = None,
+    size: np.ndarray | None = None,
     floor: int = 1,
     ceiling: np.ndarray | None = None,
     power: float = 0.5,
@@ -81,15 +82,16 @@ def allocation_of(
     Parameters
     ----------
     rule : "equal", "population" (dense total to ``power``), "effective" (effective number of dense weights), "neyman" (needs
-        ``design`` and ``scales``).
+        ``design`` and ``scales``), "given" (``size``, for example from a pilot's errors).
     dense : (areas, records) float64 >= 0 dense calibrated weights.
     design : (records, variables) float64 contributions.
     scales : (areas, variables) float64 > 0, inf where there is no target.
+    size : (areas,) float64 >= 0 for the rule "given"; 0 in areas without a usable record.
     floor, ceiling, names : as ``allocate``; the ceiling defaults to ``pair_ceiling``.
 
     Raises
     ------
-    SettingsError : an unknown rule, or "neyman" without design and scales.
+    SettingsError : an unknown rule, "neyman" without design and scales, or "given" without a size (or another with one).
     ProblemError, BudgetError : as ``allocate``.
     """
     dense = np.asarray(dense, dtype=np.float64)
@@ -99,8 +101,14 @@ def allocation_of(
         raise SettingsError(f"The allocation rule is {rule!r}", expected=f"one of {', '.join(RULES)}")
     if rule == "neyman" and (design is None or scales is None):
         raise SettingsError("The allocation rule neyman has no targets", expected="design and scales", remedy="Pass those of the finest level")
+    if (rule == "given") != (size is not None):
+        raise SettingsError(
+            f"The allocation rule is {rule!r} with {'no' if size is None else 'a'} size", expected="a size for the rule 'given' and for no other"
+        )
     capped = 0
-    if rule == "neyman":
+    if rule == "given":
+        size = np.asarray(size, dtype=np.float64)
+    elif rule == "neyman":
         size, capped = neyman_size(dense, design, scales)
     elif rule == "effective":
         size = effective_size(dense)
