@@ -12,10 +12,15 @@ iteration around it (``tree_newton.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+
+# What is added to a diagonal, as shares of its largest entry, until the block is positive definite.
+_JITTERS = (1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +32,22 @@ class LeafBlocks:
     leaves : (first, past the last) or int64 indices of the leaves.
     own : (leaves, p, p) their own block.
     cross : (leaves, p, distinct) coupling with the distinct columns of levels above (``TreeBlocks.place``); None in a tree of one level.
+    nodes : stretches of leaves with one parent: (parent, first, past the last) within these leaves.
     """
 
     leaves: tuple[int, int] | torch.Tensor
     own: torch.Tensor
     cross: torch.Tensor | None
+    nodes: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LeafFactor:
+    """What is kept of some leaves: their index, L of their block L L' (leaves, p, p), and L^-1 times their coupling (leaves, p, distinct)."""
+
+    leaves: slice | torch.Tensor
+    lower: torch.Tensor
+    coupling: torch.Tensor | None
 
 
 class ArrowFactor:
@@ -45,39 +61,38 @@ class ArrowFactor:
     ridge : added to the diagonal after scaling.
 
     Columns of levels above are held once each, and spread over their chain of ancestors where their scales come in. Kept per leaf: its
-    p x p factor and its p x distinct coupling.
+    p x p factor and its p x distinct coupling, in ``parts``, one for each LeafBlocks.
     """
 
     def __init__(self, blocks, leaves: Iterable[LeafBlocks], border: Callable[[torch.Tensor], None], ridge: float) -> None:
         tree, self._widths = blocks.tree, blocks.widths
-        self._parents, device, self._blocks = blocks.parents, blocks.device, blocks
+        self._parents, device, self._blocks, self._ridge = blocks.parents, blocks.device, blocks, ridge
         inverse = blocks.inverse[-1]
-        width, above = inverse.shape[1], blocks.distinct if blocks.deep else 0
+        above = blocks.distinct if blocks.deep else 0
         self._chain = chain = blocks.chain(blocks.inverse) if above else None
-        # A leaf that no record reaches has nothing but the ridge.
-        self._leaf_factor = torch.eye(width, dtype=torch.float64, device=device).mul(ridge**0.5).repeat(tree.sizes[-1], 1, 1)
-        self._leaf_cross = torch.zeros((tree.sizes[-1], width, above), dtype=torch.float64, device=device)
+        self.parts: list[LeafFactor] = []
         self._levels: list[tuple[torch.Tensor, torch.Tensor]] = []
         schur = torch.zeros((tree.sizes[-2], above, above), dtype=torch.float64, device=device) if above else None
         for part in leaves:
             here = slice(*part.leaves) if isinstance(part.leaves, tuple) else part.leaves
             scale = inverse[here]
-            factor = _cholesky((part.own * scale[:, :, None]).mul_(scale[:, None, :]), ridge)
-            self._leaf_factor[here] = factor
+            lower = cholesky((part.own * scale[:, :, None]).mul_(scale[:, None, :]), ridge)
             if schur is None:
+                self.parts.append(LeafFactor(here, lower, None))
                 continue
-            parent = self._parents[-1][here]
-            cross = part.cross * scale[:, :, None]
-            self._leaf_cross[here] = cross
-            solved = torch.linalg.solve_triangular(factor, cross, upper=False)
-            _fold(schur, parent, solved)
+            # From the right and transposed, so that what comes out has its rows beside each other in memory.
+            coupling = torch.linalg.solve_triangular(lower.mT, (part.cross * scale[:, :, None]).mT, upper=True, left=False).mT
+            self.parts.append(LeafFactor(here, lower, coupling))
+            for node, first, last in part.nodes:
+                rows = coupling[first:last].reshape(-1, above)
+                schur[node].addmm_(rows.T, rows, alpha=-1.0)
         if schur is None:
             return
         border(schur)
         schur = schur[:, blocks.place[:, None], blocks.place[None, :]].mul_(chain[:, :, None]).mul_(chain[:, None, :])
         for step, width in enumerate(self._widths):
             own, cross = schur[:, :width, :width], schur[:, :width, width:].clone()
-            factor = _cholesky(own, ridge)
+            factor = cholesky(own, ridge)
             self._levels.append((factor, cross))
             if step + 1 == len(self._widths):
                 break
@@ -89,12 +104,16 @@ class ArrowFactor:
 
     def solve(self, rhs: list[torch.Tensor]) -> list[torch.Tensor]:
         """Solve for right-hand sides given per level from the top to the leaves, each (areas, variables)."""
+        # A leaf that no record reaches has nothing but the ridge.
+        leaves, halves = rhs[-1] / self._ridge, [lower_solve(part.lower, rhs[-1][part.leaves]) for part in self.parts]
         if len(rhs) == 1:
-            return [_solve(self._leaf_factor, rhs[0])]
+            for part, half in zip(self.parts, halves, strict=True):
+                leaves[part.leaves] = upper_solve(part.lower, half)
+            return [leaves]
         depth = len(rhs) - 1
-        eliminated = _solve(self._leaf_factor, rhs[-1])
-        pull = torch.zeros((rhs[-2].shape[0], self._leaf_cross.shape[2]), dtype=rhs[0].dtype, device=rhs[0].device)
-        pull.index_add_(0, self._parents[-1], -torch.einsum("tpq,tp->tq", self._leaf_cross, eliminated))
+        pull = torch.zeros((rhs[-2].shape[0], self._blocks.distinct), dtype=rhs[0].dtype, device=rhs[0].device)
+        for part, half in zip(self.parts, halves, strict=True):
+            pull.index_add_(0, self._parents[-1][part.leaves], torch.bmm(half[:, None, :], part.coupling)[:, 0, :], alpha=-1.0)
         chain = pull[:, self._blocks.place] * self._chain
         partial: list[torch.Tensor] = []
         for step, width in enumerate(self._widths):
@@ -103,7 +122,7 @@ class ArrowFactor:
             partial.append(own)
             if step + 1 == len(self._widths):
                 break
-            rest = chain[:, width:] - torch.einsum("npq,np->nq", cross, _solve(factor, own))
+            rest = chain[:, width:] - torch.einsum("npq,np->nq", cross, solve_with(factor, own))
             above = depth - 1 - step
             chain = torch.zeros((rhs[above - 1].shape[0], rest.shape[1]), dtype=rest.dtype, device=rest.device)
             chain.index_add_(0, self._parents[above], rest)
@@ -115,45 +134,60 @@ class ArrowFactor:
             if step + 1 < len(self._widths):
                 carried = carried[self._parents[level]]
             own = partial[step] - torch.einsum("npq,nq->np", cross, carried)
-            answers[level] = _solve(factor, own)
+            answers[level] = solve_with(factor, own)
             carried = torch.cat([answers[level], carried], dim=1)
         above_leaves = self._blocks.gather(carried * self._chain)[self._parents[-1]]
-        answers[-1] = _solve(self._leaf_factor, rhs[-1] - torch.einsum("tpq,tq->tp", self._leaf_cross, above_leaves))
+        for part, half in zip(self.parts, halves, strict=True):
+            back = torch.bmm(part.coupling, above_leaves[part.leaves][:, :, None])[:, :, 0]
+            leaves[part.leaves] = upper_solve(part.lower, half - back)
+        answers[-1] = leaves
         return answers
 
 
-def _fold(schur: torch.Tensor, parent: torch.Tensor, solved: torch.Tensor) -> None:
-    """Subtract solved' solved of each leaf from its parent's block, one product a parent."""
-    width = solved.shape[2]
-    for node in torch.unique(parent).tolist():
-        rows = solved[parent == node].reshape(-1, width)
-        schur[node].addmm_(rows.T, rows, alpha=-1.0)
+def stretches(parent: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+    """Consecutive equal entries: (entry, first, past the last)."""
+    parent = np.asarray(parent, dtype=np.int64)
+    edges = [*np.flatnonzero(np.diff(parent, prepend=-1)).tolist(), parent.size]
+    return tuple((int(parent[a]), a, b) for a, b in itertools.pairwise(edges))
 
 
-def _cholesky(blocks: torch.Tensor, ridge: float) -> torch.Tensor:
-    """Batched Cholesky of blocks + ridge I; adds only as much more diagonal as rounding makes necessary.
+def cholesky(blocks: torch.Tensor, ridge: float) -> torch.Tensor:
+    """Batched Cholesky of blocks + ridge I, in whose place it works; adds only as much more diagonal as rounding makes necessary, block by block.
 
     Where weights are many orders of magnitude apart, rounding in what was eliminated can leave a block indefinite by more than any small
     share of its diagonal. Then the diagonal is made to dominate: the step is shorter than Newton's and still goes down.
     """
-    if not blocks.shape[-1]:
+    if not blocks.shape[-1] or not blocks.shape[0]:
         return blocks
-    largest = torch.diagonal(blocks, dim1=-2, dim2=-1).amax(dim=-1, keepdim=True).clamp(min=0.0)
-
-    def raised(more: torch.Tensor) -> torch.Tensor:
-        answer = blocks.clone()
-        torch.diagonal(answer, dim1=-2, dim2=-1).add_(ridge + more)
-        return answer
-
-    for jitter in (1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4):
-        factor, info = torch.linalg.cholesky_ex(raised(jitter * largest))
-        if not bool(info.any()):
+    diagonal = torch.diagonal(blocks, dim1=-2, dim2=-1)
+    largest = diagonal.amax(dim=-1, keepdim=True).clamp(min=0.0)
+    diagonal.add_(ridge + _JITTERS[0] * largest)
+    factor, info = torch.linalg.cholesky_ex(blocks)
+    for before, jitter in itertools.pairwise(_JITTERS):
+        wrong = info.nonzero()[:, 0]
+        if not wrong.numel():
             return factor
-    return torch.linalg.cholesky(raised(blocks.abs().sum(dim=-1)))
+        diagonal[wrong] += (jitter - before) * largest[wrong]
+        factor[wrong], info[wrong] = torch.linalg.cholesky_ex(blocks[wrong])
+    wrong = info.nonzero()[:, 0]
+    diagonal[wrong] += blocks[wrong].abs().sum(dim=-1)
+    factor[wrong] = torch.linalg.cholesky(blocks[wrong])
+    return factor
 
 
-def _solve(factor: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:
-    return torch.cholesky_solve(rhs[..., None], factor)[..., 0]
+def solve_with(lower: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:
+    """x of (L L') x = rhs, a batch of them."""
+    return upper_solve(lower, lower_solve(lower, rhs))
+
+
+def lower_solve(lower: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:
+    """x of L x = rhs, a batch of them."""
+    return torch.linalg.solve_triangular(lower, rhs[..., None], upper=False)[..., 0]
+
+
+def upper_solve(lower: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:
+    """x of L' x = rhs, a batch of them."""
+    return torch.linalg.solve_triangular(lower.mT, rhs[..., None], upper=True)[..., 0]
 
 
 class RankOneDown:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from calibration_core.arrow import ArrowFactor, LeafBlocks
+from calibration_core.arrow import ArrowFactor, LeafBlocks, stretches
 from calibration_core.blocks import TreeBlocks
 from calibration_core.link import Link
 from calibration_core.problem import PoolProblem
@@ -46,6 +46,7 @@ class PoolBlocks(TreeBlocks):
         self.prior_total = float((problem.leaf_prior.sum(axis=0)[problem.group] * problem.record_prior).sum())
         step = max(1, _PAIRS_AT_A_TIME[self.device.type] // max(self.records, 1))
         self.spans = [(a, min(a + step, problem.tree.sizes[-1])) for a in range(0, problem.tree.sizes[-1], step)]
+        self._nodes_of = {span: stretches(problem.tree.parents[-1][slice(*span)]) for span in self.spans}
         self._plain = not torch.any(self.group != 0)
         self._products(problem.targets.designs[-1])
 
@@ -123,7 +124,7 @@ class PoolBlocks(TreeBlocks):
         potential = torch.zeros((), dtype=torch.float64, device=self.device)
         for span, prior, u, ratio in self._pairs(multipliers, link):
             weights = ratio * prior
-            potential += link.potential(u, ratio, prior, weights)
+            potential += link.potential(u, ratio, prior, weights).sum()
             leaf[span[0] : span[1]] = weights @ self.own
             if nodes is not None:
                 nodes.index_add_(0, self.parent[span[0] : span[1]], weights)
@@ -145,13 +146,13 @@ class PoolBlocks(TreeBlocks):
                 slope = link.slope(u, ratio) * prior
                 own = self._own_block(slope)
                 if nodes is None:
-                    yield LeafBlocks(span, own, None)
+                    yield LeafBlocks(span, own, None, ())
                     continue
                 parent = self.parent[span[0] : span[1]]
                 nodes.index_add_(0, parent, slope)
                 beside = own[:, :, self.shared]
                 shared.index_add_(0, parent, beside[:, self.shared])
-                yield LeafBlocks(span, own, torch.cat([beside, *self._beside(slope)], dim=2) if self._extra else beside)
+                yield LeafBlocks(span, own, torch.cat([beside, *self._beside(slope)], dim=2) if self._extra else beside, self._nodes_of[span])
 
         return ArrowFactor(self, leaves(), lambda schur: self._border(schur, nodes, shared), ridge)
 

@@ -111,6 +111,13 @@ class PairProblem:
     leaf : (pairs,) int64 index of each pair's leaf, sorted ascending.
     record : (pairs,) int64 index of its record in the designs.
     prior_weight : (pairs,) float64 > 0.
+    ratio_bounds : (pairs, 2) float64, smallest and largest w / q of each pair, 0 <= low < 1 < high, both finite; or None. Where given they
+        stand in place of the solver's ratio bounds. Absolute bounds on weights, l < q < h, are ``np.column_stack([l, h]) / q[:, None]``.
+
+    Raises
+    ------
+    ProblemError : an array of the wrong shape, pairs out of order, a leaf or record that is not there, a prior that is not positive, or
+        bounds that do not enclose one.
     """
 
     tree: GeographyTree
@@ -118,6 +125,7 @@ class PairProblem:
     leaf: np.ndarray
     record: np.ndarray
     prior_weight: np.ndarray
+    ratio_bounds: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         pairs = self.leaf.shape[0]
@@ -130,6 +138,22 @@ class PairProblem:
             raise ProblemError("Pairs are not sorted by leaf, or name a leaf that is not there", expected="ascending leaf indices")
         if pairs and (self.record.min() < 0 or self.record.max() >= self.targets.designs[0].shape[0]):
             raise ProblemError("A pair names a record that is not there", expected="indices into the designs")
+        if self.ratio_bounds is not None:
+            self._check_bounds(self.ratio_bounds, pairs)
+
+    def _check_bounds(self, bounds: np.ndarray, pairs: int) -> None:
+        if bounds.shape != (pairs, 2):
+            raise ProblemError(f"ratio_bounds has shape {bounds.shape}", expected=f"({pairs}, 2): smallest and largest w / q of each pair")
+        low, high = bounds[:, 0], bounds[:, 1]
+        wrong = np.flatnonzero(~((low >= 0) & (low < 1) & (high > 1) & np.isfinite(high)))
+        if wrong.size:
+            pair = int(wrong[0])
+            raise ProblemError(
+                f"{wrong.size} pairs have ratio bounds that do not enclose one, the first {low[pair]:g} and {high[pair]:g}",
+                where=f"pair {pair}: record {int(self.record[pair])} in leaf {self.tree.leaves[int(self.leaf[pair])]}",
+                expected="0 <= low < 1 < high, both finite, as shares of the prior weight",
+                remedy="Where weights are bounded, move the prior weight of such a pair inside its bounds first",
+            )
 
 
 def _check_prior(array: np.ndarray, shape: tuple[int, ...], name: str) -> None:

@@ -8,6 +8,17 @@ one variable a target, where G is exp for the Kullback-Leibler prior and Deville
 bounded. Its gradient is D (A w - b) + tau y and its Hessian D A diag(q G') A' D + tau I, block-arrow along the tree. At the
 optimum a_j.w - b_j = -tau s_j y_j. Primal minus dual objective is half the squared gradient, a bound on the distance to the optimum.
 
+Written-out pairs are solved nested: every step for the levels above is followed by the leaves' own small problems, each with its own step
+length (``leaf_newton.py``), and the line search looks at F with the leaves eliminated,
+
+    F^(z) = min_x F(x, z) ,   x the leaves' multipliers, z those of the levels above,
+
+whose gradient is that of F along z and whose Hessian is the Schur complement of the arrow. The step itself is Newton's for x and z together,
+which is Newton's for z and, for x, its linear predictor; leaves that this leaves at their optimum cost nothing more. So the number of steps hardly
+depends on the number of leaves (nonlinear elimination: Cai and Keyes, SIAM Journal on Scientific Computing 24, 2002; variable projection: Golub
+and Pereyra, SIAM Journal on Numerical Analysis 10, 1973). Where the total is held leaves depend on each other, and steps are taken jointly, as
+they are in a pool, where a pass over all records for a few leaves would gain nothing.
+
 tau is not chosen by hand: the solver follows ``tau_path`` downwards, each solution warm-starting the next, and stops at the
 first tau for which the share of targets of each level within ``inside`` scales reaches ``share`` (a discrepancy principle:
 fit the targets as closely as their errors justify, and no closer, so that weights stay as near the prior as possible). Where
@@ -18,7 +29,6 @@ Belongs here: the iteration. Does not belong here: linear algebra (``arrow.py``)
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable
@@ -29,122 +39,21 @@ import torch
 
 from calibration_core.arrow import RankOneDown, inner
 from calibration_core.errors import SettingsError
+from calibration_core.leaf_newton import LeafNewton
 from calibration_core.link import HeldTotal, Link, make_link
 from calibration_core.pair_blocks import PairBlocks
 from calibration_core.pool_blocks import PoolBlocks
 from calibration_core.problem import PairProblem, PoolProblem
+from calibration_core.tree_result import Step, TreeNewtonResult, TreeNewtonSettings
+
+__all__ = ["Step", "TreeNewtonResult", "TreeNewtonSettings", "calibrate_tree"]
 
 # A pair below exp(-5) of its prior weight hardly counts.
 _NEGLIGIBLE = 5.0
 # Within this of the right shift no exponent is cut off that counts.
 _FAR = 500.0
-
-
-@dataclass(frozen=True)
-class TreeNewtonSettings:
-    """Knobs of the solver.
-
-    Attributes
-    ----------
-    tau_path : decreasing prior strengths to follow.
-    approach : stronger ones to pass through before, from a cold start; the rule that ends the path does not look at them. Where ratios are
-        bounded, or records few, a first step far from the prior is long and crooked, and several short ones take fewer factorisations.
-    inside : a target counts as met when |fit - target| <= inside * scale; 1.645 is the 90 % margin.
-    share : per level (top first), the share of targets to be met before tau stops falling; 0 asks nothing of that level.
-    least_gain : smallest rise of the share met (targets of all levels with a share asked) for which tau goes on falling.
-    ratio_bounds : smallest and largest w / q, or None for none.
-    hold_total : keep the sum of weights at the sum of the prior exactly: F has N log(sum q exp(u) / N) in place of sum q H(u), and its
-        Hessian one rank less (penalised maximum entropy of Leyk, Nagle and Buttenfield, Geographical Analysis 45, 2013). Not with bounds.
-    tolerance : largest scaled gradient |a_j.w - b_j + tau s_j y_j| / s_j at the final tau.
-    path_tolerance : the same at earlier tau.
-    max_iterations : Newton and chord steps in all.
-    chord_rate : a factorisation is reused while a step cuts the gradient norm to below this fraction.
-    longest_step : largest change of any log weight allowed in one step.
-    """
-
-    tau_path: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-    approach: tuple[float, ...] = ()
-    inside: float = 1.645
-    share: tuple[float, ...] = ()
-    least_gain: float = 0.001
-    ratio_bounds: tuple[float, float] | None = None
-    hold_total: bool = False
-    tolerance: float = 1e-6
-    path_tolerance: float = 1e-2
-    max_iterations: int = 400
-    chord_rate: float = 0.4
-    longest_step: float = 5.0
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        path = (*self.approach, *self.tau_path)
-        if not self.tau_path or any(t <= 0 for t in path) or any(a <= b for a, b in itertools.pairwise(path)):
-            raise SettingsError(f"approach and tau_path are {path}", expected="positive numbers, strictly decreasing")
-        if not 0 < self.chord_rate < 1:
-            raise SettingsError(f"chord_rate is {self.chord_rate}", expected="between 0 and 1")
-        if self.hold_total and self.ratio_bounds is not None:
-            raise SettingsError("hold_total was asked for together with ratio_bounds", expected="one of the two", remedy="Make the total a target instead")
-        if self.tolerance <= 0 or self.path_tolerance <= 0 or self.max_iterations < 1 or self.longest_step <= 0 or self.inside <= 0:
-            raise SettingsError("A tolerance, limit or step is not positive", expected="positive numbers")
-
-
-@dataclass(frozen=True)
-class Step:
-    """One entry of the trace: loss is 1/2 sum of squared scaled residuals; gradient is the largest scaled gradient."""
-
-    tau: float
-    kind: str
-    dual: float
-    loss: float
-    gradient: float
-
-
-@dataclass(frozen=True)
-class TreeNewtonResult:
-    """Outcome of a hierarchical calibration.
-
-    Attributes
-    ----------
-    weights : (leaves, records) for a PoolProblem, (pairs,) for a PairProblem; float64 >= 0.
-    multipliers : per level, (areas, variables), in units of 1 / scale.
-    fitted, residuals : per level, (areas, variables): totals of the weights, and fitted minus target (NaN where no target).
-    converged : gradient tolerance met at the final tau. ``status`` says so in words.
-    path_met : whether the shares asked were reached; when False the smallest tau of the path was used.
-    tau, iterations, factorisations, trace, seconds : as they were.
-    duality_gap : primal minus dual objective at the final tau, relative to the primal.
-    divergence : the distance of the weights from the prior, without tau.
-    warnings : facts the caller should show, as text.
-    """
-
-    weights: np.ndarray
-    multipliers: tuple[np.ndarray, ...]
-    fitted: tuple[np.ndarray, ...]
-    residuals: tuple[np.ndarray, ...]
-    converged: bool
-    status: str
-    path_met: bool
-    tau: float
-    iterations: int
-    factorisations: int
-    trace: tuple[Step, ...]
-    duality_gap: float
-    divergence: float
-    seconds: float
-    warnings: tuple[str, ...]
-
-    @property
-    def effective_sample_size(self) -> float:
-        """Kish's (sum w)^2 / sum w^2 over all pairs."""
-        total = float(self.weights.sum())
-        return total**2 / float((self.weights**2).sum()) if total > 0 else 0.0
-
-    def summary(self) -> str:
-        """One paragraph for people."""
-        last = self.trace[-1] if self.trace else None
-        return (
-            f"{self.status}; tau {self.tau:g}, {self.iterations} steps, {self.factorisations} factorisations, {self.seconds:.2f} s; "
-            f"largest scaled gradient {last.gradient if last else float('nan'):.2e}, relative duality gap {self.duality_gap:.2e}, ESS {self.effective_sample_size:,.0f}"
-        )
+# Leaves are solved to this share of the tolerance, or of the gradient before the step where that is more.
+_LEAVES_WITHIN, _LEAVES_AHEAD = 0.3, 0.03
 
 
 def calibrate_tree(
@@ -165,10 +74,12 @@ def calibrate_tree(
 
     Raises
     ------
-    SettingsError : ``settings.share`` is neither empty nor one number a level.
+    SettingsError : ``settings.share`` is neither empty nor one number a level; ``hold_total`` with a problem that bounds its pairs' ratios.
     """
     if settings.share and len(settings.share) != len(problem.tree.levels):
         raise SettingsError(f"share has {len(settings.share)} entries", expected=f"one for each of the levels {', '.join(problem.tree.levels)}")
+    if settings.hold_total and isinstance(problem, PairProblem) and problem.ratio_bounds is not None:
+        raise SettingsError("hold_total was asked for, and the problem bounds ratios", expected="one of the two", remedy="Make the total a target instead")
     return _Run(problem, settings, start, progress).solve()
 
 
@@ -197,12 +108,20 @@ class _Run:
         self.y = [torch.zeros_like(b) for b in self.target]
         if start is not None:
             self.y = [torch.as_tensor(a, dtype=torch.float64, device=self.blocks.device).clone() for a in start]
+        self.bounded = settings.ratio_bounds is not None or (isinstance(problem, PairProblem) and problem.ratio_bounds is not None)
+        nested = isinstance(problem, PairProblem) and not settings.hold_total
+        self.leaves = LeafNewton(self.blocks, self.target[-1], settings.chord_rate, settings.longest_step) if nested else None
         self.trace: list[Step] = []
+        # The last two solutions along the path: tau, multipliers, shift.
+        self.path: list[tuple[float, list[torch.Tensor], float]] = []
         self.factorisations = 0
         self.shift = 0.0
 
     def evaluate(self, y, tau, shift: float = 0.0) -> _State:
         fitted, potential = self.blocks.evaluate(self.scaled_down(y), self.link_at(shift))
+        return self.state(y, tau, fitted, potential, shift)
+
+    def state(self, y, tau, fitted, potential: float, shift: float = 0.0) -> _State:
         if self.settings.hold_total:
             total = self.blocks.prior_total
             share = total / max(potential, 1e-300)
@@ -268,11 +187,7 @@ class _Run:
 
     def descend(self, tau: float, tolerance: float, steps: int):
         """Damped Newton with chord steps at one tau until the largest scaled gradient is below tolerance."""
-        state = self.evaluate(self.y, tau, self.shift)
-        if not state.dual <= 0.0 and _largest(self.y):
-            # F is 0 at y = 0: a start that is worse than none is not used.
-            self.y, self.shift = [torch.zeros_like(a) for a in self.y], 0.0
-            state = self.evaluate(self.y, tau)
+        state = self.start_at(tau)
         size = _largest(state.gradient)
         factor, kind = None, "start"
         while size > tolerance and steps < self.settings.max_iterations:
@@ -281,7 +196,7 @@ class _Run:
                 self.factorisations += 1
                 kind = "newton"
             direction = [-d for d in factor.solve(state.gradient)]
-            accepted, candidate = self.line_search(state, direction, tau)
+            accepted, candidate = self.line_search(state, direction, tau, max(_LEAVES_WITHIN * tolerance, _LEAVES_AHEAD * size), factor)
             steps += 1
             if not accepted:
                 if kind == "newton":
@@ -294,7 +209,24 @@ class _Run:
             self.record(tau, kind, state, new_size)
             factor, kind = (factor, "chord") if new_size < self.settings.chord_rate * size else (None, "newton")
             size = new_size
+        self.path = [*self.path[-1:], (tau, self.y, self.shift)]
         return steps, size <= tolerance, state
+
+    def start_at(self, tau: float) -> _State:
+        """Where to start at a tau: what there is, or the last two solutions drawn out along log tau, where F is lower."""
+        state = self.evaluate(self.y, tau, self.shift)
+        if len(self.path) == 2 and tau < self.path[1][0] < self.path[0][0]:
+            (tau0, y0, shift0), (tau1, y1, shift1) = self.path
+            ahead = math.log(tau / tau1) / math.log(tau1 / tau0)
+            y = [b + ahead * (b - a) for a, b in zip(y0, y1, strict=True)]
+            guess = self.evaluate(y, tau, shift1 + ahead * (shift1 - shift0))
+            if guess.dual < state.dual:
+                self.y, self.shift, state = y, guess.shift, guess
+        if not state.dual <= 0.0 and _largest(self.y):
+            # F is 0 at y = 0: a start that is worse than none is not used.
+            self.y, self.shift = [torch.zeros_like(a) for a in self.y], 0.0
+            state = self.evaluate(self.y, tau)
+        return state
 
     def factorise(self, state, tau):
         factor = self.blocks.factor(self.scaled_down(self.y), self.link_at(state.shift), tau)
@@ -304,7 +236,7 @@ class _Run:
         mean = [f * i for f, i in zip(state.fitted, self.inverse, strict=True)]
         return RankOneDown(factor, mean, self.blocks.prior_total)
 
-    def line_search(self, state, direction, tau):
+    def line_search(self, state, direction, tau, leaf_tolerance: float, factor):
         slope = inner(state.gradient, direction)
         if slope >= 0:
             return False, None
@@ -313,7 +245,11 @@ class _Run:
         length = min(1.0, self.settings.longest_step / max(self.largest_rise(direction, common), 1e-300))
         for _ in range(40):
             y = [a + length * d for a, d in zip(self.y, direction, strict=True)]
-            trial = self.evaluate(y, tau, self.shift - length * common)
+            if self.leaves is None:
+                trial = self.evaluate(y, tau, self.shift - length * common)
+            else:
+                y[-1], fitted, potential = self.leaves.solve([*y[:-1], self.y[-1]], length * direction[-1], self.link, tau, leaf_tolerance, factor)
+                trial = self.state(y, tau, fitted, potential)
             small = 1e-12 * max(1.0, abs(state.dual), self.blocks.prior_total, state.terms)
             if np.isfinite(trial.dual) and trial.dual <= state.dual + 1e-4 * length * slope + small:
                 return True, (y, trial)
@@ -323,9 +259,10 @@ class _Run:
     def largest_rise(self, direction, common: float) -> float:
         """Largest rise of u, beyond ``common``, a full step would bring to a pair whose weight would then matter.
 
-        Only rises can overshoot: a weight on its way to zero, or still next to it after the step, does no harm however far it moves.
+        Only rises can overshoot: a weight on its way to zero, or still next to it after the step, does no harm however far it moves. Bounded
+        ratios overshoot nothing, and leaves solved on their own look after themselves.
         """
-        if self.settings.ratio_bounds is not None:
+        if self.bounded or self.leaves is not None:
             return 0.0
         return self.blocks.largest_rise(self.scaled_down(self.y), self.scaled_down(direction), _NEGLIGIBLE + self.shift, common)
 
