@@ -276,8 +276,7 @@ def validate(
 ) -> None:
     """Withhold whole families of targets and report how well every sparse method meets them, at equal numbers of pairs (docs/validation.md)."""
     loaded, environment = _resolve(profile, data, output)
-    if not run_validation(loaded, environment, _chosen(states, loaded), hold_out, pairs, seeds, methods, json_file, plot, out):
-        raise typer.Exit(1)
+    raise typer.Exit(run_validation(loaded, environment, _chosen(states, loaded), hold_out, pairs, seeds, methods, json_file, plot, out))
 
 
 @app.command(name="env")

@@ -19,6 +19,7 @@ from calibration_core.errors import SettingsError
 from pipeline.cli_progress import StepProgress
 from pipeline.errors import StoreError
 
+INTERRUPTED = 130
 LISTS = ("--hold-out", "--pairs", "--methods", "--states", "-s")
 
 
@@ -62,8 +63,8 @@ def run_validation(
     json_file: Path | None,
     plot: Path | None,
     out: Console,
-) -> bool:
-    """Check the options, validate, print, write. Returns whether every method gave a result.
+) -> int:
+    """Check the options, validate, print, write. Returns the exit status: 0, 1 where a method gave no result, 130 after Ctrl-C.
 
     Raises a GeocalError, before any work, for an option that cannot be served.
     """
@@ -95,7 +96,7 @@ def run_validation(
 
         plot.write_bytes(frontier(found))
         out.print(f"Chart: {plot}", highlight=False, soft_wrap=True)
-    return not found.failures
+    return INTERRUPTED if found.interrupted else int(bool(found.failures))
 
 
 def _loader(loaded, environment, catalog) -> Callable:

@@ -14,13 +14,13 @@ tables and files (``report.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 
-from calibration_core.allocation import allocate
+from calibration_core.allocation import allocate, pair_ceiling, population_size
 from calibration_core.errors import BudgetError, GeocalError, SettingsError
 from calibration_core.pair_methods import PAIR_METHODS, PairTask, run_pair_method
 from calibration_core.tree_newton import TreeNewtonResult, TreeNewtonSettings
@@ -109,7 +109,7 @@ class Run:
 @dataclass(frozen=True, eq=False)
 class Validation:
     """All of it. ``held``: facts of each state and group, without arrays; ``degenerate``: the targets named, a dictionary each; ``skipped``: what could
-    not be withheld, in words; ``paired``: rows of ``paired.paired_differences``."""
+    not be withheld, in words; ``paired``: rows of ``paired.paired_differences``; ``interrupted``: Ctrl-C came, and this is what was done before."""
 
     profile: Profile
     settings: ValidationSettings
@@ -119,6 +119,7 @@ class Validation:
     skipped: tuple[str, ...]
     runs: tuple[Run, ...]
     paired: tuple[dict, ...] = field(default=())
+    interrupted: bool = False
 
     @property
     def failures(self) -> tuple[Run, ...]:
@@ -148,19 +149,27 @@ def validate(
     """
     runs, held, degenerate, skipped = [], [], [], []
     each = 1 + settings.seeds * len(settings.pairs) * len(settings.methods)
-    for postal in states:
-        progress(f"{postal}: reading", 0)
-        state, truth = load(postal)
-        _require_room(postal, state, settings)
-        for group in groups:
-            if not has_targets(state, group):
-                skipped.append(f"{postal} fits no target of {group.id} ({', '.join(group.families)}), so nothing can be withheld there")
-                progress(f"{postal} {group.id}: nothing to withhold", each)
-                continue
-            task = hold_out(postal, state, group, catalog, truth)
-            held.append(_facts(task))
-            degenerate += _named_degenerate(task)
-            runs += _runs(task, settings, progress)
+    interrupted = False
+    try:
+        for postal in states:
+            progress(f"{postal}: reading", 0)
+            state, truth = load(postal)
+            _require_room(postal, state, settings)
+            for group in groups:
+                if not has_targets(state, group):
+                    skipped.append(f"{postal} fits no target of {group.id} ({', '.join(group.families)}), so nothing can be withheld there")
+                    progress(f"{postal} {group.id}: nothing to withhold", each)
+                    continue
+                task = hold_out(postal, state, group, catalog, truth)
+                held.append(_facts(task))
+                degenerate += _named_degenerate(task)
+                for run in _runs(task, settings, progress):
+                    runs.append(run)
+    except KeyboardInterrupt:
+        # Hours of work are not thrown away: what is done is reported, and says that it is not all.
+        if not runs:
+            raise
+        interrupted = True
     if not held:
         raise ProfileError(
             "There is nothing to withhold: " + "; ".join(skipped),
@@ -169,7 +178,7 @@ def validate(
             remedy="Hold out another group, or validate other states",
         )
     result = Validation(profile, settings, tuple(groups), tuple(held), tuple(degenerate), tuple(skipped), tuple(runs))
-    return Validation(**{**vars(result), "paired": tuple(paired_differences(runs, settings.reference))})
+    return replace(result, paired=tuple(paired_differences(runs, settings.reference)), interrupted=interrupted)
 
 
 def steps_of(states: Sequence[str], groups: Sequence[HoldOutGroup], settings: ValidationSettings) -> int:
@@ -178,12 +187,9 @@ def steps_of(states: Sequence[str], groups: Sequence[HoldOutGroup], settings: Va
 
 
 def pairs_per_leaf(dense: np.ndarray, budget: int, profile: Profile, names: tuple[str, ...] = ()) -> np.ndarray:
-    """(leaves,) int64 pairs each leaf gets out of ``budget``: in proportion to the square root of its dense total, at least the profile's
-    ``minimum_pairs``, and no more than it has households, as ``calibration_core.selection.select_pairs`` has it."""
-    usable, total = (dense > 0).sum(axis=1), dense.sum(axis=1)
-    whole = np.minimum(usable, np.maximum(1, np.floor(total)).astype(np.int64) * (usable > 0))
-    ceiling = whole if int(whole.sum()) >= budget else usable
-    return allocate(budget, np.sqrt(total) * (usable > 0), floor=profile.budget.minimum_pairs, ceiling=ceiling, names=names)
+    """(leaves,) int64 pairs each leaf gets out of ``budget``: by the square root of its dense total, at least the profile's ``minimum_pairs``,
+    and no more than it has households, as in a run."""
+    return allocate(budget, population_size(dense), floor=profile.budget.minimum_pairs, ceiling=pair_ceiling(dense, budget), names=names)
 
 
 def refine_settings(problem: StateProblem, profile: Profile) -> TreeNewtonSettings:
@@ -199,12 +205,12 @@ def refine_settings(problem: StateProblem, profile: Profile) -> TreeNewtonSettin
     )
 
 
-def _runs(task: HeldOut, settings: ValidationSettings, progress) -> Iterable[Run]:
+def _runs(task: HeldOut, settings: ValidationSettings, progress) -> Iterator[Run]:
     profile, units = task.state.profile, task.candidates.units
     label = f"{task.postal} without {task.group.id}"
     progress(f"{label}: dense", 0)
     dense = dense_calibration(task.problem, units, task.candidates.areas, profile)
-    runs = [_dense_run(task, dense)]
+    yield _dense_run(task, dense)
     weights = _significant(dense.weights, DENSE_DIGITS)
     attributes, cell, order = task.attributes, units["cell"].to_numpy(), units["order"].to_numpy()
     refine = refine_settings(task.problem, profile)
@@ -216,10 +222,10 @@ def _runs(task: HeldOut, settings: ValidationSettings, progress) -> Iterable[Run
             seed = state_seed(profile.seed + number, task.problem.tree.geoids[0][0], "selection")
             for method in settings.methods:
                 progress(f"{label}: {method}, {pairs} an area, seed {number}", done)
-                runs.append(_sparse_run(task, method, pairs, number, PairTask(task.pool, weights, cell, order, attributes, per_leaf, seed, refine)))
+                given = PairTask(task.pool, weights, cell, order, attributes, per_leaf, seed, refine)
+                yield _sparse_run(task, method, pairs, number, given)
                 done = 1
     progress(f"{label}: done", done)
-    return runs
 
 
 def _dense_run(task: HeldOut, dense: TreeNewtonResult) -> Run:

@@ -36,6 +36,7 @@ def document(found: Validation) -> dict:
             "reference": found.settings.reference,
         },
         "groups": [group.model_dump(mode="json") for group in found.groups],
+        "interrupted": found.interrupted,
         "skipped": list(found.skipped),
         "held_out": list(found.held),
         "summary": summary(found.runs),
@@ -203,6 +204,8 @@ def _print_cautions(found: Validation, out: Console) -> None:
                 say(f"{state}: up to {zero:,} {words} targets are next to zero and have no relative error")
     for text in found.skipped:
         say(text)
+    if found.interrupted:
+        say("INTERRUPTED: the figures above are of what was done before, and not every cell has every draw")
 
 
 def _table(title: str) -> Table:

@@ -165,6 +165,24 @@ def test_a_method_that_fails_is_kept_as_failed_and_the_others_go_on(delaware, mo
     assert (row["failed"], row["draws"], row["outside"]) == (1, 0, {})
 
 
+def test_ctrl_c_keeps_what_was_done_and_says_so(delaware, monkeypatch):
+    def stops(task):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(PAIR_METHODS, "stops", stops)
+    small = ValidationSettings(("random", "stops"), pairs=(20,), seeds=2, reference="random")
+    result = validate(["DE"], lambda postal: (delaware, None), groups("education"), small, SAMPLE, CATALOG)
+    assert result.interrupted
+    assert [run.method for run in result.runs] == [DENSE, "random"]
+    assert document(result)["interrupted"] is True
+
+    def at_once(postal):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        validate(["DE"], at_once, groups("education"), small, SAMPLE, CATALOG)
+
+
 def test_the_document_is_json_and_the_chart_a_png(found):
     text = json.dumps(document(found), allow_nan=False)
     back = json.loads(text)
@@ -174,6 +192,7 @@ def test_the_document_is_json_and_the_chart_a_png(found):
         "synthetic",
         "settings",
         "groups",
+        "interrupted",
         "skipped",
         "held_out",
         "summary",
