@@ -11,7 +11,7 @@ import dagster as dg
 import polars as pl
 
 from pipeline.assets.common import check_specs, code_version, frame_metadata, inline_png, markdown_table, permanent
-from pipeline.assets.records import UNITS, target_variables
+from pipeline.assets.records import CELLS, UNITS, target_variables
 from pipeline.assets.sources import GEOGRAPHY
 from pipeline.assets.targets import KEY, NATIONAL, RECONCILED
 from pipeline.assets.weights import DENSE, SELECTED_RECORDS, WEIGHTS, inputs_of, pair_indices, problem_of
@@ -129,7 +129,7 @@ def _selection(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asse
         group_name=GROUP,
         kinds={"polars", "parquet"},
         partitions_def=partitions,
-        ins=inputs_of(RECONCILED, UNITS, GEOGRAPHY, DENSE, WEIGHTS),
+        ins=inputs_of(RECONCILED, UNITS, CELLS, GEOGRAPHY, DENSE, WEIGHTS),
         code_version=code_version(
             *_CODE, "calibration_core/selection_loss.py", "calibration_core/weighted_distribution.py", "calibration_core/weight_shape.py"
         ),
@@ -141,7 +141,7 @@ def _selection(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asse
 
         problem, _ = problem_of(frames, profile, context.partition_key)
         stored = _stored_weights(frames, problem, profile)
-        loss, table = measured_loss(problem.tree, frames[UNITS], *stored)
+        loss, table = measured_loss(problem.tree, frames[UNITS], frames[CELLS], *stored)
         table = pl.concat([table, held_out_rows(frames[RECONCILED], problem.tree, frames[UNITS], *stored)])
         metadata = frame_metadata(table, summary=loss.summary(), pairs_without_dense_weight=loss.pairs_outside)
         return dg.MaterializeResult(value=table, metadata={**metadata, **_selection_metadata(table, frames[UNITS], stored, profile, context.partition_key)})
@@ -160,6 +160,7 @@ def _selection_metadata(table: pl.DataFrame, units: pl.DataFrame, stored: tuple[
         "amounts": report.amounts_table(table),
         "correlations": report.correlations_table(table),
         "cells": report.cells_table(table),
+        "categories": report.cells_table(table, "category_share").rename({"cell": "category"}),
         "held_out": report.held_out_errors(table),
         "held_out_by_family": report.held_out_errors(table, ("level", "family")),
     }

@@ -26,6 +26,8 @@ INCOME = "usd_household_income|total"
 _AMOUNT, _WHOLE_DOMAINS = "usd_", ("total", "households")
 BETWEEN = " × "
 HELD_OUT = "held_out"
+# Columns of candidate_cells that are no class.
+_NO_CLASS = ("cell", "label", "records", "weight", "thin")
 SCHEMA = {
     **dict.fromkeys(("measure", "level", "geoid", "variable", "family", "unit"), pl.String),
     **dict.fromkeys(("dense", "selected", "difference", "reference"), pl.Float64),
@@ -59,15 +61,16 @@ def amount_columns(units: pl.DataFrame) -> list[str]:
 
 
 def measured_loss(
-    tree: GeographyTree, units: pl.DataFrame, dense: np.ndarray, leaf: np.ndarray, record: np.ndarray, weights: np.ndarray
+    tree: GeographyTree, units: pl.DataFrame, cells: pl.DataFrame, dense: np.ndarray, leaf: np.ndarray, record: np.ndarray, weights: np.ndarray
 ) -> tuple[SelectionLoss, pl.DataFrame]:
-    """The losses of a state as arrays, and laid out as rows. ``dense`` (leaves, records), the pairs' places and weights (k,)."""
+    """The losses of a state as arrays, and laid out as rows. ``cells`` names them: ``cell``, ``label`` and a column for each class they are made of;
+    ``dense`` (leaves, records), the pairs' places and weights (k,)."""
     from calibration_core.selection_loss import selection_loss
 
     amounts = amount_columns(units)
     continuous = units.select(amounts).to_numpy().astype(np.float64, copy=False)
     loss = selection_loss(dense, leaf, record, weights, cell=units["cell"].to_numpy(), continuous=continuous, tree=tree)
-    parts = [*_overall_rows(loss, tree, amounts)]
+    parts = [*_overall_rows(loss, tree, amounts), *_cell_rows(loss, tree, cells)]
     for level, geoids, area in zip(loss.level_names, tree.geoids, loss.levels, strict=True):
         parts += _area_rows(area, level, geoids, amounts, loss.percentiles)
     return loss, _gathered(parts)
@@ -119,16 +122,30 @@ def _distances(measure: str, level: str, geoid: Any, variable: Any, unit: str, d
 
 
 def _overall_rows(loss: SelectionLoss, tree: GeographyTree, amounts: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """Cells and correlations of the whole state, one by one."""
+    """Correlations of the whole state, one by one, and pairs that dense weights leave out."""
     level, geoid = tree.levels[0], tree.geoids[0][0]
     outside = [float(loss.pairs_outside)]
     yield _rows("pairs_without_dense_weight", level, [geoid], "", "pairs", [0.0], outside)
-    yield _rows("cell_share", level, geoid, [f"cell {n}" for n in loss.cell_numbers], "share", loss.cell_share_dense, loss.cell_share_selected)
     above = np.triu_indices(len(amounts), 1)
     pairs = [amounts[i] + BETWEEN + amounts[j] for i, j in zip(*above, strict=True)]
     if pairs:
         yield _rows("pearson", level, geoid, pairs, "correlation", loss.pearson_dense[above], loss.pearson_selected[above])
         yield _rows("rank_correlation", level, geoid, pairs, "correlation", loss.rank_dense[above], loss.rank_selected[above])
+
+
+def _cell_rows(loss: SelectionLoss, tree: GeographyTree, cells: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Share of each cell in the whole state, and of each value of the classes that cells are made of (``type: married couple``)."""
+    level, geoid = tree.levels[0], tree.geoids[0][0]
+    shares = pl.DataFrame({"cell": loss.cell_numbers, "dense": loss.cell_share_dense, "selected": loss.cell_share_selected})
+    named = shares.join(cells, on="cell", how="left", maintain_order="left").with_columns(pl.col("label").fill_null(""))
+    # Two cells of one name, or a cell without, keep their number.
+    number = pl.format("cell {}", "cell")
+    label = pl.when(pl.col("label") == "").then(number).when(pl.col("label").is_duplicated()).then(pl.format("{} ({})", "label", number)).otherwise("label")
+    yield _rows("cell_share", level, geoid, named.select(name=label)["name"], "share", named["dense"], named["selected"])
+    for name in [c for c in cells.columns if c not in _NO_CLASS]:
+        category = pl.format("{}: {}", pl.lit(name), pl.col(name).fill_null("unknown"))
+        of_class = named.group_by(category.alias("category")).agg(pl.col("dense", "selected").sum()).sort("category")
+        yield _rows("category_share", level, geoid, of_class["category"], "share", of_class["dense"], of_class["selected"])
 
 
 def _area_rows(area: AreaLoss, level: str, geoids: Sequence[str], amounts: Sequence[str], percentiles: np.ndarray) -> Iterator[pl.DataFrame]:
@@ -220,9 +237,9 @@ def correlations_table(table: pl.DataFrame) -> pl.DataFrame:
     return rows.sort(pl.col("difference").abs(), "measure", "variable", descending=[True, False, False], nulls_last=True)
 
 
-def cells_table(table: pl.DataFrame) -> pl.DataFrame:
-    """Shares of households by cell of the whole state, the largest differences first."""
-    rows = _top(table).filter(pl.col("measure") == "cell_share").select(cell="variable", dense="dense", selected="selected", difference="difference")
+def cells_table(table: pl.DataFrame, measure: str = "cell_share") -> pl.DataFrame:
+    """Shares of households by cell (or by value of a class: ``category_share``) of the whole state, the largest differences first."""
+    rows = _top(table).filter(pl.col("measure") == measure).select(cell="variable", dense="dense", selected="selected", difference="difference")
     return rows.sort(pl.col("difference").abs(), "cell", descending=[True, False])
 
 
@@ -241,6 +258,8 @@ def loss_summary(table: pl.DataFrame) -> dict[str, Any]:
         "missing": "",
         "cell_distance": distance.get("cell_distance"),
         "uncovered_share": distance.get("uncovered_share"),
+        "cells": cells_table(table).to_dicts(),
+        "categories": cells_table(table, "category_share").rename({"cell": "category"}).to_dicts(),
         "amounts": amounts_table(table).to_dicts(),
         "correlations": {},
         "weights": {row.pop("measure"): row for row in weights_table(table).to_dicts()},

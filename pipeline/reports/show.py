@@ -212,6 +212,9 @@ def loss_lines(loss: dict[str, Any]) -> list[tuple[str, str]]:
 
     cells, uncovered = f"{_percent(loss['cell_distance'])} of households would change cell", areas.get((finest, "uncovered_share", ""))
     lines = [("cells", cells + by_area("cell_distance", lambda x: _percent(x, 1), "worst"))]
+    for name, rows in (("cell", loss["cells"]), ("category", loss["categories"])):
+        if rows:
+            lines.append((f"furthest {name}", f"{rows[0][name]}: {_percent(rows[0]['dense'])} of households dense, {_percent(rows[0]['selected'])} selected"))
     if uncovered:
         where = f"in the median {finest} {_percent(uncovered['median'], 1)}, in the worst {_percent(uncovered['worst'], 1)} ({uncovered['worst_geoid']})"
         lines.append(("cells without a pair", f"{_percent(loss['uncovered_share'])} of dense weight in the state; {where}"))

@@ -31,6 +31,9 @@ UNITS = pl.DataFrame(
     }
 )
 DENSE = np.array([[10.0, 10.0, 10.0, 10.0], [5.0, 5.0, 0.0, 10.0], [2.0, 4.0, 6.0, 8.0]])
+CELLS = pl.DataFrame(
+    {"cell": [0, 1, 2], "label": ["small, young", "small, old", "large, young"], "size": ["small", "small", "large"], "age": ["young", "old", "young"]}
+)
 # Cell 1 is lost in the first tract.
 LEAF, RECORD, WEIGHTS = np.array([0, 0, 1, 1, 1, 2, 2, 2]), np.array([1, 3, 0, 1, 3, 0, 2, 3]), np.array([20.0, 20.0, 5.0, 5.0, 10.0, 6.0, 6.0, 8.0])
 WRITTEN = np.nonzero(DENSE)
@@ -53,7 +56,7 @@ def targets() -> pl.DataFrame:
 
 
 def whole(leaf=LEAF, record=RECORD, weights=WEIGHTS) -> pl.DataFrame:
-    _, table = report.measured_loss(TREE, UNITS, DENSE, leaf, record, weights)
+    _, table = report.measured_loss(TREE, UNITS, CELLS, DENSE, leaf, record, weights)
     return pl.concat([table, report.held_out_rows(targets(), TREE, UNITS, DENSE, leaf, record, weights)])
 
 
@@ -78,11 +81,30 @@ def test_the_table_has_each_measure_of_each_area_once():
     ess = row(table, "ess", "44001000100")
     assert (ess["dense"], ess["selected"], ess["difference"]) == (pytest.approx(4.0), pytest.approx(2.0), pytest.approx(-2.0))
     assert row(table, "pairs")["selected"] == 8 and row(table, "pairs_without_dense_weight")["selected"] == 0
-    share = row(table, "cell_share", variable="cell 1")
+    share = row(table, "cell_share", variable="small, old")
     assert (share["dense"], share["selected"]) == (pytest.approx(16 / 80), pytest.approx(6 / 80))
     positive = row(table, "positive_share", variable="usd_ssi|households")
     assert (positive["dense"], positive["selected"], positive["unit"]) == (pytest.approx(17 / 80), pytest.approx(11 / 80), "share")
     assert row(table, "quantile_50", variable="usd_ssi|households")["selected"] == 5e3
+
+
+def test_shares_of_categories_are_those_of_their_cells():
+    table = whole()
+    small = row(table, "category_share", variable="size: small")
+    assert (small["dense"], small["selected"]) == (pytest.approx(52 / 80), pytest.approx(42 / 80))
+    for name in ("size", "age"):
+        of_class = table.filter((pl.col("measure") == "category_share") & pl.col("variable").str.starts_with(name))
+        assert of_class["selected"].sum() == pytest.approx(1.0)
+    summary = report.loss_summary(table)
+    assert summary["cells"][-1]["cell"] == "small, young", "36 of 80 under both: the smallest difference comes last"
+    assert [abs(r["difference"]) for r in summary["categories"]] == pytest.approx([10 / 80] * 4)
+    assert dict(loss_lines(summary))["furthest cell"].endswith(" selected")
+
+
+def test_cells_of_one_name_or_of_none_keep_their_number():
+    alike = CELLS.with_columns(label=pl.Series(["small", "small", None]))
+    _, table = report.measured_loss(TREE, UNITS, alike, DENSE, LEAF, RECORD, WEIGHTS)
+    assert table.filter(pl.col("measure") == "cell_share")["variable"].to_list() == ["small (cell 0)", "small (cell 1)", "cell 2"]
 
 
 def test_dense_weights_written_out_differ_in_nothing():
@@ -168,7 +190,14 @@ def test_the_document_is_json_and_every_key_is_documented(environment):
     assert loss["missing"] == ""
     text = (PROJECT_ROOT / "docs" / "dagster.md").read_text()
     keys = {*loss, *loss["amounts"][0], *loss["correlations"], *loss["correlations"]["rank"], *loss["weights"], *loss["weights"]["ess"]}
-    keys |= {*loss["areas"][0], *loss["held_out"][0], *loss["held_out_families"][0], *(r["measure"] for r in loss["areas"])}
+    keys |= {
+        *loss["cells"][0],
+        *loss["categories"][0],
+        *loss["areas"][0],
+        *loss["held_out"][0],
+        *loss["held_out_families"][0],
+        *(r["measure"] for r in loss["areas"]),
+    }
     keys -= {f"quantile_{p}" for p in (25, 50, 75, 90)}
     assert not [key for key in sorted(keys) if f"`{key}`" not in text]
     assert loss["weights"]["ess"]["selected"] == pytest.approx(80**2 / (WEIGHTS**2).sum())
