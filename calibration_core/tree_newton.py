@@ -52,6 +52,8 @@ __all__ = ["Step", "TreeNewtonResult", "TreeNewtonSettings", "calibrate_tree"]
 _NEGLIGIBLE = 5.0
 # Within this of the right shift no exponent is cut off that counts.
 _FAR = 500.0
+# The tolerance of what only leads to the path, against that of the path.
+_ROUGHLY = 100.0
 # Leaves are solved to this share of the tolerance, or of the gradient before the step where that is more.
 _LEAVES_WITHIN, _LEAVES_AHEAD = 0.3, 0.03
 
@@ -111,6 +113,8 @@ class _Run:
         self.bounded = settings.ratio_bounds is not None or (isinstance(problem, PairProblem) and problem.ratio_bounds is not None)
         nested = isinstance(problem, PairProblem) and not settings.hold_total
         self.leaves = LeafNewton(self.blocks, self.target[-1], settings.chord_rate, settings.longest_step) if nested else None
+        automatic = (10.0 * settings.tau_path[0],) if nested and start is None else ()
+        self.approach = automatic if settings.approach is None else settings.approach
         self.trace: list[Step] = []
         # The last two solutions along the path: tau, multipliers, shift.
         self.path: list[tuple[float, list[torch.Tensor], float]] = []
@@ -155,8 +159,8 @@ class _Run:
         steps, tau, met = 0, settings.tau_path[0], -np.inf
         if settings.hold_total and _largest(self.y):
             self.settle_shift()
-        for tau in settings.approach:
-            steps, _, _ = self.descend(tau, settings.path_tolerance, steps)
+        for tau in self.approach:
+            steps, _, _ = self.descend(tau, _ROUGHLY * settings.path_tolerance, steps)
         for tau in settings.tau_path:
             steps, _, state = self.descend(tau, settings.path_tolerance, steps)
             before, met = met, self.share_met(state.scaled)

@@ -20,7 +20,8 @@ class TreeNewtonSettings:
     Attributes
     ----------
     tau_path : decreasing prior strengths to follow.
-    approach : stronger ones to pass through before, from a cold start; the rule that ends the path does not look at them. Seldom needed.
+    approach : stronger ones to pass through before, roughly; the rule that ends the path does not look at them. None: ten times the first tau
+        where written-out pairs start cold, for there a first step far from the prior is long and crooked, and else none.
     inside : a target counts as met when |fit - target| <= inside * scale; 1.645 is the 90 % margin.
     share : per level (top first), the share of targets to be met before tau stops falling; 0 asks nothing of that level.
     least_gain : smallest rise of the share met (targets of all levels with a share asked) for which tau goes on falling.
@@ -35,7 +36,7 @@ class TreeNewtonSettings:
     """
 
     tau_path: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-    approach: tuple[float, ...] = ()
+    approach: tuple[float, ...] | None = None
     inside: float = 1.645
     share: tuple[float, ...] = ()
     least_gain: float = 0.001
@@ -49,7 +50,7 @@ class TreeNewtonSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        path = (*self.approach, *self.tau_path)
+        path = (*(self.approach or ()), *self.tau_path)
         if not self.tau_path or any(t <= 0 for t in path) or any(a <= b for a, b in itertools.pairwise(path)):
             raise SettingsError(f"approach and tau_path are {path}", expected="positive numbers, strictly decreasing")
         if not 0 < self.chord_rate < 1:
