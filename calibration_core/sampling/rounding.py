@@ -9,7 +9,7 @@ conservation of flow is exact. One push makes an edge whole; work is linear in c
 
 With three classes or more n need not exist. Then a random walk keeps all sums as long as it can (flight phase of the cube method, Deville
 and Tille, Biometrika 91 (2004) 893-912); the few cells still fractional are settled by the distribution of least expected misses that keeps
-all means (landing phase by linear programming, ibid. section 4), classes first in order counting most. What a category misses is reported.
+all means (landing phase by linear programming, ibid.), classes first in order counting most. What a category misses is reported.
 
 Belongs here: whole counts from expected counts. Does not belong here: which records are drawn, the mass of cells left without a record
 (``moved_mass.py``), how many an area gets (``allocation.py``).
