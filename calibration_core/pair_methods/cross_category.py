@@ -43,8 +43,8 @@ class Settings:
     """Attributes: ``sweeps`` most sweeps over the targets; ``settled`` largest relative change of a weight over a sweep at which a leaf is
     done; ``tolerance`` relative error under which a margin counts as met."""
 
-    sweeps: int = 500
-    settled: float = 1e-9
+    sweeps: int = 200
+    settled: float = 1e-7
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:

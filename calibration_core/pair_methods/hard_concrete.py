@@ -10,8 +10,8 @@ epochs and is held there by moving all log odds of a leaf by one number, which i
 at the dense weights: gates open with chances in proportion to them, and v makes up for the chance, so that E e^v z is the dense weight.
 The k largest e^v E z of each leaf are kept and the refit starts from them.
 
-Squares let the few targets that no k pairs can meet drown all others; beyond ``delta`` scales the loss is linear. What was tried is in
-the notes of the settings. Single precision; one thread, so the seed alone decides. What it cannot do: the optimum is local.
+Squares let the few targets that no k pairs can meet drown all others; beyond ``delta`` scales the loss is linear. Single precision; one thread, so
+the seed alone decides. What it cannot do: the optimum is local, and hangs on the seed.
 
 Belongs here: the training and the choice. Does not belong here: the distribution of gates (``gates.py``), the loss, the refit.
 """
@@ -50,6 +50,11 @@ class Settings:
     weight_rate, gate_rate : Adam's rates for log weights and log odds; ``betas`` its memories.
     delta : residual, in scales, from which the loss is linear; inf for squares.
     temperature, gates : the schedule of temperatures, and the distribution with its stretch.
+
+    Chosen on Rhode Island at k = 60 a tract, share of tract targets inside their 90 % margin. 500 epochs, first_share 0.5, squares and a second
+    memory of 0.99: 96.6 %; with delta 3 98.6; first_share 0.15 97.7; weight_rate 0.05 96.7; gate_rate 0.2 95.8; a last temperature of 0.6
+    96.3; anneal 0.9 97.1; equal starting weights 96.7. first_share 0.15, delta 3 and a memory of 0.999 99.1; with first_share 0.05 98.5, with
+    weight_rate 0.05 99.0; first_share 0.3 and 1,000 epochs 99.5. Delaware's counties agree, but differ by twenty points between like runs.
     """
 
     epochs: int | None = None

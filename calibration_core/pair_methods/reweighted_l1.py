@@ -15,7 +15,7 @@ geometric course from the dense weights' to a little below k in ``rounds`` steps
 The first round takes v from the dense weights. The k largest of each leaf are kept, with the weights they have then; what the others
 still held is in the warnings.
 
-Deterministic: the seed is not used. What it cannot do: tell records of equal columns and equal dense weight apart (the first stays).
+Deterministic: the seed is not used; rounds run on one thread, so that a last bit cannot decide between two pairs. What it cannot do: tell records of equal columns and equal dense weight apart (the first stays).
 
 Belongs here: reweighting and the choice. Does not belong here: the solver (``tree_newton.py``), the refit.
 """
@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration_core.errors import SettingsError
+from calibration_core.pair_methods.pool_descent import one_thread
 from calibration_core.pair_methods.refit import largest_pairs, refitted
 from calibration_core.pair_methods.task import PairOutcome, PairTask
 from calibration_core.problem import PoolProblem
@@ -49,6 +50,10 @@ class Settings:
     first_eps, last_eps : eps of the first and the last round, as shares of the same.
     tau : strength of the pull to the round before.
     steps : most Newton steps a round; ``tolerance`` largest scaled gradient at which a round ends sooner.
+
+    Chosen on Delaware's three counties at k = 60 each, share of county targets inside their 90 % margin: these settings 92 %; 8 rounds and 3
+    to settle 70; margin 1 instead of 0.9 (weight is then left outside the k kept) 28 to 72; tau 0.1 78; first_eps 3 87; last_eps 0.03
+    and count_scale 0.1 91; margins from 0.7 to 0.95 alike.
     """
 
     rounds: int = 12
@@ -79,7 +84,8 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     began = time.perf_counter()
     weights, warnings = task.dense, ()
     if task.pairs < int((task.dense > 0).sum()):
-        weights = _reweighted(task, settings)
+        with one_thread():
+            weights = _reweighted(task, settings)
         chosen, starting, warnings = largest_pairs(task, weights)
     else:
         chosen, starting, _ = largest_pairs(task, weights)
