@@ -81,7 +81,7 @@ def require_of_one_run(environment: RunEnvironment, state: str, manifest: dict[s
             f"{' and '.join(stale)} of {state} {'was' if len(stale) == 1 else 'were'} made from other weights than those stored now",
             where=str(path),
             expected="fit report, manifest and weights of one result",
-            remedy=f"Materialise {', '.join(('fit_report', 'selected_persons', 'selected_households', 'run_manifest'))} of {state}, or run `geocal run --states {state}`",
+            remedy=f"Materialise {', '.join(('fit_report', 'selection_report', 'selected_persons', 'selected_households', 'run_manifest'))} of {state}, or run `geocal run --states {state}`",
         )
 
 
