@@ -16,7 +16,7 @@ from pipeline.validation.compare import DENSE, Run, Validation
 from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.paired import t_interval
 
-COLOURS = ("#2f6db3", "#d0741c", "#8a8a8a", "#2a8c6e", "#b3262e", "#7a4fa3", "#c2a83e", "#5fa8d3")
+COLOURS = ("#2f6db3", "#d0741c", "#2a8c6e", "#b3262e", "#7a4fa3", "#c2a83e", "#5fa8d3", "#8c564b")
 DENSE_COLOUR = "#222222"
 PANEL_WIDTH, PANEL_HEIGHT = 210, 150
 # A point of a panel apart from its neighbours of the same budget, as a factor on the log axis, so that intervals do not hide one another.

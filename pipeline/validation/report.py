@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -176,7 +177,8 @@ def _print_paired(found: Validation, label: str, out: Console) -> None:
         of = {(row["pairs"], row["method"], row["level"]): row for row in rows if row["figure"] == figure}
         if not of:
             continue
-        table = _table(f"{word} withheld error less that of {reference}: points, 95 % paired interval, units in which {reference} is lower{label}")
+        table = _table(f"{word} withheld error less that of {reference}: points (95 % paired interval), units in which {reference} is lower{label}")
+        table.box, table.padding = box.SIMPLE_HEAD, (0, 1, 0, 0)
         for level in levels:
             table.add_column(level, justify="right")
         for pairs in (*sorted({key[0] for key in of} - {None}), None):
@@ -225,6 +227,9 @@ def _number(value: float | None, digits: int) -> str:
 def _interval(row: dict | None) -> str:
     if row is None:
         return ""
-    middle = f"{100 * row['difference']:+.2f}"
-    ends = "" if row["low"] is None else f" ({100 * row['low']:+.2f} to {100 * row['high']:+.2f})"
-    return f"{middle}{ends} {row['reference_lower']}/{row['units']}"
+    ends = "" if row["low"] is None else f" ({_points(row['low'])}, {_points(row['high'])})"
+    return f"{_points(row['difference'])}{ends} {row['reference_lower']}/{row['units']}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.{2 if abs(share) < 0.0995 else 1}f}"

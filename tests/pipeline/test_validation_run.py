@@ -9,11 +9,15 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+import typer
 from polars.testing import assert_frame_equal
+from typer.testing import CliRunner
 
 import pipeline.cli as cli
 from calibration_core.errors import ProblemError
 from calibration_core.pair_methods import PAIR_METHODS
+from pipeline.cli_validate import HoldOutOption, ListOptions, MethodsOption
+from pipeline.cli_validate import PairsOption as BudgetsOption
 from pipeline.reports.truth import truth_totals
 from pipeline.sample.generate import generate_sample
 from pipeline.sample.settings import load_settings
@@ -253,6 +257,28 @@ def test_wrong_use_is_one_message_before_any_work(invoke, arguments, said):
     assert said in err
     assert "What to do" in err
     assert "Traceback" not in err
+
+
+def test_the_command_explains_itself():
+    shown = CliRunner().invoke(cli.app, ["validate", "--help"])
+    assert shown.exit_code == 0
+    for word in ("--hold-out", "--pairs", "--seeds", "--methods", "--json", "--plot", "docs/validation.md"):
+        assert word in shown.output
+
+
+def test_lists_are_words_commas_or_both():
+    read = []
+    application = typer.Typer()
+
+    @application.command(cls=ListOptions)
+    def command(hold_out: HoldOutOption, pairs: BudgetsOption = "20", seeds: int = 3, methods: MethodsOption = None) -> None:
+        read.append((hold_out, pairs, seeds, methods))
+
+    arguments = ["--hold-out", "race", "ssa,irs", "--seeds", "2", "--pairs", "20", "40", "--methods", "random", "--hold-out", "age"]
+    result = CliRunner().invoke(application, arguments)
+    assert result.exit_code == 0, result.output
+    assert read == [(["race,ssa,irs", "age"], "20,40", 2, "random")]
+    assert CliRunner().invoke(application, ["--hold-out", "race", "--seeds", "2", "3"]).exit_code == 2
 
 
 def test_seeds_must_be_a_number_and_a_family_must_be_named(invoke):
