@@ -130,8 +130,7 @@ def first_phase(
             f"per_area {per_area.shape}, area {area.shape}, cell {cell.shape} for dense weights {dense.shape}",
             expected="one an area, one a record, no negative count",
         )
-    path = np.empty(records, dtype=np.int64)
-    path[list_rank(cell, order)] = np.arange(records)
+    rank = list_rank(cell, order)
     usable = np.zeros(areas, dtype=np.int64)
     for first in range(0, areas, _BLOCK):
         block = dense[first : first + _BLOCK]
@@ -154,7 +153,7 @@ def first_phase(
     for first in range(0, areas, _BLOCK):
         part = slice(first, first + _BLOCK)
         block = np.ascontiguousarray(dense[part], dtype=np.float64)
-        phase_areas(block, per_area[part], wanted[part], path, start[part], offsets[part], record, probability, weight, first_probability, found[part])
+        phase_areas(block, per_area[part], wanted[part], rank, start[part], offsets[part], record, probability, weight, first_probability, found[part])
     if (found < wanted).any():
         keep = np.arange(offsets[-1]) - np.repeat(offsets[:-1], wanted) < np.repeat(found, wanted)
         record, probability, weight, first_probability = (values[keep] for values in (record, probability, weight, first_probability))

@@ -50,7 +50,7 @@ def cube(probability: np.ndarray, rows: np.ndarray, levels: Sequence[np.ndarray]
         _, label = np.unique(np.asarray(level)[open_units], return_inverse=True)
         cell = np.zeros(p.size, dtype=np.int64)
         cell[open_units] = label
-        used = settle_level(p, columns, cell, int(label.max(initial=-1)) + 1, open_units[np.argsort(label, kind="stable")], uniform, used)
+        used = settle_level(p, columns, cell, int(label.max(initial=-1)) + 1, open_units[np.argsort(label, kind="stable")], uniform, used, True)
     drawn = p > 0.5
     _make_exact(drawn, probability, total)
     return drawn
@@ -93,7 +93,8 @@ def draw_cube(
     if cell.shape != (rows.shape[0],) or not np.isfinite(rows).all():
         raise ProblemError(f"cell is {cell.shape} for rows {rows.shape}, or a row is not finite", expected="one cell a record, finite rows")
     if scale is None:
-        inverse = np.zeros((0, rows.shape[1]))
+        # Negative: each variable in units of its own standard deviation.
+        inverse = np.full((1, rows.shape[1]), -1.0)
     else:
         if scale.shape != (candidates.areas, rows.shape[1]) or not (scale > 0).all():
             raise ProblemError(f"scale is {scale.shape}, or not positive", expected=f"({candidates.areas}, {rows.shape[1]}), positive, inf to leave one out")
@@ -108,12 +109,14 @@ def draw_cube(
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         for first in range(0, candidates.areas, _BLOCK):
             last = min(first + _BLOCK, candidates.areas)
-            uniform = [
-                np.random.default_rng([seed, int(area), _STREAM]).random(2 * int(size))
-                for area, size in zip(candidates.area[first:last], np.diff(offsets[first : last + 1]), strict=True)
-            ]
-            arguments = (offsets, candidates.record, candidates.probability, candidates.weight, rows, inverse, labels, kinds, held)
-            shared = (*arguments, np.concatenate(uniform), drawn)
+            begin, end = int(offsets[first]), int(offsets[last])
+            size = np.diff(offsets[first : last + 1])
+            uniform = np.empty((2, end - begin))
+            for area, a, b in zip(candidates.area[first:last], offsets[first:last] - begin, offsets[first + 1 : last + 1] - begin, strict=True):
+                uniform[:, a:b] = np.random.default_rng([seed, int(area), _STREAM]).random((2, int(b - a)))
+            # Units of a cell come in random order, so that no two are tied together by the order of the list.
+            sequence = begin + np.lexsort((uniform[0], labels[candidates.record[begin:end]], np.repeat(np.arange(last - first), size)))
+            shared = (offsets, candidates.record, candidates.probability, candidates.weight, rows, inverse, labels, kinds, held, sequence, uniform[1], drawn)
             list(pool.map(lambda number, first=first, last=last, shared=shared: draw_areas(first, last, number, threads, *shared), range(threads)))
     return drawn
 

@@ -19,6 +19,8 @@ Does not belong here: checks of arguments and random streams (``cube.py``).
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 
@@ -30,37 +32,42 @@ _DEPENDENT = 1e-9
 _RENEW, _LARGE = 64, 1e5
 # Components with less than this share of the largest variance are rounding.
 _NO_VARIANCE = 1e-12
+# Variance below this share of the squared mean is rounding too.
+_CONSTANT = 1e-24
 
 
 @numba.njit(cache=True, nogil=True)
-def draw_areas(first, last, number, threads, offsets, record, probability, weight, rows, inverse, cell, kinds, held, uniform, drawn):
-    """Areas first + number, first + number + threads, ... before last. Uniform numbers: two for each candidate of areas first to last."""
+def draw_areas(first, last, number, threads, offsets, record, probability, weight, rows, inverse, cell, kinds, held, sequence, uniform, drawn):
+    """Areas first + number, first + number + threads, ... before last.
+
+    ``sequence`` : candidates of areas first to last, each area's sorted by cell and within it in random order; ``uniform`` a number for each.
+    """
     for t in range(first + number, last, threads):
         begin, end = offsets[t], offsets[t + 1]
-        own = uniform[2 * (begin - offsets[first]) : 2 * (end - offsets[first])]
-        p = probability[begin:end].copy()
-        size = 0
-        # Units of a cell come in random order, so that no two are tied together by the order of the list.
-        shuffled = np.argsort(own[: end - begin], kind="mergesort")
-        here = np.empty(end - begin, dtype=np.int64)
+        ahead = begin - offsets[first]
+        p, here = np.empty(end - begin), np.empty(end - begin, dtype=np.int64)
+        queue, size = np.empty(end - begin, dtype=np.int64), 0
         for i in range(end - begin):
+            p[i] = 1.0 if probability[begin + i] > 1.0 - SETTLED else probability[begin + i]
             here[i] = cell[record[begin + i]]
-            if p[i] > 1.0 - SETTLED:
-                p[i] = 1.0
-        open_units = np.empty(end - begin, dtype=np.int64)
-        for i in shuffled:
-            if p[i] < 1.0:
-                open_units[size] = i
+        for i in range(end - begin):
+            unit = sequence[ahead + i] - begin
+            if p[unit] < 1.0:
+                queue[size] = unit
                 size += 1
-        open_units = open_units[:size]
         if size:
-            inv = inverse[t] if inverse.shape[0] else inverse.reshape(-1)
-            columns = _components(p, here, kinds, open_units, record[begin:end], weight[begin:end], rows, inv, held[t])
-            queue = open_units[np.argsort(here[open_units], kind="mergesort")]
-            moves = own[end - begin :]
-            used = settle_level(p, columns, here, kinds, queue, moves, 0)
-            rest = queue[(p[queue] > 0.0) & (p[queue] < 1.0)]
-            settle_level(p, columns, np.zeros(end - begin, dtype=np.int64), 1, rest, moves, used)
+            columns = _components(p, here, kinds, queue[:size], record[begin:end], weight[begin:end], rows, inverse[t % inverse.shape[0]], held[t])
+            used, land = 0, True
+            for _ in range(2):
+                # Cells first; then what is left in all of them together.
+                used = settle_level(p, columns, here, kinds, queue[:size], uniform[ahead : ahead + end - begin], used, land)
+                rest = 0
+                for i in range(size):
+                    here[queue[i]] = 0
+                    if 0.0 < p[queue[i]] < 1.0:
+                        queue[rest] = queue[i]
+                        rest += 1
+                size = rest
         for i in range(end - begin):
             drawn[begin + i] = p[i] > 0.5
 
@@ -80,34 +87,33 @@ def _components(p, cell, kinds, units, record, weight, rows, inverse, held):
         spread[i] = p[unit] * (1.0 - p[unit])
         heft[cell[unit]] += spread[i]
         for v in range(f):
-            a = weight[unit] * rows[record[unit], v]
-            if inverse.size:
-                a *= inverse[v]
+            a = weight[unit] * rows[record[unit], v] * abs(inverse[v])
             added[i, v] = a
             mean[v] += a
             sums[cell[unit], v] += spread[i] * a
-    mean /= n
-    for c in range(kinds):
-        if heft[c] > 0:
-            sums[c] /= heft[c]
+    for v in range(f):
+        mean[v] /= n
+        for c in range(kinds):
+            if heft[c] > 0:
+                sums[c, v] /= heft[c]
     centred = np.empty((n, f))
     for i in range(n):
-        root, middle = np.sqrt(spread[i]), sums[cell[units[i]]]
+        root, c = math.sqrt(spread[i]), cell[units[i]]
         for v in range(f):
-            centred[i, v] = root * (added[i, v] - middle[v])
+            centred[i, v] = root * (added[i, v] - sums[c, v])
     gram = np.dot(centred.T, centred)
     factor = np.ones(f)
-    if inverse.size == 0:
-        for v in range(f):
-            factor[v] = 0.0
-            if gram[v, v] > _NO_VARIANCE * n * mean[v] ** 2 and gram[v, v] > 0:
-                factor[v] = 1.0 / np.sqrt(gram[v, v])
-        for v in range(f):
-            for u in range(f):
-                gram[v, u] *= factor[v] * factor[u]
+    largest_mean = 0.0
+    for v in range(f):
+        if inverse[v] < 0:
+            factor[v] = 1.0 / math.sqrt(gram[v, v]) if gram[v, v] > _CONSTANT * n * mean[v] * mean[v] else 0.0
+        largest_mean = max(largest_mean, abs(mean[v]) * factor[v])
+    for v in range(f):
+        for u in range(f):
+            gram[v, u] *= factor[v] * factor[u]
     variance, axes = np.linalg.eigh(gram)
     best = variance[f - 1]
-    least = max(_NO_VARIANCE * best, 1e-20 * n * (mean * factor).max() ** 2)
+    least = max(_NO_VARIANCE * best, _CONSTANT * n * largest_mean * largest_mean)
     while held > 0 and variance[f - held] <= least:
         held -= 1
     chosen = np.empty((f, held))
@@ -115,11 +121,14 @@ def _components(p, cell, kinds, units, record, weight, rows, inverse, held):
         for c in range(held):
             chosen[v, c] = axes[v, f - 1 - c] * factor[v]
     for i in range(n):
-        added[i] -= mean
+        for v in range(f):
+            added[i, v] -= mean[v]
     scores = np.dot(added, chosen)
     columns = np.zeros((p.size, held))
     for c in range(held):
-        largest = np.abs(scores[:, c]).max()
+        largest = 0.0
+        for i in range(n):
+            largest = max(largest, abs(scores[i, c]))
         if largest > 0:
             for i in range(n):
                 columns[units[i], c] = scores[i, c] / largest
@@ -132,10 +141,11 @@ def _components(p, cell, kinds, units, record, weight, rows, inverse, held):
 
 
 @numba.njit(cache=True, nogil=True)
-def settle_level(p, columns, cell, cells, queue, uniform, used):
+def settle_level(p, columns, cell, cells, queue, uniform, used, land):
     """Settle units in place until no cell has more than one that is not; returns how many uniform numbers have been used.
 
-    p : (units,); columns : (units, variables); cell : (units,) in 0..cells-1; queue : open units, sorted by cell.
+    p : (units,); columns : (units, variables); cell : (units,) in 0..cells-1; queue : open units, sorted by cell; land : false
+    to stop when no direction is left, with all variables held.
     """
     variables = columns.shape[1]
     most = 2 * variables + 3
@@ -153,16 +163,17 @@ def settle_level(p, columns, cell, cells, queue, uniform, used):
             end += 1
         if end - begin > 1:
             _hold(variables + here, factor, kind, unit, place, state)
-            for i in queue[begin:end]:
+            for n in range(begin, end):
+                i = queue[n]
                 largest = _enter(i, p, columns, cell, factor, unit, place, y, state, uniform)
                 if state[2] >= _RENEW or (largest > _LARGE and state[2] > 8):
                     _renew(p, columns, cell, factor, unit, place, y, state, uniform)
             _release(cell, factor, kind, unit, place, variables, state)
         begin = end
     for v in range(variables - 1, -1, -1):
-        if state[0] <= v + 1:
+        if not land or state[0] <= v + 1:
             break
-        _give_up(place[v], True, p, factor, kind, unit, place, state, uniform)
+        _give_up(place[v], p, factor, kind, unit, place, state, uniform)
         _release(cell, factor, kind, unit, place, variables, state)
     return state[1]
 
@@ -171,8 +182,9 @@ def settle_level(p, columns, cell, cells, queue, uniform, used):
 def _hold(what, factor, kind, unit, place, state):
     """One more constraint, which no basis unit adds to."""
     d = state[0]
-    factor[d, : d + 1] = 0.0
-    factor[: d + 1, d] = 0.0
+    for r in range(d):
+        factor[d, r] = 0.0
+        factor[r, d] = 0.0
     factor[d, d] = 1.0
     unit[d], kind[d], place[what] = -1, what, d
     state[0] = d + 1
@@ -183,7 +195,9 @@ def _enter(i, p, columns, cell, factor, unit, place, y, state, uniform):
     """Unit i joins the basis, or moves against it and one of them is settled. Returns the largest entry of M a."""
     d = state[0]
     variables = columns.shape[1]
-    y[:d] = factor[place[variables + cell[i]], :d]
+    home = place[variables + cell[i]]
+    for r in range(d):
+        y[r] = factor[home, r]
     for v in range(variables):
         a, c = columns[i, v], place[v]
         if a != 0.0 and c >= 0:
@@ -272,36 +286,50 @@ def _settled(q):
 def _renew(p, columns, cell, factor, unit, place, y, state, uniform):
     """M made anew from the basis, each unit at the row where it adds most; a unit that turns out dependent moves."""
     d = state[0]
-    basis = unit[:d].copy()
-    factor[:d, :d] = 0.0
+    basis = unit.copy()
     for c in range(d):
+        for r in range(d):
+            factor[c, r] = 0.0
         factor[c, c] = 1.0
-    unit[:d] = -1
-    for i in basis:
+        unit[c] = -1
+    for r in range(d):
+        i = basis[r]
         if i >= 0:
             _enter(i, p, columns, cell, factor, unit, place, y, state, uniform)
     state[2] = 0
 
 
 @numba.njit(cache=True, nogil=True)
-def _give_up(c, may_move, p, factor, kind, unit, place, state, uniform):
+def _give_up(c, p, factor, kind, unit, place, state, uniform):
     """Constraint number c is no longer held; where the basis leaves no room for that, its units move along the direction this frees."""
     d = state[0]
-    size = np.abs(factor[c, :d]).max()
-    row = -1
+    size = 0.0
     for r in range(d):
-        if unit[r] == -1 and (row < 0 or abs(factor[c, r]) > abs(factor[c, row])):
-            row = r
-    if may_move and (row < 0 or abs(factor[c, row]) <= _DEPENDENT * size):
+        size = max(size, abs(factor[c, r]))
+    row = _free_row(c, factor, unit, d)
+    if row < 0 or abs(factor[c, row]) <= _DEPENDENT * size:
         _move(p, unit, factor[c], 1.0, -1, state, uniform)
         for r in range(d):
             if unit[r] == -2:
                 unit[r] = -1
-                if row < 0 or abs(factor[c, r]) > abs(factor[c, row]):
-                    row = r
-    if row < 0:
-        # Not in exact arithmetic: the unit there stays open and is rounded at the end.
-        row = np.abs(factor[c, :d]).argmax()
+        row = _free_row(c, factor, unit, d)
+    _remove(c, row, factor, kind, unit, place, state)
+
+
+@numba.njit(cache=True, nogil=True)
+def _free_row(c, factor, unit, d):
+    """The row without a unit in which constraint c counts most; -1 where every row has a unit."""
+    row = -1
+    for r in range(d):
+        if unit[r] == -1 and (row < 0 or abs(factor[c, r]) > abs(factor[c, row])):
+            row = r
+    return row
+
+
+@numba.njit(cache=True, nogil=True)
+def _remove(c, row, factor, kind, unit, place, state):
+    """Constraint number c taken out of the others through a row without a unit; both go."""
+    d = state[0]
     for other in range(d):
         if other != c:
             part = factor[other, row] / factor[c, row]
@@ -312,11 +340,13 @@ def _give_up(c, may_move, p, factor, kind, unit, place, state, uniform):
     last = d - 1
     place[kind[c]] = -1
     if c != last:
-        factor[c, :d] = factor[last, :d]
+        for r in range(d):
+            factor[c, r] = factor[last, r]
         kind[c] = kind[last]
         place[kind[c]] = c
     if row != last:
-        factor[:d, row] = factor[:d, last]
+        for other in range(d):
+            factor[other, row] = factor[other, last]
         unit[row] = unit[last]
     unit[last] = -1
     state[0] = last
@@ -336,4 +366,5 @@ def _release(cell, factor, kind, unit, place, variables, state):
                 for r in range(state[0]):
                     if unit[r] >= 0 and variables + cell[unit[r]] == kind[c]:
                         unit[r] = -1
-            _give_up(c, False, np.zeros(0), factor, kind, unit, place, state, np.zeros(0))
+            # No other basis unit adds to this cell, so some row without a unit does.
+            _remove(c, _free_row(c, factor, unit, state[0]), factor, kind, unit, place, state)

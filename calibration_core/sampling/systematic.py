@@ -65,7 +65,8 @@ def draw_systematic(candidates: Candidates, cell: np.ndarray, order: np.ndarray,
     candidates.check_records(rank.size)
     start = np.array([np.random.default_rng([seed, int(area), _STREAM]).random() for area in candidates.area])
     drawn = np.zeros(candidates.record.size, dtype=np.bool_)
-    _draw_areas(candidates.offsets, candidates.per_area, rank[candidates.record], candidates.probability, start, drawn)
+    path = np.lexsort((rank[candidates.record], np.repeat(np.arange(candidates.areas), np.diff(candidates.offsets))))
+    _draw_areas(candidates.offsets, candidates.per_area, path, candidates.probability, start, drawn)
     return drawn
 
 
@@ -80,26 +81,27 @@ def list_rank(cell: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw_areas(offsets, per_area, rank, probability, start, drawn):
+def _draw_areas(offsets, per_area, path, probability, start, drawn):
     for t in range(offsets.size - 1):
         first, last = offsets[t], offsets[t + 1]
-        path = np.argsort(rank[first:last])
         open_units = np.empty(last - first, dtype=np.int64)
         along = np.empty(last - first)
         size, left, total = 0, per_area[t], 0.0
-        for i in path:
-            p = probability[first + i]
+        for i in path[first:last]:
+            p = probability[i]
             if p >= _CERTAIN:
-                drawn[first + i] = True
+                drawn[i] = True
                 left -= 1
             elif p > 0:
                 total += p
-                open_units[size] = first + i
+                open_units[size] = i
                 along[size] = total
                 size += 1
         if left <= 0 or size == 0:
             continue
-        for i in systematic_points(along[:size] * (left / total), start[t], left):
+        for i in range(size):
+            along[i] *= left / total
+        for i in systematic_points(along[:size], start[t], left):
             drawn[open_units[i]] = True
 
 
@@ -138,7 +140,7 @@ def capped(weight: np.ndarray, count: int, probability: np.ndarray) -> tuple[int
 
 
 @numba.njit(cache=True, nogil=True)
-def phase_areas(dense, per_area, wanted, path, start, offsets, record, probability, weight, first_probability, found):
+def phase_areas(dense, per_area, wanted, rank, start, offsets, record, probability, weight, first_probability, found):
     """First phase of each area, as ``candidates.first_phase`` describes; results are written to the last five arguments.
 
     Where an area has fewer candidates than offsets leave room for (weights so small that their probability is zero), ``found`` says how many.
@@ -153,8 +155,8 @@ def phase_areas(dense, per_area, wanted, path, start, offsets, record, probabili
         count = wanted[t]
         if count == 0:
             continue
-        for i in range(records):
-            row[i] = dense[t, path[i]]
+        for r in range(records):
+            row[rank[r]] = dense[t, r]
         certain, rest = capped(row, per_area[t], overall)
         sure, _ = capped(row, count, first)
         # Sum of overall probabilities of the units that are candidates for sure: what is left is shared equally by the others.
@@ -173,18 +175,17 @@ def phase_areas(dense, per_area, wanted, path, start, offsets, record, probabili
         equal = 0.0
         if draws > 0:
             equal = (per_area[t] - held) / draws
-            for i in systematic_points(along[:size] * (draws / total), start[t], draws):
+            for i in range(size):
+                along[i] *= draws / total
+            for i in systematic_points(along[:size], start[t], draws):
                 chosen[place[i]] = True
         n = offsets[t]
-        for i in range(records):
+        for r in range(records):
+            i = rank[r]
             if chosen[i]:
-                record[n] = path[i]
+                record[n] = r
                 first_probability[n] = first[i]
                 probability[n] = min(1.0, overall[i] if first[i] >= 1.0 else equal)
                 weight[n] = row[i] if overall[i] >= 1.0 else rest / (per_area[t] - certain)
                 n += 1
         found[t] = n - offsets[t]
-        order = np.argsort(record[offsets[t] : n])
-        for values in (probability, weight, first_probability):
-            values[offsets[t] : n] = values[offsets[t] : n][order]
-        record[offsets[t] : n] = record[offsets[t] : n][order]
