@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.reports.fit import LEVEL_ORDER
-from pipeline.reports.plots import _title, render
+from pipeline.reports.plots import render
 from pipeline.validation.compare import DENSE, Run, Validation
 from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.paired import t_interval
@@ -42,7 +42,8 @@ def frontier(found: Validation, figure: str = "median_are") -> bytes:
         f"{', '.join(states)}: {what} of withheld targets, mean over states and seeds; dashed: dense, all pairs",
         f"intervals: 95 %, Student's t over {found.settings.seeds} seeds, cut at the edge of the panel",
     ]
-    title = _title(f"Held-out error against pairs kept, profile {found.profile.id}", subtitle, found.profile.synthetic)
+    text = f"Held-out error against pairs kept, profile {found.profile.id}" + (" · SYNTHETIC" if found.profile.synthetic else "")
+    title = alt.TitleParams(text, subtitle=subtitle, anchor="start", subtitleColor="#666666", fontSize=14)
     return render(alt.vconcat(*rows, spacing=18).properties(title=title))
 
 

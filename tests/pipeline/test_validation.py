@@ -111,6 +111,18 @@ def test_fitted_totals_and_figures_are_those_worked_out_by_hand():
     assert everything["worst_are"] == pytest.approx(4.0)
 
 
+@given(st.integers(0, 2**32 - 1))
+def test_fitted_totals_are_sums_over_the_pairs_below_each_area(seed):
+    rng = np.random.default_rng(seed)
+    problem, frame, pool = toy()
+    targets = target_set(problem, frame, [np.ones((1, 2), bool), np.ones((2, 2), bool)], pool)
+    leaf, record, weight = rng.integers(0, 2, 6), rng.integers(0, 3, 6), rng.gamma(1.0, 5.0, 6)
+    for row, fitted in zip(targets.frame.iter_rows(named=True), targets.fitted(leaf, record, weight), strict=True):
+        column = 0 if row["variable"] == "persons" else 1
+        inside = [i for i in range(6) if TREE.leaves[leaf[i]].startswith(row["geoid"])]
+        assert fitted == pytest.approx(sum(weight[i] * DESIGN[record[i], column] for i in inside))
+
+
 def test_figures_by_family_split_those_of_the_level():
     problem, frame, pool = toy()
     targets = target_set(problem, frame, [np.ones((1, 2), bool), np.ones((2, 2), bool)], pool)

@@ -148,6 +148,17 @@ def test_seeds_give_other_draws_and_the_same_seed_the_same(found, delaware):
     assert [row["mean_are"] for row in mine.outside] == [row["mean_are"] for row in first.outside]
 
 
+def test_a_state_gives_the_same_whatever_else_is_run(found, folder, delaware):
+    loaded = {"DE": delaware, "RI": load_state("sample", "RI", folder)}
+    both = validate(["RI", "DE"], lambda postal: (loaded[postal], None), groups("ssa", "education"), replace(SETTINGS, seeds=1), SAMPLE, CATALOG)
+    mine = [run for run in both.runs if run.postal == "DE" and run.group == "education"]
+    alone = [run for run in found.runs if run.group == "education" and run.seed in (None, 0)]
+    assert [run.method for run in mine] == [run.method for run in alone] == [DENSE, "random", "proportional"]
+    for one, other in zip(mine, alone, strict=True):
+        assert one.weights == other.weights
+        assert [row["capped_loss"] for row in one.outside] == [row["capped_loss"] for row in other.outside]
+
+
 def test_steps_reported_add_up(delaware):
     reported: list[int] = []
     held = groups("education", "ssa")
