@@ -118,6 +118,9 @@ def draw_cube(
             sequence = begin + np.lexsort((uniform[0], labels[candidates.record[begin:end]], np.repeat(np.arange(last - first), size)))
             shared = (offsets, candidates.record, candidates.probability, candidates.weight, rows, inverse, labels, kinds, held, sequence, uniform[1], drawn)
             list(pool.map(lambda number, first=first, last=last, shared=shared: draw_areas(first, last, number, threads, *shared), range(threads)))
+    for t in np.flatnonzero(candidates.sums(drawn) != candidates.per_area):
+        part = slice(int(offsets[t]), int(offsets[t + 1]))
+        _make_exact(drawn[part], candidates.probability[part], int(candidates.per_area[t]))
     return drawn
 
 
