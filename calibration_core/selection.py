@@ -1,53 +1,122 @@
-"""Cross-category selection: exactly k (record, area) pairs out of a dense solution.
+"""Selection: exactly k (record, area) pairs out of a dense solution, cells and totals kept as nearly as so few pairs can.
 
-Each area gets a whole number of pairs. Within an area records are drawn with probability proportional to their dense
-weight by systematic sampling along a list sorted by category and by an ordering variable. Systematic sampling gives each
-category, and each stretch of the ordering variable, its expected share rounded down or up, and the draw has exactly the
-size asked for. Starting weights are Horvitz-Thompson: dense weight / inclusion probability.
+The steps, each a module of its own:
 
-Belongs here: the draw. Does not belong here: how many pairs an area gets (``allocation.py``) or refitting (``tree_newton.py``).
+1. how many pairs each area gets (``allocation.py``), summing to k exactly;
+2. a few candidates for each pair, in proportion to dense weight along the list sorted by cell and by an ordering variable
+   (``sampling/candidates.py``);
+3. the count of every cell in every area: its expected count rounded down or up, and so are the counts of every category of every class of
+   cells (controlled rounding, ``sampling/rounding.py``);
+4. the draw of so many, balanced on the totals of all variables (the cube method, ``sampling/cube.py``; or systematic, or Sampford's);
+5. exchanges that bring each area's totals nearer to the dense ones (``pair_exchange.py``).
+
+Starting weights are Horvitz-Thompson: dense weight / inclusion probability, scaled so that each area keeps its dense total; an exchanged
+pair takes over the weight of the one it replaces. Random numbers of an area come from (seed, number of the area), so that it is drawn the same whatever
+other areas there are.
+
+Belongs here: the order of these steps, their settings and the result. Does not belong here: any of the steps, or rounds of refitting and
+exchanging (``joint_selection.py``).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
-from calibration_core.allocation import allocate, inclusion_probabilities
+from calibration_core.allocation import RULES, Allocation, allocation_of, pair_ceiling
 from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.pair_exchange import ExchangeSettings, exchange
+from calibration_core.sampling.candidates import Candidates, first_phase
+from calibration_core.sampling.cube import draw_cube
+from calibration_core.sampling.moved_mass import moved_mass
+from calibration_core.sampling.rounding import round_areas
+from calibration_core.sampling.sampford import draw_sampford
+from calibration_core.sampling.systematic import capped, draw_systematic
+
+DESIGNS = ("cube", "systematic", "sampford")
 
 
 @dataclass(frozen=True)
 class SelectionSettings:
-    """Attributes: ``budget`` pairs in all; ``floor`` fewest pairs an area; ``power``: areas get pairs in proportion to
-    their dense total to this power (0 equal, 1 proportional); ``draws`` tentative draws an area, the best balanced kept; ``seed``."""
+    """How pairs are chosen.
+
+    Attributes
+    ----------
+    budget : k, pairs in all.
+    seed : >= 0, of every random number.
+    floor : fewest pairs an area, where the budget allows it.
+    rule, power : how the rest is shared out (``allocation.allocation_of``): "equal", "population" (dense total to ``power``), "effective", "neyman".
+    design : of the draw: "cube", "systematic" or "sampford".
+    candidates : for each pair to be drawn.
+    exchanges : most exchanges for each place of an area; 0 makes none, and every pair keeps its inclusion probability.
+    cell_penalty : cost, in squared scales, of a cell's count moving by one in an exchange; inf exchanges within cells only.
+    rounds : how often refitting and exchanging are repeated after the draw (``joint_selection.py``).
+    threads : areas are shared out among so many; results do not depend on it.
+    """
 
     budget: int
     seed: int
     floor: int = 20
-    power: float = 0.5
-    draws: int = 1
+    rule: str = "population"
+    power: float = 0.25
+    design: str = "cube"
+    candidates: int = 8
+    exchanges: float = 8.0
+    cell_penalty: float = 1.0
+    rounds: int = 2
+    threads: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("budget", 1), ("floor", 1), ("draws", 1), ("power", 0)):
+        for name, least in (
+            ("budget", 1),
+            ("seed", 0),
+            ("floor", 1),
+            ("power", 0),
+            ("candidates", 1),
+            ("exchanges", 0),
+            ("cell_penalty", 0),
+            ("rounds", 0),
+            ("threads", 1),
+        ):
             found = getattr(self, name)
-            if found < least:
+            if not found >= least:
                 raise SettingsError(f"The {name} of the selection is {found}", expected=f"{least} or more", remedy=f"Give a {name} of at least {least}")
+        for name, allowed in (("design", DESIGNS), ("rule", tuple(r for r in RULES if r != "given"))):
+            if getattr(self, name) not in allowed:
+                raise SettingsError(
+                    f"The {name} of the selection is {getattr(self, name)!r}", expected=f"one of {', '.join(allowed)}", remedy="Correct the name"
+                )
+
+    @property
+    def exchange_settings(self) -> ExchangeSettings:
+        """Of one pass of exchanges."""
+        return ExchangeSettings(self.exchanges, self.cell_penalty, self.threads)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Selection:
-    """Pairs drawn, sorted by leaf then record.
+    """Pairs chosen, sorted by leaf then record.
 
     Attributes
     ----------
     leaf, record : (k,) int64.
-    weight : (k,) float64 Horvitz-Thompson weights, dense weight / probability, scaled so that each area keeps its dense total.
-    probability : (k,) float64.
+    weight : (k,) float64 starting weights: Horvitz-Thompson, scaled so that each area keeps its dense total.
+    probability : (k,) float64 inclusion probability of the pair in the draw, before any exchange.
     per_leaf : (leaves,) int64 pairs in each leaf, summing to k.
-    categories_lost : number of (leaf, category) combinations with dense weight that received no pair.
-    mass_lost : share of the dense weight in those combinations; the totals are carried by the area's other pairs.
+    allocation : how ``per_leaf`` came about.
+    candidates : what was drawn from; exchanges choose among them.
+    exchanges : (leaves,) int64 pairs that gave their place to another, exchanges of all rounds added up.
+    drawn_error, error : (leaves,) float64 root mean square error of an area's totals against the dense ones, in scales, as drawn and
+        after the exchanges that followed the draw.
+    categories_lost : number of (leaf, category) with dense weight that have no pair.
+    mass_lost : share of the dense weight in those; ``moved`` (moves, 3) int64 names them: leaf, category, and the category that carries its
+        mass instead (the nearest with a pair), ``moved_mass`` (moves,) float64 how much each.
+    rounding_misses : categories of classes, over all areas, whose count the controlled rounding could not keep within one of what is expected.
+    rounds : rounds of refitting and exchanging made.
     rescued, without_support : targets (depth, area, variable) given a pair back, and left without one, by ``support.ensure_support``.
     """
 
@@ -56,10 +125,40 @@ class Selection:
     weight: np.ndarray
     probability: np.ndarray
     per_leaf: np.ndarray
+    allocation: Allocation
+    candidates: Candidates
+    exchanges: np.ndarray
+    drawn_error: np.ndarray
+    error: np.ndarray
     categories_lost: int
     mass_lost: float
+    moved: np.ndarray
+    moved_mass: np.ndarray
+    rounding_misses: int = 0
+    rounds: int = 0
     rescued: tuple[tuple[int, int, int], ...] = ()
     without_support: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def certain(self) -> np.ndarray:
+        """(k,) bool: pairs of inclusion probability one; exchanges leave them alone."""
+        return self.probability >= 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Balance:
+    """What the draw and the exchanges keep.
+
+    Attributes
+    ----------
+    rows : (records, variables) float64 contributions.
+    goals : (leaves, variables) float64 totals to keep: those of the dense weights.
+    scales : (leaves, variables) float64 > 0: what one unit of error is; inf leaves a variable out in that leaf.
+    """
+
+    rows: np.ndarray
+    goals: np.ndarray
+    scales: np.ndarray
 
 
 def select_pairs(
@@ -68,96 +167,145 @@ def select_pairs(
     order: np.ndarray,
     settings: SelectionSettings,
     *,
-    balance: np.ndarray | None = None,
-    balance_scale: np.ndarray | None = None,
+    balance: Balance | None = None,
+    families: Sequence[np.ndarray] = (),
+    affinity: np.ndarray | None = None,
+    per_leaf: np.ndarray | None = None,
     names: tuple[str, ...] = (),
 ) -> Selection:
-    """Draw exactly ``settings.budget`` pairs.
+    """Choose exactly ``settings.budget`` pairs.
 
     Parameters
     ----------
     dense : (leaves, records) float64 >= 0 dense calibrated weights.
-    category : (records,) int64 cross-category of each record.
-    order : (records,) float64 variable the list is sorted by within a category, for example income.
-    balance : (records, variables) optional design whose totals a draw should keep; with ``settings.draws`` > 1 the draw of an
-        area with the smallest squared error of Horvitz-Thompson totals, in units of ``balance_scale`` (leaves, variables), is kept.
+    category : (records,) int64 >= 0 cell of each record.
+    order : (records,) float64 variable the list is sorted by within a cell, for example income.
+    balance : totals to keep; without it the draw is systematic or Sampford's (a cube has nothing to balance), and there are no exchanges.
+    families : one (categories, cells) bool for each class of cells, nested, most important first: counts of these are rounded too.
+    affinity : (cells, cells) how near cells are to each other; default: equally near.
+    per_leaf : (leaves,) int64 pairs each leaf gets, summing to the budget; default: by ``settings.rule``.
     names : area names for error messages.
 
     Raises
     ------
     ProblemError : shapes disagree, or dense weights are negative or not finite.
-    BudgetError : k below the number of areas or above the number of pairs with positive weight.
+    BudgetError : k below the number of areas with weight or above the number of pairs with positive weight.
     """
-    dense = np.asarray(dense, dtype=np.float64)
+    dense = np.asarray(dense)
     leaves, records = dense.shape
     if category.shape != (records,) or order.shape != (records,):
         raise ProblemError(f"category {category.shape} and order {order.shape}", expected=f"({records},) for both")
-    if not np.isfinite(dense).all() or (dense < 0).any():
-        raise ProblemError("Dense weights are negative or not finite", expected="finite weights >= 0")
-    usable, total = (dense > 0).sum(axis=1), dense.sum(axis=1)
-    # An area of five households needs no twenty pairs of a quarter household each; only a budget too large for that splits them.
-    whole = np.minimum(usable, np.maximum(1, np.floor(total)).astype(np.int64) * (usable > 0))
-    ceiling = whole if int(whole.sum()) >= settings.budget else usable
-    per_leaf = allocate(settings.budget, total**settings.power * (usable > 0), floor=settings.floor, ceiling=ceiling, names=names)
-    path = np.lexsort((np.arange(records), order, category))
-    chosen, probabilities = [], []
-    for leaf in np.flatnonzero(per_leaf):
-        generator = np.random.default_rng([settings.seed, int(leaf)])
-        probability = inclusion_probabilities(dense[leaf], int(per_leaf[leaf]))
-        best, best_error = None, np.inf
-        for _ in range(settings.draws if balance is not None else 1):
-            draw = path[_systematic(probability[path], int(per_leaf[leaf]), generator)]
-            if balance is None or settings.draws == 1:
-                best = draw
-                break
-            totals = (dense[leaf][draw] / probability[draw]) @ balance[draw]
-            scale = 1.0 if balance_scale is None else balance_scale[leaf]
-            error = float((((totals - dense[leaf] @ balance) / scale) ** 2).sum())
-            if error < best_error:
-                best, best_error = draw, error
-        draw = np.sort(best)
-        chosen.append(draw)
-        probabilities.append(probability[draw])
-    leaf_index = np.repeat(np.arange(leaves), per_leaf)
-    record_index = np.concatenate(chosen)
-    probability = np.concatenate(probabilities)
-    weight = dense[leaf_index, record_index] / probability
-    kept = np.bincount(leaf_index, weights=weight, minlength=leaves)
-    weight *= (dense.sum(axis=1) / np.where(kept > 0, kept, 1.0))[leaf_index]
-    lost, mass = _lost(dense, category, leaf_index, record_index)
-    return Selection(leaf_index, record_index, weight, probability, per_leaf, lost, mass)
+    allocation = _allocation(dense, settings, balance, per_leaf, names)
+    candidates = first_phase(dense, allocation.per_area, category, order, settings.seed, settings.candidates)
+    kinds = int(category.max(initial=-1)) + 1
+    misses, drawn_from = _cell_counts(candidates, category, kinds, families, settings.seed)
+    drawn = _draw(drawn_from, category, order, balance, settings)
+    leaf = np.repeat(np.arange(leaves), allocation.per_area)
+    chosen = np.flatnonzero(drawn)
+    record = drawn_from.record[chosen]
+    # Overall probabilities, and weights, are those of the candidates before cells were rounded: rounding keeps them on average.
+    place = _places(candidates, leaf, record)
+    probability, weight = candidates.probability[place] * candidates.first_phase_probability[place], candidates.weight[place].copy()
+    total, kept = dense.sum(axis=1), np.bincount(leaf, weight, minlength=leaves)
+    weight *= (total / np.where(kept > 0, kept, 1.0))[leaf]
+    exchanges, before, after = np.zeros(leaves, dtype=np.int64), np.zeros(leaves), np.zeros(leaves)
+    if balance is not None:
+        offsets = np.concatenate([[0], np.cumsum(allocation.per_area)])
+        result = exchange(
+            offsets,
+            record,
+            weight,
+            probability >= 1.0,
+            candidates.offsets,
+            candidates.record,
+            balance.rows,
+            balance.goals,
+            balance.scales,
+            category,
+            settings.exchange_settings,
+        )
+        live = np.maximum(np.isfinite(balance.scales).sum(axis=1), 1)
+        record, exchanges, before, after = result.record, result.exchanges, np.sqrt(result.before / live), np.sqrt(result.after / live)
+    sorting = np.lexsort((record, leaf))
+    record, weight, probability = record[sorting], weight[sorting], probability[sorting]
+    lost = cells_lost(dense, category, leaf, record, affinity)
+    return Selection(leaf, record, weight, probability, allocation.per_area, allocation, candidates, exchanges, before, after, *lost, rounding_misses=misses)
 
 
-def _systematic(probability: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    """Positions drawn by systematic sampling; exactly ``count`` since the probabilities sum to it."""
-    cumulative = np.cumsum(probability)
-    cumulative *= count / cumulative[-1]
-    points = generator.random() + np.arange(count)
-    positions = np.searchsorted(cumulative, points, side="right")
-    positions = np.minimum(positions, probability.size - 1)
-    return _distinct(positions, probability)
+def _allocation(dense, settings: SelectionSettings, balance: Balance | None, per_leaf: np.ndarray | None, names) -> Allocation:
+    ceiling = pair_ceiling(dense, settings.budget)
+    if per_leaf is not None:
+        if per_leaf.shape != (dense.shape[0],) or int(per_leaf.sum()) != settings.budget:
+            raise ProblemError(f"per_leaf {per_leaf.shape} sums to {int(per_leaf.sum()):,}", expected=f"one a leaf, {settings.budget:,} in all")
+        size, ceiling = per_leaf.astype(np.float64), (dense > 0).sum(axis=1)
+        given = allocation_of("given", settings.budget, dense, size=size, floor=1, ceiling=np.minimum(per_leaf, ceiling), names=names)
+        return given
+    design, scales = (balance.rows, balance.scales) if balance is not None else (None, None)
+    rule = settings.rule
+    return allocation_of(rule, settings.budget, dense, design=design, scales=scales, floor=settings.floor, ceiling=ceiling, power=settings.power, names=names)
 
 
-def _distinct(positions: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Rounding can hit a certainty record twice; move the second hit to the nearest unused record with weight."""
-    used = np.zeros(probability.size, dtype=bool)
-    answer = positions.copy()
-    for i, position in enumerate(positions):
-        if used[position] or probability[position] <= 0:
-            spare = np.flatnonzero(~used & (probability > 0))
-            position = int(spare[np.argmin(np.abs(spare - position))])
-            answer[i] = position
-        used[position] = True
-    return answer
+def _cell_counts(candidates: Candidates, category: np.ndarray, kinds: int, families, seed: int) -> tuple[int, Candidates]:
+    """How many categories the rounding of cells' counts missed, and candidates whose probabilities sum to them cell by cell."""
+    if not families or not candidates.record.size:
+        return 0, candidates
+    area = np.repeat(np.arange(candidates.areas), np.diff(candidates.offsets))
+    cell = area * kinds + category[candidates.record]
+    expected = np.bincount(cell, candidates.probability, minlength=candidates.areas * kinds).reshape(candidates.areas, kinds)
+    # Sums of probabilities are whole to rounding of the sums; the largest entry of each row takes up the rest.
+    largest = expected.argmax(axis=1)
+    expected[np.arange(candidates.areas), largest] += candidates.per_area - expected.sum(axis=1)
+    rounding = round_areas(np.maximum(expected, 0.0), families, seed, index=candidates.area)
+    return len(rounding.misses), _within_cells(candidates, cell, rounding.counts.ravel())
 
 
-def _lost(dense: np.ndarray, category: np.ndarray, leaf: np.ndarray, record: np.ndarray) -> tuple[int, float]:
-    """(leaf, category) combinations with dense weight but no pair, and their share of the dense weight."""
+def _within_cells(candidates: Candidates, cell: np.ndarray, counts: np.ndarray) -> Candidates:
+    """Candidates with probabilities that sum to each cell's count; those of cells with none are left out."""
+    order = np.argsort(cell, kind="stable")
+    bounds = np.flatnonzero(np.diff(cell[order], prepend=-1, append=-1))
+    probability = np.zeros(candidates.record.size)
+    _scale_cells(order, bounds, counts[cell[order[bounds[:-1]]]], candidates.probability, probability)
+    keep = probability > 0
+    size = np.bincount(np.repeat(np.arange(candidates.areas), np.diff(candidates.offsets))[keep], minlength=candidates.areas)
+    offsets = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
+    kept = (values[keep] for values in (candidates.record, probability, candidates.weight, candidates.first_phase_probability))
+    return Candidates(offsets, *kept, candidates.per_area, candidates.area)
+
+
+@numba.njit(cache=True, nogil=True)
+def _scale_cells(order, bounds, counts, given, scaled):
+    """Probabilities of each stretch of ``order`` in proportion to the given ones, at most one, summing to its count."""
+    for c in range(bounds.size - 1):
+        members = order[bounds[c] : bounds[c + 1]]
+        if counts[c] > 0:
+            part = np.empty(members.size)
+            capped(given[members], min(counts[c], members.size), part)
+            scaled[members] = part
+
+
+def _draw(candidates: Candidates, category: np.ndarray, order: np.ndarray, balance: Balance | None, settings: SelectionSettings) -> np.ndarray:
+    if settings.design == "sampford":
+        return draw_sampford(candidates, settings.seed)
+    if settings.design == "systematic" or balance is None:
+        return draw_systematic(candidates, category, order, settings.seed)
+    return draw_cube(candidates, balance.rows, balance.scales, category, settings.seed, settings.threads)
+
+
+def _places(candidates: Candidates, leaf: np.ndarray, record: np.ndarray) -> np.ndarray:
+    """Where each (leaf, record) stands among the candidates: both are sorted, so one search over combined keys finds all."""
+    width = int(candidates.record.max(initial=0)) + 1
+    area = np.repeat(np.arange(candidates.areas), np.diff(candidates.offsets))
+    return np.searchsorted(area * width + candidates.record, leaf * width + record)
+
+
+def cells_lost(dense: np.ndarray, category: np.ndarray, leaf: np.ndarray, record: np.ndarray, affinity: np.ndarray | None = None):
+    """Categories with dense weight but no pair: their number, their share of the weight, and where their mass goes (see ``Selection``)."""
     kinds = int(category.max(initial=-1)) + 1
     membership = np.zeros((category.size, kinds))
     membership[np.arange(category.size), category] = 1.0
     mass = dense @ membership
-    held = np.zeros((dense.shape[0], kinds), dtype=bool)
-    held[leaf, category[record]] = True
-    missing = (mass > 0) & ~held
-    return int(missing.sum()), float(mass[missing].sum() / mass.sum())
+    counts = np.bincount(leaf * kinds + category[record], minlength=dense.shape[0] * kinds).reshape(dense.shape[0], kinds)
+    moved = moved_mass(mass, counts, np.zeros((kinds, kinds)) if affinity is None else affinity)
+    total = float(mass.sum())
+    where = np.column_stack([moved.area, moved.source, moved.target]).astype(np.int64)
+    return int(moved.mass.size), float(moved.mass.sum()) / total if total > 0 else math.nan, where, moved.mass

@@ -14,6 +14,8 @@ CORE_MAY_IMPORT = {
     "collections",
     "concurrent",
     "dataclasses",
+    "contextlib",
+    "numba",
     "numpy",
     "scipy",
     "threadpoolctl",

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from calibration_core.errors import SettingsError
-from calibration_core.pair_methods import cross_category, hard_concrete, proportional, random, reweighted_l1
+from calibration_core.pair_methods import cross_category, hard_concrete, hybrid, proportional, random, reweighted_l1
 from calibration_core.pair_methods.task import PairOutcome, PairTask, check_outcome
 
-# "hybrid" goes first: a module hybrid.py with run(task), imported above and named here.
 PAIR_METHODS: dict[str, Callable[[PairTask], PairOutcome]] = {
+    "hybrid": hybrid.run,
     "random": random.run,
     "proportional": proportional.run,
     "cross_category": cross_category.run,

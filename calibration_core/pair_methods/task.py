@@ -29,6 +29,7 @@ class PairTask:
     per_leaf : (leaves,) int64, pairs each leaf gets: at least one where the leaf has dense weight, none where it has not.
     seed : >= 0.
     refine : how weights are refitted, the same for every method that refits.
+    families, affinity : classes of cells and nearness of cells, as ``selection.select_pairs``; a method may use them or not.
 
     Raises
     ------
@@ -44,6 +45,8 @@ class PairTask:
     per_leaf: np.ndarray
     seed: int
     refine: TreeNewtonSettings
+    families: tuple[np.ndarray, ...] = ()
+    affinity: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         leaves, records = len(self.pool.tree.leaves), int(self.pool.record_prior.shape[0])

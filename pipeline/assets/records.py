@@ -196,7 +196,7 @@ def _candidates(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDef
             frames[RECONCILED],
             areas_of(frames[GEOGRAPHY], state, profile.geography.vintage),
             areas_of(frames[GEOGRAPHY], state, profile.geography.puma_link_vintage),
-            load_cross_categories(),
+            load_cross_categories(profile.cross_categories),
             finest_level=profile.finest_level,
             elsewhere_share=profile.candidates.elsewhere_share,
         )

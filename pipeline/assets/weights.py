@@ -11,7 +11,7 @@ import dagster as dg
 import polars as pl
 
 from pipeline.assets.common import check_specs, code_version, frame_metadata, inline_png, markdown_table, permanent, permanent_tables, require, require_no_rows
-from pipeline.assets.records import AREAS, RECORDS, UNITS, areas_of
+from pipeline.assets.records import AREAS, CELLS, RECORDS, UNITS, areas_of
 from pipeline.assets.sources import GEOGRAPHY
 from pipeline.assets.targets import RECONCILED
 from pipeline.io_manager import Table
@@ -112,6 +112,18 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
     return dense_weights
 
 
+def _dense_array(problem: Any, frames: dict[str, pl.DataFrame], state: str) -> Any:
+    """The stored dense weights, (areas, units), after making sure that they belong to these areas and units."""
+    require(
+        set(problem.tree.leaves) <= set(frames[DENSE].columns) and frames[DENSE]["household_id"].equals(frames[UNITS]["household_id"]),
+        "The stored dense weights were made for other areas or other households",
+        where=f"{DENSE} of {state}",
+        expected="dense weights of the present geography and candidates",
+        remedy=f"Materialise {DENSE} of {state} again",
+    )
+    return frames[DENSE].select(problem.tree.leaves).to_numpy().T
+
+
 def _names_of(problem: Any, places: Iterable[tuple[int, int, int]]) -> list[str]:
     """Targets named from (depth, area, variable): ``tract 44007000101 persons age_80_84``."""
     return [f"{problem.tree.levels[d]} {problem.tree.geoids[d][a]} {' '.join(problem.keys[d][v])}" for d, a, v in places]
@@ -123,9 +135,9 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
         group_name=GROUP,
         kinds=_KINDS,
         partitions_def=partitions,
-        ins=inputs_of(RECONCILED, UNITS, GEOGRAPHY, DENSE),
+        ins=inputs_of(RECONCILED, UNITS, CELLS, GEOGRAPHY, DENSE),
         code_version=code_version(*_CODE),
-        description="Exactly k (household, area) pairs drawn by cross-category cells with probability proportional to dense weight, with their starting weights.",
+        description="Exactly k (household, area) pairs: a balanced draw by cross-category cells in proportion to dense weight, then exchanges; with starting weights.",
         check_specs=check_specs(SELECTED, {"exactly_k": "The number of pairs is the budget."}),
     )
     @permanent
@@ -135,16 +147,9 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
 
         state = context.partition_key
         problem, _ = problem_of(frames, profile, state)
-        require(
-            set(problem.tree.leaves) <= set(frames[DENSE].columns) and frames[DENSE]["household_id"].equals(frames[UNITS]["household_id"]),
-            "The stored dense weights were made for other areas or other households",
-            where=f"{DENSE} of {state}",
-            expected="dense weights of the present geography and candidates",
-            remedy=f"Materialise {DENSE} of {state} again",
-        )
-        dense = frames[DENSE].select(problem.tree.leaves).to_numpy().T
+        dense = _dense_array(problem, frames, state)
         budget = budget_of(profile, len(problem.tree.leaves), config.pairs)
-        drawn = selection(problem, dense, frames[UNITS], profile, budget)
+        drawn = selection(problem, dense, frames[UNITS], frames[CELLS], profile, budget, progress=context.log.info)
         table = pl.DataFrame(
             {
                 "household_id": frames[UNITS]["household_id"].gather(drawn.record),
@@ -176,6 +181,14 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
                 k=budget,
                 areas_without_records=int((drawn.per_leaf == 0).sum()),
                 cells_lost=drawn.categories_lost,
+                cell_counts_off=drawn.rounding_misses,
+                exchanges=int(drawn.exchanges.sum()),
+                rounds=drawn.rounds,
+                error_as_drawn=float(drawn.drawn_error.mean()),
+                error_after_exchanges=float(drawn.error.mean()),
+                allocation=dg.MetadataValue.md(
+                    "\n".join(f"* {text}" for text in drawn.allocation.warnings) or f"{drawn.allocation.rule}: every area within its bounds"
+                ),
                 targets_given_a_pair_back=len(drawn.rescued),
                 targets_without_a_pair=dg.MetadataValue.json(_names_of(problem, drawn.without_support)),
                 dense_weight_lost=drawn.mass_lost,
@@ -193,7 +206,7 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
         group_name=GROUP,
         kinds={*_KINDS, "pytorch"},
         partitions_def=partitions,
-        ins=inputs_of(RECONCILED, UNITS, AREAS, GEOGRAPHY, SELECTED),
+        ins=inputs_of(RECONCILED, UNITS, AREAS, GEOGRAPHY, DENSE, SELECTED),
         code_version=code_version(*_CODE),
         description="The product: household_id, tract, county, state, weight. Exactly k pairs, refined so that their totals meet the targets.",
         check_specs=[
@@ -211,7 +224,8 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
         state = context.partition_key
         problem, areas = problem_of(frames, profile, state)
         pairs = _pairs(problem, frames[SELECTED], frames[UNITS])
-        result = refine(problem, pairs, profile)
+        fit_of_pairs = refine(problem, pairs, _dense_array(problem, frames, state), frames[UNITS], profile)
+        result = fit_of_pairs.result
         table = weights_table(problem, pairs, result.weights, frames[UNITS], areas, state, profile.finest_level)
         require_sound_weights(table, frames[SELECTED].height, state)
         fit = fitted_targets(frames[RECONCILED], problem, {"fitted": result.fitted})
@@ -221,6 +235,9 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
             table,
             **summary,
             **_solver_metadata(result),
+            anchors=fit_of_pairs.anchored,
+            starting_weights_limited=fit_of_pairs.limited,
+            areas_with_smaller_weights=dg.MetadataValue.json([problem.tree.leaves[t] for t in fit_of_pairs.relaxed_areas]),
             **_fit_metadata(fit, "fitted", f"Fit of the selected pairs of {state}", profile),
             plot_weights=inline_png(histogram(table, "weight", title, "households per pair", synthetic=profile.synthetic), title),
         )

@@ -58,18 +58,45 @@ class Candidates(SpecModel):
     elsewhere_share: float = Field(0.2, ge=0, le=1)
 
 
+class SelectionMethod(SpecModel):
+    """How exactly k pairs are chosen (``calibration_core.selection.SelectionSettings`` says what each does).
+
+    ``allocation``, ``power``: how pairs are shared out among areas; ``design``: of the draw; ``candidates_per_pair``; ``rounds`` of refitting
+    and exchanging; ``exchanges``: most for each pair, 0 for none; ``cell_penalty``: what an exchange pays for moving a cell's count by one, in squared
+    scales (null: exchanges stay within cells); ``anchor_strength``: how tightly the refit holds the dense totals of variables without a target
+    above the finest level, in standard errors of a simple random draw, 0 for not at all.
+    """
+
+    allocation: Literal["equal", "population", "effective", "neyman"] = "population"
+    power: float = Field(0.25, ge=0)
+    design: Literal["cube", "systematic", "sampford"] = "cube"
+    candidates_per_pair: int = Field(8, ge=1)
+    rounds: int = Field(2, ge=0)
+    exchanges: float = Field(8.0, ge=0)
+    cell_penalty: float | None = Field(1.0, ge=0)
+    anchor_strength: float = Field(0.25, ge=0)
+
+
+class WeightLimitsSpec(SpecModel):
+    """``smallest``: fewest households a pair stands for; ``largest_share``: of its area's households that one pair may stand for."""
+
+    smallest: float = Field(0.5, ge=0)
+    largest_share: float = Field(0.25, gt=0, le=1)
+
+
 class Method(SpecModel):
     """``tau_path`` is followed downwards until ``tract_target_share`` of finest-level targets lie inside their published 90 % margin.
 
     ``refine_tau_path``: the same for the selected pairs; ``ratio_bounds``: how far refinement may move a weight from its starting
-    value, so that no pair ends with a crumb of a household; ``selection_draws``: tentative draws an area, the best balanced kept.
+    value; ``weight_limits``: how small and large any weight may be, so that no pair ends with a crumb of a household.
     ``relative_scale_floor``: by level, the least scale s_j of a target as a share of its value, so that exact targets stay finite.
     """
 
     tau_path: tuple[float, ...] = Field((1.0, 0.3, 0.1, 0.03, 0.01), min_length=1)
     refine_tau_path: tuple[float, ...] = Field((1.0, 0.3, 0.1, 0.03, 0.01, 0.003), min_length=1)
     ratio_bounds: tuple[float, float] = (0.05, 10.0)
-    selection_draws: int = Field(30, ge=1)
+    selection: SelectionMethod = SelectionMethod()
+    weight_limits: WeightLimitsSpec = WeightLimitsSpec()
     tract_target_share: float = Field(0.995, gt=0, le=1)
     relative_scale_floor: dict[Level, float] = Field(default_factory=lambda: {"county": 0.002, "state": 0.001})
 
@@ -89,6 +116,7 @@ class Profile(SpecModel):
     ``concept_gap_limit``: the widest relative gap between records and target that still calibrates.
     ``same_concept_gap_limit``: the same for tables made from the very questions the records answer, where the gap is
     sampling and change over time, not concept.
+    ``cross_categories``: the file in ``data_specs/cross_categories/`` whose cells records are selected by.
     ``carry_overrides``: by target file, another carry rule than the file's own, for a profile that lacks the series it needs.
     """
 
@@ -108,6 +136,7 @@ class Profile(SpecModel):
     concept_gap_limit: float = Field(0.25, gt=0)
     same_concept_gap_limit: float = Field(0.75, gt=0)
     candidates: Candidates = Candidates()
+    cross_categories: str = "default"
     method: Method = Method()
 
     @property

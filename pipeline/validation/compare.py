@@ -23,17 +23,18 @@ import polars as pl
 from calibration_core.allocation import allocate, pair_ceiling, population_size
 from calibration_core.errors import BudgetError, GeocalError, SettingsError
 from calibration_core.pair_methods import PAIR_METHODS, PairTask, run_pair_method
-from calibration_core.tree_newton import TreeNewtonResult, TreeNewtonSettings
+from calibration_core.tree_newton import TreeNewtonResult
 from pipeline.errors import ProfileError
 from pipeline.specs.catalog import Catalog
+from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.specs.profiles import Profile
-from pipeline.targets.standard_errors import MARGIN_90
 from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.holdout import HeldOut, has_targets, hold_out
 from pipeline.validation.measures import error_rows, weight_figures
 from pipeline.validation.paired import paired_differences
-from pipeline.weights.calibrate import DENSE_DIGITS, FINAL_TOLERANCE, StateProblem, _shares, _significant, budget_of, dense_calibration, state_seed
+from pipeline.weights.calibrate import DENSE_DIGITS, _significant, budget_of, dense_calibration, refine_settings, state_seed
 from pipeline.weights.candidates import candidate_pairs
+from pipeline.weights.cells import affinity_of, families_of
 from pipeline.weights.state import LoadedState
 
 DENSE = "dense"
@@ -187,21 +188,10 @@ def steps_of(states: Sequence[str], groups: Sequence[HoldOutGroup], settings: Va
 
 
 def pairs_per_leaf(dense: np.ndarray, budget: int, profile: Profile, names: tuple[str, ...] = ()) -> np.ndarray:
-    """(leaves,) int64 pairs each leaf gets out of ``budget``: by the square root of its dense total, at least the profile's ``minimum_pairs``,
-    and no more than it has households, as in a run."""
-    return allocate(budget, population_size(dense), floor=profile.budget.minimum_pairs, ceiling=pair_ceiling(dense, budget), names=names)
-
-
-def refine_settings(problem: StateProblem, profile: Profile) -> TreeNewtonSettings:
-    """How the selected pairs of a run are refitted (``pipeline.weights.calibrate.refine``)."""
-    return TreeNewtonSettings(
-        tau_path=profile.method.refine_tau_path,
-        share=_shares(problem, profile, at_least=0.999),
-        inside=MARGIN_90,
-        ratio_bounds=profile.method.ratio_bounds,
-        tolerance=FINAL_TOLERANCE,
-        path_tolerance=0.5,
-        max_iterations=300,
+    """(leaves,) int64 pairs each leaf gets out of ``budget``: by its dense total to the profile's power, at least the profile's ``minimum_pairs``,
+    and no more than it has households, as in a run with the rule "population"."""
+    return allocate(
+        budget, population_size(dense, profile.method.selection.power), floor=profile.budget.minimum_pairs, ceiling=pair_ceiling(dense, budget), names=names
     )
 
 
@@ -214,6 +204,9 @@ def _runs(task: HeldOut, settings: ValidationSettings, progress) -> Iterator[Run
     weights = _significant(dense.weights, DENSE_DIGITS)
     attributes, cell, order = task.attributes, units["cell"].to_numpy(), units["order"].to_numpy()
     refine = refine_settings(task.problem, profile)
+    cross = load_cross_categories(profile.cross_categories)
+    table = task.candidates.cells.table
+    families, affinity = tuple(family.members for family in families_of(table, cross)), affinity_of(table, cross)
     done = 1
     for pairs in settings.pairs:
         k = budget_of(profile, len(task.problem.tree.leaves), pairs * len(task.problem.tree.leaves))
@@ -222,7 +215,7 @@ def _runs(task: HeldOut, settings: ValidationSettings, progress) -> Iterator[Run
             seed = state_seed(profile.seed + number, task.problem.tree.geoids[0][0], "selection")
             for method in settings.methods:
                 progress(f"{label}: {method}, {pairs} an area, seed {number}", done)
-                given = PairTask(task.pool, weights, cell, order, attributes, per_leaf, seed, refine)
+                given = PairTask(task.pool, weights, cell, order, attributes, per_leaf, seed, refine, families, affinity)
                 yield _sparse_run(task, method, pairs, number, given)
                 done = 1
     progress(f"{label}: done", done)

@@ -6,6 +6,7 @@ Belongs here: the order of the three steps and the arrays they take. Does not be
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +14,18 @@ import polars as pl
 
 from calibration_core.errors import BudgetError
 from calibration_core.geography import GeographyTree
+from calibration_core.joint_selection import JointSettings, RefinedPairs, refine_pairs, select_jointly
 from calibration_core.problem import PairProblem, PoolProblem, Targets, make_targets
-from calibration_core.selection import Selection, SelectionSettings, select_pairs
-from calibration_core.support import ensure_support
+from calibration_core.selection import Selection, SelectionSettings
+from calibration_core.threads import workers
 from calibration_core.tree_newton import TreeNewtonResult, TreeNewtonSettings, calibrate_tree
+from calibration_core.weight_limits import WeightLimits
 from pipeline.errors import InvariantError
+from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.specs.profiles import Profile
 from pipeline.targets.standard_errors import MARGIN_90
-from pipeline.weights.candidates import design_matrix
+from pipeline.weights.candidates import DESIGN_SEPARATOR, design_matrix
+from pipeline.weights.cells import affinity_of, families_of
 
 DENSE_DIGITS = 10
 # Tight enough that the path taken (which differs with the number of threads in its last bits) leaves no trace in the weights.
@@ -119,24 +124,22 @@ def dense_calibration(problem: StateProblem, units: pl.DataFrame, areas: pl.Data
     return calibrate_tree(pool_problem(problem, units, areas), settings, progress=progress)
 
 
-def selection(problem: StateProblem, dense: np.ndarray, units: pl.DataFrame, profile: Profile, budget: int) -> Selection:
-    """Draw exactly ``budget`` pairs, then give rare targets above the finest level a pair back. Dense weights are rounded to ten
-    significant digits first, so that another processor's last bit cannot change a draw."""
-    rounded = _significant(dense, DENSE_DIGITS)
-    settings = SelectionSettings(
-        budget, state_seed(profile.seed, problem.tree.geoids[0][0], "selection"), floor=profile.budget.minimum_pairs, draws=profile.method.selection_draws
-    )
-    leaf_targets = problem.targets
-    scale = np.where(np.isfinite(leaf_targets.scales[-1]), leaf_targets.scales[-1], 1e30)
+def selection(problem: StateProblem, dense: np.ndarray, units: pl.DataFrame, cells: pl.DataFrame, profile: Profile, budget: int, progress=None) -> Selection:
+    """Choose exactly ``budget`` pairs: draw, exchange, and refit in turn. Dense weights are rounded to ten significant digits first, so that
+    another processor's last bit cannot change a draw. ``cells``: the table of cells of ``build_candidates``."""
+    cross = load_cross_categories(profile.cross_categories)
     try:
-        drawn = select_pairs(
-            rounded,
+        return select_jointly(
+            problem.tree,
+            problem.targets,
+            _significant(dense, DENSE_DIGITS),
             units["cell"].to_numpy(),
             units["order"].to_numpy(),
-            settings,
-            balance=leaf_targets.designs[-1],
-            balance_scale=scale,
-            names=problem.tree.leaves,
+            attributes_of(units),
+            joint_settings(problem, profile, budget),
+            families=[family.members for family in families_of(cells, cross)],
+            affinity=affinity_of(cells, cross),
+            progress=progress,
         )
     except BudgetError as error:
         # The numerics know arrays only: whose budget it is, and where it is set, can be said here.
@@ -147,15 +150,22 @@ def selection(problem: StateProblem, dense: np.ndarray, units: pl.DataFrame, pro
             remedy=f"{error.remedy or 'Ask for fewer pairs'}: `geocal run --pairs`, `pairs` in the run configuration of selected_pairs, or budget.pairs_per_area in "
             f"data_specs/profiles/{profile.id}.yaml",
         ) from error
-    # Above the finest level every target must keep a pair; at the finest, those that no pair at all would leave outside their margin.
-    used = [np.isfinite(scale) & (value != 0) for scale, value in zip(leaf_targets.scales, leaf_targets.values, strict=True)]
-    used[-1] &= np.abs(leaf_targets.values[-1]) > MARGIN_90 * leaf_targets.scales[-1]
-    return ensure_support(drawn, rounded, problem.tree, leaf_targets.designs, used)
 
 
-def refine(problem: StateProblem, pairs: PairProblem, profile: Profile, progress=None) -> TreeNewtonResult:
-    """Refit the selected pairs' weights in torch float64, ratios to the starting weights inside the profile's bounds."""
-    settings = TreeNewtonSettings(
+def refine(problem: StateProblem, pairs: Selection | PairProblem, dense: np.ndarray, units: pl.DataFrame, profile: Profile, progress=None) -> RefinedPairs:
+    """Refit the selected pairs' weights in torch float64, within the profile's limits, anchored to the dense totals of what has no target."""
+    settings = joint_settings(problem, profile, max(1, int(pairs.leaf.size)))
+    return refine_pairs(problem.tree, problem.targets, _significant(dense, DENSE_DIGITS), attributes_of(units), pairs, settings, progress=progress)
+
+
+def attributes_of(units: pl.DataFrame) -> np.ndarray:
+    """Everything measured of each unit, (units, variables) float64, in the order of the columns."""
+    return design_matrix(units, [tuple(name.split(DESIGN_SEPARATOR)) for name in units.columns if DESIGN_SEPARATOR in name])
+
+
+def refine_settings(problem: StateProblem, profile: Profile) -> TreeNewtonSettings:
+    """How the selected pairs of a state are refitted."""
+    return TreeNewtonSettings(
         tau_path=profile.method.refine_tau_path,
         share=_shares(problem, profile, at_least=0.999),
         inside=MARGIN_90,
@@ -164,7 +174,27 @@ def refine(problem: StateProblem, pairs: PairProblem, profile: Profile, progress
         path_tolerance=0.5,
         max_iterations=300,
     )
-    return calibrate_tree(pairs, settings, progress=progress)
+
+
+def joint_settings(problem: StateProblem, profile: Profile, budget: int) -> JointSettings:
+    """The profile's settings of selection and refit, with the state's seed."""
+    method, limits = profile.method.selection, profile.method.weight_limits
+    chosen = SelectionSettings(
+        budget,
+        state_seed(profile.seed, problem.tree.geoids[0][0], "selection"),
+        floor=profile.budget.minimum_pairs,
+        rule=method.allocation,
+        power=method.power,
+        design=method.design,
+        candidates=method.candidates_per_pair,
+        exchanges=method.exchanges,
+        cell_penalty=math.inf if method.cell_penalty is None else method.cell_penalty,
+        rounds=method.rounds,
+        threads=workers(),
+    )
+    return JointSettings(
+        chosen, refine_settings(problem, profile), method.anchor_strength, WeightLimits(limits.smallest, limits.largest_share), inside=MARGIN_90
+    )
 
 
 def _shares(problem: StateProblem, profile: Profile, at_least: float = 0.0) -> tuple[float, ...]:

@@ -107,7 +107,7 @@ def candidates_of(inputs: StateInputs, targets: pl.DataFrame, profile: Profile) 
         targets,
         inputs.geography,
         inputs.puma_link,
-        load_cross_categories(),
+        load_cross_categories(profile.cross_categories),
         finest_level=profile.finest_level,
         elsewhere_share=profile.candidates.elsewhere_share,
     )
