@@ -177,8 +177,13 @@ def _print_paired(found: Validation, label: str, out: Console) -> None:
         of = {(row["pairs"], row["method"], row["level"]): row for row in rows if row["figure"] == figure}
         if not of:
             continue
-        table = _table(f"{word} withheld error less that of {reference}: points (95 % paired interval), units in which {reference} is lower{label}")
-        table.box, table.padding = box.SIMPLE_HEAD, (0, 1, 0, 0)
+        out.print(
+            f"{word} withheld error less {reference}'s: points (95 % paired interval), units in which {reference} is lower{label}",
+            style="italic",
+            highlight=False,
+        )
+        table = Table("pairs", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("method", no_wrap=True)
         for level in levels:
             table.add_column(level, justify="right")
         for pairs in (*sorted({key[0] for key in of} - {None}), None):
