@@ -20,9 +20,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from calibration_core.allocation import allocate, pair_ceiling, population_size
+from calibration_core.allocation import allocation_of
 from calibration_core.errors import BudgetError, GeocalError, SettingsError
 from calibration_core.pair_methods import PAIR_METHODS, PairTask, run_pair_method
+from calibration_core.problem import Targets
 from calibration_core.tree_newton import TreeNewtonResult
 from pipeline.errors import ProfileError
 from pipeline.specs.catalog import Catalog
@@ -187,12 +188,13 @@ def steps_of(states: Sequence[str], groups: Sequence[HoldOutGroup], settings: Va
     return len(states) * len(groups) * (1 + settings.seeds * len(settings.pairs) * len(settings.methods))
 
 
-def pairs_per_leaf(dense: np.ndarray, budget: int, profile: Profile, names: tuple[str, ...] = ()) -> np.ndarray:
-    """(leaves,) int64 pairs each leaf gets out of ``budget``: by its dense total to the profile's power, at least the profile's ``minimum_pairs``,
-    and no more than it has households, as in a run with the rule "population"."""
-    return allocate(
-        budget, population_size(dense, profile.method.selection.power), floor=profile.budget.minimum_pairs, ceiling=pair_ceiling(dense, budget), names=names
-    )
+def pairs_per_leaf(dense: np.ndarray, budget: int, profile: Profile, targets: Targets | None = None, names: tuple[str, ...] = ()) -> np.ndarray:
+    """(leaves,) int64 pairs each leaf gets out of ``budget``, by the profile's rule: at least its ``minimum_pairs`` where the budget allows it, and
+    no more than the leaf has households. ``targets`` are needed by the rule "neyman" only, which takes the finest level's."""
+    design, scales = (None, None) if targets is None else (targets.designs[-1], targets.scales[-1])
+    rule = profile.method.selection
+    given = allocation_of(rule.allocation, budget, dense, design=design, scales=scales, floor=profile.budget.minimum_pairs, power=rule.power, names=names)
+    return given.per_area
 
 
 def _runs(task: HeldOut, settings: ValidationSettings, progress) -> Iterator[Run]:
@@ -210,7 +212,7 @@ def _runs(task: HeldOut, settings: ValidationSettings, progress) -> Iterator[Run
     done = 1
     for pairs in settings.pairs:
         k = budget_of(profile, len(task.problem.tree.leaves), pairs * len(task.problem.tree.leaves))
-        per_leaf = pairs_per_leaf(weights, k, profile, task.problem.tree.leaves)
+        per_leaf = pairs_per_leaf(weights, k, profile, task.problem.targets, task.problem.tree.leaves)
         for number in range(settings.seeds):
             seed = state_seed(profile.seed + number, task.problem.tree.geoids[0][0], "selection")
             for method in settings.methods:
