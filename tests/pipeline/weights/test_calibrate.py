@@ -8,13 +8,25 @@ import pytest
 
 from calibration_core.errors import BudgetError
 from calibration_core.problem import PairProblem
+from calibration_core.weight_limits import WeightLimits
 from pipeline.errors import InvariantError, RecordsError, TargetError
 from pipeline.reports.fit import fitted_targets, summary_by, weight_summary, with_errors, worst_targets
 from pipeline.specs.catalog import load_catalog
 from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.specs.variables import Variable
 from pipeline.targets.build import TARGET_SCHEMA
-from pipeline.weights.calibrate import budget_of, build_problem, dense_calibration, refine, require_sound_weights, selection, state_seed, weights_table
+from pipeline.weights.calibrate import (
+    budget_of,
+    build_problem,
+    dense_calibration,
+    joint_settings,
+    refine,
+    refine_settings,
+    require_sound_weights,
+    selection,
+    state_seed,
+    weights_table,
+)
 from pipeline.weights.candidates import build_candidates, candidate_pairs
 
 GEOGRAPHY = pl.DataFrame(
@@ -115,9 +127,8 @@ def solve(records, goal, profile, budget=90):
     made = candidates(records, goal)
     problem = build_problem(goal, made.units, GEOGRAPHY, profile)
     dense = dense_calibration(problem, made.units, made.areas, profile)
-    drawn = selection(problem, dense.weights, made.units, profile, budget)
-    final = refine(problem, PairProblem(problem.tree, problem.targets, drawn.leaf, drawn.record, drawn.weight), profile)
-    return made, problem, dense, drawn, final
+    drawn = selection(problem, dense.weights, made.units, made.cells.table, profile, budget)
+    return made, problem, dense, drawn, refine(problem, drawn, dense.weights, made.units, profile).result
 
 
 def test_the_whole_path_fits_and_keeps_exactly_k(profile):
@@ -127,6 +138,7 @@ def test_the_whole_path_fits_and_keeps_exactly_k(profile):
     assert dense.converged and final.converged
     frame = weights_table(problem, drawn, final.weights, made.units, GEOGRAPHY, "RI", "tract")
     require_sound_weights(frame, 90, "RI")
+    assert (drawn.per_leaf == np.bincount(drawn.leaf)).all() and drawn.rounds > 0
     fit = fitted_targets(goal, problem, {"fitted_dense": dense.fitted, "fitted": final.fitted})
     summary = summary_by(fit, "fitted")
     assert summary["level"].to_list() == ["state", "county", "tract"]
@@ -161,7 +173,33 @@ def test_row_order_changes_nothing(profile):
     assert digests[0] == digests[1]
 
 
-def test_threads_change_nothing(profile):
+def test_pairs_read_back_as_a_problem_are_refitted_alike(profile):
+    records = tables()
+    made, problem, dense, drawn, final = solve(records, targets(records), profile)
+    pairs = PairProblem(problem.tree, problem.targets, drawn.leaf, drawn.record, drawn.weight)
+    again = refine(problem, pairs, dense.weights, made.units, profile)
+    assert (again.result.weights == final.weights).all()
+    assert again.starting.shape == (90,)
+
+
+def test_settings_of_selection_are_the_profiles(profile):
+    records = tables()
+    problem = build_problem(targets(records), candidates(records, targets(records)).units, GEOGRAPHY, profile)
+    method = profile.method.model_copy(
+        update={
+            "weight_limits": profile.method.weight_limits.model_copy(update={"smallest": 4.0, "largest_share": 0.12}),
+            "selection": profile.method.selection.model_copy(update={"design": "sampford", "rounds": 7, "cell_penalty": None}),
+        }
+    )
+    settings = joint_settings(problem, profile.model_copy(update={"method": method}), 77)
+    assert settings.limits == WeightLimits(smallest=4.0, largest_share=0.12)
+    chosen = settings.selection
+    assert (chosen.budget, chosen.design, chosen.rounds, chosen.cell_penalty) == (77, "sampford", 7, np.inf)
+    assert chosen.seed == state_seed(profile.seed, "44", "selection") and chosen.floor == profile.budget.minimum_pairs
+    assert settings.refine == refine_settings(problem, profile)
+
+
+def test_threads_change_nothing(profile, monkeypatch):
     import torch
 
     records, before = tables(), torch.get_num_threads()
@@ -170,6 +208,7 @@ def test_threads_change_nothing(profile):
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
+            monkeypatch.setattr("pipeline.weights.calibrate.workers", lambda threads=threads: threads)
             _, _, _, drawn, final = solve(records, goal, profile)
             results.append((drawn.leaf.tolist(), drawn.record.tolist(), final.weights))
     finally:
