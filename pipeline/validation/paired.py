@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LEVEL = 0.95
 _LARGEST_LOG = 700.0
 FIGURES = ("mean_are", "median_are", "mean_are_without_degenerate", "share_inside_margin", "capped_loss", "mean_are_truth", "median_are_truth")
-CELL_FIGURES = ("mean_are", "median_are")
+CELL_FIGURES = ("mean_are", "median_are", "mean_are_without_degenerate")
 Draw = tuple[str, str, int, int]
 
 

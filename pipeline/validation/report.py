@@ -169,11 +169,11 @@ def _print_weights(rows: list[dict], label: str, out: Console) -> None:
 
 
 def _print_paired(found: Validation, label: str, out: Console) -> None:
-    """A table for the mean and one for the median, a column a level."""
+    """A table for the mean, the mean of sound targets and the median, a column a level."""
     rows = [row for row in found.paired if row["scope"] == "all" and row["sample"] == "outside"]
     levels = [level for level in (*LEVEL_ORDER, ALL_LEVELS) if any(row["level"] == level for row in rows)]
     reference = found.settings.reference
-    for figure, word in (("mean_are", "Mean"), ("median_are", "Median")):
+    for figure, word in (("mean_are", "Mean"), ("mean_are_without_degenerate", "Mean, sound,"), ("median_are", "Median")):
         of = {(row["pairs"], row["method"], row["level"]): row for row in rows if row["figure"] == figure}
         if not of:
             continue
