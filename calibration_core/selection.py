@@ -38,6 +38,8 @@ from calibration_core.sampling.sampford import draw_sampford
 from calibration_core.sampling.systematic import capped, draw_systematic
 
 DESIGNS = ("cube", "systematic", "sampford")
+# Sums of probabilities this near a whole number are whole; probabilities below the second are none.
+_WHOLE, _NEVER = 1e-6, 1e-12
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def select_pairs(
     candidates = first_phase(dense, allocation.per_area, category, order, settings.seed, settings.candidates)
     kinds = int(category.max(initial=-1)) + 1
     misses, drawn_from = _cell_counts(candidates, category, kinds, families, settings.seed)
-    drawn = _draw(drawn_from, category, order, balance, settings)
+    drawn = _draw(drawn_from, category, order, balance, settings, bool(families))
     leaf = np.repeat(np.arange(leaves), allocation.per_area)
     chosen = np.flatnonzero(drawn)
     record = drawn_from.record[chosen]
@@ -274,21 +276,55 @@ def _within_cells(candidates: Candidates, cell: np.ndarray, counts: np.ndarray) 
 
 @numba.njit(cache=True, nogil=True)
 def _scale_cells(order, bounds, counts, given, scaled):
-    """Probabilities of each stretch of ``order`` in proportion to the given ones, at most one, summing to its count."""
+    """Probabilities of each stretch of ``order``, at most one, summing to its count, that average to the given ones.
+
+    A sum of F + f, F whole, is rounded up to F + 1 with probability f. Rounded up, probabilities are in proportion to the given p, capped at one;
+    rounded down, they are (p - f up) / (1 - f): at least zero, and one where p is one.
+    """
     for c in range(bounds.size - 1):
         members = order[bounds[c] : bounds[c + 1]]
-        if counts[c] > 0:
-            part = np.empty(members.size)
-            capped(given[members], min(counts[c], members.size), part)
-            scaled[members] = part
+        if counts[c] <= 0:
+            continue
+        total = given[members].sum()
+        whole = math.floor(total + _WHOLE)
+        fraction = max(total - whole, 0.0)
+        # Certainty units stay certain; the others share what is left.
+        some = members[given[members] < 1.0]
+        scaled[members] = 1.0
+        certain = members.size - some.size
+        part, up = given[some], np.empty(some.size)
+        if counts[c] == whole and _WHOLE < fraction < 1.0 - _WHOLE:
+            capped(part, min(whole + 1 - certain, some.size), up)
+            for i in range(some.size):
+                down = (part[i] - fraction * up[i]) / (1.0 - fraction)
+                scaled[some[i]] = min(down, 1.0) if down > _NEVER else 0.0
+        else:
+            capped(part, min(counts[c] - certain, some.size), up)
+            scaled[some] = up
 
 
-def _draw(candidates: Candidates, category: np.ndarray, order: np.ndarray, balance: Balance | None, settings: SelectionSettings) -> np.ndarray:
+def _draw(candidates: Candidates, category: np.ndarray, order: np.ndarray, balance: Balance | None, settings: SelectionSettings, by_cell: bool) -> np.ndarray:
+    """(m,) bool: the candidates drawn; ``by_cell``: probabilities sum to a whole number in every cell, which the draw holds."""
     if settings.design == "sampford":
-        return draw_sampford(candidates, settings.seed)
+        return _sampford_by_cell(candidates, category, settings.seed) if by_cell else draw_sampford(candidates, settings.seed)
     if settings.design == "systematic" or balance is None:
         return draw_systematic(candidates, category, order, settings.seed)
     return draw_cube(candidates, balance.rows, balance.scales, category, settings.seed, settings.threads)
+
+
+def _sampford_by_cell(candidates: Candidates, category: np.ndarray, seed: int) -> np.ndarray:
+    """Sampford's draw with each cell of each area as an area of its own."""
+    kinds = int(category.max(initial=-1)) + 1
+    cell = np.repeat(candidates.area, np.diff(candidates.offsets)) * kinds + category[candidates.record]
+    place = np.repeat(np.arange(candidates.areas), np.diff(candidates.offsets)) * kinds + category[candidates.record]
+    order = np.argsort(place, kind="stable")
+    _, first, size = np.unique(place[order], return_index=True, return_counts=True)
+    values = [v[order] for v in (candidates.record, candidates.probability, candidates.weight, candidates.first_phase_probability)]
+    offsets = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
+    count = np.rint(np.add.reduceat(values[1], first)).astype(np.int64) if first.size else np.zeros(0, dtype=np.int64)
+    drawn = np.zeros(order.size, dtype=bool)
+    drawn[order] = draw_sampford(Candidates(offsets, *values, count, cell[order][first]), seed)
+    return drawn
 
 
 def _places(candidates: Candidates, leaf: np.ndarray, record: np.ndarray) -> np.ndarray:
