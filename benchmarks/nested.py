@@ -1,7 +1,7 @@
 """A nation, its states and their districts calibrated at once: the engine against Adam on the same loss, dense and after selection.
 
     python -m benchmarks.nested [--records 337704] [--national 478] [--state 153] [--district 56] [--states 51] [--districts 436]
-                                [--keep 57240] [--sweeps 3] [--adam-epochs 1500] [--threads N] [--device cpu|cuda] [--seed 0] [--json FILE]
+                                [--keep 57240] [--exchanges 8] [--adam-epochs 1500] [--threads N] [--device cpu|cuda] [--seed 0] [--json FILE]
 
 The nation is invented, to the measures of published ones: every record lies in one district; the first variables of the national list
 have targets for states too, the first of those for districts. Half are counts of persons, half amounts: zero for most, else lognormal,
@@ -16,9 +16,9 @@ Adam has not; both are measured by the same figures:
     ARE       |fit_j - b_j| / |b_j|, targets of zero left out
     ESS       (sum w)^2 / sum w^2
 
-A target is degenerate where one record's contribution at its initial weight exceeds it. The selection draws exactly --keep records with
-probability proportional to dense weight, systematically along each district's list sorted by size, exchanges some (--sweeps 0: none),
-and refits them by the same engine; Adam refits the same records too.
+A target is degenerate where one record's contribution at its initial weight exceeds it. The selection keeps exactly --keep records, shared out
+over districts by dense weight and drawn in each by ``selection.select_pairs``, balanced on its own and its state's variables, with exchanges
+(--exchanges 0: none), and refits them by the same engine; Adam refits the same records too.
 Adam is that of the ``gradient`` method without a prior, in log weights, learning rate 0.05 falling along a cosine. With fewer epochs
 than 1,500 its seconds are multiplied up, and said to be; its loss cannot be, and stands as it is.
 
@@ -45,17 +45,15 @@ from scipy import sparse
 
 from benchmarks.machine import peak_memory, this_machine
 from benchmarks.nested_nation import LEVELS, Figures, Measure, Nation, Size, make_nation, measure_of
-from calibration_core import CalibrationProblem
+from calibration_core.allocation import allocate
 from calibration_core.descent import DescentSettings, RecordObjective, adam, check_device
 from calibration_core.design_matrix import DesignMatrix
 from calibration_core.distances import Raking
-from calibration_core.draw import draw_records
 from calibration_core.dual_losses import Prior
 from calibration_core.geography import GeographyTree
 from calibration_core.losses import Square, TargetLoss
 from calibration_core.problem import PairProblem, Targets
-from calibration_core.repair import repair
-from calibration_core.selection import Selection
+from calibration_core.selection import DESIGNS, Balance, SelectionSettings, select_pairs
 from calibration_core.support import ensure_support
 from calibration_core.tree_newton import TreeNewtonResult, TreeNewtonSettings, calibrate_tree
 
@@ -76,36 +74,37 @@ class Kept:
     lost: int
 
 
-def select(nation: Nation, dense: np.ndarray, keep: int, seed: int, sweeps: int) -> Kept:
-    """Exactly ``keep`` records, drawn with probability proportional to dense weight, with Horvitz-Thompson weights to start from.
+def select(nation: Nation, dense: np.ndarray, keep: int, seed: int, exchanges: float, design: str = "cube") -> Kept:
+    """Exactly ``keep`` records, district by district, with Horvitz-Thompson weights to start from.
 
-    Then, district by district, records are exchanged for others of the district so that totals of its own and of its state's variables
-    come near the dense ones (a state's error is a sum of its districts', and its unit so much larger), and targets that nothing drawn
-    contributes to are given a record.
+    Every record lies in one district, so each district is a selection of its own: as many records as its share of the dense weight, from
+    candidates in proportion to dense weight along the list sorted by size, by ``design``, then at most ``exchanges`` for each record kept. What is
+    held are the dense totals of the variables of its state (a state's error is a sum of its districts', and the unit of the variables only the
+    state has so much larger). Targets that nothing drawn contributes to are given a record.
     """
     problem, tree = nation.problem, nation.problem.tree
-    design, own = problem.targets.designs[1], problem.targets.designs[2]
-    draw = draw_records(CalibrationProblem(own.T, own.T @ dense, dense, cells=problem.leaf), dense, keep, seed)
-    full = np.divide(dense, draw.probability, out=np.zeros_like(dense), where=draw.probability > 0)
-    unit = np.ones(design.shape[1])
+    rows, own = problem.targets.designs[1], problem.targets.designs[2]
+    districts = len(tree.leaves)
+    share = allocate(
+        keep, np.bincount(problem.leaf, dense, districts), floor=1, ceiling=np.bincount(problem.leaf[dense > 0], minlength=districts), names=tree.leaves
+    )
+    brothers = np.bincount(tree.parents[2])[tree.parents[2]]
+    unit = np.ones(rows.shape[1])
     chosen, weight, counts = [], [], np.zeros(3, dtype=np.int64)
-    for leaf, (a, b) in enumerate(itertools.pairwise(np.searchsorted(problem.leaf, np.arange(len(tree.leaves) + 1)))):
+    for leaf, (a, b) in enumerate(itertools.pairwise(np.searchsorted(problem.leaf, np.arange(districts + 1)))):
         here = slice(a, b)
-        drawn = draw.selected[np.searchsorted(draw.selected, a) : np.searchsorted(draw.selected, b)] - a
-        unit[own.shape[1] :] = np.sqrt((tree.parents[2] == tree.parents[2][leaf]).sum())
-        goal = dense[here] @ design[here]
-        held = goal != 0
-        if sweeps:
-            rows = DesignMatrix(design[here][:, held].T)
-            pool = np.zeros(b - a, dtype=np.int64)
-            drawn, made = repair(rows, full[here], draw.probability[here], pool, drawn, goal[held], (unit * np.abs(goal))[held], sweeps)
-            counts[0] += made
+        unit[own.shape[1] :] = np.sqrt(brothers[leaf])
+        goal = dense[None, here] @ rows[here]
+        balance = Balance(rows[here], goal, np.where(goal != 0, unit * np.abs(goal), np.inf))
+        # A seed of each district's own: as an area each of them is number 0.
+        number = int(np.random.SeedSequence([seed, leaf]).generate_state(1, np.uint64)[0])
+        settings = SelectionSettings(int(share[leaf]), number, floor=1, design=design, exchanges=exchanges, cell_penalty=0.0)
+        one_cell = np.zeros(b - a, dtype=np.int64)
+        drawn = select_pairs(dense[None, here], one_cell, nation.order[here], settings, balance=balance, per_leaf=share[leaf : leaf + 1])
         used = np.isfinite(problem.targets.scales[2][leaf : leaf + 1]) & (own[here] != 0).any(axis=0)
         alone = GeographyTree.from_leaves(LEVELS[2:], [[tree.leaves[leaf]]])
-        zeros = np.zeros(drawn.size, dtype=np.int64)
-        plain = Selection(zeros, drawn, full[here][drawn], draw.probability[here][drawn], np.array([drawn.size]), 0, 0.0)
-        mended = ensure_support(plain, dense[None, here], alone, [own[here]], [used])
-        counts[1:] += len(mended.rescued), len(mended.without_support)
+        mended = ensure_support(drawn, dense[None, here], alone, [own[here]], [used])
+        counts += int(drawn.exchanges.sum()), len(mended.rescued), len(mended.without_support)
         chosen.append(mended.record + a)
         weight.append(mended.weight)
     index = np.concatenate(chosen)
@@ -168,7 +167,7 @@ def run_engine(nation: Nation, measure: Measure, given: argparse.Namespace, cons
         seconds = time.perf_counter() - began
         rows.append(measure("engine, dense", totals_of(problem, dense.weights), dense.weights, seconds, note=note_of(dense)))
         began = time.perf_counter()
-        selected = select(nation, dense.weights, given.keep, given.seed, given.sweeps)
+        selected = select(nation, dense.weights, given.keep, given.seed, given.exchanges, given.design)
         kept, seconds = selected.problem, time.perf_counter() - began
         note = f"before the refit; {selected.exchanged:,} exchanged; district targets given a record {selected.rescued:,}, left without {selected.lost:,}"
         rows.append(measure("engine, selected", totals_of(kept, kept.prior_weight), kept.prior_weight, seconds, note=note))
@@ -202,7 +201,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, value in asdict(Size()).items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--keep", type=int, default=57_240)
-    parser.add_argument("--sweeps", type=int, default=3, help="passes of exchanges after the draw")
+    parser.add_argument("--exchanges", type=float, default=8.0, help="most exchanges after the draw for each record kept; 0: none")
+    parser.add_argument("--design", choices=DESIGNS, default="cube", help="of the draw")
     parser.add_argument("--adam-epochs", type=int, default=PUBLISHED_EPOCHS, help="0: leave Adam out")
     parser.add_argument("--tau", type=float, nargs="+", default=list(TAU), help="path of the engine's prior strength, down")
     parser.add_argument("--seed", type=int, default=0)

@@ -16,6 +16,7 @@ from calibration_core.geography import GeographyTree
 from calibration_core.pair_blocks import PairBlocks
 from calibration_core.pool_blocks import PoolBlocks
 from calibration_core.problem import PairProblem, PoolProblem, make_targets
+from calibration_core.selection import DESIGNS
 from calibration_core.tree_newton import TreeNewtonSettings, calibrate_tree
 
 CONSTRAINTS = ("population", "households", "employed", "alone")
@@ -295,15 +296,17 @@ def test_figures_follow_their_definitions():
         np.testing.assert_allclose(totals[depth], problem.tree.sum_leaves(leaves, depth), rtol=1e-12)
 
 
-@pytest.mark.parametrize("sweeps", [0, 2])
-def test_exactly_k_records_are_kept(sweeps):
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("exchanges", [0.0, 8.0])
+def test_exactly_k_records_are_kept(exchanges, design):
     nation = make_nation(SMALL, 0)
     dense = nation.problem.prior_weight * np.exp(0.3 * np.random.default_rng(1).standard_normal(1800))
-    kept = nested.select(nation, dense, 301, 5, sweeps)
-    assert kept.problem.leaf.size == 301 and (kept.exchanged > 0) == (sweeps > 0)
+    kept = nested.select(nation, dense, 301, 5, exchanges, design)
+    assert kept.problem.leaf.size == 301 and (kept.exchanged > 0) == (exchanges > 0)
     assert (kept.problem.prior_weight > 0).all() and set(kept.problem.leaf) == set(range(9))
-    again = nested.select(nation, dense, 301, 5, sweeps)
+    again = nested.select(nation, dense, 301, 5, exchanges, design)
     assert (again.problem.prior_weight == kept.problem.prior_weight).all()
+    np.testing.assert_allclose(np.bincount(kept.problem.leaf, kept.problem.prior_weight), np.bincount(nation.problem.leaf, dense), rtol=1e-9)
     drawn = {tuple(row) for row in kept.problem.targets.designs[0]}
     assert drawn <= {tuple(row) for row in nation.problem.targets.designs[0]}
 
