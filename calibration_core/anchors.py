@@ -6,7 +6,8 @@ A draw of few pairs errs in everything, also in what has no target. The dense we
   the finest level in units of the target's scale, of any other in units of the standard error that a simple random draw of as many records would have,
   W_t sd_tv / sqrt(k_t), with sd the dense-weighted standard deviation of v in area t;
 * the refit, which moves weights towards the targets, holds the dense totals of variables without a target of their level, above the finest one, as soft targets
-  (``anchored``): their scale is ``strength`` times that standard error, summed in squares over the areas below.
+  (``anchored``): their scale is ``strength`` times that standard error, summed in squares over the areas below, and at least half of what one pair of
+  mean weight adds.
 
 References: that variance is Cochran, Sampling Techniques, 3rd ed. 1977, section 2.5, without the finite population correction; soft targets for variables of a larger
 sample are those of two-phase calibration (Sarndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, section 9.7).
@@ -25,6 +26,8 @@ from calibration_core.selection import Balance
 
 # A soft target is never tighter than this, in the variable's own units: a person, a household, a dollar.
 _LEAST_SCALE = 1e-3
+# Nor than this share of what one pair of mean weight adds: of a rare variable a few pairs cannot come nearer, whatever they weigh.
+_LUMP = 0.5
 # Leaves whose weights are looked at together.
 _BLOCK = 512
 
@@ -81,6 +84,16 @@ def anchored(tree: GeographyTree, targets: Targets, attributes: np.ndarray, dens
         np.add.at(spread, above, errors**2)
         designs[depth] = np.hstack([targets.designs[depth], extra])
         values[depth] = np.hstack([targets.values[depth], goal])
-        soft = np.where(spread > 0, np.maximum(strength * np.sqrt(spread), _LEAST_SCALE), np.inf)
+        lump = float(dense.sum()) / max(int(per_leaf.sum()), 1) * _mean_contribution(dense, extra)
+        soft = np.where(spread > 0, np.maximum(np.maximum(strength * np.sqrt(spread), _LUMP * lump), _LEAST_SCALE), np.inf)
         scales[depth] = np.hstack([targets.scales[depth], soft])
     return make_targets(tree, designs, values, scales)
+
+
+def _mean_contribution(dense: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(variables,) float64: mean size of the contribution of records that have one, by dense weight."""
+    weights = np.zeros(dense.shape[1])
+    for begin in range(0, dense.shape[0], _BLOCK):
+        weights += np.asarray(dense[begin : begin + _BLOCK], dtype=np.float64).sum(axis=0)
+    having = weights @ (rows != 0)
+    return np.divide(weights @ np.abs(rows), having, out=np.zeros(rows.shape[1]), where=having > 0)

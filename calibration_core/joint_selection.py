@@ -3,7 +3,8 @@
 After a draw the refit moves the weights of what was drawn; where it cannot meet a target, another record would. So, ``rounds`` times:
 refit, and let every pair give its place, with its refitted weight, to a candidate of its area if the area's totals then come nearer to the dense ones
 (``pair_exchange.py``). The starting weights of places stay what they were, so that the last refit begins from Horvitz-Thompson weights and its
-prior keeps them even. Last, targets that lost every contributing pair get one back (``support.py``). k holds throughout.
+prior keeps them even. Before the last round targets that lost every contributing pair get one back (``support.py``), which exchanges then
+leave alone, so that the others can make room for it; what that round itself loses gets one back at the end. k holds throughout.
 
 The refits between rounds are loose, and their weights are rounded to eight digits before pairs are compared: the last bits of
 a solution depend on the number of threads of the linear algebra, and must not decide which pair is chosen.
@@ -95,10 +96,7 @@ def select_jointly(
     if options.rounds and options.exchanges:
         drawn = _rounds(tree, targets, dense, category, attributes, balance, drawn, settings, say)
         drawn = _with_cells_lost(drawn, dense, category, affinity)
-    # Above the finest level every target must keep a pair; at the finest, those that no pair at all would leave outside their margin.
-    used = [np.isfinite(scale) & (value != 0) for scale, value in zip(targets.scales, targets.values, strict=True)]
-    used[-1] &= np.abs(targets.values[-1]) > settings.inside * targets.scales[-1]
-    return ensure_support(drawn, dense, tree, targets.designs, used)
+    return ensure_support(drawn, dense, tree, targets.designs, _worth_a_pair(targets, settings.inside))
 
 
 def refine_pairs(
@@ -141,6 +139,8 @@ def _rounds(tree, targets, dense, category, attributes, balance: Balance, drawn:
     offsets = np.concatenate([[0], np.cumsum(drawn.per_leaf)])
     start, made = None, drawn.exchanges.copy()
     for number in range(options.rounds):
+        if number == options.rounds - 1:
+            drawn = ensure_support(drawn, dense, tree, targets.designs, _worth_a_pair(targets, settings.inside))
         fit = refine_pairs(tree, targets, dense, attributes, drawn, loose, start=start)
         start = fit.result.multipliers
         weights = np.maximum(_rounded(fit.result.weights), 1e-12 * max(float(fit.result.weights.max()), 1e-300))
@@ -154,6 +154,13 @@ def _rounds(tree, targets, dense, category, attributes, balance: Balance, drawn:
         drawn = replace(drawn, record=passed.record[order], weight=drawn.weight[order], probability=drawn.probability[order], exchanges=made, rounds=number + 1)
         say(f"round {number + 1}: {fit.result.status}, {int(passed.exchanges.sum()):,} exchanges")
     return drawn
+
+
+def _worth_a_pair(targets: Targets, inside: float) -> list[np.ndarray]:
+    """Above the finest level every target must keep a pair; at the finest, those that no pair at all would leave outside their margin."""
+    used = [np.isfinite(scale) & (value != 0) for scale, value in zip(targets.scales, targets.values, strict=True)]
+    used[-1] &= np.abs(targets.values[-1]) > inside * targets.scales[-1]
+    return used
 
 
 def _with_cells_lost(drawn: Selection, dense, category, affinity) -> Selection:

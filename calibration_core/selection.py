@@ -66,10 +66,10 @@ class SelectionSettings:
     rule: str = "population"
     power: float = 0.25
     design: str = "cube"
-    candidates: int = 8
+    candidates: int = 16
     exchanges: float = 8.0
     cell_penalty: float = 1.0
-    rounds: int = 2
+    rounds: int = 3
     threads: int = 1
 
     def __post_init__(self) -> None:

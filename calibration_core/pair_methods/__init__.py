@@ -23,7 +23,10 @@ PAIR_METHODS: dict[str, Callable[[PairTask], PairOutcome]] = {
     "reweighted_l1": reweighted_l1.run,
 }
 
-__all__ = ["PAIR_METHODS", "PairOutcome", "PairTask", "run_pair_method"]
+# Methods in which nothing is random: another seed gives the same pairs and weights.
+WITHOUT_CHANCE = frozenset({"reweighted_l1"})
+
+__all__ = ["PAIR_METHODS", "WITHOUT_CHANCE", "PairOutcome", "PairTask", "run_pair_method"]
 
 
 def run_pair_method(name: str, task: PairTask) -> PairOutcome:

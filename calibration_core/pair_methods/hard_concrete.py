@@ -33,7 +33,7 @@ from calibration_core.pair_methods.task import PairOutcome, PairTask
 _ANNEALED = TemperatureSchedule()
 _STANDARD_GATES = HardConcrete()
 # Pair epochs of a run, about a minute on one core, and the epochs that buys at least and at most.
-_EFFORT, _FEWEST, _MOST = 2.5e9, 500, 8000
+_EFFORT, _FEWEST, _MOST = 1.25e9, 500, 4000
 # Gates take part from this chance on, and none is sure.
 _LEAST_CHANCE, _LARGEST_CHANCE = 1e-4, 0.98
 
@@ -44,7 +44,7 @@ class Settings:
 
     Attributes
     ----------
-    epochs : gradient steps; None for what 2.5e9 steps of single pairs buy (about a minute on one core), 500 to 8,000.
+    epochs : gradient steps; None for what 1.25e9 steps of single pairs buy (about half a minute on one core), 500 to 4,000; twice as many fitted no better.
     anneal : share of the epochs over which the expected count and the temperature fall.
     first_share : expected count to begin with, as a share of the records of a leaf (never below k).
     weight_rate, gate_rate : Adam's rates for log weights and log odds; ``betas`` its memories.

@@ -70,8 +70,8 @@ class SelectionMethod(SpecModel):
     allocation: Literal["equal", "population", "effective", "neyman"] = "population"
     power: float = Field(0.25, ge=0)
     design: Literal["cube", "systematic", "sampford"] = "cube"
-    candidates_per_pair: int = Field(8, ge=1)
-    rounds: int = Field(2, ge=0)
+    candidates_per_pair: int = Field(16, ge=1)
+    rounds: int = Field(3, ge=0)
     exchanges: float = Field(8.0, ge=0)
     cell_penalty: float | None = Field(1.0, ge=0)
     anchor_strength: float = Field(0.25, ge=0)

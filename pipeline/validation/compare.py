@@ -22,7 +22,7 @@ import polars as pl
 
 from calibration_core.allocation import allocation_of
 from calibration_core.errors import BudgetError, GeocalError, SettingsError
-from calibration_core.pair_methods import PAIR_METHODS, PairTask, run_pair_method
+from calibration_core.pair_methods import PAIR_METHODS, WITHOUT_CHANCE, PairTask, run_pair_method
 from calibration_core.problem import Targets
 from calibration_core.tree_newton import TreeNewtonResult
 from pipeline.errors import ProfileError
@@ -33,7 +33,7 @@ from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.holdout import HeldOut, has_targets, hold_out
 from pipeline.validation.measures import error_rows, weight_figures
 from pipeline.validation.paired import paired_differences
-from pipeline.weights.calibrate import DENSE_DIGITS, _significant, budget_of, dense_calibration, refine_settings, state_seed
+from pipeline.weights.calibrate import DENSE_DIGITS, budget_of, dense_calibration, refine_settings, significant, state_seed
 from pipeline.weights.candidates import candidate_pairs
 from pipeline.weights.cells import affinity_of, families_of
 from pipeline.weights.state import LoadedState
@@ -203,7 +203,7 @@ def _runs(task: HeldOut, settings: ValidationSettings, progress) -> Iterator[Run
     progress(f"{label}: dense", 0)
     dense = dense_calibration(task.problem, units, task.candidates.areas, profile)
     yield _dense_run(task, dense)
-    weights = _significant(dense.weights, DENSE_DIGITS)
+    weights = significant(dense.weights, DENSE_DIGITS)
     attributes, cell, order = task.attributes, units["cell"].to_numpy(), units["order"].to_numpy()
     refine = refine_settings(task.problem, profile)
     cross = load_cross_categories(profile.cross_categories)
@@ -213,12 +213,16 @@ def _runs(task: HeldOut, settings: ValidationSettings, progress) -> Iterator[Run
     for pairs in settings.pairs:
         k = budget_of(profile, len(task.problem.tree.leaves), pairs * len(task.problem.tree.leaves))
         per_leaf = pairs_per_leaf(weights, k, profile, task.problem.targets, task.problem.tree.leaves)
+        certain: dict[str, Run] = {}
         for number in range(settings.seeds):
             seed = state_seed(profile.seed + number, task.problem.tree.geoids[0][0], "selection")
             for method in settings.methods:
                 progress(f"{label}: {method}, {pairs} an area, seed {number}", done)
                 given = PairTask(task.pool, weights, cell, order, attributes, per_leaf, seed, refine, families, affinity)
-                yield _sparse_run(task, method, pairs, number, given)
+                run = replace(certain[method], seed=number) if method in certain else _sparse_run(task, method, pairs, number, given)
+                if method in WITHOUT_CHANCE:
+                    certain[method] = run
+                yield run
                 done = 1
     progress(f"{label}: done", done)
 

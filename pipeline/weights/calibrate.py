@@ -132,7 +132,7 @@ def selection(problem: StateProblem, dense: np.ndarray, units: pl.DataFrame, cel
         return select_jointly(
             problem.tree,
             problem.targets,
-            _significant(dense, DENSE_DIGITS),
+            significant(dense, DENSE_DIGITS),
             units["cell"].to_numpy(),
             units["order"].to_numpy(),
             attributes_of(units),
@@ -155,7 +155,7 @@ def selection(problem: StateProblem, dense: np.ndarray, units: pl.DataFrame, cel
 def refine(problem: StateProblem, pairs: Selection | PairProblem, dense: np.ndarray, units: pl.DataFrame, profile: Profile, progress=None) -> RefinedPairs:
     """Refit the selected pairs' weights in torch float64, within the profile's limits, anchored to the dense totals of what has no target."""
     settings = joint_settings(problem, profile, max(1, int(pairs.leaf.size)))
-    return refine_pairs(problem.tree, problem.targets, _significant(dense, DENSE_DIGITS), attributes_of(units), pairs, settings, progress=progress)
+    return refine_pairs(problem.tree, problem.targets, significant(dense, DENSE_DIGITS), attributes_of(units), pairs, settings, progress=progress)
 
 
 def attributes_of(units: pl.DataFrame) -> np.ndarray:
@@ -167,7 +167,7 @@ def refine_settings(problem: StateProblem, profile: Profile) -> TreeNewtonSettin
     """How the selected pairs of a state are refitted."""
     return TreeNewtonSettings(
         tau_path=profile.method.refine_tau_path,
-        share=_shares(problem, profile, at_least=0.999),
+        share=_shares(problem, profile, at_least=0.999, above=0.97),
         inside=MARGIN_90,
         ratio_bounds=profile.method.ratio_bounds,
         tolerance=FINAL_TOLERANCE,
@@ -197,8 +197,9 @@ def joint_settings(problem: StateProblem, profile: Profile, budget: int) -> Join
     )
 
 
-def _shares(problem: StateProblem, profile: Profile, at_least: float = 0.0) -> tuple[float, ...]:
-    return (0.0,) * (len(problem.tree.levels) - 1) + (max(profile.method.tract_target_share, at_least),)
+def _shares(problem: StateProblem, profile: Profile, at_least: float = 0.0, above: float = 0.0) -> tuple[float, ...]:
+    """Share of each level's targets to be met before the prior stops being weakened: of the finest, the profile's; of those above, ``above``."""
+    return (above,) * (len(problem.tree.levels) - 1) + (max(profile.method.tract_target_share, at_least),)
 
 
 def budget_of(profile: Profile, areas: int, requested: int | None = None) -> int:
@@ -247,7 +248,7 @@ def require_sound_weights(frame: pl.DataFrame, budget: int, state: str) -> None:
         )
 
 
-def _significant(values: np.ndarray, digits: int) -> np.ndarray:
+def significant(values: np.ndarray, digits: int) -> np.ndarray:
     """Round to significant digits."""
     with np.errstate(divide="ignore"):
         exponent = np.floor(np.log10(np.where(values > 0, values, 1.0)))
