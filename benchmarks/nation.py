@@ -1,11 +1,12 @@
 """A nation of tracts on this machine: reconcile, calibrate, select, refine; time, memory and fit of every stage.
 
-    python -m benchmarks.nation [--geo DIR] [--states N | --tracts N ...] [--device cpu|cuda] [--json FILE]
+    python -m benchmarks.nation [--geo DIR] [--states N | --tracts N ...] [--workers N] [--rounds N] [--device cpu|cuda] [--json FILE]
 
-Every state is one problem (reconciled targets agree across levels), so states are taken one after another and memory is that of the
-largest. Without ``--geo`` the list of tracts is invented too. Several numbers after ``--tracts`` show how time grows.
+Every state is one problem (reconciled targets agree across levels), so states are taken from a queue by ``--workers`` processes, the largest first
+(``nation_states.py``). Seconds of a stage are summed over processes, beside the time that passed; memory is the sum of every process's own peak.
+Without ``--geo`` the list of tracts is invented too. Several numbers after ``--tracts`` show how time grows.
 
-Belongs here: that run and its table. Does not belong here: the population (``nation_population.py``), numerics.
+Belongs here: that run and its table. Does not belong here: the population (``nation_population.py``), one state's stages, numerics.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,36 +26,21 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks.machine import this_machine
 from benchmarks.nation_population import COUNTY_EXTRAS, STATE_EXTRAS, TRACT_VARIABLES, StatePool, make_pool, published, tract_list, true_weights
+from benchmarks.nation_states import MARGIN_90, Clock, StateFigures, StateOptions, StateWork, solve_states
 from calibration_core.errors import ProblemError
 from calibration_core.geography import GeographyTree
-from calibration_core.problem import PairProblem, PoolProblem, make_targets
+from calibration_core.problem import PoolProblem, make_targets
 from calibration_core.reconcile import reconcile
-from calibration_core.selection import SelectionSettings, select_pairs
-from calibration_core.support import ensure_support
-from calibration_core.tree_newton import TreeNewtonSettings, calibrate_tree
 
-MARGIN_90 = 1.645
+SOLVED = ("reconcile", "set up states", "dense calibration", "selection", "refinement")
 _CHUNK = 200
-
-
-@dataclass
-class Clock:
-    """Seconds by stage, and the peak memory of the process after each."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    peak_mb: dict[str, float] = field(default_factory=dict)
-
-    def lap(self, stage: str, began: float) -> float:
-        now = time.perf_counter()
-        self.seconds[stage] += now - began
-        self.peak_mb[stage] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        return now
 
 
 def run(geography: pl.DataFrame, options: argparse.Namespace, console: Console) -> dict:
     """Everything for one list of tracts; returns the figures."""
-    clock, device = Clock(), options.device
+    clock = Clock()
     began = time.perf_counter()
     tree = GeographyTree.from_leaves(
         ["nation", "state", "county", "tract"], [[""] * geography.height, *(geography[c].to_list() for c in ("state", "county", "tract"))]
@@ -80,45 +64,26 @@ def run(geography: pl.DataFrame, options: argparse.Namespace, console: Console) 
     began = clock.lap("invent the population", began)
     agreed = reconcile(tree, [t[0] for t in tables], [t[1] ** 2 for t in tables])
     began = clock.lap("reconcile", began)
-    total = np.zeros(TRACT_VARIABLES)
-    fits, pairs, converged, stopped, rows = defaultdict(list), 0, [], [], 0
+    solving = StateOptions(options.pairs, options.candidates, options.rounds, options.seed, options.device, options.threads)
+    order = sorted(range(tree.sizes[1]), key=lambda i: (spans[i].start - spans[i].stop, i))
+
+    def work():
+        for index in order:
+            state, began = tree.geoids[1][index], time.perf_counter()
+            problem, margin = _state_problem(pools[state], trees[state], spans[index], index, tree, tables, agreed, beyond)
+            clock.lap("set up states", began)
+            yield StateWork(index, state, problem, margin, pools[state].cell, pools[state].income)
+
+    done: dict[int, StateFigures] = {}
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("states", total=tree.sizes[-1])
-        for index, state in enumerate(tree.geoids[1]):
-            began = time.perf_counter()
-            problem, margin = _state_problem(pools[state], trees[state], spans[index], index, tree, tables, agreed, beyond)
-            rows += problem.targets.count
-            began = clock.lap("set up states", began)
-            dense = calibrate_tree(problem, _dense_settings(device))
-            began = clock.lap("dense calibration", began)
-            drawn = _select(problem, dense.weights, pools[state], options)
-            began = clock.lap("selection", began)
-            refined = calibrate_tree(
-                PairProblem(problem.tree, problem.targets, drawn.leaf, drawn.record, drawn.weight),
-                TreeNewtonSettings(
-                    approach=(30.0, 10.0, 3.0),
-                    tau_path=(1.0, 0.3, 0.1, 0.03, 0.01),
-                    share=(0.0, 0.0, 0.999),
-                    ratio_bounds=(0.05, 10.0),
-                    tolerance=1e-6,
-                    path_tolerance=0.5,
-                    device=device,
-                ),
-            )
-            began = clock.lap("refinement", began)
-            pairs += drawn.leaf.size
-            converged += [dense.converged, refined.converged]
-            for stage, result in (("dense", dense), ("refined", refined)):
-                if not result.converged:
-                    stopped.append(f"{state} ({stage}): {result.summary()}")
-            for name, result in (("dense", dense), ("selected", refined)):
-                _fit(fits, name, problem, result, margin)
-            total += refined.fitted[0][0, :TRACT_VARIABLES]
-            clock.lap("fit", began)
-            progress.advance(task, spans[index].stop - spans[index].start)
-    nation = np.abs(total / agreed.values[0][0] - 1.0)
-    fits["selected", "nation", "error"].append(nation)
-    return _figures(tree, clock, fits, pairs, converged, stopped, rows, pools, spans)
+        for figures in solve_states(work(), solving, options.workers):
+            done[figures.index] = figures
+            progress.advance(task, figures.tracts)
+    wall = time.perf_counter() - began
+    states = [done[index] for index in sorted(done)]
+    total = np.sum([state.totals for state in states], axis=0)
+    return _figures(tree, clock, states, np.abs(total / agreed.values[0][0] - 1.0), wall, pools, spans)
 
 
 def one_state(geography: pl.DataFrame, households: int, seed: int) -> tuple[PoolProblem, np.ndarray]:
@@ -189,33 +154,13 @@ def _state_problem(pool, sub, span, index, tree, tables, agreed, beyond):
     return PoolProblem(sub, targets, prior, np.zeros(prior.size, dtype=np.int64), share), MARGIN_90 * tables[3][1][span]
 
 
-def _dense_settings(device: str) -> TreeNewtonSettings:
-    return TreeNewtonSettings(
-        tau_path=(1.0, 0.3, 0.1, 0.03, 0.01), share=(0.0, 0.0, 0.995), tolerance=1e-6, path_tolerance=0.5, max_iterations=200, device=device
-    )
-
-
-def _select(problem: PoolProblem, dense: np.ndarray, pool: StatePool, options: argparse.Namespace):
-    settings = SelectionSettings(options.pairs * dense.shape[0], options.seed, floor=min(20, options.pairs), draws=options.draws)
-    targets = problem.targets
-    drawn = select_pairs(dense, pool.cell, pool.income, settings, balance=targets.designs[-1], balance_scale=targets.scales[-1], names=problem.tree.leaves)
-    used = [np.isfinite(s) & (v != 0) for s, v in zip(targets.scales, targets.values, strict=True)]
-    used[-1] &= np.abs(targets.values[-1]) > MARGIN_90 * targets.scales[-1]
-    return ensure_support(drawn, dense, problem.tree, targets.designs, used)
-
-
-def _fit(fits, name: str, problem: PoolProblem, result, margin: np.ndarray) -> None:
-    for level, fitted, value in zip(problem.tree.levels, result.fitted, problem.targets.values, strict=True):
-        used = value != 0
-        fits[name, level, "error"].append((np.abs(fitted - value)[used] / np.abs(value[used])).astype(np.float32))
-    fits[name, "tract", "inside"].append((np.abs(result.fitted[-1] - problem.targets.values[-1]) <= margin).ravel())
-    weights = result.weights
-    # Kish's size over all pairs of the state, from sums that add up over states.
-    fits[name, "all", "sums"].append(np.array([weights.sum(), float((weights.ravel() ** 2).sum()), weights.shape[0] if name == "dense" else 0.0]))
-
-
-def _figures(tree, clock, fits, pairs, converged, stopped, rows, pools, spans) -> dict:
+def _figures(tree, clock: Clock, states: list[StateFigures], nation: np.ndarray, wall: float, pools, spans) -> dict:
     candidates = sum(pools[s].own.shape[0] * (spans[i].stop - spans[i].start) for i, s in enumerate(tree.geoids[1]))
+    fits = defaultdict(list)
+    for state in states:
+        for key, arrays in state.fits.items():
+            fits[key] += arrays
+    fits["selected", "nation", "error"].append(nation)
     fit = {}
     for name, level, kind in fits:
         joined = np.concatenate(fits[name, level, kind]) if kind != "sums" else np.sum(fits[name, level, kind], axis=0)
@@ -225,19 +170,47 @@ def _figures(tree, clock, fits, pairs, converged, stopped, rows, pools, spans) -
             fit[f"{name} effective sample size"] = float(joined[0] ** 2 / joined[1])
     for name in ("dense", "selected"):
         fit[f"{name} tract"]["inside"] = float(np.concatenate(fits[name, "tract", "inside"]).mean())
-    solved = ("reconcile", "set up states", "dense calibration", "selection", "refinement")
+    stages = _stages(clock, states)
+    stopped = [line for state in states for line in state.stopped]
+    mass = np.array([state.fits["dense", "all", "sums"][0][0] for state in states])
     return {
         "tracts": tree.sizes[-1],
         "states": tree.sizes[1],
-        "targets": rows,
+        "targets": sum(state.targets for state in states),
+        "anchored": sum(state.anchored for state in states),
         "candidate_pairs": candidates,
-        "pairs_kept": pairs,
-        "all_converged": all(converged),
+        "pairs_kept": sum(state.pairs for state in states),
+        "all_converged": not stopped,
         "stopped_early": stopped,
-        "stages": {stage: {"seconds": clock.seconds[stage], "peak_mb": clock.peak_mb[stage]} for stage in clock.seconds},
-        "seconds": sum(clock.seconds[s] for s in solved),
+        "stages": stages,
+        "seconds": sum(stages[s]["seconds"] for s in SOLVED),
+        "wall_seconds_states": wall,
+        "peak_mb": max(item["peak_mb"] for item in stages.values()),
+        "selection": {
+            **{name: sum(getattr(state, name) for state in states) for name in ("exchanges", "rescued", "without_support", "cells_lost")},
+            "mass_lost": float(np.average([state.mass_lost for state in states], weights=mass)),
+            "states": [
+                {"state": s.state, "tracts": s.tracts, "pairs": s.pairs, "seconds": s.seconds["selection"], "peak_mb": s.peak_mb["selection"]} for s in states
+            ],
+        },
         "fit": fit,
     }
+
+
+def _stages(clock: Clock, states: list[StateFigures]) -> dict[str, dict[str, float]]:
+    """Seconds summed over processes, and the sum of each process's peak memory up to the end of the stage."""
+    own = os.getpid()
+    peaks: dict[str, dict[int, float]] = defaultdict(dict)
+    seconds = dict(clock.seconds)
+    for stage, peak in clock.peak_mb.items():
+        peaks[stage][own] = peak
+    last = max(clock.peak_mb.values())
+    for state in states:
+        for stage, spent in state.seconds.items():
+            seconds[stage] = seconds.get(stage, 0.0) + spent
+            peaks[stage].setdefault(own, last)
+            peaks[stage][state.process] = max(peaks[stage].get(state.process, 0.0), state.peak_mb[stage])
+    return {stage: {"seconds": seconds[stage], "peak_mb": sum(peaks[stage].values())} for stage in seconds}
 
 
 def show(figures: dict, console: Console) -> None:
@@ -254,6 +227,13 @@ def show(figures: dict, console: Console) -> None:
         "in all, without inventing", f"{figures['seconds']:.1f}", f"{1e3 * figures['seconds'] / tracts:.3f}", f"{1e9 * figures['seconds'] / candidates:.1f}", ""
     )
     console.print(table)
+    paces = sorted((1e3 * s["seconds"] / s["tracts"], s["state"], s["tracts"]) for s in figures["selection"]["states"])
+    console.print(
+        f"{figures['wall_seconds_states']:.1f} s passed over the states, on {figures['workers']} processes; selection "
+        + " to ".join(f"{pace:.2f} ms a tract (state {state}, {size:,} tracts)" for pace, state, size in (paces[0], paces[-1]))
+        + f"; {figures['selection']['mass_lost']:.2%} of the dense weight is in cells without a pair",
+        highlight=False,
+    )
     fit = Table(title="fit" + ("" if figures["all_converged"] else "; NOT ALL STATES CONVERGED"))
     for name in ("weights, level", "median error", "mean", "worst", "inside the published margin"):
         fit.add_column(name, justify="left" if name == "weights, level" else "right")
@@ -276,16 +256,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tracts", type=int, nargs="*", help="about so many tracts; several numbers for several runs")
     parser.add_argument("--pool", type=int, help="households in every state's pool (default 2,000 to 5,000 by size)")
     parser.add_argument("--pairs", type=int, default=60, help="pairs kept a tract")
-    parser.add_argument("--draws", type=int, default=10, help="tentative draws a tract, the best balanced kept")
+    parser.add_argument("--candidates", type=int, default=8, help="candidates for each pair to be drawn")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds of refitting and exchanging in the selection")
     parser.add_argument("--seed", type=int, default=20260101)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, help="threads of torch (default: all cores)")
+    parser.add_argument("--workers", type=int, help="processes that take states (default: as many as cores; one on cuda)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    machine = this_machine(options.device)
+    options.workers = options.workers or (1 if options.device == "cuda" else machine.cores)
     console = Console(width=140)
-    name = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name() if options.device == "cuda" else f"{machine.cores} cores, {options.workers} processes of {options.threads} threads"
     console.print(f"device: {name}; tracts {'invented' if options.geo is None else f'listed below {options.geo}'}, everything else invented")
     runs = []
     for count in options.tracts or [None]:
@@ -294,8 +276,8 @@ def main(argv: list[str] | None = None) -> int:
         except ProblemError as error:
             console.print(str(error), style="red", highlight=False)
             return 1
-        figures = run(geography, options, console)
-        runs.append({"device": name, **figures})
+        figures = {"workers": options.workers, "threads": options.threads, **run(geography, options, console)}
+        runs.append({"device": name, "machine": machine.as_dict(), **figures})
         show(figures, console)
         if options.json:
             options.json.write_text(json.dumps(runs, indent=1))

@@ -17,7 +17,7 @@ Adam has not; both are measured by the same figures:
     ESS       (sum w)^2 / sum w^2
 
 A target is degenerate where one record's contribution at its initial weight exceeds it. The selection keeps exactly --keep records, shared out
-over districts by dense weight and drawn in each by ``selection.select_pairs``, balanced on its own and its state's variables, with exchanges
+over districts by dense weight and drawn in each by ``selection.select_pairs``, with exchanges that bring back the totals of its own and its state's variables
 (--exchanges 0: none), and refits them by the same engine; Adam refits the same records too.
 Adam is that of the ``gradient`` method without a prior, in log weights, learning rate 0.05 falling along a cosine. With fewer epochs
 than 1,500 its seconds are multiplied up, and said to be; its loss cannot be, and stands as it is.
@@ -74,7 +74,7 @@ class Kept:
     lost: int
 
 
-def select(nation: Nation, dense: np.ndarray, keep: int, seed: int, exchanges: float, design: str = "cube") -> Kept:
+def select(nation: Nation, dense: np.ndarray, keep: int, seed: int, exchanges: float, design: str = "systematic") -> Kept:
     """Exactly ``keep`` records, district by district, with Horvitz-Thompson weights to start from.
 
     Every record lies in one district, so each district is a selection of its own: as many records as its share of the dense weight, from
@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--keep", type=int, default=57_240)
     parser.add_argument("--exchanges", type=float, default=8.0, help="most exchanges after the draw for each record kept; 0: none")
-    parser.add_argument("--design", choices=DESIGNS, default="cube", help="of the draw")
+    parser.add_argument("--design", choices=DESIGNS, default="systematic", help="of the draw; held totals are as many as records, so that a cube gains little")
     parser.add_argument("--adam-epochs", type=int, default=PUBLISHED_EPOCHS, help="0: leave Adam out")
     parser.add_argument("--tau", type=float, nargs="+", default=list(TAU), help="path of the engine's prior strength, down")
     parser.add_argument("--seed", type=int, default=0)

@@ -22,8 +22,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.nation import _dense_settings, one_state
+from benchmarks.nation import one_state
 from benchmarks.nation_population import tract_list
+from benchmarks.nation_states import dense_settings
 from calibration_core.link import Exponential
 from calibration_core.pool_blocks import PoolBlocks
 from calibration_core.tree_newton import calibrate_tree
@@ -94,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     largest = geography.group_by("state").len().sort("len", "state", descending=[True, False])["state"][0]
     problem, _ = one_state(geography.filter(geography["state"] == largest), options.pool, options.seed)
     blocks, link = PoolBlocks(problem, options.device), Exponential()
-    result = calibrate_tree(problem, _dense_settings(options.device))
+    result = calibrate_tree(problem, dense_settings(options.device))
     y = [torch.as_tensor(a, device=options.device) * i for a, i in zip(result.multipliers, blocks.inverse, strict=True)]
     factor = blocks.factor(y, link, result.tau)
     rhs = [torch.as_tensor(np.ones(a.shape), device=options.device) for a in result.multipliers]
