@@ -109,12 +109,17 @@ def print_validation(found: Validation, out: Console) -> None:
     """What was withheld, errors by level, weights and seconds, paired differences, and what the reader should beware of."""
     label = " · SYNTHETIC" if found.profile.synthetic else ""
     _print_withheld(found, out, label)
-    rows = summary(found.runs)
+    print_tables(found.runs, found.paired, found.settings.reference, out, label)
+    _print_cautions(found, out)
+
+
+def print_tables(runs: Sequence[Run], paired: Sequence[dict], reference: str, out: Console, label: str = "") -> None:
+    """Errors by level, weights and seconds, and paired differences from the reference; runs may come from several validations."""
+    rows = summary(runs)
     for level in dict.fromkeys(row["level"] for row in rows):
         _print_errors([row for row in rows if row["level"] == level], level, label, out)
     _print_weights([row for row in rows if row["level"] == ALL_LEVELS], label, out)
-    _print_paired(found, label, out)
-    _print_cautions(found, out)
+    _print_paired(paired, reference, label, out)
 
 
 def _print_withheld(found: Validation, out: Console, label: str) -> None:
@@ -168,11 +173,10 @@ def _print_weights(rows: list[dict], label: str, out: Console) -> None:
     out.print(table)
 
 
-def _print_paired(found: Validation, label: str, out: Console) -> None:
+def _print_paired(paired: Sequence[dict], reference: str, label: str, out: Console) -> None:
     """A table for the mean, the mean of sound targets and the median, a column a level."""
-    rows = [row for row in found.paired if row["scope"] == "all" and row["sample"] == "outside"]
+    rows = [row for row in paired if row["scope"] == "all" and row["sample"] == "outside"]
     levels = [level for level in (*LEVEL_ORDER, ALL_LEVELS) if any(row["level"] == level for row in rows)]
-    reference = found.settings.reference
     for figure, word in (("mean_are", "Mean"), ("mean_are_without_degenerate", "Mean, sound,"), ("median_are", "Median")):
         of = {(row["pairs"], row["method"], row["level"]): row for row in rows if row["figure"] == figure}
         if not of:
