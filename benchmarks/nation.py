@@ -33,6 +33,7 @@ from calibration_core.errors import ProblemError
 from calibration_core.geography import GeographyTree
 from calibration_core.problem import PoolProblem, make_targets
 from calibration_core.reconcile import reconcile
+from calibration_core.selection import SelectionSettings
 
 SOLVED = ("reconcile", "set up states", "dense calibration", "selection", "refinement")
 _CHUNK = 200
@@ -256,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tracts", type=int, nargs="*", help="about so many tracts; several numbers for several runs")
     parser.add_argument("--pool", type=int, help="households in every state's pool (default 2,000 to 5,000 by size)")
     parser.add_argument("--pairs", type=int, default=60, help="pairs kept a tract")
-    parser.add_argument("--candidates", type=int, default=8, help="candidates for each pair to be drawn")
+    parser.add_argument("--candidates", type=int, default=SelectionSettings.candidates, help="candidates for each pair to be drawn")
     parser.add_argument("--rounds", type=int, default=1, help="rounds of refitting and exchanging in the selection")
     parser.add_argument("--seed", type=int, default=20260101)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])

@@ -95,8 +95,8 @@ def select_jointly(
     say(f"drew {drawn.leaf.size:,} pairs, {int(drawn.exchanges.sum()):,} exchanges")
     if options.rounds and options.exchanges:
         drawn = _rounds(tree, targets, dense, category, attributes, balance, drawn, settings, say)
-        drawn = _with_cells_lost(drawn, dense, category, affinity)
-    return ensure_support(drawn, dense, tree, targets.designs, _worth_a_pair(targets, settings.inside))
+    drawn = ensure_support(drawn, dense, tree, targets.designs, _worth_a_pair(targets, settings.inside))
+    return _with_cells_lost(drawn, dense, category, affinity)
 
 
 def refine_pairs(

@@ -31,9 +31,9 @@ def ensure_support(selection: Selection, dense: np.ndarray, tree: GeographyTree,
 
     Returns
     -------
-    The selection after the exchanges, with ``rescued`` and ``without_support`` filled, as (depth, area, variable) each. A rescued pair
-    starts with the weight that gives the target its dense total, at most the sum of its leaf's smaller half of weights; the other pairs
-    of the leaf are scaled so that the leaf keeps its total.
+    The selection after the exchanges, with ``rescued`` (added to those of an earlier call) and ``without_support`` filled, as (depth,
+    area, variable) each. A rescued pair starts with the weight that gives the target its dense total, at most the sum of its leaf's smaller
+    half of weights; the other pairs of the leaf are scaled so that the leaf keeps its total.
     """
     state = _Exchange(selection, dense, tree, designs, used)
     rescued: list[tuple[int, int, int]] = []
@@ -51,7 +51,7 @@ def ensure_support(selection: Selection, dense: np.ndarray, tree: GeographyTree,
         record=state.record[order],
         weight=state.weight[order],
         probability=state.probability[order],
-        rescued=tuple(rescued),
+        rescued=tuple(dict.fromkeys([*selection.rescued, *rescued])),
         without_support=tuple(lost),
     )
 

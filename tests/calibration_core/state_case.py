@@ -1,0 +1,62 @@
+"""A small invented state for tests of selection: tracts in counties in a state, a pool of households, targets at each level, dense weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibration_core.geography import GeographyTree
+from calibration_core.joint_selection import JointSettings
+from calibration_core.problem import PoolProblem, Targets, make_targets
+from calibration_core.selection import SelectionSettings
+from calibration_core.tree_newton import TreeNewtonSettings, calibrate_tree
+
+REFINE = TreeNewtonSettings(
+    tau_path=(1.0, 0.3, 0.1, 0.03), share=(0.0, 0.0, 0.999), ratio_bounds=(0.05, 10.0), tolerance=1e-8, path_tolerance=0.5, max_iterations=300
+)
+
+
+@dataclass(frozen=True, eq=False)
+class StateCase:
+    """``attributes`` (records, 9): six with tract targets, one with county and state targets, two with none; ``families`` of ``cell``."""
+
+    tree: GeographyTree
+    targets: Targets
+    dense: np.ndarray
+    cell: np.ndarray
+    order: np.ndarray
+    attributes: np.ndarray
+    families: list[np.ndarray]
+
+    def settings(self, budget: int, *, seed: int = 1, anchor_strength: float = 0.25, limits=None, **options) -> JointSettings:
+        return JointSettings(SelectionSettings(budget, seed, floor=5, **options), REFINE, anchor_strength, limits)
+
+
+def make_state(seed: int = 0, records: int = 160, tracts: tuple[int, ...] = (3, 4)) -> StateCase:
+    rng = np.random.default_rng(seed)
+    leaves = sum(tracts)
+    county = np.repeat([f"01{c:03d}" for c in range(len(tracts))], tracts)
+    tree = GeographyTree.from_leaves(["state", "county", "tract"], [["01"] * leaves, county.tolist(), [f"{c}{t:06d}" for t, c in enumerate(county)]])
+    persons, income = 1 + rng.poisson(1.5, records), rng.lognormal(10.5, 0.9, records)
+    owner, old = rng.random(records) < 0.6, rng.poisson(0.4, records)
+    own = np.column_stack([np.ones(records), persons, old, owner, income > 60e3, persons == 1]).astype(float)
+    wages = np.where(rng.random(records) < 0.7, np.round(0.8 * income / 1e3), 0.0)
+    gains = np.where(rng.random(records) < 0.15, np.round(income * rng.lognormal(-1, 1, records) / 1e3), 0.0)
+    other = (rng.random(records) < 0.3).astype(float)
+    attributes = np.column_stack([own, wages, gains, other])
+    tilt = 0.4 * rng.standard_normal((leaves, 3)) @ np.stack([(persons - 2.5) / 1.2, (np.log(income) - 10.5) / 0.9, owner - 0.6])
+    truth = np.exp(tilt + 0.2 * rng.standard_normal((leaves, records)))
+    truth *= rng.uniform(400, 1500, leaves)[:, None] / truth.sum(axis=1, keepdims=True)
+    designs = [attributes[:, :7], attributes[:, :7], own]
+    values = [tree.sum_leaves(truth @ d, depth) for depth, d in enumerate(designs)]
+    scales = [np.maximum(0.001 * v, 1.0) for v in values[:2]] + [2.0 * np.sqrt(np.maximum(values[2], 4.0))]
+    values[2] = np.maximum(values[2] + 0.7 * scales[2] * rng.standard_normal(scales[2].shape), 0.0)
+    targets = make_targets(tree, designs, values, scales)
+    households = truth.sum(axis=1)
+    pool = PoolProblem(tree, targets, np.full(records, households.sum() / records), np.zeros(records, dtype=np.int64), (households / households.sum())[:, None])
+    dense = calibrate_tree(pool, TreeNewtonSettings(tau_path=(1.0, 0.1), tolerance=1e-9)).weights
+    cell = np.searchsorted([30e3, 60e3], income) * 2 + owner
+    number = np.arange(6)
+    families = [number[None, :] // 2 == np.arange(3)[:, None], number[None, :] % 2 == np.arange(2)[:, None]]
+    return StateCase(tree, targets, dense, cell.astype(np.int64), income, attributes, families)
