@@ -41,7 +41,7 @@ def draw(name: str, task: PairTask) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         leaf = np.repeat(np.arange(task.per_leaf.size), task.per_leaf)
         return leaf, record.astype(np.int64), (task.leaf_totals / np.maximum(task.per_leaf, 1))[leaf]
     settings = SelectionSettings(task.pairs, task.seed, design=name.split(" ")[0], exchanges=8.0 if "exchanges" in name else 0.0)
-    balance = balance_of(task.pool.targets, task.attributes, task.dense, task.per_leaf)
+    balance = balance_of(task.pool.tree, task.pool.targets, task.attributes, task.dense, task.per_leaf)
     # Rounding the counts of cells first would break the order of the list that a systematic draw lives on: it is left out there.
     families = task.families if settings.design == "cube" else ()
     chosen = select_pairs(task.dense, task.cell, task.order, settings, balance=balance, families=families, affinity=task.affinity, per_leaf=task.per_leaf)

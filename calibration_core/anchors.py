@@ -21,6 +21,7 @@ import numpy as np
 
 from calibration_core.blocks import match_columns
 from calibration_core.geography import GeographyTree
+from calibration_core.pair_exchange import Shared
 from calibration_core.problem import Targets, make_targets
 from calibration_core.selection import Balance
 
@@ -28,6 +29,9 @@ from calibration_core.selection import Balance
 _LEAST_SCALE = 1e-3
 # Nor than this share of what one pair of mean weight adds: of a rare variable a few pairs cannot come nearer, whatever they weigh.
 _LUMP = 0.5
+# Pairs for each target of an area above the leaves, below which exchanges look at its totals as a whole; and the least scale there, in standard
+# errors of a simple random draw.
+_FEW, _SHARED_FLOOR = 2.5, 0.1
 # Leaves whose weights are looked at together.
 _BLOCK = 512
 
@@ -56,15 +60,39 @@ def totals_and_errors(dense: np.ndarray, rows: np.ndarray, per_leaf: np.ndarray)
     return totals, errors
 
 
-def balance_of(targets: Targets, attributes: np.ndarray, dense: np.ndarray, per_leaf: np.ndarray) -> Balance:
+def balance_of(tree: GeographyTree, targets: Targets, attributes: np.ndarray, dense: np.ndarray, per_leaf: np.ndarray) -> Balance:
     """Rows, goals and scales of every known variable: those with a target at the finest level first, then the other distinct columns of
-    the levels above and of ``attributes``, (records, f) float64."""
+    the levels above and of ``attributes``, (records, f) float64; and the totals above the finest level that few pairs stand for."""
     own, others = targets.designs[-1], unique_columns(targets.designs[-1], *targets.designs[:-1], attributes)
     rows = np.hstack([own, others])
     totals, errors = totals_and_errors(dense, rows, per_leaf)
     scales = np.where(errors > 0, errors, np.inf)
     scales[:, : own.shape[1]] = targets.scales[-1]
-    return Balance(rows, totals, scales)
+    return Balance(rows, totals, scales, shared_totals(tree, targets, dense, per_leaf))
+
+
+def shared_totals(tree: GeographyTree, targets: Targets, dense: np.ndarray, per_leaf: np.ndarray) -> Shared | None:
+    """Targets of areas above the leaves that have fewer than ``_FEW`` pairs for each of them: there a refit cannot make up for the errors of a draw, and
+    exchanges must look at the area's totals as a whole. Goals are the dense totals; scales those of the targets, at least a tenth of the standard error of a simple
+    random draw. None where no area is so."""
+    rows, slots, goals, scales, taken = [], [], [], [], 0
+    for depth in range(len(tree.levels) - 1):
+        above, used = tree.ancestor_of_leaves(depth), np.isfinite(targets.scales[depth])
+        pairs = np.bincount(above, per_leaf, tree.sizes[depth])
+        few = pairs < _FEW * used.sum(axis=1)
+        if not few.any():
+            continue
+        totals, errors = totals_and_errors(dense, targets.designs[depth], per_leaf)
+        goal, spread = np.zeros(used.shape), np.zeros(used.shape)
+        np.add.at(goal, above, totals)
+        np.add.at(spread, above, errors**2)
+        number = np.where(used & few[:, None], taken + np.arange(used.size).reshape(used.shape), -1)
+        taken += used.size
+        rows.append(targets.designs[depth])
+        slots.append(number[above])
+        goals.append(goal.ravel())
+        scales.append(np.where(used, np.maximum(targets.scales[depth], _SHARED_FLOOR * np.sqrt(spread)), 1.0).ravel())
+    return Shared(np.hstack(rows), np.hstack(slots), np.concatenate(goals), np.concatenate(scales)) if rows else None
 
 
 def anchored(tree: GeographyTree, targets: Targets, attributes: np.ndarray, dense: np.ndarray, per_leaf: np.ndarray, strength: float) -> Targets:

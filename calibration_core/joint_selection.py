@@ -90,7 +90,7 @@ def select_jointly(
     options = settings.selection
     # Scales of what has no target depend on the counts, which depend on nothing but the dense weights.
     rough = np.full(dense.shape[0], max(1, options.budget // max(dense.shape[0], 1)), dtype=np.int64)
-    balance = balance_of(targets, attributes, dense, rough if per_leaf is None else per_leaf)
+    balance = balance_of(tree, targets, attributes, dense, rough if per_leaf is None else per_leaf)
     drawn = select_pairs(dense, category, order, options, balance=balance, families=families, affinity=affinity, per_leaf=per_leaf, names=tree.leaves)
     say(f"drew {drawn.leaf.size:,} pairs, {int(drawn.exchanges.sum()):,} exchanges")
     if options.rounds and options.exchanges:
@@ -147,11 +147,19 @@ def _rounds(tree, targets, dense, category, attributes, balance: Balance, drawn:
         candidates = drawn.candidates
         passed = exchange(
             offsets, drawn.record, weights, drawn.certain, candidates.offsets, candidates.record,
-            balance.rows, balance.goals, balance.scales, category, options.exchange_settings,
+            balance.rows, balance.goals, balance.scales, category, options.exchange_settings, balance.shared,
         )  # fmt: skip
         made += passed.exchanges
         order = np.lexsort((passed.record, drawn.leaf))
-        drawn = replace(drawn, record=passed.record[order], weight=drawn.weight[order], probability=drawn.probability[order], exchanges=made, rounds=number + 1)
+        drawn = replace(
+            drawn,
+            record=passed.record[order],
+            weight=drawn.weight[order],
+            probability=drawn.probability[order],
+            exchanges=made,
+            rounds=number + 1,
+            stopped=drawn.stopped + passed.stopped,
+        )
         say(f"round {number + 1}: {fit.result.status}, {int(passed.exchanges.sum()):,} exchanges")
     return drawn
 

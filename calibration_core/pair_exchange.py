@@ -18,7 +18,9 @@ References: exchange algorithms for balanced samples go back to Yates, Philosoph
 and, for designs, Fedorov, Theory of Optimal Experiments (1972); Williamson, Birkin and Rees, Environment and Planning A 30 (1998)
 785-816 exchange households against small-area tables.
 
-Areas are independent of each other, and each is worked on by one thread in a fixed order, so that results do not depend on how many there are.
+Areas are independent of each other, and each is worked on by one thread in a fixed order, so that results do not depend on how many there are. Where few
+pairs stand for many targets above the areas (a state of three counties), the errors of those totals are part of the sum (``Shared``): then one
+area follows another, each seeing what those before it left, for some sweeps.
 
 Belongs here: the exchanges. Does not belong here: the first draw (``sampling/``), how goals are made (``selection.py``), refitting.
 """
@@ -34,6 +36,8 @@ import numpy as np
 
 from calibration_core.errors import ProblemError, SettingsError
 
+# Most sweeps over areas that share errors; a sweep without an exchange ends them.
+_SWEEPS = 4
 # An exchange must lower the sum of squares by this share of it, so that rounding cannot keep two records swapping for ever.
 _LEAST_GAIN = 1e-9
 
@@ -56,15 +60,35 @@ class ExchangeSettings:
 
 
 @dataclass(frozen=True, eq=False)
+class Shared:
+    """Totals that several areas add to, kept beside each area's own.
+
+    Attributes
+    ----------
+    rows : (records, columns) float64 contributions.
+    slot : (areas, columns) int64: which total a column of an area adds to; -1 where the area has none of it.
+    goals, scales : (totals,) float64, scales > 0.
+    """
+
+    rows: np.ndarray
+    slot: np.ndarray
+    goals: np.ndarray
+    scales: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class ExchangeResult:
     """Attributes: ``record`` (k,) int64 record in each place; ``exchanges`` (areas,) int64 how many were made; ``before``, ``after`` (areas,)
-    float64 sum of squares of the totals' errors in scales, without the penalty on cells; ``stopped`` areas whose limit was reached."""
+    float64 sum of squares of the area's own totals' errors in scales, without shared ones and the penalty on cells; ``stopped`` areas whose
+    limit was reached; ``shared_before``, ``shared_after``: the sum of squares of shared totals' errors, 0 without any."""
 
     record: np.ndarray
     exchanges: np.ndarray
     before: np.ndarray
     after: np.ndarray
     stopped: int
+    shared_before: float = 0.0
+    shared_after: float = 0.0
 
 
 def exchange(
@@ -79,6 +103,7 @@ def exchange(
     scales: np.ndarray,
     cell: np.ndarray,
     settings: ExchangeSettings,
+    shared: Shared | None = None,
 ) -> ExchangeResult:
     """Exchange drawn records for candidates, area by area.
 
@@ -94,6 +119,7 @@ def exchange(
     goals : (areas, variables) float64 T.
     scales : (areas, variables) float64 > 0 s; inf leaves a variable out.
     cell : (records,) int64 >= 0.
+    shared : totals above the areas that count too.
 
     Raises
     ------
@@ -110,17 +136,42 @@ def exchange(
     within = math.isinf(settings.cell_penalty)
     penalty = 0.0 if within else settings.cell_penalty**2
     kinds = int(cell.max(initial=0)) + 1
-    arguments = (place_offsets, new, weight, fixed, candidate_offsets, candidate, rows, wanted, inverse, cell, kinds, within, penalty, settings.limit)
+    shared_rows = np.zeros((rows.shape[0], 0)) if shared is None else np.ascontiguousarray(shared.rows, dtype=np.float64)
+    slot = np.zeros((areas, 0), dtype=np.int64) if shared is None else np.ascontiguousarray(shared.slot, dtype=np.int64)
+    over = np.zeros(0) if shared is None else 1.0 / shared.scales
+    error = np.zeros(0) if shared is None else _shared_errors(shared, place_offsets, record, weight)
+    first_shared = float(error @ error)
+    arguments = (place_offsets, new, weight, fixed, candidate_offsets, candidate, rows, wanted, inverse, shared_rows, slot, over, error)
+    options = (cell, kinds, within, penalty, settings.limit)
+    threads = settings.threads if shared is None else 1
 
-    def part(first: int) -> None:
-        _exchange_areas(first, areas, settings.threads, *arguments, made, before, after, full)
+    def part(first: int, mine: np.ndarray) -> None:
+        _exchange_areas(first, areas, threads, *arguments, *options, mine, before, after, full)
 
-    if settings.threads == 1:
-        part(0)
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda first: part(first, made), range(threads)))
     else:
-        with ThreadPoolExecutor(settings.threads) as pool:
-            list(pool.map(part, range(settings.threads)))
-    return ExchangeResult(new, made, before, after, int(full.sum()))
+        start = before
+        for sweep in range(1 if shared is None else _SWEEPS):
+            mine = np.zeros(areas, dtype=np.int64)
+            part(0, mine)
+            start = before.copy() if sweep == 0 else start
+            made += mine
+            if not mine.any():
+                break
+        before = start
+    return ExchangeResult(new, made, before, after, int(full.sum()), first_shared, float(error @ error))
+
+
+def _shared_errors(shared: Shared, place_offsets: np.ndarray, record: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(totals,) errors in scales."""
+    totals = np.zeros(shared.goals.size)
+    for t in range(place_offsets.size - 1):
+        here = slice(place_offsets[t], place_offsets[t + 1])
+        has = shared.slot[t] >= 0
+        np.add.at(totals, shared.slot[t][has], weight[here] @ shared.rows[record[here]][:, has])
+    return (totals - shared.goals) / shared.scales
 
 
 def _check(areas, place_offsets, record, weight, fixed, candidate_offsets, rows, goals, scales, cell) -> None:
@@ -143,9 +194,10 @@ def _check(areas, place_offsets, record, weight, fixed, candidate_offsets, rows,
 
 @numba.njit(cache=True, nogil=True)
 def _exchange_areas(
-    first, areas, step, place_offsets, record, weight, fixed, candidate_offsets, candidate, rows, wanted, inverse, cell, kinds, within, penalty, limit, made, before, after, full
+    first, areas, step, place_offsets, record, weight, fixed, candidate_offsets, candidate, rows, wanted, inverse, shared_rows, slot, over, shared,
+    cell, kinds, within, penalty, limit, made, before, after, full
 ):  # fmt: skip
-    """Areas first, first + step, ... one after another; ``record`` and the last four are written to."""
+    """Areas first, first + step, ... one after another; ``record``, ``shared`` (errors of shared totals) and the last four are written to."""
     moved = np.zeros(kinds)
     for t in range(first, areas, step):
         a0, a1 = place_offsets[t], place_offsets[t + 1]
@@ -153,46 +205,44 @@ def _exchange_areas(
         places, count = a1 - a0, c1 - c0
         if places == 0:
             continue
-        # Variables that count here, and their rows by variable: sums over variables then run along candidates.
-        used = np.flatnonzero(inverse[t] > 0.0)
-        live = used.size
-        x = np.empty((live, count))
+        # Variables that count here: the area's own, then shared ones. Rows are by variable: sums over variables then run along candidates.
+        used, common = np.flatnonzero(inverse[t] > 0.0), np.flatnonzero(slot[t] >= 0)
+        own_count, live = used.size, used.size + common.size
+        x, y = np.empty((live, count)), np.empty((places, live))
+        for i in range(count):
+            _fill(x[:, i], candidate[c0 + i], rows, used, inverse[t], shared_rows, common, slot[t], over)
+        for a in range(places):
+            _fill(y[a], record[a0 + a], rows, used, inverse[t], shared_rows, common, slot[t], over)
         error = np.empty(live)
         for v in range(live):
-            scale = inverse[t, used[v]]
-            for i in range(count):
-                x[v, i] = rows[candidate[c0 + i], used[v]] * scale
-            total = -wanted[t, used[v]]
-            for a in range(a0, a1):
-                total += weight[a] * rows[record[a], used[v]] * scale
-            error[v] = total
-        norm = np.zeros(count)
-        along = np.zeros(count)
+            if v < own_count:
+                total = -wanted[t, used[v]]
+                for a in range(places):
+                    total += weight[a0 + a] * y[a, v]
+                error[v] = total
+            else:
+                error[v] = shared[slot[t, common[v - own_count]]]
+        before[t] = _squares(error[:own_count])
+        squares = _squares(error)
+        norm, along = np.zeros(count), np.zeros(count)
         for v in range(live):
             e = error[v]
             for i in range(count):
                 norm[i] += x[v, i] * x[v, i]
                 along[i] += x[v, i] * e
-        squares = 0.0
-        for v in range(live):
-            squares += error[v] * error[v]
-        before[t] = squares
         # For each place: its record's product with every candidate, with the error, with itself.
-        cross = np.zeros((places, count))
-        own = np.zeros(places)
-        lean = np.zeros(places)
+        cross, own, lean = np.zeros((places, count)), np.zeros(places), np.zeros(places)
         inside = np.zeros(count, dtype=np.bool_)
         for a in range(places):
-            _place(a, record[a0 + a], rows, used, inverse[t], x, error, cross, own, lean)
+            _products(y[a], x, cross[a])
+            own[a], lean[a] = _squares(y[a]), _dot(y[a], error)
             for i in range(count):
                 if candidate[c0 + i] == record[a0 + a]:
                     inside[i] = True
         moved[:] = 0.0
-        most = int(limit * places)
-        done = 0
+        most, done = int(limit * places), 0
         while done < most:
-            floor = -_LEAST_GAIN * max(squares, 1e-12)
-            best, best_place, best_in = floor, -1, -1
+            best, best_place, best_in = -_LEAST_GAIN * max(squares, 1e-12), -1, -1
             for a in range(places):
                 if fixed[a0 + a]:
                     continue
@@ -219,42 +269,56 @@ def _exchange_areas(
             for j in range(count):
                 if candidate[c0 + j] == leaving:
                     inside[j] = False
-            inside[i] = True
-            # The products with the error follow from those with the two records.
-            for j in range(count):
+                # The products with the error follow from those with the two records.
                 along[j] -= g * cross[a, j]
+            inside[i] = True
             for v in range(live):
-                error[v] += g * (rows[coming, used[v]] - rows[leaving, used[v]]) * inverse[t, used[v]]
+                error[v] += g * (x[v, i] - y[a, v])
+                y[a, v] = x[v, i]
             record[a0 + a] = coming
-            _place(a, coming, rows, used, inverse[t], x, error, cross, own, lean)
+            _products(y[a], x, cross[a])
+            own[a] = _squares(y[a])
             for j in range(count):
                 along[j] += g * cross[a, j]
             for b in range(places):
-                total = 0.0
-                for v in range(live):
-                    total += rows[record[a0 + b], used[v]] * inverse[t, used[v]] * error[v]
-                lean[b] = total
-            squares = 0.0
-            for v in range(live):
-                squares += error[v] * error[v]
+                lean[b] = _dot(y[b], error)
+            squares = _squares(error)
             done += 1
-        made[t] = done
-        after[t] = squares
-        full[t] = done == most and most > 0
+        made[t] += done
+        after[t] = _squares(error[:own_count])
+        for v in range(own_count, live):
+            shared[slot[t, common[v - own_count]]] = error[v]
+        full[t] = done == most and limit > 0.0
 
 
 @numba.njit(cache=True, nogil=True)
-def _place(a, entering, rows, used, inverse, x, error, cross, own, lean):
-    """Products of the record in place ``a`` with every candidate (cross), with itself (own) and with the error (lean)."""
-    count = x.shape[1]
-    for i in range(count):
-        cross[a, i] = 0.0
-    itself, product = 0.0, 0.0
+def _fill(out, entering, rows, used, inverse, shared_rows, common, slot, over):
+    """A record's contributions in scales, the area's own variables first."""
     for v in range(used.size):
-        value = rows[entering, used[v]] * inverse[used[v]]
-        itself += value * value
-        product += value * error[v]
+        out[v] = rows[entering, used[v]] * inverse[used[v]]
+    for v in range(common.size):
+        out[used.size + v] = shared_rows[entering, common[v]] * over[slot[common[v]]]
+
+
+@numba.njit(cache=True, nogil=True)
+def _products(row, x, out):
+    """Products of a record's row with those of every candidate; variables it does not touch cost nothing."""
+    out[:] = 0.0
+    for v in range(row.size):
+        value = row[v]
         if value != 0.0:
-            for i in range(count):
-                cross[a, i] += value * x[v, i]
-    own[a], lean[a] = itself, product
+            for i in range(out.size):
+                out[i] += value * x[v, i]
+
+
+@numba.njit(cache=True, nogil=True)
+def _dot(a, b):
+    total = 0.0
+    for v in range(a.size):
+        total += a[v] * b[v]
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _squares(a):
+    return _dot(a, a)

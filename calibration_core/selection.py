@@ -29,7 +29,7 @@ import numpy as np
 
 from calibration_core.allocation import RULES, Allocation, allocation_of, pair_ceiling
 from calibration_core.errors import ProblemError, SettingsError
-from calibration_core.pair_exchange import ExchangeSettings, exchange
+from calibration_core.pair_exchange import ExchangeSettings, Shared, exchange
 from calibration_core.sampling.candidates import Candidates, first_phase
 from calibration_core.sampling.cube import draw_cube
 from calibration_core.sampling.moved_mass import moved_mass
@@ -119,6 +119,7 @@ class Selection:
         mass instead (the nearest with a pair), ``moved_mass`` (moves,) float64 how much each.
     rounding_misses : categories of classes, over all areas, whose count the controlled rounding could not keep within one of what is expected.
     rounds : rounds of refitting and exchanging made.
+    stopped : areas whose exchanges ended at the limit asked, added up over the draw's and each round's.
     rescued, without_support : targets (depth, area, variable) given a pair back, and left without one, by ``support.ensure_support``.
     """
 
@@ -138,6 +139,7 @@ class Selection:
     moved_mass: np.ndarray
     rounding_misses: int = 0
     rounds: int = 0
+    stopped: int = 0
     rescued: tuple[tuple[int, int, int], ...] = ()
     without_support: tuple[tuple[int, int, int], ...] = ()
 
@@ -156,11 +158,13 @@ class Balance:
     rows : (records, variables) float64 contributions.
     goals : (leaves, variables) float64 totals to keep: those of the dense weights.
     scales : (leaves, variables) float64 > 0: what one unit of error is; inf leaves a variable out in that leaf.
+    shared : totals that several leaves add to, which exchanges keep too; None for none.
     """
 
     rows: np.ndarray
     goals: np.ndarray
     scales: np.ndarray
+    shared: Shared | None = None
 
 
 def select_pairs(
@@ -210,7 +214,7 @@ def select_pairs(
     probability, weight = candidates.probability[place] * candidates.first_phase_probability[place], candidates.weight[place].copy()
     total, kept = dense.sum(axis=1), np.bincount(leaf, weight, minlength=leaves)
     weight *= (total / np.where(kept > 0, kept, 1.0))[leaf]
-    exchanges, before, after = np.zeros(leaves, dtype=np.int64), np.zeros(leaves), np.zeros(leaves)
+    exchanges, before, after, stopped = np.zeros(leaves, dtype=np.int64), np.zeros(leaves), np.zeros(leaves), 0
     if balance is not None:
         offsets = np.concatenate([[0], np.cumsum(allocation.per_area)])
         result = exchange(
@@ -225,13 +229,17 @@ def select_pairs(
             balance.scales,
             category,
             settings.exchange_settings,
+            balance.shared,
         )
         live = np.maximum(np.isfinite(balance.scales).sum(axis=1), 1)
-        record, exchanges, before, after = result.record, result.exchanges, np.sqrt(result.before / live), np.sqrt(result.after / live)
+        record, exchanges, stopped = result.record, result.exchanges, result.stopped
+        before, after = np.sqrt(result.before / live), np.sqrt(result.after / live)
     sorting = np.lexsort((record, leaf))
     record, weight, probability = record[sorting], weight[sorting], probability[sorting]
     lost = cells_lost(dense, category, leaf, record, affinity)
-    return Selection(leaf, record, weight, probability, allocation.per_area, allocation, candidates, exchanges, before, after, *lost, rounding_misses=misses)
+    return Selection(
+        leaf, record, weight, probability, allocation.per_area, allocation, candidates, exchanges, before, after, *lost, rounding_misses=misses, stopped=stopped
+    )
 
 
 def _allocation(dense, settings: SelectionSettings, balance: Balance | None, per_leaf: np.ndarray | None, names) -> Allocation:

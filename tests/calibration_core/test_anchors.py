@@ -57,17 +57,41 @@ def test_columns_are_taken_once():
 
 
 def test_balance_has_the_finest_targets_first_then_all_else_that_is_known(case):
-    balance = balance_of(case.targets, case.attributes, case.dense, np.full(7, 20))
+    balance = balance_of(case.tree, case.targets, case.attributes, case.dense, np.full(7, 20))
     assert balance.rows.tolist() == case.attributes.tolist()
     np.testing.assert_allclose(balance.goals, case.dense @ case.attributes, rtol=1e-12)
     assert balance.scales[:, :6].tolist() == case.targets.scales[2].tolist()
     errors = totals_and_errors(case.dense, case.attributes, np.full(7, 20))[1]
     assert balance.scales[:, 6:].tolist() == errors[:, 6:].tolist()
+    assert balance.shared is None
     # A variable that nobody has in an area is left out there.
     dense = case.dense.copy()
     dense[2, case.attributes[:, 7] > 0] = 0.0
-    without = balance_of(case.targets, case.attributes, dense, np.full(7, 20))
+    without = balance_of(case.tree, case.targets, case.attributes, dense, np.full(7, 20))
     assert np.isinf(without.scales[2, 7]) and np.isfinite(without.scales[[0, 1, 3, 4, 5, 6], 7]).all()
+
+
+def test_totals_that_few_pairs_stand_for_are_shared(case):
+    """Seven state targets, and seven for each county. With 12 pairs in the first county (2.5 a target are 17.5) its totals are shared by its tracts; the
+    second county, and the state, have enough."""
+    per_leaf = np.array([4, 4, 4, 9, 9, 9, 9])
+    shared = balance_of(case.tree, case.targets, case.attributes, case.dense, per_leaf).shared
+    assert shared.rows.tolist() == case.targets.designs[1].tolist()
+    assert (shared.slot[:3] == shared.slot[0]).all() and len(set(shared.slot[0])) == 7 and (shared.slot[0] >= 0).all() and (shared.slot[3:] == -1).all()
+    goals = case.tree.sum_leaves(case.dense @ case.attributes[:, :7], 1)[0]
+    errors = totals_and_errors(case.dense, case.attributes[:, :7], per_leaf)[1]
+    np.testing.assert_allclose(shared.goals[shared.slot[0]], goals, rtol=1e-10)
+    np.testing.assert_allclose(shared.scales[shared.slot[0]], np.maximum(case.targets.scales[1][0], 0.1 * np.sqrt((errors[:3] ** 2).sum(axis=0))), rtol=1e-10)
+    # With one pair a tract state and counties are shared, in slots of their own.
+    shared = balance_of(case.tree, case.targets, case.attributes, case.dense, np.ones(7, dtype=int)).shared
+    assert shared.rows.shape == (160, 14) and (shared.slot >= 0).all()
+    assert (shared.slot[:, :7] == shared.slot[0, :7]).all() and len(set(shared.slot.ravel())) == 21
+    # What has no target is not shared.
+    scales = [case.targets.scales[0].copy(), *case.targets.scales[1:]]
+    scales[0][0, 2:] = np.inf
+    few = make_targets(case.tree, case.targets.designs, case.targets.values, scales)
+    shared = balance_of(case.tree, few, case.attributes, case.dense, np.full(7, 2)).shared
+    assert (shared.slot[:, 2:7] == -1).all() and (shared.slot[:, 7:] >= 0).all()
 
 
 def test_soft_targets_are_dense_totals_beside_the_given_ones(case):

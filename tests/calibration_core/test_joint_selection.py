@@ -111,7 +111,7 @@ def test_refitted_totals_of_tracts_come_nearer_with_exchanges_and_nearer_still_w
             chosen = choose(case, settings)
             totals = np.zeros((7, case.attributes.shape[1]))
             np.add.at(totals, chosen.leaf, refit(case, chosen, settings).result.weights[:, None] * case.attributes[chosen.record])
-            balance = balance_of(case.targets, case.attributes, case.dense, np.full(7, 15))
+            balance = balance_of(case.tree, case.targets, case.attributes, case.dense, np.full(7, 15))
             total += float((((totals - balance.goals) / balance.scales) ** 2).sum())
         errors.append(np.sqrt(total / totals.size / 4))
     assert errors[0] > 1.1 * errors[1] and errors[1] > 1.1 * errors[2]
@@ -142,6 +142,14 @@ def test_certain_pairs_stay(case):
     dense[:, 3] = dense.sum(axis=1)
     chosen = choose(replace(case, dense=dense), case.settings(140))
     assert set(chosen.leaf[chosen.record == 3]) == set(range(7))
+
+
+def test_exchanges_that_end_at_their_limit_are_counted(case):
+    assert choose(case, case.settings(140, rounds=2)).stopped == 0
+    few = choose(case, case.settings(140, rounds=2, exchanges=0.1))
+    # Two exchanges of twenty places: each of seven areas could go on, in the draw and in two rounds.
+    assert 7 <= few.stopped <= 21 and (few.exchanges <= 6).all()
+    assert choose(case, case.settings(140, exchanges=0.0)).stopped == 0
 
 
 def test_progress_is_told(case):

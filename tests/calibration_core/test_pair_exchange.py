@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration_core.errors import ProblemError, SettingsError
-from calibration_core.pair_exchange import ExchangeResult, ExchangeSettings, exchange
+from calibration_core.pair_exchange import ExchangeResult, ExchangeSettings, Shared, exchange
 
 PENALTIES = (0.0, 0.7, math.inf)
 
@@ -29,8 +29,8 @@ class Case:
     scales: np.ndarray
     cell: np.ndarray
 
-    def __call__(self, settings: ExchangeSettings) -> ExchangeResult:
-        return exchange(*vars(self).values(), settings)
+    def __call__(self, settings: ExchangeSettings, shared: Shared | None = None) -> ExchangeResult:
+        return exchange(*vars(self).values(), settings, shared)
 
     @property
     def areas(self) -> int:
@@ -175,6 +175,71 @@ def test_the_order_of_records_and_of_places_changes_nothing(seed, penalty):
     plain, renumbered = case(ExchangeSettings(8.0, penalty)), other(ExchangeSettings(8.0, penalty))
     assert renumbered.record.tolist() == number[plain.record[swap]].tolist()
     assert renumbered.exchanges.tolist() == plain.exchanges.tolist()
+
+
+def make_shared(case: Case, seed: int) -> Shared:
+    """Three totals that areas add to in turn, some not at all, by columns that areas' own variables need not have."""
+    rng = np.random.default_rng([seed, 1])
+    rows = rng.lognormal(0, 1, (case.cell.size, 2)) * (rng.random((case.cell.size, 2)) < 0.7)
+    slot = np.column_stack([rng.choice([-1, 0, 1], case.areas), rng.choice([-1, 2], case.areas)])
+    return Shared(rows, slot, rng.uniform(5, 40, 3), rng.uniform(0.5, 3, 3))
+
+
+def shared_value(case: Case, shared: Shared, record: np.ndarray) -> float:
+    """Sum of squares of the errors of shared totals, added up place by place."""
+    totals = np.zeros(shared.goals.size)
+    for t in range(case.areas):
+        for a in range(case.place_offsets[t], case.place_offsets[t + 1]):
+            for column, slot in enumerate(shared.slot[t]):
+                if slot >= 0:
+                    totals[slot] += case.weight[a] * shared.rows[record[a], column]
+    return float((((totals - shared.goals) / shared.scales) ** 2).sum())
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.sampled_from([0.0, math.inf]))
+def test_shared_totals_count_as_the_areas_own_do(seed, penalty):
+    """Area after area, the best exchange by its own errors and the shared ones as they then stand: written out, sweep by sweep, until none helps or
+    four sweeps are made."""
+    case = make_case(seed)
+    shared = make_shared(case, seed)
+    result = case(ExchangeSettings(50.0, penalty), shared)
+    record, made = case.record.copy(), np.zeros(case.areas, dtype=int)
+    own = lambda t, r: value_of(case, t, r[case.places(t)], 0.0, r[case.places(t)])  # noqa: E731
+    for _ in range(4):
+        before = made.copy()
+        for t in range(case.areas):
+            while True:
+                now, best = own(t, record) + shared_value(case, shared, record), (0.0, None)
+                for a in case.place_offsets[t] + np.flatnonzero(~case.fixed[case.places(t)]):
+                    for coming in case.candidates(t):
+                        if coming in record[case.places(t)] or (penalty and case.cell[coming] != case.cell[record[a]]):
+                            continue
+                        new = record.copy()
+                        new[a] = coming
+                        change = own(t, new) + shared_value(case, shared, new) - now
+                        best = min(best, (change, new), key=lambda pair: pair[0])
+                if best[0] >= -1e-9 * max(now, 1e-12):
+                    break
+                record, made[t] = best[1], made[t] + 1
+        if (made == before).all():
+            break
+    assert result.record.tolist() == record.tolist() and result.exchanges.tolist() == made.tolist()
+    assert result.shared_before == pytest.approx(shared_value(case, shared, case.record), rel=1e-9)
+    assert result.shared_after == pytest.approx(shared_value(case, shared, record), rel=1e-7, abs=1e-10)
+    for t in np.flatnonzero(np.diff(case.place_offsets)):
+        assert result.before[t] == pytest.approx(own(t, case.record), rel=1e-9)
+    start, end = result.before.sum() + result.shared_before, result.after.sum() + result.shared_after
+    assert end < start or not made.any()
+
+
+def test_shared_totals_know_no_threads_and_none_is_as_none_given():
+    case = make_case(3, areas=9, records=40)
+    shared = make_shared(case, 3)
+    one, three = (case(ExchangeSettings(8.0, 0.5, threads), shared) for threads in (1, 3))
+    assert one.record.tolist() == three.record.tolist() and one.shared_after == three.shared_after < one.shared_before
+    nothing = replace(shared, slot=np.full_like(shared.slot, -1))
+    assert case(ExchangeSettings(8.0), nothing).record.tolist() == case(ExchangeSettings(8.0)).record.tolist()
 
 
 def test_the_one_exchange_that_meets_the_goal():
