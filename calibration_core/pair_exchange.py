@@ -141,7 +141,8 @@ def exchange(
     over = np.zeros(0) if shared is None else 1.0 / shared.scales
     error = np.zeros(0) if shared is None else _shared_errors(shared, place_offsets, record, weight)
     first_shared = float(error @ error)
-    arguments = (place_offsets, new, weight, fixed, candidate_offsets, candidate, rows, wanted, inverse, shared_rows, slot, over, error)
+    original = new.copy()
+    arguments = (place_offsets, original, new, weight, fixed, candidate_offsets, candidate, rows, wanted, inverse, shared_rows, slot, over, error)
     options = (cell, kinds, within, penalty, settings.limit)
     threads = settings.threads if shared is None else 1
 
@@ -194,7 +195,7 @@ def _check(areas, place_offsets, record, weight, fixed, candidate_offsets, rows,
 
 @numba.njit(cache=True, nogil=True)
 def _exchange_areas(
-    first, areas, step, place_offsets, record, weight, fixed, candidate_offsets, candidate, rows, wanted, inverse, shared_rows, slot, over, shared,
+    first, areas, step, place_offsets, original, record, weight, fixed, candidate_offsets, candidate, rows, wanted, inverse, shared_rows, slot, over, shared,
     cell, kinds, within, penalty, limit, made, before, after, full
 ):  # fmt: skip
     """Areas first, first + step, ... one after another; ``record``, ``shared`` (errors of shared totals) and the last four are written to."""
@@ -239,7 +240,11 @@ def _exchange_areas(
             for i in range(count):
                 if candidate[c0 + i] == record[a0 + a]:
                     inside[i] = True
+        # Counts of cells against those before the first exchange, in whatever sweep.
         moved[:] = 0.0
+        for a in range(a0, a1):
+            moved[cell[record[a]]] += 1.0
+            moved[cell[original[a]]] -= 1.0
         most, done = int(limit * places), 0
         while done < most:
             best, best_place, best_in = -_LEAST_GAIN * max(squares, 1e-12), -1, -1

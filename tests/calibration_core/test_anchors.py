@@ -88,10 +88,10 @@ def test_totals_that_few_pairs_stand_for_are_shared(case):
     assert (shared.slot[:, :7] == shared.slot[0, :7]).all() and len(set(shared.slot.ravel())) == 21
     # What has no target is not shared.
     scales = [case.targets.scales[0].copy(), *case.targets.scales[1:]]
-    scales[0][0, 2:] = np.inf
+    scales[0][0, 4:] = np.inf
     few = make_targets(case.tree, case.targets.designs, case.targets.values, scales)
-    shared = balance_of(case.tree, few, case.attributes, case.dense, np.full(7, 2)).shared
-    assert (shared.slot[:, 2:7] == -1).all() and (shared.slot[:, 7:] >= 0).all()
+    shared = balance_of(case.tree, few, case.attributes, case.dense, np.ones(7, dtype=int)).shared
+    assert (shared.slot[:, 4:7] == -1).all() and (shared.slot[:, :4] >= 0).all() and (shared.slot[:, 7:] >= 0).all()
 
 
 def test_soft_targets_are_dense_totals_beside_the_given_ones(case):
