@@ -1,4 +1,4 @@
-"""A small invented state for tests of selection: tracts in counties in a state, a pool of households, targets at each level, dense weights."""
+"""Problems for tests of selection: a small invented state with targets at each level and dense weights, and random dense weights of every awkward kind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from calibration_core.geography import GeographyTree
 from calibration_core.joint_selection import JointSettings
 from calibration_core.problem import PoolProblem, Targets, make_targets
-from calibration_core.selection import SelectionSettings
+from calibration_core.selection import Balance, SelectionSettings
 from calibration_core.tree_newton import TreeNewtonSettings, calibrate_tree
 
 REFINE = TreeNewtonSettings(
@@ -60,3 +60,28 @@ def make_state(seed: int = 0, records: int = 160, tracts: tuple[int, ...] = (3, 
     number = np.arange(6)
     families = [number[None, :] // 2 == np.arange(3)[:, None], number[None, :] % 2 == np.arange(2)[:, None]]
     return StateCase(tree, targets, dense, cell.astype(np.int64), income, attributes, families)
+
+
+def random_problem(seed: int):
+    """(dense, category, order, balance, families, budget, floor): up to six areas, some empty, some of less than a household, weights of one
+    size or over many orders of magnitude, records that are certain to be drawn, k from one an area to every pair."""
+    rng = np.random.default_rng(seed)
+    leaves, records = int(rng.integers(1, 7)), int(rng.integers(2, 40))
+    tail = rng.choice([0.0, 1.0, 3.0, 6.0])
+    dense = np.exp(tail * rng.standard_normal((leaves, records))) * (rng.random((leaves, records)) < rng.uniform(0.3, 1.0))
+    dense[:, int(rng.integers(records))] += 0.1
+    if rng.random() < 0.5:
+        dense[:, int(rng.integers(records))] += 3.0 * dense.sum(axis=1).max()
+    dense *= 10.0 ** rng.choice([-4.0, 0.0, 3.0], size=(leaves, 1))
+    dense[rng.random(leaves) < 0.2] = 0.0
+    dense[0, 0] = max(dense[0, 0], 1e-3)
+    category = rng.integers(0, int(rng.integers(1, 9)), records)
+    kinds = int(category.max()) + 1
+    number = np.arange(kinds)
+    families = [number[None, :] // 2 == np.unique(number // 2)[:, None], number[None, :] % 3 == np.unique(number % 3)[:, None], np.eye(kinds, dtype=bool)]
+    rows = rng.lognormal(0.0, 1.0, (records, 4)) * (rng.random((records, 4)) < 0.7)
+    scales = np.where(rng.random((leaves, 4)) < 0.2, np.inf, rng.uniform(0.1, 10.0, (leaves, 4)))
+    balance = Balance(rows, dense @ rows, scales)
+    least, most = int((dense > 0).any(axis=1).sum()), int((dense > 0).sum())
+    budget = int(rng.choice([least, most, rng.integers(least, most + 1), rng.integers(least, most + 1)]))
+    return dense, category, rng.random(records), balance, families[: int(rng.integers(1, 4))], budget, int(rng.integers(1, 6))

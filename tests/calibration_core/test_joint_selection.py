@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from calibration_core.anchors import balance_of
 from calibration_core.geography import GeographyTree
@@ -14,7 +16,7 @@ from calibration_core.pair_methods.task import PairTask
 from calibration_core.problem import PairProblem, PoolProblem, make_targets
 from calibration_core.selection import DESIGNS, cells_lost
 from calibration_core.weight_limits import WeightLimits
-from tests.calibration_core.state_case import REFINE, StateCase, make_state
+from tests.calibration_core.state_case import REFINE, StateCase, make_state, random_problem
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def check(case: StateCase, chosen, budget: int) -> None:
     assert np.bincount(chosen.leaf, minlength=len(case.tree.leaves)).tolist() == chosen.per_leaf.tolist()
     assert (case.dense[chosen.leaf, chosen.record] > 0).all()
     assert (chosen.weight > 0).all() and (chosen.probability > 0).all() and (chosen.probability <= 1).all()
-    np.testing.assert_allclose(np.bincount(chosen.leaf, chosen.weight), case.dense.sum(axis=1), rtol=1e-9)
+    np.testing.assert_allclose(np.bincount(chosen.leaf, chosen.weight, len(case.tree.leaves)), case.dense.sum(axis=1), rtol=1e-9)
 
 
 @pytest.mark.parametrize("design", DESIGNS)
@@ -53,6 +55,30 @@ def test_k_is_kept_through_rounds_and_rescue(case, design, rounds):
         lost, share, moved, mass = cells_lost(case.dense, case.cell, chosen.leaf, chosen.record)
         assert (chosen.categories_lost, chosen.moved.tolist()) == (lost, moved.tolist())
         assert chosen.mass_lost == pytest.approx(share) and chosen.moved_mass.sum() == pytest.approx(mass.sum())
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.sampled_from(DESIGNS), st.integers(1, 8))
+def test_whatever_the_problem_k_pairs_with_positive_weights_within_limits(seed, design, candidates):
+    dense, cell, order, balance, families, budget, floor = random_problem(seed)
+    rng = np.random.default_rng(seed)
+    leaves = dense.shape[0]
+    tree = GeographyTree.from_leaves(["county", "tract"], [["a"] * leaves, [f"{t}" for t in range(leaves)]])
+    designs = [balance.rows, balance.rows[:, :3]]
+    values = [tree.sum_leaves(dense @ d, k) * rng.lognormal(0, 0.1, (tree.sizes[k], d.shape[1])) for k, d in enumerate(designs)]
+    targets = make_targets(tree, designs, values, [np.maximum(0.05 * v, 1e-3 * max(1.0, dense.sum())) for v in values])
+    attributes = np.column_stack([balance.rows, rng.random(dense.shape[1])])
+    part = StateCase(tree, targets, dense, cell, order, attributes, families)
+    own = part.settings(budget, seed=seed, design=design, candidates=candidates, rounds=2, limits=WeightLimits(0.5, 0.25))
+    own = replace(own, selection=replace(own.selection, floor=floor), refine=replace(REFINE, share=(), tau_path=(1.0, 0.1), tolerance=1e-6))
+    chosen = choose(part, own)
+    check(part, chosen, budget)
+    fit = refit(part, chosen, own)
+    total, count = dense.sum(axis=1), np.maximum(chosen.per_leaf, 1)
+    low, high = np.minimum(0.5, total / count / 2), np.maximum(0.25 * total, 2 * total / count)
+    assert (fit.result.weights > 0).all()
+    assert (fit.result.weights >= low[chosen.leaf] * (1 - 1e-9)).all() and (fit.result.weights <= high[chosen.leaf] * (1 + 1e-9)).all()
+    assert fit.relaxed_areas == tuple(np.flatnonzero((chosen.per_leaf > 0) & (total / count / 2 < 0.5)))
 
 
 def test_pairs_given_a_leaf_are_what_each_gets(case):
