@@ -82,14 +82,19 @@ def run_validation(
     _writable(json_file, "--json", ".json")
     _writable(plot, "--plot", ".png")
     load = _loader(loaded, environment, catalog)
+
+    def write(so_far) -> None:
+        if json_file is not None:
+            json_file.write_text(json.dumps(document(so_far), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
     with StepProgress(out, steps_of(chosen, groups, settings)) as steps:
-        found = validate(chosen, load, groups, settings, loaded, catalog, progress=steps)
+        found = validate(chosen, load, groups, settings, loaded, catalog, progress=steps, keep=write)
     print_validation(found, out)
     for run in found.failures:
         text = f"FAILED {run.postal} without {run.group}, {run.method}, {run.pairs} pairs an area, seed {run.seed}: {run.failure}"
         out.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+    write(found)
     if json_file is not None:
-        json_file.write_text(json.dumps(document(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         out.print(f"Everything: {json_file}", highlight=False, soft_wrap=True)
     if plot is not None:
         from pipeline.validation.frontier import frontier

@@ -168,13 +168,13 @@ def settle_level(p, columns, cell, cells, queue, uniform, used, land):
                 largest = _enter(i, p, columns, cell, factor, unit, place, y, state, uniform)
                 if state[2] >= _RENEW or (largest > _LARGE and state[2] > 8):
                     _renew(p, columns, cell, factor, unit, place, y, state, uniform)
-            _release(cell, factor, kind, unit, place, variables, state)
+            _release(p, columns, cell, factor, kind, unit, place, y, variables, state, uniform)
         begin = end
     for v in range(variables - 1, -1, -1):
         if not land or state[0] <= v + 1:
             break
         _give_up(place[v], p, factor, kind, unit, place, state, uniform)
-        _release(cell, factor, kind, unit, place, variables, state)
+        _release(p, columns, cell, factor, kind, unit, place, y, variables, state, uniform)
     return state[1]
 
 
@@ -330,9 +330,16 @@ def _free_row(c, factor, unit, d):
 def _remove(c, row, factor, kind, unit, place, state):
     """Constraint number c taken out of the others through a row without a unit; both go."""
     d = state[0]
+    if row < 0:
+        # Only rounding leads here: the unit that counts most for the constraint gives up its row and waits for the next level.
+        row = 0
+        for r in range(d):
+            if abs(factor[c, r]) > abs(factor[c, row]):
+                row = r
+        unit[row] = -1
     for other in range(d):
         if other != c:
-            part = factor[other, row] / factor[c, row]
+            part = factor[other, row] / factor[c, row] if factor[c, row] != 0.0 else 0.0
             if part != 0.0:
                 for r in range(d):
                     factor[other, r] -= part * factor[c, r]
@@ -353,18 +360,36 @@ def _remove(c, row, factor, kind, unit, place, state):
 
 
 @numba.njit(cache=True, nogil=True)
-def _release(cell, factor, kind, unit, place, variables, state):
-    """Cells with one basis unit or none: the unit waits for the next level, since alone it cannot move, and the cell is not held any more."""
-    d = state[0]
-    count = np.zeros(d, dtype=np.int64)
-    for r in range(d):
-        if unit[r] >= 0:
-            count[place[variables + cell[unit[r]]]] += 1
-    for c in range(d - 1, -1, -1):
-        if kind[c] >= variables and count[c] < 2:
-            if count[c] == 1:
-                for r in range(state[0]):
-                    if unit[r] >= 0 and variables + cell[unit[r]] == kind[c]:
-                        unit[r] = -1
-            # No other basis unit adds to this cell, so some row without a unit does.
-            _remove(c, _free_row(c, factor, unit, state[0]), factor, kind, unit, place, state)
+def _release(p, columns, cell, factor, kind, unit, place, y, variables, state, uniform):
+    """Cells with one basis unit or none: the unit waits for the next level, since alone it cannot move, and the cell is not held any more.
+
+    No other basis unit adds to such a cell, so some row without a unit does. Where the factors say otherwise, rounding has let a dependent
+    unit into the basis: they are made anew, once.
+    """
+    renewed = False
+    c = state[0] - 1
+    while c >= 0:
+        alone, count = -1, 0
+        for r in range(state[0]):
+            if unit[r] >= 0 and variables + cell[unit[r]] == kind[c]:
+                alone, count = r, count + 1
+        if kind[c] < variables or count > 1:
+            c -= 1
+            continue
+        if count == 1:
+            unit[alone] = -1
+        row = _free_row(c, factor, unit, state[0])
+        if not renewed and (row < 0 or abs(factor[c, row]) <= _DEPENDENT * _largest(factor[c, : state[0]])):
+            _renew(p, columns, cell, factor, unit, place, y, state, uniform)
+            renewed, c = True, state[0] - 1
+            continue
+        _remove(c, row, factor, kind, unit, place, state)
+        c -= 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _largest(row):
+    size = 0.0
+    for r in range(row.size):
+        size = max(size, abs(row[r]))
+    return size

@@ -137,6 +137,7 @@ def validate(
     profile: Profile,
     catalog: Catalog,
     progress: Callable[[str, int], None] = lambda what, steps: None,
+    keep: Callable[[Validation], None] = lambda so_far: None,
 ) -> Validation:
     """Run everything.
 
@@ -145,6 +146,7 @@ def validate(
     states : postal codes.
     load : the state of a postal code, and the truth of its totals or None.
     progress : called before each step with what begins and the number of steps done since the last call, in units of ``steps_of``.
+    keep : called with all there is after each state and group, so that hours of work survive whatever ends the next.
 
     Raises BudgetError if a budget exceeds the candidates of a state; ProfileError if none of the groups has a target in any of the states.
     What a single method raises is kept in its run (``failure``), and the others go on.
@@ -167,6 +169,7 @@ def validate(
                 degenerate += _named_degenerate(task)
                 for run in _runs(task, settings, progress):
                     runs.append(run)
+                keep(Validation(profile, settings, tuple(groups), tuple(held), tuple(degenerate), tuple(skipped), tuple(runs), interrupted=True))
     except KeyboardInterrupt:
         # Hours of work are not thrown away: what is done is reported, and says that it is not all.
         if not runs:
