@@ -30,6 +30,7 @@ from rich.table import Table
 
 from benchmarks.state import LoadedState, load_state
 from calibration_core.allocation import allocation_of
+from calibration_core.digits import significant
 from calibration_core.joint_selection import JointSettings, refine_pairs
 from calibration_core.pair_methods import PAIR_METHODS, PairTask, hybrid, run_pair_method
 from calibration_core.pair_methods.task import PairOutcome
@@ -40,7 +41,7 @@ from pipeline.validation.compare import Run
 from pipeline.validation.frontier import frontier
 from pipeline.validation.paired import paired_differences
 from pipeline.validation.report import print_tables
-from pipeline.weights.calibrate import DENSE_DIGITS, attributes_of, dense_calibration, pool_problem, refine_settings, significant, state_seed
+from pipeline.weights.calibrate import DENSE_DIGITS, attributes_of, dense_calibration, pool_problem, refine_settings, state_seed
 from pipeline.weights.cells import affinity_of, families_of
 
 QUICK = ("hybrid", "proportional", "random")
@@ -163,7 +164,9 @@ def merge(options: argparse.Namespace, console: Console) -> list[dict]:
         for profile in dict.fromkeys(document["profile"] for document in documents):
             own = [document for document in documents if document["profile"] == profile]
             mine = [_run(item) for document in own for item in document["runs"]]
-            settings = SimpleNamespace(methods=methods, seeds=own[0]["settings"]["seeds"], pairs=tuple(sorted({run.pairs for run in mine if run.pairs is not None})))
+            settings = SimpleNamespace(
+                methods=methods, seeds=own[0]["settings"]["seeds"], pairs=tuple(sorted({run.pairs for run in mine if run.pairs is not None}))
+            )
             groups = [SimpleNamespace(**g) for g in {g["id"]: g for document in own for g in document["groups"]}.values()]
             labels = SimpleNamespace(id=profile, synthetic=own[0]["synthetic"])
             path = options.plot.with_stem(f"{options.plot.stem}_{profile}")

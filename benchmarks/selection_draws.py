@@ -25,9 +25,10 @@ from rich.table import Table
 from benchmarks.selection import make_task
 from benchmarks.state import load_state
 from calibration_core.anchors import balance_of
+from calibration_core.digits import significant
 from calibration_core.pair_methods import PairTask
 from calibration_core.selection import SelectionSettings, select_pairs
-from pipeline.weights.calibrate import DENSE_DIGITS, dense_calibration, significant
+from pipeline.weights.calibrate import DENSE_DIGITS, dense_calibration
 from pipeline.weights.candidates import DESIGN_SEPARATOR
 
 DRAWS = ("random", "sampford", "systematic", "cube", "cube + exchanges")

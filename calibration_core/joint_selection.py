@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibration_core.anchors import anchored, balance_of
+from calibration_core.digits import significant
 from calibration_core.geography import GeographyTree
 from calibration_core.pair_exchange import exchange
 from calibration_core.problem import PairProblem, Targets
@@ -143,7 +144,7 @@ def _rounds(tree, targets, dense, category, attributes, balance: Balance, drawn:
             drawn = ensure_support(drawn, dense, tree, targets.designs, _worth_a_pair(targets, settings.inside))
         fit = refine_pairs(tree, targets, dense, attributes, drawn, loose, start=start)
         start = fit.result.multipliers
-        weights = np.maximum(_rounded(fit.result.weights), 1e-12 * max(float(fit.result.weights.max()), 1e-300))
+        weights = np.maximum(significant(fit.result.weights, _DIGITS), 1e-12 * max(float(fit.result.weights.max()), 1e-300))
         candidates = drawn.candidates
         passed = exchange(
             offsets, drawn.record, weights, drawn.certain, candidates.offsets, candidates.record,
@@ -174,11 +175,3 @@ def _worth_a_pair(targets: Targets, inside: float) -> list[np.ndarray]:
 def _with_cells_lost(drawn: Selection, dense, category, affinity) -> Selection:
     lost, mass, moved, moved_mass = cells_lost(dense, category, drawn.leaf, drawn.record, affinity)
     return replace(drawn, categories_lost=lost, mass_lost=mass, moved=moved, moved_mass=moved_mass)
-
-
-def _rounded(weights: np.ndarray) -> np.ndarray:
-    """To eight significant digits."""
-    with np.errstate(divide="ignore"):
-        exponent = np.floor(np.log10(np.where(weights > 0, weights, 1.0)))
-    factor = 10.0 ** (_DIGITS - 1 - exponent)
-    return np.where(weights > 0, np.round(weights * factor) / factor, 0.0)

@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from calibration_core.allocation import allocation_of
+from calibration_core.digits import significant
 from calibration_core.errors import BudgetError, GeocalError, SettingsError
 from calibration_core.pair_methods import PAIR_METHODS, WITHOUT_CHANCE, PairTask, run_pair_method
 from calibration_core.problem import Targets
@@ -33,7 +34,7 @@ from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.holdout import HeldOut, has_targets, hold_out
 from pipeline.validation.measures import error_rows, weight_figures
 from pipeline.validation.paired import paired_differences
-from pipeline.weights.calibrate import DENSE_DIGITS, budget_of, dense_calibration, refine_settings, significant, state_seed
+from pipeline.weights.calibrate import DENSE_DIGITS, budget_of, dense_calibration, refine_settings, state_seed
 from pipeline.weights.candidates import candidate_pairs
 from pipeline.weights.cells import affinity_of, families_of
 from pipeline.weights.state import LoadedState

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from calibration_core.digits import significant
 from calibration_core.errors import BudgetError
 from calibration_core.geography import GeographyTree
 from calibration_core.joint_selection import JointSettings, RefinedPairs, refine_pairs, select_jointly
@@ -246,11 +247,3 @@ def require_sound_weights(frame: pl.DataFrame, budget: int, state: str) -> None:
             expected="exactly k distinct pairs with finite, positive weights",
             remedy="Nothing was written; report this with the run manifest",
         )
-
-
-def significant(values: np.ndarray, digits: int) -> np.ndarray:
-    """Round to significant digits."""
-    with np.errstate(divide="ignore"):
-        exponent = np.floor(np.log10(np.where(values > 0, values, 1.0)))
-    factor = 10.0 ** (digits - 1 - exponent)
-    return np.where(values > 0, np.round(values * factor) / factor, 0.0)

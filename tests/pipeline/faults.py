@@ -86,7 +86,9 @@ def small_sample(folder: Path) -> None:
 def files_profile(pairs_per_area: int = 30) -> Profile:
     """The ``sample`` profile as a profile of files: it reads the folder given, as published, instead of generating its own; a quick method."""
     sample = load_catalog().profile("sample")
-    method = sample.method.model_copy(update={"tau_path": (1.0,), "refine_tau_path": (1.0,), "selection": sample.method.selection.model_copy(update={"rounds": 0})})
+    method = sample.method.model_copy(
+        update={"tau_path": (1.0,), "refine_tau_path": (1.0,), "selection": sample.method.selection.model_copy(update={"rounds": 0})}
+    )
     budget = sample.budget.model_copy(update={"pairs_per_area": pairs_per_area, "minimum_pairs": min(5, pairs_per_area)})
     return sample.model_copy(update={"id": "sample_files", "synthetic": False, "method": method, "budget": budget})
 
