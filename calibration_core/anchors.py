@@ -24,6 +24,7 @@ from calibration_core.geography import GeographyTree
 from calibration_core.pair_exchange import Shared
 from calibration_core.problem import Targets, make_targets
 from calibration_core.selection import Balance
+from calibration_core.threads import map_blocks
 
 # A soft target is never tighter than this, in the variable's own units: a person, a household, a dollar.
 _LEAST_SCALE = 1e-3
@@ -47,7 +48,8 @@ def totals_and_errors(dense: np.ndarray, rows: np.ndarray, per_leaf: np.ndarray)
     """Dense totals, and the standard errors a simple random draw of ``per_leaf`` records would have, both (leaves, variables) float64."""
     totals, errors = np.empty((dense.shape[0], rows.shape[1])), np.empty((dense.shape[0], rows.shape[1]))
     squares = rows**2
-    for begin in range(0, dense.shape[0], _BLOCK):
+
+    def block(begin: int) -> None:
         part = slice(begin, begin + _BLOCK)
         weights = np.asarray(dense[part], dtype=np.float64)
         sums = np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
@@ -57,6 +59,9 @@ def totals_and_errors(dense: np.ndarray, rows: np.ndarray, per_leaf: np.ndarray)
         # Where a variable hardly varies, its variance is the rounding of a difference.
         variance[variance <= 1e-12 * mean**2] = 0.0
         errors[part] = sums * np.sqrt(variance / np.maximum(per_leaf[part], 1)[:, None])
+
+    # Fixed blocks with a BLAS of one thread each: the last bits decide which directions a draw holds, and must not depend on the number of threads.
+    map_blocks(block, range(0, dense.shape[0], _BLOCK))
     return totals, errors
 
 
@@ -123,5 +128,5 @@ def _mean_contribution(dense: np.ndarray, rows: np.ndarray) -> np.ndarray:
     weights = np.zeros(dense.shape[1])
     for begin in range(0, dense.shape[0], _BLOCK):
         weights += np.asarray(dense[begin : begin + _BLOCK], dtype=np.float64).sum(axis=0)
-    having = weights @ (rows != 0)
-    return np.divide(weights @ np.abs(rows), having, out=np.zeros(rows.shape[1]), where=having > 0)
+    having, size = map_blocks(lambda array: weights @ array, [(rows != 0).astype(np.float64), np.abs(rows)])
+    return np.divide(size, having, out=np.zeros(rows.shape[1]), where=having > 0)

@@ -35,6 +35,7 @@ import numba
 import numpy as np
 
 from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.threads import map_blocks
 
 # Most sweeps over areas that share errors; a sweep without an exchange ends them.
 _SWEEPS = 4
@@ -139,7 +140,7 @@ def exchange(
     shared_rows = np.zeros((rows.shape[0], 0)) if shared is None else np.ascontiguousarray(shared.rows, dtype=np.float64)
     slot = np.zeros((areas, 0), dtype=np.int64) if shared is None else np.ascontiguousarray(shared.slot, dtype=np.int64)
     over = np.zeros(0) if shared is None else 1.0 / shared.scales
-    error = np.zeros(0) if shared is None else _shared_errors(shared, place_offsets, record, weight)
+    error = np.zeros(0) if shared is None else map_blocks(lambda totals: _shared_errors(totals, place_offsets, record, weight), [shared])[0]
     first_shared = float(error @ error)
     original = new.copy()
     arguments = (place_offsets, original, new, weight, fixed, candidate_offsets, candidate, rows, wanted, inverse, shared_rows, slot, over, error)

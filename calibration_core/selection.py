@@ -36,6 +36,7 @@ from calibration_core.sampling.moved_mass import moved_mass
 from calibration_core.sampling.rounding import round_areas
 from calibration_core.sampling.sampford import draw_sampford
 from calibration_core.sampling.systematic import capped, draw_systematic
+from calibration_core.threads import map_blocks
 
 DESIGNS = ("cube", "systematic", "sampford")
 # Sums of probabilities this near a whole number are whole; probabilities below the second are none.
@@ -347,7 +348,8 @@ def cells_lost(dense: np.ndarray, category: np.ndarray, leaf: np.ndarray, record
     kinds = int(category.max(initial=-1)) + 1
     membership = np.zeros((category.size, kinds))
     membership[np.arange(category.size), category] = 1.0
-    mass = dense @ membership
+    mass = map_blocks(lambda block: block @ membership, np.array_split(dense, max(1, dense.shape[0] // 512)))
+    mass = np.concatenate(mass)
     counts = np.bincount(leaf * kinds + category[record], minlength=dense.shape[0] * kinds).reshape(dense.shape[0], kinds)
     moved = moved_mass(mass, counts, np.zeros((kinds, kinds)) if affinity is None else affinity)
     total = float(mass.sum())
