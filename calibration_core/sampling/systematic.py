@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Third key of the random streams, so that one seed can be used for the first phase and for the draw.
 _STREAM = 2
 # Shares this close to one are certain: rounding of sums.
+# A probability this small is rounding.
+_NEVER = 1e-13
 _CERTAIN = 1.0 - 1e-12
 
 
@@ -175,6 +177,10 @@ def phase_areas(dense, per_area, wanted, rank, start, offsets, record, probabili
         equal = 0.0
         if draws > 0:
             equal = (per_area[t] - held) / draws
+        if equal <= _NEVER:
+            # What is left for them is the rounding of a difference: none of them can be drawn.
+            draws = 0
+        if draws > 0:
             for i in range(size):
                 along[i] *= draws / total
             for i in systematic_points(along[:size], start[t], draws):

@@ -227,3 +227,12 @@ def test_columns_that_depend_on_each_other_up_to_rounding_do_not_stop_the_flight
         scale = None if seed % 2 else np.full((3, rows.shape[1]), 10.0 ** rng.uniform(-3, 3))
         drawn = draw_cube(candidates, rows, scale, cell, seed, 1, int(rng.integers(1, 20)))
         assert (candidates.sums(drawn) == k).all()
+
+
+def test_units_whose_share_is_rounding_are_no_candidates():
+    # Ten units hold all the weight that counts: what is left for the others is a difference of equal numbers, and must not become a probability.
+    dense = np.concatenate([np.ones(10), np.full(40, 1e-17)])[None, :]
+    candidates = first_phase(dense, np.array([5]), np.zeros(50, dtype=int), np.arange(50.0), 3, 4)
+    assert candidates.record.tolist() == list(range(10))
+    assert candidates.probability == pytest.approx(np.full(10, 0.5))
+    assert draw_systematic(candidates, np.zeros(50, dtype=int), np.arange(50.0), 3).sum() == 5
