@@ -15,7 +15,7 @@ The second reads the JSON of ``geocal validate --json``, of several states or gr
 errors by budget and method and paired differences over all cells together; ``--plot`` draws the
 frontier of each profile.
 
-Belongs here: those tables. Does not belong here: methods (``calibration_core/pair_methods``),
+Belongs here: those tables. Does not belong here: methods (``calibration_core/tree/rivals``),
 withholding (``pipeline/validation``), errors right after the draw (``selection_draws.py``).
 """
 
