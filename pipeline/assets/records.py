@@ -17,6 +17,8 @@ from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
 from pipeline.specs.states import state_of
 from pipeline.specs.variables import Variable
+from pipeline.vocabulary import CALIBRATE, is_area
+from pipeline import vocabulary
 
 GROUP = "candidates"
 RECORDS = ("record_persons", "record_households", "record_tax_units")
@@ -117,7 +119,7 @@ def _concept_gaps(catalog: Catalog, profile: Profile, partitions: dg.PartitionsD
 
         fips = state_of(context.partition_key).fips
         totals, notes = design_totals(_tables(frames), target_variables(catalog, profile))
-        own = frames[NATIONAL].filter((pl.col("level") == "state") & (pl.col("geoid") == fips))
+        own = frames[NATIONAL].filter(is_area(vocabulary.STATE, fips))
         gaps = gaps_of(
             totals,
             pl.concat([own, frames[STATE]]),
@@ -126,8 +128,8 @@ def _concept_gaps(catalog: Catalog, profile: Profile, partitions: dg.PartitionsD
             same_concept=catalog.same_concept(profile),
             same_concept_limit=profile.same_concept_gap_limit,
         )
-        calibrating = gaps.filter(pl.col("role") == "calibrate").height
-        wide = gaps.filter(pl.col("role") != "calibrate").select("variable", "domain", "role", "gap", "reason")
+        calibrating = gaps.filter(pl.col("role") == CALIBRATE).height
+        wide = gaps.filter(pl.col("role") != CALIBRATE).select("variable", "domain", "role", "gap", "reason")
         return dg.MaterializeResult(
             value=gaps,
             metadata=frame_metadata(

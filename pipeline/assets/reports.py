@@ -13,13 +13,14 @@ import polars as pl
 from pipeline.assets.common import check_specs, code_version, frame_metadata, inline_png, markdown_table, permanent
 from pipeline.assets.records import CELLS, UNITS, target_variables
 from pipeline.assets.sources import GEOGRAPHY
-from pipeline.assets.targets import KEY, NATIONAL, RECONCILED
+from pipeline.assets.targets import NATIONAL, RECONCILED
 from pipeline.assets.weights import DENSE, SELECTED_RECORDS, WEIGHTS, inputs_of, pair_indices, problem_of
 from pipeline.manifest import build_manifest, write_manifest
 from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import load_catalog
 from pipeline.specs.profiles import Profile
 from pipeline.specs.states import state_of
+from pipeline.vocabulary import TARGET_KEY
 
 GROUP = "reports"
 FIT, MANIFEST, NATIONAL_REPORT, NATIONAL_FIT = "fit_report", "run_manifest", "national_report", "national_fit"
@@ -61,7 +62,7 @@ def _fit(profile: Profile, environment: RunEnvironment, partitions: dg.Partition
         against_truth = {}
         if profile.synthetic:
             truth = truth_totals(environment.data, target_variables(load_catalog(), profile), state_of(state).fips)
-            fit = fit.join(truth, on=list(KEY), how="left", maintain_order="left")
+            fit = fit.join(truth, on=TARGET_KEY, how="left", maintain_order="left")
             against_truth = {"error_against_truth": dg.MetadataValue.md(markdown_table(summary_by(fit.with_columns(value="truth"), "fitted")))}
         levels = summary_by(fit, "fitted")
         silent = fit.filter(pl.col("fitted").is_null() & (pl.col("not_fitted_reason") == ""))
@@ -106,7 +107,7 @@ def _fit(profile: Profile, environment: RunEnvironment, partitions: dg.Partition
 def _stored_weights(frames: dict[str, pl.DataFrame], problem: Any, profile: Profile) -> tuple[Any, Any, Any, Any]:
     """Dense weights (leaves, records), and leaf, record and weight of each selected pair, from the stored tables."""
     dense = frames[DENSE].select(problem.tree.leaves).to_numpy().T
-    area = pl.col("tract" if profile.finest_level == "tract" else "county")
+    area = pl.col(profile.finest_level)
     pairs = pair_indices(problem, frames[WEIGHTS].with_columns(area=area), frames[UNITS], WEIGHTS)
     return dense, *(pairs[name].to_numpy() for name in ("leaf", "record", "weight"))
 

@@ -16,6 +16,8 @@ from pipeline.io_manager import Table
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
 from pipeline.specs.states import state_of
+from pipeline.vocabulary import CALIBRATE, NATION, TARGET_KEY, is_area, levels_below
+from pipeline.vocabulary import STATE as STATE_LEVEL
 
 if TYPE_CHECKING:
     from pipeline.targets.reconcile import Reconciled
@@ -25,7 +27,6 @@ NATIONAL, STATE, RECONCILED = "national_targets", "state_targets", "reconciled_t
 CONCEPT_GAPS = "concept_gaps"
 _CODE = ("pipeline/targets", "pipeline/specs", "calibration_core", "data_specs/targets", "data_specs/variables", "data_specs/factors", "data_specs/profiles")
 CATEGORY_TOLERANCE = 1e-6
-KEY = ("level", "geoid", "variable", "domain")
 
 
 def build_target_assets(profile: Profile, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -48,12 +49,12 @@ def require_targets(frame: pl.DataFrame, table: str) -> None:
     """Hard rules of a target table: a row for each key, finite values, no negative standard error, a reason wherever a target does not calibrate."""
     require(frame.height > 0, "There is no target at all", where=table, expected="at least one target", remedy="Check the profile's list of targets")
     remedy = "This is a fault of the target builder or of a spec; the rows named show which"
-    require_no_rows(frame.filter(pl.struct(KEY).is_duplicated()), "state the same target twice", table=table, columns=KEY, remedy=remedy)
-    calibrating = frame.filter((pl.col("role") == "calibrate") & pl.col("value").is_not_null())
-    require_no_rows(calibrating.filter(~pl.col("value").is_finite()), "have a value that is not finite", table=table, columns=KEY, remedy=remedy)
-    require_no_rows(frame.filter(pl.col("standard_error") < 0), "have a negative standard error", table=table, columns=KEY, remedy=remedy)
-    silent = frame.filter((pl.col("role") != "calibrate") & (pl.col("reason").fill_null("") == ""))
-    require_no_rows(silent, "do not calibrate and give no reason", table=table, columns=KEY, remedy=remedy)
+    require_no_rows(frame.filter(pl.struct(TARGET_KEY).is_duplicated()), "state the same target twice", table=table, columns=TARGET_KEY, remedy=remedy)
+    calibrating = frame.filter((pl.col("role") == CALIBRATE) & pl.col("value").is_not_null())
+    require_no_rows(calibrating.filter(~pl.col("value").is_finite()), "have a value that is not finite", table=table, columns=TARGET_KEY, remedy=remedy)
+    require_no_rows(frame.filter(pl.col("standard_error") < 0), "have a negative standard error", table=table, columns=TARGET_KEY, remedy=remedy)
+    silent = frame.filter((pl.col("role") != CALIBRATE) & (pl.col("reason").fill_null("") == ""))
+    require_no_rows(silent, "do not calibrate and give no reason", table=table, columns=TARGET_KEY, remedy=remedy)
 
 
 def _counts(frame: pl.DataFrame) -> pl.DataFrame:
@@ -74,7 +75,7 @@ def _metadata(frame: pl.DataFrame, title: str, profile: Profile, notes: Any = ()
 
 
 def _national(catalog: Catalog, profile: Profile) -> dg.AssetsDefinition:
-    levels = ("nation", "state")
+    levels = (NATION, STATE_LEVEL)
     sources = needed_sources(catalog, profile, levels)
 
     @dg.asset(
@@ -95,7 +96,7 @@ def _national(catalog: Catalog, profile: Profile) -> dg.AssetsDefinition:
         reconciled = reconcile_national(built.frame, catalog.categories.values())
         frame = reconciled.frame
         require_targets(frame, NATIONAL)
-        present = set(frame.filter(pl.col("role") == "calibrate")["level"].unique())
+        present = set(frame.filter(pl.col("role") == CALIBRATE)["level"].unique())
         return dg.MaterializeResult(
             value=Table(frame, {"notes": [str(note) for note in built.notes]}),
             metadata=_metadata(frame, "Targets of the nation and the states", profile, built.notes, **reconciliation_metadata(reconciled)),
@@ -106,7 +107,7 @@ def _national(catalog: Catalog, profile: Profile) -> dg.AssetsDefinition:
 
 
 def _state(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
-    levels = [level for level in profile.levels if level not in ("nation", "state")]
+    levels = levels_below(STATE_LEVEL, profile.levels)
     sources = needed_sources(catalog, profile, levels)
 
     @dg.asset(
@@ -125,7 +126,7 @@ def _state(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDefiniti
 
         built = build_targets(catalog, profile, by_vintage(frames), levels, state_of(context.partition_key).fips)
         require_targets(built.frame, f"{STATE} of {context.partition_key}")
-        present = set(built.frame.filter(pl.col("role") == "calibrate")["level"].unique())
+        present = set(built.frame.filter(pl.col("role") == CALIBRATE)["level"].unique())
         return dg.MaterializeResult(
             value=Table(built.frame, {"notes": [str(note) for note in built.notes]}),
             metadata=_metadata(built.frame, f"Published targets of {context.partition_key}", profile, built.notes),
@@ -166,8 +167,8 @@ def _reconciled(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDef
         reconciled = reconcile_state(below, above, areas, profile.levels, catalog.categories.values())
         frame = reconciled.frame
         require_targets(frame, f"{RECONCILED} of {context.partition_key}")
-        own = above.filter((pl.col("level") == "state") & (pl.col("geoid") == fips))
-        lost = pl.concat([own.select(KEY), below.select(KEY)]).join(frame, on=list(KEY), how="anti")
+        own = above.filter(is_area(STATE_LEVEL, fips))
+        lost = pl.concat([own.select(TARGET_KEY), below.select(TARGET_KEY)]).join(frame, on=list(TARGET_KEY), how="anti")
         return dg.MaterializeResult(
             value=frame,
             metadata=_metadata(frame, f"Reconciled targets of {context.partition_key}", profile, **reconciliation_metadata(reconciled)),
@@ -175,7 +176,7 @@ def _reconciled(catalog: Catalog, profile: Profile, partitions: dg.PartitionsDef
                 dg.AssetCheckResult(
                     check_name="every_target_accounted_for",
                     passed=lost.is_empty(),
-                    metadata={"lost": lost.height, "first": dg.MetadataValue.md(markdown_table(lost.select(KEY)))},
+                    metadata={"lost": lost.height, "first": dg.MetadataValue.md(markdown_table(lost.select(TARGET_KEY)))},
                 ),
                 dg.AssetCheckResult(
                     check_name="categories_add_up",

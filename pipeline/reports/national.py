@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-KEY = ["variable", "domain"]
+from pipeline.vocabulary import CALIBRATE, NATION, STATE, VARIABLE_KEY, is_area
 
 
 def national_fits(national_targets: pl.DataFrame, fits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
@@ -23,25 +23,25 @@ def national_fits(national_targets: pl.DataFrame, fits: Mapping[str, pl.DataFram
 
     A target is fitted only where every state it sums over has weights that fit it: a partial sum looks right and is wrong.
     """
-    nation = national_targets.filter(pl.col("level") == "nation")
-    needed = national_targets.filter(pl.col("level") == "state").group_by(KEY).agg(pl.len().cast(pl.Int64).alias("states_needed"))
+    nation = national_targets.filter(pl.col("level") == NATION)
+    needed = national_targets.filter(pl.col("level") == STATE).group_by(VARIABLE_KEY).agg(pl.len().cast(pl.Int64).alias("states_needed"))
     parts = [
-        frame.filter((pl.col("level") == "state") & (pl.col("geoid") == fips) & pl.col("fitted").is_not_null()).select(*KEY, "fitted", "fitted_dense")
+        frame.filter(is_area(STATE, fips) & pl.col("fitted").is_not_null()).select(*VARIABLE_KEY, "fitted", "fitted_dense")
         for fips, frame in sorted(fits.items())
     ]
     schema = {"variable": pl.String, "domain": pl.String, "fitted": pl.Float64, "fitted_dense": pl.Float64}
     sums = (
         pl.concat(parts or [pl.DataFrame(schema=schema)])
-        .group_by(KEY, maintain_order=True)
+        .group_by(VARIABLE_KEY, maintain_order=True)
         .agg(pl.col("fitted").sum(), pl.col("fitted_dense").sum(), pl.len().cast(pl.Int64).alias("states_fitted"))
     )
-    joined = nation.join(needed, on=KEY, how="left", maintain_order="left").join(sums, on=KEY, how="left", maintain_order="left")
+    joined = nation.join(needed, on=VARIABLE_KEY, how="left", maintain_order="left").join(sums, on=VARIABLE_KEY, how="left", maintain_order="left")
     joined = joined.with_columns(pl.col("states_needed", "states_fitted").fill_null(0))
     whole = (pl.col("states_fitted") == pl.col("states_needed")) & (pl.col("states_needed") > 0)
     reason = (
         pl.when(whole)
         .then(pl.lit(""))
-        .when(pl.col("role") != "calibrate")
+        .when(pl.col("role") != CALIBRATE)
         .then(pl.concat_str([pl.col("role"), pl.lit(": "), pl.col("reason").fill_null("")]))
         .otherwise(pl.format("the nation is reached through its states: {} of {} have weights that fit it", "states_fitted", "states_needed"))
     )

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from pipeline.vocabulary import LEVELS
+
 if TYPE_CHECKING:
     import altair
 
-LEVELS = ("nation", "state", "county", "tract")
 LEVEL_COLOURS = ("#444444", "#b3541e", "#2f7f6f", "#3b6fb6")
 SCALE_FACTOR = 2.0
 WIDTH, HEIGHT = 460, 300

@@ -9,21 +9,22 @@ Belongs here: laying out and summarising figures. Does not belong here: the figu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from pipeline.reports.fit import LEAST_DENOMINATOR, LEVEL_ORDER
+from pipeline.reports.fit import by_level, smallest
+from pipeline.vocabulary import DESIGN_SEPARATOR, LEVEL_RANK, VALIDATION, VARIABLE_KEY, design_column, design_columns, key_of
 
 if TYPE_CHECKING:
     # For annotations only: showing a stored result needs no numerics.
     from calibration_core.geography import GeographyTree
     from calibration_core.selection_loss import AreaLoss, SelectionLoss
 
-INCOME = "usd_household_income|total"
-_AMOUNT, _WHOLE_DOMAINS = "usd_", ("total", "households")
+INCOME = design_column(("usd_household_income", "total"))
+_WHOLE_DOMAINS = ("total", "households")
 BETWEEN = " × "
 HELD_OUT = "held_out"
 # Columns of candidate_cells that are no class.
@@ -54,10 +55,15 @@ SHAPES = {
 }
 
 
-def amount_columns(units: pl.DataFrame) -> list[str]:
-    """The continuous variables of the candidates: dollar amounts over all households or returns. Where there is none, the order of the list within a cell."""
-    names = [c for c in units.columns if c.startswith(_AMOUNT) and c.rpartition("|")[2] in _WHOLE_DOMAINS]
-    return names or ["order"]
+def amount_columns(units: pl.DataFrame, unit_of: Mapping[Key, str]) -> list[str]:
+    """The continuous variables of the candidates: dollar amounts over all households or returns.
+
+    ``unit_of``: unit of each variable. Where no amount is among them, the order of the list within
+    a cell stands in.
+    """
+    columns = {name: key_of(name) for name in design_columns(units.columns)}
+    dollars = [name for name, key in columns.items() if unit_of.get(key) == USD]
+    return [name for name in dollars if columns[name][1] in _WHOLE_DOMAINS] or ["order"]
 
 
 def measured_loss(
@@ -83,11 +89,11 @@ def held_out_rows(
     from calibration_core.totals import pair_totals, pool_totals
     from pipeline.weights.candidates import design_matrix
 
-    name = pl.concat_str("variable", "domain", separator="|")
-    kept = targets.filter((pl.col("role") == "validation") & pl.col("published_value").is_not_null()).with_columns(variable=name)
-    kept = kept.filter(pl.col("variable").is_in([c for c in units.columns if "|" in c]))
+    name = pl.concat_str(VARIABLE_KEY, separator=DESIGN_SEPARATOR)
+    kept = targets.filter((pl.col("role") == VALIDATION) & pl.col("published_value").is_not_null()).with_columns(variable=name)
+    kept = kept.filter(pl.col("variable").is_in(design_columns(units.columns)))
     keys = [sorted(kept.filter(pl.col("level") == level)["variable"].unique()) for level in tree.levels]
-    designs = [design_matrix(units, [tuple(key.split("|", 1)) for key in level]) for level in keys]
+    designs = [design_matrix(units, [key_of(name) for name in level]) for level in keys]
     both = pool_totals(tree, designs, dense), pair_totals(tree, designs, leaf, record, weights)
     parts = []
     for depth, level in enumerate(tree.levels):
@@ -167,14 +173,12 @@ def _area_rows(area: AreaLoss, level: str, geoids: Sequence[str], amounts: Seque
 def held_out_errors(table: pl.DataFrame, by: Sequence[str] = ("level",)) -> pl.DataFrame:
     """Held-out targets by level, or level and family: their number, those next to zero (without a relative error), the median and mean absolute relative
     error under both weights, and the median of |selected - dense| / published, which is what selection alone did."""
-    least = pl.col("unit").replace_strict(LEAST_DENOMINATOR, default=1.0, return_dtype=pl.Float64)
-    size = pl.when(pl.col("reference").abs() >= least).then(pl.col("reference").abs())
+    size = pl.when(pl.col("reference").abs() >= smallest()).then(pl.col("reference").abs())
     rows = table.filter(pl.col("measure") == HELD_OUT).with_columns(
         *(((pl.col(name) - pl.col("reference")).abs() / size).alias(f"error_{name}") for name in ("dense", "selected")),
         moved=pl.col("difference").abs() / size,
     )
-    order = pl.col("level").replace_strict({level: i for i, level in enumerate(LEVEL_ORDER)}, default=len(LEVEL_ORDER), return_dtype=pl.Int64)
-    return (
+    summed = (
         rows.group_by(list(by))
         .agg(
             targets=pl.len().cast(pl.Int64),
@@ -185,10 +189,8 @@ def held_out_errors(table: pl.DataFrame, by: Sequence[str] = ("level",)) -> pl.D
             mean_error_selected=pl.col("error_selected").mean(),
             median_moved=pl.col("moved").median(),
         )
-        .with_columns(_order=order)
-        .sort("_order", *by)
-        .drop("_order")
     )
+    return by_level(summed, *by)
 
 
 def amounts_table(table: pl.DataFrame) -> pl.DataFrame:
@@ -227,8 +229,7 @@ def by_area(table: pl.DataFrame) -> pl.DataFrame:
                 areas=pl.len().cast(pl.Int64), median=pl.col("_value").median(), worst=pl.col("_value").first(), worst_geoid=pl.col("geoid").first()
             )
         )
-    order = pl.col("level").replace_strict({level: i for i, level in enumerate(LEVEL_ORDER)}, default=len(LEVEL_ORDER), return_dtype=pl.Int64)
-    return pl.concat(parts).with_columns(_order=order).sort("_order", maintain_order=True).drop("_order")
+    return by_level(pl.concat(parts))
 
 
 def correlations_table(table: pl.DataFrame) -> pl.DataFrame:
@@ -245,7 +246,7 @@ def cells_table(table: pl.DataFrame, measure: str = "cell_share") -> pl.DataFram
 
 def _top(table: pl.DataFrame) -> pl.DataFrame:
     """Rows of the whole state."""
-    top = min(table["level"].unique(), key=lambda level: LEVEL_ORDER.index(level) if level in LEVEL_ORDER else len(LEVEL_ORDER), default="")
+    top = min(table["level"].unique(), key=lambda level: LEVEL_RANK.get(level, len(LEVEL_RANK)), default="")
     return table.filter(pl.col("level") == top)
 
 

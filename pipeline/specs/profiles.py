@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from pipeline.specs.base import SpecModel
 from pipeline.specs.states import BY_POSTAL, OUTLYING_AREAS
-from pipeline.specs.targets import CarryRule, Level
+from pipeline.specs.targets import CarryRule
+from pipeline.vocabulary import COUNTY, LEVELS, TRACT, Level
 
 
 class ProfileGeography(SpecModel):
@@ -142,7 +143,7 @@ class Profile(SpecModel):
     @property
     def finest_level(self) -> Literal["county", "tract"]:
         """The level of the areas that get records."""
-        return "tract" if "tract" in self.levels else "county"
+        return TRACT if TRACT in self.levels else COUNTY
 
     @property
     def state_fips(self) -> tuple[str, ...]:
@@ -154,7 +155,7 @@ class Profile(SpecModel):
         outlying = {area.postal for area in OUTLYING_AREAS}
         if unknown := [s for s in self.states if s not in BY_POSTAL or s in outlying]:
             raise ValueError(f"unknown state postal codes: {', '.join(unknown)}")
-        if tuple(self.levels) not in {("nation", "state", "county"), ("nation", "state", "county", "tract")}:
+        if tuple(self.levels) not in {LEVELS[:3], LEVELS}:
             raise ValueError("levels must be nation, state, county and, if there are tract tables, tract")
         used = {self.geography.source: {self.geography.vintage, self.geography.puma_link_vintage}, self.records.source: {self.records.vintage}}
         if self.records.donor is not None:

@@ -18,8 +18,7 @@ from calibration_core.categories import Group, reconcile_categories
 from calibration_core.geography import GeographyTree
 from calibration_core.reconcile import reconcile
 from pipeline.specs.variables import CategoryGroup
-
-Key = tuple[str, str]
+from pipeline.vocabulary import Key
 
 REPORT_SCHEMA: dict[str, pl.DataType] = {
     "group": pl.String(),

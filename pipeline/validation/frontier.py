@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from pipeline.reports.fit import LEVEL_ORDER
 from pipeline.reports.plots import render
 from pipeline.validation.compare import DENSE, Run, Validation
 from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.paired import t_interval
+from pipeline.vocabulary import LEVELS
 
 COLOURS = ("#2f6db3", "#d0741c", "#2a8c6e", "#b3262e", "#7a4fa3", "#c2a83e", "#5fa8d3", "#8c564b")
 DENSE_COLOUR = "#222222"
@@ -30,7 +30,7 @@ def frontier(found: Validation, figure: str = "median_are") -> bytes:
     points = _points(found.runs, figure)
     methods = [*(name for name in found.settings.methods if name in set(points["method"])), DENSE]
     colours = [*(COLOURS[i % len(COLOURS)] for i in range(len(methods) - 1)), DENSE_COLOUR]
-    levels = [level for level in LEVEL_ORDER if level in set(points["level"])]
+    levels = [level for level in LEVELS if level in set(points["level"])]
     colour = alt.Color("method:N", sort=methods, title=None, scale=alt.Scale(domain=methods, range=colours), legend=alt.Legend(orient="top"))
     grid = [[_panel(alt, points, level, group, colour, found) for group in found.groups] for level in levels]
     if len(found.groups) == 1:
@@ -52,7 +52,7 @@ def _points(runs: Sequence[Run], figure: str) -> pl.DataFrame:
     seeds: dict[tuple, dict[int, list[float]]] = {}
     for run in runs:
         for row in run.outside:
-            if row["family"] is None and row["level"] in LEVEL_ORDER and row.get(figure) is not None:
+            if row["family"] is None and row["level"] in LEVELS and row.get(figure) is not None:
                 key = (run.method, run.group, row["level"], run.pairs)
                 seeds.setdefault(key, {}).setdefault(-1 if run.seed is None else run.seed, []).append(row[figure])
     rows = []

@@ -17,15 +17,13 @@ import numpy as np
 import polars as pl
 
 from calibration_core.problem import PoolProblem
-from pipeline.reports.fit import LEVEL_ORDER
 from pipeline.specs.catalog import Catalog
+from pipeline.steps import LoadedState, StateInputs, prepared
 from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.measures import TargetSet, target_set
-from pipeline.weights.calibrate import StateProblem, build_problem, pool_problem
-from pipeline.weights.candidates import DESIGN_SEPARATOR, Candidates
-from pipeline.weights.state import LoadedState, candidates_of, reconciled_targets
+from pipeline.vocabulary import CALIBRATE, LEVELS, NATION, TARGET_KEY, VALIDATION, design_columns
+from pipeline.weights.problem import SolvableState, pool_problem
 
-KEY = ["level", "geoid", "variable", "domain"]
 _MOVED = 1e-6
 
 
@@ -65,7 +63,7 @@ class HeldOut:
     def attributes(self) -> np.ndarray:
         """(records, f) float64: what each record adds to every variable that is measured, withheld ones too: they are facts of the record."""
         units = self.candidates.units
-        return units.select([name for name in units.columns if DESIGN_SEPARATOR in name]).to_numpy().astype(np.float64, copy=False)
+        return units.select(design_columns(units.columns)).to_numpy().astype(np.float64, copy=False)
 
 
 def has_targets(state: LoadedState, group: HoldOutGroup) -> bool:
@@ -80,10 +78,10 @@ def hold_out(postal: str, state: LoadedState, group: HoldOutGroup, catalog: Cata
     ----------
     truth : ``level, geoid, variable, domain, truth`` where the population is known (the synthetic sample), else None.
     """
-    role = pl.when((pl.col("role") == "calibrate") & pl.col("family").is_in(group.families))
+    role = pl.when((pl.col("role") == CALIBRATE) & pl.col("family").is_in(group.families))
     why = f"held out with the group {group.id}"
     below, above = (
-        frame.with_columns(role.then(pl.lit("validation")).otherwise("role").alias("role"), role.then(pl.lit(why)).otherwise("reason").alias("reason"))
+        frame.with_columns(role.then(pl.lit(VALIDATION)).otherwise("role").alias("role"), role.then(pl.lit(why)).otherwise("reason").alias("reason"))
         for frame in (state.inputs.below, state.inputs.above)
     )
     inputs = type(state.inputs)(**{**vars(state.inputs), "below": below, "above": above})
@@ -95,7 +93,7 @@ def hold_out(postal: str, state: LoadedState, group: HoldOutGroup, catalog: Cata
     inside = target_set(problem, targets, [row >= 0 for row in problem.rows], pool, truth)
     outside = target_set(state.problem, state.targets, withheld, pool, truth)
     counts = {level: int(used.sum()) for level, used in zip(problem.tree.levels, withheld, strict=True)}
-    below_nation = state.targets.filter((pl.col("level") != "nation") & pl.col("family").is_in(group.families))
+    below_nation = state.targets.filter((pl.col("level") != NATION) & pl.col("family").is_in(group.families))
     determined = _determined(state, group, catalog)
     moved, largest = _moved(inside.frame, state.targets)
     never = below_nation.height - sum(counts.values())
@@ -124,14 +122,14 @@ def _determined(state: LoadedState, group: HoldOutGroup, catalog: Catalog) -> tu
 
 
 def _moved(kept: pl.DataFrame, before: pl.DataFrame) -> tuple[int, float]:
-    both = kept.select(*KEY, "value").join(before.select(*KEY, pl.col("value").alias("before")), on=KEY, how="inner")
+    both = kept.select(*TARGET_KEY, "value").join(before.select(*TARGET_KEY, pl.col("value").alias("before")), on=TARGET_KEY, how="inner")
     share = both.select(((pl.col("value") - pl.col("before")).abs() / pl.max_horizontal(pl.col("before").abs(), pl.lit(1.0))).alias("share"))["share"]
     return int((share > _MOVED).sum()), float(share.max() or 0.0)
 
 
 def _notes(postal: str, group: HoldOutGroup, counts: dict[str, int], never: int, determined: tuple[str, ...], moved: int, largest: float) -> tuple[str, ...]:
     where = f"{postal}, {group.id}"
-    notes = [f"{where}: no target at level {level}" for level in LEVEL_ORDER if counts.get(level) == 0]
+    notes = [f"{where}: no target at level {level}" for level in LEVELS if counts.get(level) == 0]
     if never:
         notes.append(f"{where}: {never:,} targets of the group are never fitted (concept gap, suppressed, not expressible) and not measured")
     if determined:

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.manifest import geocal_version
-from pipeline.reports.fit import LEVEL_ORDER
 from pipeline.validation.compare import DENSE, Run, Validation
 from pipeline.validation.measures import ALL_LEVELS
+from pipeline.vocabulary import LEVELS
 
 SHOWN_NAMES = 6
 _ERRORS = ("mean_are", "median_are", "mean_are_without_degenerate", "share_inside_margin", "capped_loss")
@@ -56,7 +56,7 @@ def summary(runs: Sequence[Run]) -> list[dict]:
     rows = []
     held = {row["level"] for run in runs for row in (*run.inside, *run.outside)}
     order = [(None if method == DENSE else pairs, method) for pairs in _budgets(runs) for method in dict.fromkeys(run.method for run in runs)]
-    for level in (*(name for name in LEVEL_ORDER if name in held), ALL_LEVELS):
+    for level in (*(name for name in LEVELS if name in held), ALL_LEVELS):
         for pairs, method in dict.fromkeys(order):
             of = [run for run in runs if run.method == method and run.pairs == pairs]
             good = [run for run in of if not run.failure]
@@ -141,7 +141,7 @@ def _print_withheld(found: Validation, out: Console, label: str) -> None:
 
 
 def _levels(found: Validation) -> list[str]:
-    return [level for level in LEVEL_ORDER if any(level in held["withheld_by_level"] for held in found.held)]
+    return [level for level in LEVELS if any(level in held["withheld_by_level"] for held in found.held)]
 
 
 def _print_errors(rows: list[dict], level: str, label: str, out: Console) -> None:
@@ -176,7 +176,7 @@ def _print_weights(rows: list[dict], label: str, out: Console) -> None:
 def _print_paired(paired: Sequence[dict], reference: str, label: str, out: Console) -> None:
     """A table for the mean, the mean of sound targets and the median, a column a level."""
     rows = [row for row in paired if row["scope"] == "all" and row["sample"] == "outside"]
-    levels = [level for level in (*LEVEL_ORDER, ALL_LEVELS) if any(row["level"] == level for row in rows)]
+    levels = [level for level in (*LEVELS, ALL_LEVELS) if any(row["level"] == level for row in rows)]
     for figure, word in (("mean_are", "Mean"), ("mean_are_without_degenerate", "Mean, sound,"), ("median_are", "Median")):
         of = {(row["pairs"], row["method"], row["level"]): row for row in rows if row["figure"] == figure}
         if not of:
