@@ -13,8 +13,8 @@ takes the same steps in one go, without Dagster, for validation and benchmarks.
     fit_of, loss_of                                              what they give
 
 Belongs here: the order of the steps and the inputs of each. Does not belong here: any step itself
-(a module each in ``sources``, ``records``, ``targets``, ``weights``, ``reports``), files of results,
-Dagster.
+(a module each in ``sources``, ``records``, ``targets``, ``weights``, ``reports``), files of
+results, Dagster.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from calibration_core.joint_selection import RefinedPairs
-from calibration_core.selection import Selection
-from calibration_core.selection_loss import SelectionLoss
-from calibration_core.totals import pair_totals, pool_totals
-from calibration_core.tree_newton import TreeNewtonResult
+from calibration_core.tree.select.joint import RefinedPairs
+from calibration_core.tree.select.loss_report import SelectionLoss
+from calibration_core.tree.select.pairs import Selection
+from calibration_core.tree.solve.newton import TreeNewtonResult
+from calibration_core.tree.totals import pair_totals, pool_totals
 from pipeline.records.assemble import assemble_records
 from pipeline.records.design_totals import design_totals
 from pipeline.reports.fit import fitted_targets
@@ -285,7 +285,9 @@ def refined_weights(
 
 
 def fit_of(state: SolvableState, **fitted: Sequence[np.ndarray]) -> pl.DataFrame:
-    """The target table with a column for each of ``fitted``: totals per level, (areas, variables)."""
+    """The target table with a column for each of ``fitted``: totals per level, (areas,
+    variables).
+    """
     return fitted_targets(state.targets, state.problem, fitted)
 
 
@@ -311,7 +313,9 @@ def loss_of(
 
 @dataclass(frozen=True, eq=False)
 class LoadedState:
-    """A state ready to be calibrated, what it was made from, and the seconds each step before took."""
+    """A state ready to be calibrated, what it was made from, and the seconds each step
+    before took.
+    """
 
     inputs: StateInputs
     candidates: Candidates

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from calibration_core.geography import GeographyTree
+from calibration_core.tree.geography import GeographyTree
 from pipeline.vocabulary import AREA_COLUMN, NATION, VARIABLE_KEY, Key
 
 
@@ -43,7 +43,8 @@ class TargetGrid:
     ----------
     tree : the areas, by level.
     keys : per level, the variables (measure, domain) of its columns.
-    rows : per level, (areas, variables) int64: row of the target in its table, -1 where it has none.
+    rows : per level, (areas, variables) int64: row of the target in its table, -1 where it has
+        none.
     """
 
     tree: GeographyTree
@@ -52,11 +53,7 @@ class TargetGrid:
 
     @classmethod
     def of(
-        cls,
-        targets: pl.DataFrame,
-        use: pl.Expr,
-        tree: GeographyTree,
-        keys: Sequence[Sequence[Key]],
+        cls, targets: pl.DataFrame, use: pl.Expr, tree: GeographyTree, keys: Sequence[Sequence[Key]]
     ) -> TargetGrid:
         """Find the place of every row of ``targets`` that ``use`` marks.
 
@@ -75,7 +72,9 @@ class TargetGrid:
                 .join(columns.with_row_index("_column"), on=VARIABLE_KEY)
             )
             row = np.full((areas.height, columns.height), -1, dtype=np.int64)
-            row[placed["_area"].to_numpy(), placed["_column"].to_numpy()] = placed["_row"].to_numpy()
+            row[placed["_area"].to_numpy(), placed["_column"].to_numpy()] = placed[
+                "_row"
+            ].to_numpy()
             rows.append(row)
         return cls(tree, tuple(tuple(level) for level in keys), tuple(rows))
 

@@ -1,11 +1,14 @@
-"""Reconciling target tables: from rows to arrays on a tree of areas, through ``calibration_core.reconcile``, and back.
+"""Reconciling target tables: from rows to arrays on a tree of areas, through
+``calibration_core.tree.reconcile.levels``, and back.
 
-Order: the nation with all states, once; then, for each state, its reconciled state values with its counties and tracts.
-A state value published for the target year is held there, so that states keep adding up to the nation; one carried from
-another year is fused by precision with what lies below it, because the error of carrying is common to all states.
-Categories that partition a parent (age bands, races) are made to add up at every level above the finest (``category_step.py``).
+Order: the nation with all states, once; then, for each state, its reconciled state values with its
+counties and tracts. A state value published for the target year is held there, so that states keep
+adding up to the nation; one carried from another year is fused by precision with what lies below
+it, because the error of carrying is common to all states. Categories that partition a parent (age
+bands, races) are made to add up at every level above the finest (``category_step.py``).
 
-Belongs here: the glue and the report of what moved. Does not belong here: the sweeps themselves, or building targets.
+Belongs here: the glue and the report of what moved. Does not belong here: the sweeps themselves, or
+building targets.
 """
 
 from __future__ import annotations
@@ -16,14 +19,27 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from calibration_core.geography import GeographyTree
-from calibration_core.reconcile import reconcile
+from calibration_core.tree.geography import GeographyTree
+from calibration_core.tree.reconcile.levels import reconcile
 from pipeline.errors import TargetError
 from pipeline.specs.variables import CategoryGroup
 from pipeline.targets.category_step import settle_categories
 from pipeline.targets.grid import TargetGrid, area_tree
 from pipeline.targets.moves import moved
-from pipeline.vocabulary import CALIBRATE, COUNTY, DROPPED, NATION, POPULATION, SIGNED_UNITS, STATE, TARGET_KEY, TRACT, VARIABLE_KEY, Key, is_area
+from pipeline.vocabulary import (
+    CALIBRATE,
+    COUNTY,
+    DROPPED,
+    NATION,
+    POPULATION,
+    SIGNED_UNITS,
+    STATE,
+    TARGET_KEY,
+    TRACT,
+    VARIABLE_KEY,
+    Key,
+    is_area,
+)
 
 # A held value has a standard error of a millionth of itself: it moves by less than is printed.
 HELD_RELATIVE_ERROR = 1e-6
@@ -42,9 +58,12 @@ _NOUN = {COUNTY: "counties", TRACT: "tracts"}
 
 @dataclass(frozen=True)
 class Reconciled:
-    """``frame``: the target table with reconciled ``value`` and ``standard_error``, derived rows added; ``adjustments``: every
-    published value moved by more than two of its standard errors; ``agreement``: chi-square and degrees of freedom by variable;
-    ``categories``: a row a group and level, applied or not and why, with the gap before and after; ``converged``: non-negativity settled."""
+    """``frame``: the target table with reconciled ``value`` and ``standard_error``, derived rows
+    added; ``adjustments``: every published value moved by more than two of its standard errors;
+    ``agreement``: chi-square and degrees of freedom by variable; ``categories``: a row a group and
+    level, applied or not and why, with the gap before and after; ``converged``: non-negativity
+    settled.
+    """
 
     frame: pl.DataFrame
     adjustments: pl.DataFrame
@@ -54,14 +73,18 @@ class Reconciled:
 
     @property
     def largest_category_gap(self) -> float:
-        """Largest relative gap left between a parent and its children among the groups applied; 0 where there are none."""
+        """Largest relative gap left between a parent and its children among the groups applied; 0
+        where there are none.
+        """
         return float(self.categories.filter("applied")["gap_after"].max() or 0.0)
 
 
 def reconcile_national(targets: pl.DataFrame, groups: Iterable[CategoryGroup] = ()) -> Reconciled:
-    """Reconcile the nation with its states. ``targets``: rows of levels nation and state (all states there are).
+    """Reconcile the nation with its states. ``targets``: rows of levels nation and state (all
+    states there are).
 
-    Where states are missing from a publication the nation says nothing about one of them alone, and values stay as published.
+    Where states are missing from a publication the nation says nothing about one of them alone, and
+    values stay as published.
     """
     states = sorted(set(targets.filter(pl.col("level") == STATE)["geoid"]))
     tree = GeographyTree.from_leaves([NATION, STATE], [[""] * len(states), states])
@@ -69,7 +92,11 @@ def reconcile_national(targets: pl.DataFrame, groups: Iterable[CategoryGroup] = 
 
 
 def reconcile_state(
-    state_targets: pl.DataFrame, national: pl.DataFrame, areas: pl.DataFrame, levels: tuple[str, ...], groups: Iterable[CategoryGroup] = ()
+    state_targets: pl.DataFrame,
+    national: pl.DataFrame,
+    areas: pl.DataFrame,
+    levels: tuple[str, ...],
+    groups: Iterable[CategoryGroup] = (),
 ) -> Reconciled:
     """Reconcile one state's counties and tracts with its state values.
 
@@ -77,53 +104,81 @@ def reconcile_state(
     ----------
     state_targets : rows of the levels below state, one state.
     national : the frame of ``reconcile_national``; this state's rows are used.
-    areas : the state's geography: ``state_fips``, ``county_fips`` and, if ``levels`` has tract, ``tract``.
+    areas : the state's geography: ``state_fips``, ``county_fips`` and, if ``levels`` has tract,
+        ``tract``.
     levels : the profile's levels, nation first.
     groups : categories that partition a parent.
 
-    Raises TargetError if a county or tract of the targets is not in the geography, or an area of the finest level has no target
-    while others have. An area that is not in the geography and in which nobody lives keeps its rows, with role dropped and the reason.
+    Raises TargetError if a county or tract of the targets is not in the geography, or an area of
+    the finest level has no target while others have. An area that is not in the geography and in
+    which nobody lives keeps its rows, with role dropped and the reason.
     """
     fips = areas["state_fips"][0]
     tree = area_tree(areas, levels)
     state_targets = owned_areas(state_targets, tree)
     own = national.filter(is_area(STATE, fips))
     rows = pl.concat([own, state_targets.filter(pl.col("level") != STATE)])
-    held = {(r["variable"], r["domain"]) for r in own.iter_rows(named=True) if r["carry_factor"] == 1.0 and r["value"] is not None}
+    held = {
+        (r["variable"], r["domain"])
+        for r in own.iter_rows(named=True)
+        if r["carry_factor"] == 1.0 and r["value"] is not None
+    }
     return _reconcile(rows, tree, list(groups), held=held, category_depths=len(tree.levels) - 1)
 
 
 def owned_areas(targets: pl.DataFrame, tree: GeographyTree) -> pl.DataFrame:
-    """``targets`` of the tree's levels, after checking that tables and geography name the same areas. See ``reconcile_state``."""
+    """``targets`` of the tree's levels, after checking that tables and geography name the same
+    areas. See ``reconcile_state``.
+    """
     dropped: list[str] = []
     for level, geoids in zip(tree.levels[1:], tree.geoids[1:], strict=True):
         rows = targets.filter(pl.col("level") == level)
-        alien = rows.filter(~pl.col("geoid").is_in(list(geoids))).group_by("geoid").agg(pl.col("value").abs().max(), pl.col("source").unique().sort())
+        alien = (
+            rows.filter(~pl.col("geoid").is_in(list(geoids)))
+            .group_by("geoid")
+            .agg(pl.col("value").abs().max(), pl.col("source").unique().sort())
+        )
         peopled = alien.filter(pl.col("value") > 0).sort("geoid")
         if peopled.height:
             first = peopled.row(0, named=True)
             raise TargetError(
-                f"The tables have {peopled.height:,} {_NOUN[level]} that the tract list has not, first {level} {first['geoid']}",
+                f"The tables have {peopled.height:,} {_NOUN[level]} that the tract list has not,"
+                f" first {level} {first['geoid']}",
                 where=f"{', '.join(first['source'])}, GEOID {first['geoid']}",
-                expected=f"the {len(geoids):,} {_NOUN[level]} of the tract list, so that each has a county to own it",
-                remedy="Compare the tract list with the tables: one may be cut or edited, then download it again; or they are of different vintages, "
-                "then change the profile's geography.vintage",
+                expected=(
+                    f"the {len(geoids):,} {_NOUN[level]} of the tract list, so that each has a"
+                    " county to own it"
+                ),
+                remedy=(
+                    "Compare the tract list with the tables: one may be cut or edited, then"
+                    " download it again; or they are of different vintages, then change the"
+                    " profile's geography.vintage"
+                ),
             )
         dropped += alien["geoid"].to_list()
         bare = sorted(set(geoids) - set(rows["geoid"]))
-        # A county that no table has may still be the sum of its tracts; at the finest level nothing stands in.
+        # A county that no table has may still be the sum of its tracts; at the finest level nothing
+        # stands in.
         if rows.height and bare and level == tree.levels[-1]:
             raise TargetError(
-                f"The tract list has {len(bare):,} {_NOUN[level]} that are in none of the tables, first {level} {bare[0]}",
+                f"The tract list has {len(bare):,} {_NOUN[level]} that are in none of the tables,"
+                f" first {level} {bare[0]}",
                 where=f"tract list, {level} {bare[0]}",
-                expected=f"each {level} of the list among the {rows['geoid'].n_unique():,} of the tables ({', '.join(rows['source'].unique().sort())})",
-                remedy="Compare the tract list with the tables: one may be cut or edited, then download it again; or they are of different vintages, "
-                "then change the profile's geography.vintage",
+                expected=(
+                    f"each {level} of the list among the {rows['geoid'].n_unique():,} of the tables"
+                    f" ({', '.join(rows['source'].unique().sort())})"
+                ),
+                remedy=(
+                    "Compare the tract list with the tables: one may be cut or edited, then"
+                    " download it again; or they are of different vintages, then change the"
+                    " profile's geography.vintage"
+                ),
             )
     lost = pl.col("geoid").is_in(dropped)
     reason = pl.lit("the area is not in the tract list, and nothing above zero is published for it")
     return targets.with_columns(
-        pl.when(lost).then(pl.lit(DROPPED)).otherwise("role").alias("role"), pl.when(lost).then(reason).otherwise("reason").alias("reason")
+        pl.when(lost).then(pl.lit(DROPPED)).otherwise("role").alias("role"),
+        pl.when(lost).then(reason).otherwise("reason").alias("reason"),
     )
 
 
@@ -170,7 +225,9 @@ def _grid(rows: pl.DataFrame, tree: GeographyTree) -> TargetGrid:
     # A target kept for validation must not move those that calibrate, least of all its neighbours.
     usable = pl.col("role") == CALIBRATE
     keys = sorted(set(rows.filter(usable).select(VARIABLE_KEY).iter_rows()))
-    return TargetGrid.of(rows, usable & pl.col("value").is_not_null(), tree, [keys] * len(tree.levels))
+    return TargetGrid.of(
+        rows, usable & pl.col("value").is_not_null(), tree, [keys] * len(tree.levels)
+    )
 
 
 def _estimates(
@@ -192,9 +249,7 @@ def _estimates(
     return values, variances
 
 
-def _empty_areas_stay_empty(
-    keys: Sequence[Key], values: np.ndarray, variances: np.ndarray
-) -> None:
+def _empty_areas_stay_empty(keys: Sequence[Key], values: np.ndarray, variances: np.ndarray) -> None:
     """Hold every zero of an area whose published population is zero (in place).
 
     The margin of a zero (about 12 persons in the ACS) would otherwise move a share of a county's
@@ -237,7 +292,9 @@ def _with_solved(rows: pl.DataFrame, solved: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("reconciled"))
         .otherwise("status")
     )
-    new = joined.with_columns(status.alias("status"), value.alias("value"), error.alias("standard_error"))
+    new = joined.with_columns(
+        status.alias("status"), value.alias("value"), error.alias("standard_error")
+    )
     return new.select(rows.columns)
 
 

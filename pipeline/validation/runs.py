@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from calibration_core.errors import BudgetError, SettingsError
-from calibration_core.pair_methods import PAIR_METHODS
+from calibration_core.tree.rivals import PAIR_METHODS
 from pipeline.specs.profiles import Profile
 from pipeline.validation.families import HoldOutGroup
 
@@ -21,8 +21,10 @@ DEFAULT_PAIRS = (20, 40, 60, 100)
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """Attributes: ``pairs`` budgets, in pairs an area on average; ``seeds`` how many draws; ``methods`` of PAIR_METHODS, in the order run;
-    ``reference`` the one the others are compared with in pairs. Raises SettingsError, naming the option, for none, an unknown or a repeated one."""
+    """Attributes: ``pairs`` budgets, in pairs an area on average; ``seeds`` how many draws;
+    ``methods`` of PAIR_METHODS, in the order run; ``reference`` the one the others are compared
+    with in pairs. Raises SettingsError, naming the option, for none, an unknown or a repeated one.
+    """
 
     methods: tuple[str, ...]
     pairs: tuple[int, ...] = DEFAULT_PAIRS
@@ -33,11 +35,17 @@ class ValidationSettings:
         there = ", ".join(PAIR_METHODS)
         if not self.methods or len(set(self.methods)) != len(self.methods):
             raise SettingsError(
-                f"The methods are {', '.join(self.methods) or 'none'}", where="--methods", expected=f"one or more of {there}, each once", remedy="Name some"
+                f"The methods are {', '.join(self.methods) or 'none'}",
+                where="--methods",
+                expected=f"one or more of {there}, each once",
+                remedy="Name some",
             )
         if unknown := [name for name in self.methods if name not in PAIR_METHODS]:
             raise SettingsError(
-                f"There is no sparse method {', '.join(map(repr, unknown))}", where="--methods", expected=f"one or more of {there}", remedy="Correct the name"
+                f"There is no sparse method {', '.join(map(repr, unknown))}",
+                where="--methods",
+                expected=f"one or more of {there}",
+                remedy="Correct the name",
             )
         if not self.pairs or min(self.pairs) < 1 or len(set(self.pairs)) != len(self.pairs):
             raise BudgetError(
@@ -47,7 +55,12 @@ class ValidationSettings:
                 remedy="Name such numbers, for example --pairs 20 40 60 100",
             )
         if self.seeds < 1:
-            raise SettingsError(f"The number of seeds is {self.seeds}", where="--seeds", expected="1 or more; intervals need 2", remedy="Give such a number")
+            raise SettingsError(
+                f"The number of seeds is {self.seeds}",
+                where="--seeds",
+                expected="1 or more; intervals need 2",
+                remedy="Give such a number",
+            )
 
 
 @dataclass(frozen=True)
@@ -60,10 +73,12 @@ class Run:
     method : of PAIR_METHODS, or "dense".
     pairs, seed : budget an area and number of the seed; None for dense.
     k : pairs with weight.
-    seconds_selection, seconds_refit : of the choice and of the refit (dense: None and its calibration).
+    seconds_selection, seconds_refit : of the choice and of the refit (dense: None and its
+        calibration).
     converged, status, warnings : as the method says.
     weights : effective sample size and the like (``measures.weight_figures``).
-    inside, outside : figures by level (``measures.error_rows``), of the fitted and the withheld targets.
+    inside, outside : figures by level (``measures.error_rows``), of the fitted and the withheld
+        targets.
     failure : why there is no result, else "".
     """
 
@@ -86,8 +101,11 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """All of it. ``held``: facts of each state and group, without arrays; ``degenerate``: the targets named, a dictionary each; ``skipped``: what could
-    not be withheld, in words; ``paired``: rows of ``paired.paired_differences``; ``interrupted``: Ctrl-C came, and this is what was done before."""
+    """All of it. ``held``: facts of each state and group, without arrays; ``degenerate``: the
+    targets named, a dictionary each; ``skipped``: what could not be withheld, in words; ``paired``:
+    rows of ``paired.paired_differences``; ``interrupted``: Ctrl-C came, and this is what was done
+    before.
+    """
 
     profile: Profile
     settings: ValidationSettings

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from calibration_core.geography import GeographyTree
-from calibration_core.problem import PoolProblem, Targets, make_targets
+from calibration_core.tree.geography import GeographyTree
+from calibration_core.tree.problem import PoolProblem, Targets, make_targets
 from pipeline.specs.profiles import Profile
 from pipeline.targets.grid import TargetGrid, area_tree
 from pipeline.vocabulary import (

@@ -1,19 +1,19 @@
 """From a profile to the settings of the core: of the dense calibration, the selection, the refit.
 
 Belongs here: what a run adds to the numbers of the profile: k, the state's seed, the number of
-levels, threads. Does not belong here: the numbers themselves (``pipeline/specs/profiles.py``) or what
-they mean (the core's own settings).
+levels, threads. Does not belong here: the numbers themselves (``pipeline/specs/profiles.py``) or
+what they mean (the core's own settings).
 """
 
 from __future__ import annotations
 
 import math
 
-from calibration_core.joint_selection import JointSettings
-from calibration_core.selection import SelectionSettings
-from calibration_core.threads import workers
-from calibration_core.tree_newton import TreeNewtonSettings
-from calibration_core.weight_limits import WeightLimits
+from calibration_core.common.threads import workers
+from calibration_core.tree.select.joint import JointSettings
+from calibration_core.tree.select.pairs import SelectionSettings
+from calibration_core.tree.select.weight_limits import WeightLimits
+from calibration_core.tree.solve.newton import TreeNewtonSettings
 from pipeline.specs.profiles import Profile
 from pipeline.targets.standard_errors import MARGIN_90
 from pipeline.weights.problem import SolvableState
@@ -24,7 +24,9 @@ FINAL_TOLERANCE = 1e-8
 
 
 def pairs_of(profile: Profile, areas: int, requested: int | None = None) -> int:
-    """k of a state: what was asked for, else ``pairs_per_area`` times its number of finest areas."""
+    """k of a state: what was asked for, else ``pairs_per_area`` times its number of
+    finest areas.
+    """
     return requested if requested is not None else profile.budget.pairs_per_area * areas
 
 
@@ -75,9 +77,7 @@ def joint_settings(state: SolvableState, pairs: int) -> JointSettings:
     return JointSettings(chosen, refine, method.anchor_strength, limits, inside=MARGIN_90)
 
 
-def _shares(
-    state: SolvableState, at_least: float = 0.0, above: float = 0.0
-) -> tuple[float, ...]:
+def _shares(state: SolvableState, at_least: float = 0.0, above: float = 0.0) -> tuple[float, ...]:
     """Share of each level's targets to be met before the prior stops being weakened: of the finest,
     the profile's; of those above, ``above``."""
     finest = max(state.profile.method.tract_target_share, at_least)

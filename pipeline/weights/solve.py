@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from calibration_core.digits import significant
+from calibration_core.common.digits import significant
 from calibration_core.errors import BudgetError
-from calibration_core.joint_selection import RefinedPairs, refine_pairs, select_jointly
-from calibration_core.problem import PairProblem
-from calibration_core.selection import Selection
-from calibration_core.tree_newton import TreeNewtonResult, calibrate_tree
+from calibration_core.tree.problem import PairProblem
+from calibration_core.tree.select.joint import RefinedPairs, refine_pairs, select_jointly
+from calibration_core.tree.select.pairs import Selection
+from calibration_core.tree.solve.newton import TreeNewtonResult, calibrate_tree
 from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.weights.cells import affinity_of, categories_of
 from pipeline.weights.problem import SolvableState, attributes_of, pool_problem
@@ -63,9 +63,11 @@ def _in_the_words_of_a_run(error: BudgetError, state: SolvableState) -> BudgetEr
         error.found,
         where=error.where or f"budget of state {state.problem.tree.geoids[0][0]}, {size}",
         expected=error.expected,
-        remedy=f"{error.remedy or 'Ask for fewer pairs'}: `geocal run --pairs`, `pairs` in the run "
-        "configuration of selected_pairs, or budget.pairs_per_area in "
-        f"data_specs/profiles/{state.profile.id}.yaml",
+        remedy=(
+            f"{error.remedy or 'Ask for fewer pairs'}: `geocal run --pairs`, `pairs` in the run "
+            "configuration of selected_pairs, or budget.pairs_per_area in "
+            f"data_specs/profiles/{state.profile.id}.yaml"
+        ),
     )
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from calibration_core.problem import PairProblem
-from calibration_core.selection import Selection
+from calibration_core.tree.problem import PairProblem
+from calibration_core.tree.select.pairs import Selection
 from pipeline.errors import InvariantError
 from pipeline.invariants import require, require_no_rows
 from pipeline.vocabulary import AREA_COLUMN, COUNTY, TRACT
@@ -157,8 +157,8 @@ def stored_weights(
 
 
 def _places(state: SolvableState, pairs: pl.DataFrame, table: str) -> pl.DataFrame:
-    """``pairs`` (household_id, area, ...) with ``leaf`` and ``record``, their places in the problem,
-    sorted by both.
+    """``pairs`` (household_id, area, ...) with ``leaf`` and ``record``, their places in the
+    problem, sorted by both.
 
     Raises InvariantError if a pair names an area or a household that is no candidate: the table is
     older than the candidates.
