@@ -4,13 +4,13 @@ Each step is one function: tables in, a table out, and beside it whatever is wor
 assets of ``pipeline/assets`` store what a step makes and say what is worth telling; ``load_state``
 takes the same steps in one go, without Dagster, for validation and benchmarks.
 
-    read_published, read_geography, read_survey, read_donor      raw files
+    read_tables, read_geography, read_survey, read_donor         raw files (sources/of_profile)
     national_targets, state_targets                              published targets
     assemble_records (pipeline/records)                          records
     concept_gaps, reconciled_targets                             one consistent tree
     candidates, solvable                                         the problem as arrays
     dense_weights, selected_pairs, refined_weights               weights
-    fit_of, loss_of                                              what they give
+    fit_of_stored, loss_of_stored                                what they give
 
 Belongs here: the order of the steps and the inputs of each. Does not belong here: any step itself
 (a module each in ``sources``, ``records``, ``targets``, ``weights``, ``reports``), files of
@@ -35,22 +35,20 @@ from calibration_core.tree.totals import pair_totals, pool_totals
 from pipeline.records.assemble import assemble_records
 from pipeline.records.design_totals import design_totals
 from pipeline.reports.fit import fitted_targets
-from pipeline.reports.selection_report import held_out_rows, measured_loss
-from pipeline.sources.acs_pums import read_pums
-from pipeline.sources.base import SourceNote, SourceTable, resolve_files
-from pipeline.sources.cps_asec import read_asec
-from pipeline.sources.microdata_schema import Microdata
-from pipeline.sources.registry import read_source
+from pipeline.reports.loss_rows import held_out_rows, measured_loss
+from pipeline.reports.truth import truth_totals
+from pipeline.sources.base import SourceNote
+from pipeline.sources.of_profile import Tables, read_donor, read_geography, read_survey, read_tables
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.specs.profiles import Profile
-from pipeline.specs.sources import SourceSpec, load_source
 from pipeline.specs.states import state_of
 from pipeline.specs.variables import Variable
 from pipeline.targets import concept_gap
 from pipeline.targets.build import BuiltTargets, build_targets
+from pipeline.targets.hard_rules import require_targets
 from pipeline.targets.reconcile import Reconciled, reconcile_national, reconcile_state
-from pipeline.vocabulary import NATION, STATE, is_area, levels_below
+from pipeline.vocabulary import NATION, STATE, TARGET_KEY, is_area, levels_below
 from pipeline.weights.candidates import Candidates, build_candidates
 from pipeline.weights.problem import SolvableState, build_problem
 from pipeline.weights.solve import dense_calibration, refine, select
@@ -63,61 +61,6 @@ from pipeline.weights.table import (
     stored_weights,
     weights_table,
 )
-
-Tables = Mapping[tuple[str, str], pl.DataFrame]
-
-
-# Raw files.
-
-
-def read_published(
-    spec: SourceSpec, vintages: Sequence[str], data: Path, states: Sequence[str] | None
-) -> SourceTable:
-    """All vintages of one publication under one another."""
-    return _under_one_another([read_source(spec, v, data, states) for v in vintages])
-
-
-def read_geography(profile: Profile, data: Path, states: Sequence[str]) -> SourceTable:
-    """Every vintage of the tract list that the profile names, with a column ``vintage``."""
-    spec = load_source(profile.geography.source)
-    tables = []
-    for vintage in profile.sources[spec.id]:
-        table = read_source(spec, vintage, data, states)
-        frame = table.frame.with_columns(vintage=pl.lit(vintage))
-        tables.append(SourceTable(frame, table.provenance, table.notes))
-    table = _under_one_another(tables)
-    return SourceTable(table.frame.sort("vintage", "tract"), table.provenance, table.notes)
-
-
-def _under_one_another(tables: Sequence[SourceTable]) -> SourceTable:
-    return SourceTable(
-        pl.concat([table.frame for table in tables]),
-        tuple(item for table in tables for item in table.provenance),
-        tuple(note for table in tables for note in table.notes),
-    )
-
-
-def read_survey(profile: Profile, data: Path, postal: str) -> Microdata:
-    """Persons and households of one state."""
-    spec, vintage = load_source(profile.records.source), profile.records.vintage
-    state = state_of(postal)
-    files = {f.role: f.path for f in resolve_files(spec, vintage, data, [postal])}
-    return read_pums(
-        files["persons"],
-        files.get("housing"),
-        year=int(vintage),
-        state_fips=state.fips,
-        source=spec.id,
-        url=spec.url_of(vintage, state),
-    )
-
-
-def read_donor(profile: Profile, data: Path) -> Microdata:
-    """Persons and households of the survey that the records borrow from."""
-    spec, vintage = load_source(profile.records.donor.source), profile.records.donor.vintage
-    # Persons, families and households are members of one archive, which the reader opens itself.
-    archive = resolve_files(spec, vintage, data)[0].path
-    return read_asec(archive, year=int(vintage), source=spec.id, url=spec.url_of(vintage))
 
 
 def areas_of(geography: pl.DataFrame, postal: str, vintage: str) -> pl.DataFrame:
@@ -141,13 +84,17 @@ def national_targets(
 ) -> tuple[BuiltTargets, Reconciled]:
     """Targets of the nation and all states: as published, and reconciled among themselves."""
     built = build_targets(catalog, profile, tables, (NATION, STATE))
-    return built, reconcile_national(built.frame, catalog.categories.values())
+    reconciled = reconcile_national(built.frame, catalog.categories.values())
+    require_targets(reconciled.frame, "national_targets")
+    return built, reconciled
 
 
 def state_targets(catalog: Catalog, profile: Profile, tables: Tables, postal: str) -> BuiltTargets:
     """Targets of the levels below the state, as published and carried."""
     levels = levels_below(STATE, profile.levels)
-    return build_targets(catalog, profile, tables, levels, state_of(postal).fips)
+    built = build_targets(catalog, profile, tables, levels, state_of(postal).fips)
+    require_targets(built.frame, f"state_targets of {postal}")
+    return built
 
 
 def concept_gaps(
@@ -212,7 +159,19 @@ def reconciled_targets(
     ``below`` and ``national`` have the roles of ``with_gaps``.
     """
     areas = areas_of(geography, postal, profile.geography.vintage)
-    return reconcile_state(below, national, areas, profile.levels, catalog.categories.values())
+    groups = catalog.categories.values()
+    reconciled = reconcile_state(below, national, areas, profile.levels, groups)
+    require_targets(reconciled.frame, f"reconciled_targets of {postal}")
+    return reconciled
+
+
+def targets_lost(
+    reconciled: pl.DataFrame, postal: str, below: pl.DataFrame, national: pl.DataFrame
+) -> pl.DataFrame:
+    """TARGET_KEY of those that went into a reconciliation and did not come out; none may."""
+    own = national.filter(is_area(STATE, state_of(postal).fips))
+    given = pl.concat([own.select(TARGET_KEY), below.select(TARGET_KEY)])
+    return given.join(reconciled, on=TARGET_KEY, how="anti")
 
 
 # Candidates and the problem.
@@ -291,21 +250,34 @@ def fit_of(state: SolvableState, **fitted: Sequence[np.ndarray]) -> pl.DataFrame
     return fitted_targets(state.targets, state.problem, fitted)
 
 
-def fit_of_stored(state: SolvableState, stored: StoredWeights) -> pl.DataFrame:
-    """Targets with ``fitted_dense`` and ``fitted``, summed from the stored weights and not taken
-    from the solver's own word."""
+def fit_of_stored(state: SolvableState, dense: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
+    """``fit_report``: targets with ``fitted_dense`` and ``fitted``, summed from the stored weights
+    and not taken from the solver's own word."""
+    stored = stored_weights(state, dense, weights)
     tree, designs = state.problem.tree, state.problem.targets.designs
     selected = pair_totals(tree, designs, stored.leaf, stored.record, stored.weight)
     return fit_of(state, fitted_dense=pool_totals(tree, designs, stored.dense), fitted=selected)
 
 
-def loss_of(
-    state: SolvableState, stored: StoredWeights, variables: Sequence[Variable]
-) -> tuple[pl.DataFrame, SelectionLoss]:
+def with_truth(
+    catalog: Catalog, state: SolvableState, fit: pl.DataFrame, data: Path
+) -> pl.DataFrame:
+    """``fit`` with ``truth``, the totals of the known population of the synthetic sample."""
+    variables = target_variables(catalog, state.profile)
+    truth = truth_totals(data, variables, state_of(state.postal).fips)
+    return fit.join(truth, on=TARGET_KEY, how="left", maintain_order="left")
+
+
+def loss_of_stored(
+    catalog: Catalog, state: SolvableState, dense: pl.DataFrame, weights: pl.DataFrame
+) -> tuple[pl.DataFrame, SelectionLoss, StoredWeights]:
     """``selection_report``: what was lost between dense and selected weights."""
-    unit_of = {variable.key: variable.unit for variable in variables}
-    loss, table = measured_loss(state, stored, unit_of)
-    return pl.concat([table, held_out_rows(state, stored)]), loss
+    stored = stored_weights(state, dense, weights)
+    unit_of = {v.key: v.unit for v in target_variables(catalog, state.profile)}
+    tree = state.problem.tree
+    loss, table = measured_loss(tree, state.units, state.cells, stored, unit_of)
+    held_out = held_out_rows(state.targets, tree, state.units, stored)
+    return pl.concat([table, held_out]), loss, stored
 
 
 # All of it up to the problem, without Dagster.
@@ -334,7 +306,7 @@ def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
     clock = _Clock()
     catalog = load_catalog()
     profile = catalog.profile(profile_id)
-    tables = _published(catalog, profile, postal, data)
+    tables = read_tables(catalog, profile, postal, data)
     geography = read_geography(profile, data, [postal]).frame
     clock.lap("published tables")
     donors = None if profile.records.donor is None else read_donor(profile, data).persons
@@ -360,17 +332,6 @@ def prepared(catalog: Catalog, profile: Profile, postal: str, inputs: StateInput
     cells = made.cells.table
     ready = solvable(profile, postal, targets, geography, made.units, made.areas, cells)
     return LoadedState(inputs, made, ready)
-
-
-def _published(catalog: Catalog, profile: Profile, postal: str, data: Path) -> Tables:
-    tables = {}
-    for source, vintage in sorted(catalog.required_tables(profile)):
-        spec = load_source(source)
-        # A nationwide file is read whole: the nation reconciles with all its states, not with the
-        # profile's alone.
-        states = [postal] if spec.coverage == "state" else None
-        tables[source, vintage] = read_source(spec, vintage, data, states).frame
-    return tables
 
 
 class _Clock:

@@ -56,6 +56,9 @@ SIGNED_UNITS = frozenset({USD})
 DESIGN_SEPARATOR = "|"
 """Between measure and domain in the name of a column of contributions: ``persons|age_65_plus``."""
 
+DENSE, SELECTED, WEIGHTS = "dense_weights", "selected_pairs", "weights"
+"""Stored tables that a later step reads back as arrays."""
+
 
 def design_column(key: Iterable[str]) -> str:
     """Name of the column of ``candidate_units`` that holds what a unit adds to a variable."""

@@ -35,7 +35,7 @@ from pipeline.vocabulary import (
 if TYPE_CHECKING:
     # For the annotation only: importing it would load torch into every command that just shows a
     # result.
-    from pipeline.weights.calibrate import StateProblem
+    from pipeline.weights.problem import StateProblem
 
 
 def smallest() -> pl.Expr:
@@ -65,10 +65,8 @@ def fitted_targets(
     """
     frame = targets
     for name, per_level in fits.items():
-        column = np.full(targets.height, np.nan)
-        for row, values in zip(problem.rows, per_level, strict=True):
-            column[row[row >= 0]] = values[row >= 0]
-        frame = frame.with_columns(pl.Series(name, column).fill_nan(None))
+        column = problem.grid.write(per_level, targets.height)
+        frame = frame.with_columns(column.alias(name))
     unsupported = [design_column(key) for key in problem.unsupported]
     last = next(reversed(fits))
     reason = (

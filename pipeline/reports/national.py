@@ -1,6 +1,6 @@
 """How well the nation's targets are met by the states' weights together.
 
-Belongs here: adding up the states' fitted values. Does not belong here: measures of fit
+Belongs here: adding up the states' fitted values, and the table of all states. Does not belong here: measures of fit
 (``fit.py``) or solving: no step fits the nation itself, it is reached because reconciled state
 targets add up to it.
 """
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from pipeline.reports.fit import summary_by, weight_summary
 from pipeline.vocabulary import CALIBRATE, NATION, STATE, VARIABLE_KEY, is_area
 
 
@@ -77,3 +78,18 @@ def national_fits(national_targets: pl.DataFrame, fits: Mapping[str, pl.DataFram
         pl.when(whole).then("fitted_dense"),
         reason.alias("not_fitted_reason"),
     )
+
+
+def states_table(states: Mapping[str, tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataFrame:
+    """``state, level``, then fit and weight figures: a row per state and level.
+
+    ``states`` : by postal code, the state's fit report and its weights table.
+    """
+    rows = []
+    for postal, (fit, weights) in states.items():
+        figures = {name: pl.lit(value) for name, value in weight_summary(weights).items()}
+        rows.append(summary_by(fit, "fitted").with_columns(state=pl.lit(postal), **figures))
+    none = {"state": pl.String, "level": pl.String, "median_are": pl.Float64}
+    table = pl.concat(rows, how="vertical_relaxed") if rows else pl.DataFrame(schema=none)
+    first = ["state", "level"]
+    return table.select(*first, *(name for name in table.columns if name not in first))

@@ -78,6 +78,11 @@ class TargetGrid:
             rows.append(row)
         return cls(tree, tuple(tuple(level) for level in keys), tuple(rows))
 
+    @property
+    def used(self) -> tuple[np.ndarray, ...]:
+        """Per level, (areas, variables) bool: places that hold a target."""
+        return tuple(row >= 0 for row in self.rows)
+
     def read(self, values: pl.Series, missing: float) -> tuple[np.ndarray, ...]:
         """Per level, (areas, variables) float64: ``values``, one for each row of the table;
         ``missing`` where there is no target, and where the value is null."""

@@ -35,7 +35,7 @@ from calibration_core.tree.problem import PoolProblem
 from pipeline.reports.fit import smallest, weight_summary
 from pipeline.targets.standard_errors import MARGIN_90
 from pipeline.vocabulary import TARGET_KEY, USD
-from pipeline.weights.calibrate import StateProblem
+from pipeline.weights.problem import StateProblem
 
 ALL_LEVELS = "all"
 CAP = 1.0
@@ -88,7 +88,7 @@ def target_set(
     truth.
     """
     designs, places, rows, contributions = [], [], [], []
-    for depth, (row, chosen) in enumerate(zip(problem.rows, use, strict=True)):
+    for depth, (row, chosen) in enumerate(zip(problem.grid.rows, use, strict=True)):
         columns = np.flatnonzero(chosen.any(axis=0))
         design = problem.targets.designs[depth][:, columns]
         place = np.argwhere(chosen[:, columns]).astype(np.int64)

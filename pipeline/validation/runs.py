@@ -16,18 +16,27 @@ from pipeline.validation.families import HoldOutGroup
 
 DENSE = "dense"
 REFERENCE = "hybrid"
-DEFAULT_PAIRS = (20, 40, 60, 100)
+DEFAULT_PAIRS_PER_AREA = (20, 40, 60, 100)
 
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """Attributes: ``pairs`` budgets, in pairs an area on average; ``seeds`` how many draws;
-    ``methods`` of PAIR_METHODS, in the order run; ``reference`` the one the others are compared
-    with in pairs. Raises SettingsError, naming the option, for none, an unknown or a repeated one.
+    """What is asked.
+
+    Attributes
+    ----------
+    methods : of PAIR_METHODS, in the order run.
+    pairs_per_area : budgets, on average over the areas.
+    seeds : how many draws of each.
+    reference : the method that the others are compared with in pairs.
+
+    Raises
+    ------
+    SettingsError, BudgetError : none, an unknown or a repeated one; names the option.
     """
 
     methods: tuple[str, ...]
-    pairs: tuple[int, ...] = DEFAULT_PAIRS
+    pairs_per_area: tuple[int, ...] = DEFAULT_PAIRS_PER_AREA
     seeds: int = 3
     reference: str = REFERENCE
 
@@ -47,12 +56,13 @@ class ValidationSettings:
                 expected=f"one or more of {there}",
                 remedy="Correct the name",
             )
-        if not self.pairs or min(self.pairs) < 1 or len(set(self.pairs)) != len(self.pairs):
+        budgets = self.pairs_per_area
+        if not budgets or min(budgets) < 1 or len(set(budgets)) != len(budgets):
             raise BudgetError(
-                f"The budgets are {', '.join(map(str, self.pairs)) or 'none'}",
-                where="--pairs",
-                expected="whole numbers of pairs an area, at least 1, each once",
-                remedy="Name such numbers, for example --pairs 20 40 60 100",
+                f"The budgets are {', '.join(map(str, budgets)) or 'none'}",
+                where="--pairs-per-area",
+                expected="whole numbers of pairs per area, at least 1, each once",
+                remedy="Name such numbers, for example --pairs-per-area 20 40 60 100",
             )
         if self.seeds < 1:
             raise SettingsError(
@@ -61,6 +71,11 @@ class ValidationSettings:
                 expected="1 or more; intervals need 2",
                 remedy="Give such a number",
             )
+
+    @property
+    def steps(self) -> int:
+        """Steps of one state and group: the dense calibration, and every method's every draw."""
+        return 1 + self.seeds * len(self.pairs_per_area) * len(self.methods)
 
 
 @dataclass(frozen=True)
@@ -71,8 +86,8 @@ class Run:
     ----------
     postal, group : the state and the group withheld.
     method : of PAIR_METHODS, or "dense".
-    pairs, seed : budget an area and number of the seed; None for dense.
-    k : pairs with weight.
+    pairs_per_area, seed : budget and number of the seed; None for dense.
+    pairs : k, pairs with weight.
     seconds_selection, seconds_refit : of the choice and of the refit (dense: None and its
         calibration).
     converged, status, warnings : as the method says.
@@ -85,26 +100,31 @@ class Run:
     postal: str
     group: str
     method: str
-    pairs: int | None
-    seed: int | None
-    k: int
-    seconds_selection: float | None
-    seconds_refit: float | None
-    converged: bool
-    status: str
-    warnings: tuple[str, ...]
-    weights: dict
-    inside: tuple[dict, ...]
-    outside: tuple[dict, ...]
+    pairs_per_area: int | None = None
+    seed: int | None = None
+    pairs: int = 0
+    seconds_selection: float | None = None
+    seconds_refit: float | None = None
+    converged: bool = False
+    status: str = "failed"
+    warnings: tuple[str, ...] = ()
+    weights: dict = field(default_factory=dict)
+    inside: tuple[dict, ...] = ()
+    outside: tuple[dict, ...] = ()
     failure: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """All of it. ``held``: facts of each state and group, without arrays; ``degenerate``: the
-    targets named, a dictionary each; ``skipped``: what could not be withheld, in words; ``paired``:
-    rows of ``paired.paired_differences``; ``interrupted``: Ctrl-C came, and this is what was done
-    before.
+    """All of it.
+
+    Attributes
+    ----------
+    held : facts of each state and group, without arrays.
+    degenerate : the targets named, a dictionary each.
+    skipped : what could not be withheld, in words.
+    paired : rows of ``paired.paired_differences``.
+    interrupted : Ctrl-C came, and this is what was done before.
     """
 
     profile: Profile
@@ -114,7 +134,7 @@ class Validation:
     degenerate: tuple[dict, ...]
     skipped: tuple[str, ...]
     runs: tuple[Run, ...]
-    paired: tuple[dict, ...] = field(default=())
+    paired: tuple[dict, ...] = ()
     interrupted: bool = False
 
     @property

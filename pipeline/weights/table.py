@@ -18,10 +18,9 @@ from calibration_core.tree.problem import PairProblem
 from calibration_core.tree.select.pairs import Selection
 from pipeline.errors import InvariantError
 from pipeline.invariants import require, require_no_rows
-from pipeline.vocabulary import AREA_COLUMN, COUNTY, TRACT
+from pipeline.vocabulary import AREA_COLUMN, COUNTY, DENSE, SELECTED, TRACT, WEIGHTS
 from pipeline.weights.problem import SolvableState
 
-DENSE, SELECTED, WEIGHTS = "dense_weights", "selected_pairs", "weights"
 WEIGHTS_SCHEMA = {
     "household_id": pl.String,
     "tract": pl.String,
