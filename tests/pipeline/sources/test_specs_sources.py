@@ -13,10 +13,11 @@ from pipeline.specs.sources import CodeSpec, ColumnSpec, fill, load_source, load
 from pipeline.specs.states import ALL_AREAS, BY_FIPS, STATES, state_of
 
 IDS = sorted(path.stem for path in (SPEC_ROOT / "sources").glob("*.yaml"))
+SHEET = {"name": "S", "holds": "states", "labels": ["A"], "columns": {"B": "nothing"}}
 COMMON = {
     "acs_pums_1yr", "cps_asec", "acs5_profile_tracts", "census2020_dp_tracts", "census2020_pl_tracts", "acs5_detailed_tracts", "acs5_s1901_counties",
     "svi_counties", "acs1_detailed", "acs1_s1901", "irs_historic_table_2", "irs_county", "irs_county_2009", "ssa_ssi_counties", "ssa_oasdi_counties",
-    "ssa_oasdi_zip", "ssa_ssi_states", "pep_counties", "pep_states", "pep_age_sex", "tract_puma",
+    "ssa_oasdi_zip", "pep_counties", "pep_states", "pep_age_sex", "tract_puma",
 }  # fmt: skip
 
 
@@ -88,7 +89,19 @@ BASE = load_source("pep_counties").model_dump(mode="json", exclude_defaults=True
         pytest.param({"url": "https://a/{table}"}, "no single table", id="table in the source's address"),
         pytest.param({"files": [{"paths": ["a.csv"], "url": "a.csv"}]}, "files.0.url", id="address of a file"),
         pytest.param({"vintages": {"2024": {"publishers_form": False}}}, "say in its notes", id="another form without notes"),
-        pytest.param({"layout": {"sheets": [{"name": "S", "holds": "states", "columns": {"B": "nothing"}}]}}, "no columns: nothing", id="sheet of no column"),
+        pytest.param(
+            {"layout": {"sheets": [SHEET]}}, "no columns: nothing", id="sheet of no column"
+        ),
+        pytest.param(
+            {"layout": {"sheets": [SHEET | {"adds_up": [["nothing", "more", "other"]]}]}},
+            "measures the sheet has not: more, other",
+            id="sum of no column",
+        ),
+        pytest.param(
+            {"layout": {"sheets": [SHEET | {"adds_up": [["nothing", "nothing"]]}]}},
+            "a total and at least two classes",
+            id="sum of one class",
+        ),
         pytest.param({"suppression": [{"code": "x", "status": "hidden", "meaning": "wrong"}]}, "status", id="unknown status"),
     ],
 )
