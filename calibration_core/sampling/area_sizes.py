@@ -68,7 +68,7 @@ def area_size(
             f"The allocation rule is {rule!r}", expected=f"one of {', '.join(RULES)}"
         )
     if rule == "neyman":
-        if design is None or scales is None:
+        if design is None or scales is None or not design.size:
             raise SettingsError(
                 "The allocation rule neyman has no targets",
                 expected="design and scales",

@@ -191,7 +191,7 @@ def select_pairs(
     BudgetError : k below the number of areas with weight or above the number of pairs with positive
         weight.
     """
-    allocation = allocate_pairs(pool, settings, balance=balance, pairs_per_area=pairs_per_area)
+    allocation = allocate_pairs(pool, settings, pairs_per_area)
     drawn = draw_pairs(pool, allocation, settings, balance)
     if balance is None:
         return drawn
@@ -206,17 +206,13 @@ def select_pairs(
 
 
 def allocate_pairs(
-    pool: Pool,
-    settings: SelectionSettings,
-    *,
-    balance: Balance | None = None,
-    pairs_per_area: np.ndarray | None = None,
+    pool: Pool, settings: SelectionSettings, pairs_per_area: np.ndarray | None = None
 ) -> Allocation:
     """How many pairs each leaf gets: at least ``settings.floor`` where k allows it, and no more than
     it has households; or as given.
 
     Raises ProblemError or BudgetError as ``select_pairs``, SettingsError for the rule "neyman"
-    without a balance.
+    without a target at the finest level.
     """
     names = pool.tree.leaves
     if pairs_per_area is not None:
@@ -228,8 +224,8 @@ def allocate_pairs(
             )
         size = AreaSize("given", given.astype(np.float64))
         return allocation_of(size, settings.pairs, np.minimum(given, pool.usable), names=names)
-    known = {} if balance is None else {"design": balance.rows, "scales": balance.scales}
-    size = area_size(settings.rule, pool.dense, power=settings.power, **known)
+    finest = {"design": pool.targets.designs[-1], "scales": pool.targets.scales[-1]}
+    size = area_size(settings.rule, pool.dense, power=settings.power, **finest)
     ceiling = pair_ceiling(pool.dense, settings.pairs)
     return allocation_of(size, settings.pairs, ceiling, floor=settings.floor, names=names)
 
