@@ -7,8 +7,9 @@ A table of states has three label columns, as SSA's own have: A for a state, B f
 (the sample has none), C for "All areas". A county sheet has the county in A, the state's total in B
 and the ANSI code in C. Title, two rows of headings, figures, two blank rows, notes.
 
-The agency counts what no survey asks: benefits of children under 15, and payments in December rather than over the year.
-``(X)`` marks a cell withheld; where one age group would follow from the others a second is withheld too.
+The agency counts what no survey asks: benefits of children under 15, and payments in December
+rather than over the year. ``(X)`` marks a cell withheld; where one age group would follow from the
+others a second is withheld too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,16 @@ from pipeline.sample.income import OASDI_TYPES
 from pipeline.sample.population import Population
 from pipeline.sample.settings import CountySetting, StateSetting
 
-SSI_COLUMNS = ("ssi_total", "ssi_aged", "ssi_blind_disabled", "ssi_under_18", "ssi_18_64", "ssi_65_older", "ssi_and_oasdi", "ssi_payments_month")
+SSI_COLUMNS = (
+    "ssi_total",
+    "ssi_aged",
+    "ssi_blind_disabled",
+    "ssi_under_18",
+    "ssi_18_64",
+    "ssi_65_older",
+    "ssi_and_oasdi",
+    "ssi_payments_month",
+)
 OASDI_COLUMNS = (
     "persons_oasdi",
     "persons_ret_workers",
@@ -38,7 +48,16 @@ OASDI_COLUMNS = (
 )
 WITHHELD = "(X)"
 _THRESHOLD = 10
-_ORDER = ("retired_worker", "retired_spouse", "retired_child", "widow", "surviving_child", "disabled_worker", "disabled_spouse", "disabled_child")
+_ORDER = (
+    "retired_worker",
+    "retired_spouse",
+    "retired_child",
+    "widow",
+    "surviving_child",
+    "disabled_worker",
+    "disabled_spouse",
+    "disabled_child",
+)
 _SSI_GROUPS: list[Cell] = ["Total", "Category", None, "Age", None, None]
 _SSI_HEAD: list[Cell] = [None, "Aged", "Blind and disabled", "Under 18", "18–64", "65 or older"]
 _OASDI_GROUPS: list[Cell] = [
@@ -52,42 +71,73 @@ _OASDI_HEAD: list[Cell] = [
 Rows = list[list[Cell]]
 
 
-def _by_county(population: Population, mask: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float]:
+def _by_county(
+    population: Population, mask: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, float]:
     g = population.geography
     tract = population.unit_tract[population.persons["unit"]]
-    total = np.bincount(tract[mask], weights=None if weights is None else weights[mask], minlength=g.count)
+    total = np.bincount(
+        tract[mask], weights=None if weights is None else weights[mask], minlength=g.count
+    )
     return {c.fips: float(total[g.county == c.fips].sum()) for c in population.settings.counties}
 
 
 def ssi_counts(population: Population) -> dict[str, dict[str, float]]:
-    """Exact December counts (persons) and payments (usd per month) by county: {column: {county: value}}. 3 % left the rolls within the year."""
+    """Exact December counts (persons) and payments (usd per month) by county: {column: {county:
+    value}}. 3 % left the rolls within the year.
+    """
     p = population.persons
-    paid = (p["ssi"] > 0) & (population.settings.stream("ssi_december").random(len(p["age"])) < 0.97)
+    paid = (p["ssi"] > 0) & (
+        population.settings.stream("ssi_december").random(len(p["age"])) < 0.97
+    )
     a = p["age"]
     aged = paid & (a >= 65) & ~p["disability"]
-    masks = (paid, aged, paid & ~aged, paid & (a < 18), paid & (a >= 18) & (a < 65), paid & (a >= 65), paid & (p["social_security"] > 0))
-    made = {name: _by_county(population, mask) for name, mask in zip(SSI_COLUMNS, masks, strict=False)}
+    masks = (
+        paid,
+        aged,
+        paid & ~aged,
+        paid & (a < 18),
+        paid & (a >= 18) & (a < 65),
+        paid & (a >= 65),
+        paid & (p["social_security"] > 0),
+    )
+    made = {
+        name: _by_county(population, mask) for name, mask in zip(SSI_COLUMNS, masks, strict=False)
+    }
     return made | {"ssi_payments_month": _by_county(population, paid, p["ssi"] / 12.0)}
 
 
-def oasdi_counts(population: Population) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """Exact December beneficiaries (persons) and monthly amounts (usd) by county. 2 % of the year's beneficiaries are gone by December."""
+def oasdi_counts(
+    population: Population,
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """Exact December beneficiaries (persons) and monthly amounts (usd) by county. 2 % of the year's
+    beneficiaries are gone by December.
+    """
     p = population.persons
-    paid = (p["oasdi_type"] > 0) & (population.settings.stream("oasdi_december").random(len(p["age"])) < 0.98)
+    paid = (p["oasdi_type"] > 0) & (
+        population.settings.stream("oasdi_december").random(len(p["age"])) < 0.98
+    )
     kinds = [paid & (p["oasdi_type"] == OASDI_TYPES.index(k)) for k in _ORDER]
     old = paid & (p["age"] >= 65)
     masks = [paid, *kinds, old & ~p["female"], old & p["female"]]
     month = p["social_security"] / 12.0
     persons = {n: _by_county(population, m) for n, m in zip(OASDI_COLUMNS, masks, strict=True)}
-    return persons, {n: _by_county(population, m, month) for n, m in zip(OASDI_COLUMNS, masks, strict=True)}
+    return persons, {
+        n: _by_county(population, m, month) for n, m in zip(OASDI_COLUMNS, masks, strict=True)
+    }
 
 
 def _states(population: Population, by_county: dict[str, float]) -> dict[str, float]:
-    return {s.fips: sum(v for c, v in by_county.items() if c[:2] == s.fips) for s in population.settings.states}
+    return {
+        s.fips: sum(v for c, v in by_county.items() if c[:2] == s.fips)
+        for s in population.settings.states
+    }
 
 
 def _withhold(cells: list[Cell]) -> list[Cell]:
-    """Withhold SSI counts below ten (not zero), and a second one of the same split so that the first cannot be had by difference."""
+    """Withhold SSI counts below ten (not zero), and a second one of the same split so that the
+    first cannot be had by difference.
+    """
     out = list(cells)
     for first, last in ((1, 3), (3, 6)):
         small = [i for i in range(first, last) if 0 < cells[i] < _THRESHOLD]
@@ -140,7 +190,9 @@ def _county_sheet(
     total: list[Cell],
     counties: dict[CountySetting, list[Cell]],
 ) -> Rows:
-    """A county sheet: the state's name, the title, the headings, the state's total, the counties."""
+    """A county sheet: the state's name, the title, the headings, the state's total,
+    the counties.
+    """
     return [
         [f"{state.name}"],
         [title],
@@ -244,7 +296,9 @@ def write_oasdi_workbook(folder: Folder, population: Population) -> None:
         ("Number of beneficiaries", "", head),
         ("Amount of benefits", "\n(in thousands of dollars)", money),
     )
-    kind = "in current-payment status, by {area}, type of benefit, and sex of beneficiaries aged 65 "
+    kind = (
+        "in current-payment status, by {area}, type of benefit, and sex of beneficiaries aged 65 "
+    )
     for number, (what, unit, make) in zip((2, 3), measures, strict=True):
         words = kind.format(area="state or other area")
         title = f"Table {number}.\n{what} {words}or older, {month} {label}{unit}"

@@ -37,8 +37,10 @@ def refuse_title(head: pl.DataFrame, spec: SheetSpec, where: FileProvenance) -> 
             f"The sheet's title is {text[:120]!r}",
             where=where.label,
             expected=f"a title like /{spec.title}/",
-            remedy="Check the publication; if the publisher rewords it, correct `title` of the "
-            "sheet in the source's YAML",
+            remedy=(
+                "Check the publication; if the publisher rewords it, correct `title` of the "
+                "sheet in the source's YAML"
+            ),
         )
 
 
@@ -84,10 +86,14 @@ def _wrong_heading(head: pl.DataFrame, spec: SheetSpec, where: FileProvenance) -
     return SourceLayoutError(
         f"Column {letter} is headed {text!r}" if text else f"Column {letter} has no heading",
         where=f"{where.label}, column {letter}",
-        expected=f"a heading like /{spec.headings[letter]}/ for "
-        f"{spec.columns.get(letter, 'this column')}",
-        remedy="The publisher may have moved a column: correct `columns` of the sheet in the "
-        "source's YAML",
+        expected=(
+            f"a heading like /{spec.headings[letter]}/ for "
+            f"{spec.columns.get(letter, 'this column')}"
+        ),
+        remedy=(
+            "The publisher may have moved a column: correct `columns` of the sheet in the "
+            "source's YAML"
+        ),
     )
 
 
@@ -117,6 +123,8 @@ def refuse_sums(
             f"{first['name']}: {parts}, and {total} is {first[total]:,.0f}",
             where=f"{where.label}, row {first[ROW]}, column {columns[total]}",
             expected="classes that add up to their total, apart from rounding",
-            remedy="Figures have moved against their headings or were edited: download the "
-            "workbook again from the publisher",
+            remedy=(
+                "Figures have moved against their headings or were edited: download the "
+                "workbook again from the publisher"
+            ),
         )
