@@ -50,9 +50,9 @@ def design_totals(
     """Design-weighted totals of one state: TOTALS_SCHEMA in the order given, without the variables
     these records cannot express; and counted notes.
 
-    ``tables``: ``persons`` (household_id, person_number, weight), ``households`` (household_id,
-    weight), ``tax_units`` (household_id, primary_person). Raises RecordsError where a record has no
-    design weight, and what ``measure`` raises.
+    ``tables``: ``persons`` (household_id, person_number, design_weight), ``households``
+    (household_id, design_weight), ``tax_units`` (household_id, primary_person). Raises RecordsError
+    where a record has no design weight, and what ``measure`` raises.
     """
     weighted = [
         _Weighted(
@@ -81,18 +81,18 @@ def design_totals(
 
 
 def with_design_weights(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
-    """The three tables with the column ``design_weight``. Raises RecordsError naming a record
-    without one.
+    """The three tables with the column ``design_weight``, a tax unit's from its primary person.
+    Raises RecordsError naming a record without one.
     """
     persons = tables["persons"]
     primary = persons.select(
         "household_id",
         pl.col("person_number").alias("primary_person"),
-        pl.col("weight").alias(DESIGN_WEIGHT),
+        DESIGN_WEIGHT,
     )
     weighted = {
-        "persons": persons.with_columns(pl.col("weight").alias(DESIGN_WEIGHT)),
-        "households": tables["households"].with_columns(pl.col("weight").alias(DESIGN_WEIGHT)),
+        "persons": persons,
+        "households": tables["households"],
         "tax_units": (
             tables["tax_units"].join(
                 primary, on=["household_id", "primary_person"], how="left", maintain_order="left"

@@ -133,7 +133,7 @@ def canonical_persons(population: Population) -> pl.DataFrame:
         "puma": np.char.add(g.state[t], g.puma[t]),
         "county_fips": g.county[t],
         "is_group_quarters": s.relationship >= 7,
-        "weight": np.ones(len(a)),
+        "design_weight": np.ones(len(a)),
         "age": a.astype(np.int32),
         "sex": _labels(s.female.astype(np.int64), ("male", "female")),
         "relationship": _labels(s.relationship, RELATIONSHIPS),
@@ -181,7 +181,7 @@ def canonical_households(population: Population) -> pl.DataFrame:
             "puma": np.char.add(g.state[t], g.puma[t]),
             "county_fips": g.county[t],
             "is_group_quarters": ~household,
-            "weight": np.ones(population.unit_count),
+            "design_weight": np.ones(population.unit_count),
             "persons": population.unit_size.astype(np.int32),
             "tenure": _labels(
                 np.where(household, np.where(population.units["owner"], 0, 1), -1),

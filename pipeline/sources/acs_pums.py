@@ -115,7 +115,7 @@ def read_pums(
             "group_quarters",
             group_quarters.height,
             "persons in group quarters, each a unit of one; weight"
-            f" {group_quarters['weight'].sum():,.0f}",
+            f" {group_quarters['design_weight'].sum():,.0f}",
         )
     )
     replicates = None
@@ -366,7 +366,7 @@ def _persons(
             "household_id": household_id,
             "person_number": number,
             "is_group_quarters": group_quarters,
-            "weight": columns.number("PWGTP", low=0, nullable=False),
+            "design_weight": columns.number("PWGTP", low=0, nullable=False),
             "age": age,
             "sex": columns.coded("SEX", {1: "male", 2: "female"}, nullable=False),
             "relationship": relationship,
@@ -455,7 +455,7 @@ def _rebuild_households(persons: pl.DataFrame, where: str) -> pl.DataFrame:
     head = (pl.col("relationship") == "reference_person") | pl.col("is_group_quarters")
     return persons.group_by("household_id").agg(
         pl.col("source", "state_fips", "puma", "county_fips", "is_group_quarters").first(),
-        pl.col("weight").filter(head).first(),
+        pl.col("design_weight").filter(head).first(),
         pl.len().cast(pl.Int32).alias("persons"),
         pl.lit(None, dtype=pl.String).alias("tenure"),
         pl.when(~pl.col("is_group_quarters").first())
@@ -497,7 +497,7 @@ def _housing(
     read = pl.DataFrame(
         {
             "household_id": pl.Series([f"acs{year}-"]).new_from_index(0, len(serial)) + serial,
-            "weight": weight,
+            "design_weight": weight,
             "persons": size,
             "tenure": columns.coded("TEN", {1: "owner", 2: "owner", 3: "renter", 4: "renter"}),
             "household_income": columns.number("HINCP") * factor,

@@ -281,7 +281,7 @@ def _households(
                 if columns.has("HRHTYPE")
                 else no_values.fill_null(False)
             ),
-            "weight": columns.number("HSUP_WGT", low=0, nullable=False) / 100.0,
+            "design_weight": columns.number("HSUP_WGT", low=0, nullable=False) / 100.0,
             "tenure": columns.coded(
                 "H_TENURE", {-1: None, 0: None, 1: "owner", 2: "renter", 3: "renter"}
             ),
@@ -415,7 +415,7 @@ def _persons(
         {
             "H_SEQ": sequence,
             "person_number": number,
-            "weight": columns.number("MARSUPWT", low=0, nullable=False) / 100.0,
+            "design_weight": columns.number("MARSUPWT", low=0, nullable=False) / 100.0,
             "age": age,
             "sex": columns.coded("A_SEX", {1: "male", 2: "female"}, nullable=False),
             "base_relationship": relationship,
