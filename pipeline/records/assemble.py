@@ -22,6 +22,7 @@ from pipeline.records.tax_units import build_tax_units
 from pipeline.records.units import build_units
 from pipeline.records.uprating import AmountFactor, uprate
 from pipeline.specs.catalog import Catalog
+from pipeline.specs.factors import SeriesFactor, factor_of
 from pipeline.specs.profiles import Profile
 
 DONATED = "unemployment_compensation"
@@ -53,12 +54,10 @@ def uprating_factors(catalog: Catalog, profile: Profile) -> dict[str, AmountFact
         return {}
     found = {}
     for column, rule in profile.records.uprating.items():
-        series = catalog.factors[rule]
-        found[column] = AmountFactor(
-            series.factor(start, end),
-            f"{rule} {start} -> {end}",
-            f"{series.publisher}, {series.url}",
-        )
+        series = factor_of(catalog.factors, rule, SeriesFactor)
+        source = f"{series.publisher}, {series.url}"
+        carried = f"{rule} {start} -> {end}"
+        found[column] = AmountFactor(series.factor(start, end), carried, source)
     return found
 
 
