@@ -62,19 +62,18 @@ class Counter:
         self.p = population.persons
         self.u = population.units
         self.unit = self.p["unit"]
-        self.size = population.unit_count
         self.household = population.is_household
         self.income_factor = income_factor
 
     def persons(self, mask: np.ndarray) -> np.ndarray:
-        return np.bincount(self.unit[mask], minlength=self.size).astype(float)
+        return self.population.count_by_unit(mask).astype(float)
 
     def households(self, mask: np.ndarray | None = None) -> np.ndarray:
         return (self.household if mask is None else self.household & mask).astype(float)
 
     def sum(self, name: str, mask: np.ndarray) -> np.ndarray:
         """Sum of a quantity of persons over those in ``mask``."""
-        return np.bincount(self.unit[mask], weights=self.p[name][mask], minlength=self.size)
+        return self.population.sum_by_unit(self.p[name], mask)
 
     def dollars(self, name: str) -> np.ndarray:
         """Aggregate of an income over household members of 15 and over."""
@@ -88,7 +87,7 @@ class Counter:
         return self.u["household_income"] * self.income_factor
 
     def median_of_units(self, values: np.ndarray, universe: np.ndarray) -> Median:
-        return Median(values, np.arange(self.size), universe)
+        return Median(values, np.arange(len(values)), universe)
 
 
 def household_kinds(population: Population) -> dict[str, np.ndarray]:
@@ -96,12 +95,9 @@ def household_kinds(population: Population) -> dict[str, np.ndarray]:
     holds a relative of the reference person.
     """
     s = population.skeleton
-    relatives = (
-        np.bincount(s.unit[np.isin(s.relationship, [1, 3, 4, 5])], minlength=population.unit_count)
-        > 0
-    )
+    relatives = population.count_by_unit(np.isin(s.relationship, [1, 3, 4, 5])) > 0
     household, size = population.is_household, population.unit_size
-    spouse = np.bincount(s.unit[s.relationship == 1], minlength=population.unit_count) > 0
+    spouse = population.count_by_unit(s.relationship == 1) > 0
     female = s.female[population.head]
     family = household & relatives
     return {
