@@ -81,5 +81,5 @@ def assemble_records(
         uprating_factors(catalog, profile),
     )
     tax_units, tax_notes = build_tax_units(carried["persons"], profile.target_year)
-    texts = tuple(f"{note.detail} ({note.count:,})" for note in (*notes, *units.notes, *tax_notes))
+    texts = tuple(map(str, (*notes, *units.notes, *tax_notes)))
     return Records(carried["persons"], carried["households"], tax_units, applied, texts)
