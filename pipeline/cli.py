@@ -469,7 +469,7 @@ def ui(
     ensure_instance_home(environment)
     variables = {**os.environ, **thread_variables(MAX_CONCURRENT_RUNS), **environment.variables()}
     programs = Path(sys.executable).parent
-    workspace = ["-w", str(PROJECT_ROOT / "workspace.yaml")]
+    workspace = ["-w", str(environment.workspace)]
     commands = [
         [str(programs / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(port), *workspace],
         [str(programs / "dagster-daemon"), "run", *workspace],

@@ -162,7 +162,7 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
         ins=inputs_of(*OF_THE_STATE, AREAS, DENSE, SELECTED),
         code_version=code_version(*_CODE),
         description=(
-            "The product: household_id, tract, county, state, weight. Exactly k pairs, refined so"
+            "The product: household_id, tract, county, weight. Exactly k pairs, refined so"
             " that their totals meet the targets."
         ),
         check_specs=[
