@@ -21,7 +21,7 @@ from pipeline.cli_progress import StepProgress
 from pipeline.errors import StoreError
 
 INTERRUPTED = 130
-LISTS = ("--hold-out", "--pairs", "--methods", "--states", "-s")
+LISTS = ("--hold-out", "--pairs-per-area", "--pairs", "--methods", "--states", "-s")
 
 
 class ListOptions(typer.core.TyperCommand):
@@ -51,7 +51,11 @@ HoldOutOption = Annotated[
         show_default=False,
     ),
 ]
-PairsOption = Annotated[str, typer.Option("--pairs", help="Budgets, in pairs an area on average.")]
+PairsOption = Annotated[
+    str,
+    # `--pairs` is what it was called; `geocal run --pairs` means the pairs of a whole state.
+    typer.Option("--pairs-per-area", "--pairs", help="Budgets, in pairs per area on average."),
+]
 SeedsOption = Annotated[int, typer.Option("--seeds", help="How many draws of each.", min=1)]
 MethodsOption = Annotated[
     str | None,
@@ -94,14 +98,17 @@ def run_validation(
     """
     from calibration_core.tree.rivals import PAIR_METHODS
     from pipeline.specs.catalog import load_catalog
-    from pipeline.validation.compare import REFERENCE, ValidationSettings, steps_of, validate
+    from pipeline.validation.compare import steps_of, validate
     from pipeline.validation.families import hold_out_groups
     from pipeline.validation.report import document, print_validation
+    from pipeline.validation.runs import REFERENCE, ValidationSettings
 
     catalog = load_catalog()
     named = tuple(_words(methods)) if methods is not None else tuple(PAIR_METHODS)
     reference = REFERENCE if REFERENCE in named else (named[0] if named else REFERENCE)
-    settings = ValidationSettings(named, tuple(_numbers(pairs, "--pairs")), seeds, reference)
+    settings = ValidationSettings(
+        named, tuple(_numbers(pairs, "--pairs-per-area")), seeds, reference
+    )
     groups = hold_out_groups([word for text in hold_out for word in _words(text)], catalog, loaded)
     _writable(json_file, "--json", ".json")
     _writable(plot, "--plot", ".png")
@@ -120,8 +127,8 @@ def run_validation(
     print_validation(found, out)
     for run in found.failures:
         text = (
-            f"FAILED {run.postal} without {run.group}, {run.method}, {run.pairs} pairs an area,"
-            f" seed {run.seed}: {run.failure}"
+            f"FAILED {run.postal} without {run.group}, {run.method}, {run.pairs_per_area} pairs per"
+            f" area, seed {run.seed}: {run.failure}"
         )
         out.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
     write(found)
@@ -137,7 +144,7 @@ def run_validation(
 
 def _loader(loaded, environment, catalog) -> Callable:
     """Loads a state; of the synthetic sample after making its files, and with the truth."""
-    from pipeline.weights.state import load_state
+    from pipeline.steps import load_state, truth_of
 
     if loaded.synthetic:
         from pipeline.sample.generate import ensure_sample
@@ -147,15 +154,11 @@ def _loader(loaded, environment, catalog) -> Callable:
         ensure_sample(environment.data)
 
     def load(postal: str):
-        from pipeline.reports.truth import truth_totals
-        from pipeline.specs.states import state_of
-
         state = load_state(loaded.id, postal, environment.data)
-        return state, (
-            truth_totals(environment.data, state.inputs.variables, state_of(postal).fips)
-            if loaded.synthetic
-            else None
-        )
+        truth = None
+        if loaded.synthetic:
+            truth = truth_of(catalog, loaded, postal, environment.data)
+        return state, truth
 
     return load
 

@@ -259,13 +259,9 @@ def fit_of_stored(state: SolvableState, dense: pl.DataFrame, weights: pl.DataFra
     return fit_of(state, fitted_dense=pool_totals(tree, designs, stored.dense), fitted=selected)
 
 
-def with_truth(
-    catalog: Catalog, state: SolvableState, fit: pl.DataFrame, data: Path
-) -> pl.DataFrame:
-    """``fit`` with ``truth``, the totals of the known population of the synthetic sample."""
-    variables = target_variables(catalog, state.profile)
-    truth = truth_totals(data, variables, state_of(state.postal).fips)
-    return fit.join(truth, on=TARGET_KEY, how="left", maintain_order="left")
+def truth_of(catalog: Catalog, profile: Profile, postal: str, data: Path) -> pl.DataFrame:
+    """TARGET_KEY and ``truth``: totals of the known population behind the synthetic sample."""
+    return truth_totals(data, target_variables(catalog, profile), state_of(postal).fips)
 
 
 def loss_of_stored(
