@@ -243,7 +243,7 @@ def table(f: Figures) -> Table:
         f"{f.untargeted_median:.2%} ({f.untargeted_prior:.2%})",
         "",
     )
-    answer.add_row("effective records an area, median", f"{f.ess:,.0f}", "")
+    answer.add_row("effective records per area, median", f"{f.ess:,.0f}", "")
     answer.add_row(
         "converged, tau, relative duality gap", f"{f.converged}, {f.tau:g}, {f.duality_gap:.1e}", ""
     )

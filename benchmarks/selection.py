@@ -178,7 +178,7 @@ def compare(options: argparse.Namespace, console: Console) -> list[dict]:
     table, rows = None, []
     for pairs in options.pairs:
         for name in track(
-            names, description=f"{pairs} pairs an area", console=console, transient=True
+            names, description=f"{pairs} pairs per area", console=console, transient=True
         ):
             runs = []
             for seed in range(options.seeds):

@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
         "variable",
         *DRAWS,
         *(f"{name}, state" for name in ("random", "systematic", "cube")),
-        title=f"{options.state}, {options.pairs} pairs an area, {options.seeds} seeds",
+        title=f"{options.state}, {options.pairs} pairs per area, {options.seeds} seeds",
     )
     mean = {
         name: (
