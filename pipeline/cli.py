@@ -71,7 +71,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from pipeline.manifest import geocal_version
+        from pipeline.versions import geocal_version
 
         typer.echo(f"geocal {geocal_version()}")
         raise typer.Exit

@@ -14,10 +14,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.manifest import geocal_version
 from pipeline.reports.fit import LEVEL_ORDER
 from pipeline.validation.compare import DENSE, Run, Validation
 from pipeline.validation.measures import ALL_LEVELS
+from pipeline.versions import geocal_version
 
 SHOWN_NAMES = 6
 _ERRORS = ("mean_are", "median_are", "mean_are_without_degenerate", "share_inside_margin", "capped_loss")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import pipeline.cli as cli
 from calibration_core.errors import GeocalError
-from pipeline.manifest import geocal_version
+from pipeline.versions import geocal_version
 from pipeline.sample.generate import STAMP
 from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import load_catalog
