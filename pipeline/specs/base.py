@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import SpecError
 
-# The C parser of the same safe loader, where libyaml is there: ten times faster on a few thousand lines.
+# The C parser of the same safe loader, where libyaml is there: ten times faster on a few thousand
+# lines.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 SPEC_ROOT = Path(__file__).resolve().parents[2] / "data_specs"
@@ -59,9 +60,14 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}" for e in error.errors())
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}" for e in error.errors()
+        )
         raise SpecError(
-            f"The specification is not valid: {faults}", where=str(path), expected=f"the keys of {model.__name__}", remedy="Mend the keys named"
+            f"The specification is not valid: {faults}",
+            where=str(path),
+            expected=f"the keys of {model.__name__}",
+            remedy="Mend the keys named",
         ) from error
 
 

@@ -1,8 +1,8 @@
 """All specs together: where each is found, and what a profile follows from them.
 
 Belongs here: which files hold which specs, and the vintages and tables that follow for a profile.
-Does not belong here: the models of single files, references between files (``specs/references.py``),
-when a file is read (``specs/folders.py``), or reading data.
+Does not belong here: the models of single files, references between files
+(``specs/references.py``), when a file is read (``specs/folders.py``), or reading data.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.errors import ProfileError, SpecError
-from pipeline.specs.folders import SpecEntries, SpecFolder
 from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
 from pipeline.specs.factors import AgeSexFactor, Factor, FactorFile, GrowthFactor, RatioFactor
+from pipeline.specs.folders import SpecEntries, SpecFolder
 from pipeline.specs.profiles import Profile
 from pipeline.specs.references import check_groups, check_profile, check_target_file
 from pipeline.specs.sources import SourceSpec, load_source
@@ -67,19 +67,31 @@ class Catalog:
                 folder[name]
 
     def specs_of(self, profile: Profile, levels: Iterable[str] | None = None) -> list[TargetSpec]:
-        """Target files of ``profile``, in its order, that speak of any of ``levels`` (default: the profile's)."""
+        """Target files of ``profile``, in its order, that speak of any of ``levels`` (default: the
+        profile's).
+        """
         wanted = set(profile.levels if levels is None else levels)
         return [self.targets[i] for i in profile.targets if wanted & set(self.targets[i].levels)]
 
     def vintage_of(self, spec: TargetSpec, profile: Profile) -> str:
-        """The vintage a target file reads: of those the profile lists and the file accepts, the earliest not before the target year, else the latest."""
-        allowed = [v for v in profile.sources.get(spec.source, ()) if not spec.vintages or v in spec.vintages]
+        """The vintage a target file reads: of those the profile lists and the file accepts, the
+        earliest not before the target year, else the latest.
+        """
+        allowed = [
+            v
+            for v in profile.sources.get(spec.source, ())
+            if not spec.vintages or v in spec.vintages
+        ]
         if not allowed:
             raise ProfileError(
-                f"Profile {profile.id} lists no vintage of {spec.source} that target file {spec.id} accepts",
+                f"Profile {profile.id} lists no vintage of {spec.source} that target file {spec.id}"
+                " accepts",
                 where=f"data_specs/profiles/{profile.id}.yaml, sources",
                 expected=" or ".join(spec.vintages) or "any vintage",
-                remedy=f"Add a vintage of {spec.source}, or take {spec.id} out of the profile's targets",
+                remedy=(
+                    f"Add a vintage of {spec.source}, or take {spec.id} out of the profile's"
+                    " targets"
+                ),
             )
         current = [v for v in allowed if int(v) >= profile.target_year]
         return min(current) if current else max(allowed)
@@ -89,41 +101,66 @@ class Catalog:
         return profile.target_year if spec.data_year == "target_year" else int(vintage)
 
     def carry_of(self, spec: TargetSpec, item: TargetItem, profile: Profile) -> CarryRule:
-        """The carry rule in force: the profile's override of the file, else the item's, else the file's."""
+        """The carry rule in force: the profile's override of the file, else the item's, else the
+        file's.
+        """
         return profile.carry_overrides.get(spec.id) or spec.carry_of(item)
 
     def rules_in_force(self, profile: Profile, levels: Iterable[str] | None = None) -> set[str]:
-        """Factors that are evaluated for ``profile``: those of items whose data year is not the target year."""
+        """Factors that are evaluated for ``profile``: those of items whose data year is not the
+        target year.
+        """
         rules: set[str] = set()
         for spec in self.specs_of(profile, levels):
             vintage = self.vintage_of(spec, profile)
             if self.data_year(spec, vintage, profile) != profile.target_year:
-                rules |= {rule for item in spec.items_of(vintage) for rule in self.carry_of(spec, item, profile).rule}
+                rules |= {
+                    rule
+                    for item in spec.items_of(vintage)
+                    for rule in self.carry_of(spec, item, profile).rule
+                }
         for rule in list(rules):
             factor = self.factors.get(rule)
             if isinstance(factor, AgeSexFactor):
                 rules.add(factor.population)
         return rules
 
-    def required_tables(self, profile: Profile, levels: Iterable[str] | None = None) -> set[tuple[str, str]]:
-        """``(source, vintage)`` of every published table that building targets at ``levels`` reads, carry rules included."""
-        tables = {(spec.source, self.vintage_of(spec, profile)) for spec in self.specs_of(profile, levels)}
+    def required_tables(
+        self, profile: Profile, levels: Iterable[str] | None = None
+    ) -> set[tuple[str, str]]:
+        """``(source, vintage)`` of every published table that building targets at ``levels`` reads,
+        carry rules included.
+        """
+        tables = {
+            (spec.source, self.vintage_of(spec, profile)) for spec in self.specs_of(profile, levels)
+        }
         for rule in self.rules_in_force(profile, levels):
             tables |= _tables_of(self.factors[rule], profile)
         return tables
 
     def same_concept(self, profile: Profile) -> frozenset[Key]:
         """Variables whose tables are made from the very questions the records answer."""
-        return frozenset((item.variable, item.domain) for spec in self.specs_of(profile) if spec.same_concept for item in spec.items)
+        return frozenset(
+            (item.variable, item.domain)
+            for spec in self.specs_of(profile)
+            if spec.same_concept
+            for item in spec.items
+        )
 
 
 def _tables_of(factor: Factor, profile: Profile) -> set[tuple[str, str]]:
     if isinstance(factor, RatioFactor):
-        return {(factor.source, v.vintage) for v in factor.vintages if v.vintage in profile.sources.get(factor.source, ())}
+        return {
+            (factor.source, v.vintage)
+            for v in factor.vintages
+            if v.vintage in profile.sources.get(factor.source, ())
+        }
     if isinstance(factor, GrowthFactor):
         return {(p.source, p.vintage) for p in (factor.start, factor.end)}
     if isinstance(factor, AgeSexFactor):
-        return {(factor.national, factor.national_vintage)} | ({(factor.control.source, factor.control.vintage)} if factor.control else set())
+        return {(factor.national, factor.national_vintage)} | (
+            {(factor.control.source, factor.control.vintage)} if factor.control else set()
+        )
     return set()
 
 

@@ -1,7 +1,7 @@
 """Specs by name, each file read when somebody first asks for what it holds.
 
-Belongs here: mappings over folders of YAML files, in which one faulty file stops only those who need
-it. Does not belong here: what any kind of spec contains, or references between files.
+Belongs here: mappings over folders of YAML files, in which one faulty file stops only those who
+need it. Does not belong here: what any kind of spec contains, or references between files.
 """
 
 from __future__ import annotations
