@@ -28,6 +28,7 @@ from pipeline.assets.sources import GEOGRAPHY
 from pipeline.assets.targets import RECONCILED
 from pipeline.io_manager import Table
 from pipeline.specs.profiles import Profile
+from pipeline.step_words import step_words
 
 GROUP = "weights"
 DENSE, SELECTED, WEIGHTS = "dense_weights", "selected_pairs", "weights"
@@ -118,11 +119,17 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
         import numpy as np
 
         from pipeline.reports.fit import fitted_targets
-        from pipeline.weights.calibrate import dense_calibration
+        from pipeline.weights.budget import requested_pairs, require_pairs
+        from pipeline.weights.calibrate import budget_of, dense_calibration
 
         state = context.partition_key
         problem, _ = problem_of(frames, profile, state)
-        result = dense_calibration(problem, frames[UNITS], frames[AREAS], profile)
+        # The selection would refuse such a budget too, but only after the dense solve.
+        asked = requested_pairs(context.run.run_config, SELECTED)
+        budget = budget_of(profile, len(problem.tree.leaves), asked)
+        require_pairs(budget, frames[UNITS], frames[AREAS], profile, state)
+        with step_words(context.log.info) as say:
+            result = dense_calibration(problem, frames[UNITS], frames[AREAS], profile, progress=say)
         require(
             bool(np.isfinite(result.weights).all() and (result.weights >= 0).all()),
             "A dense weight is negative or not finite",
@@ -201,9 +208,10 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
         problem, _ = problem_of(frames, profile, state)
         dense = _dense_array(problem, frames, state)
         budget = budget_of(profile, len(problem.tree.leaves), config.pairs)
-        drawn = selection(
-            problem, dense, frames[UNITS], frames[CELLS], profile, budget, progress=context.log.info
-        )
+        with step_words(context.log.info) as say:
+            drawn = selection(
+                problem, dense, frames[UNITS], frames[CELLS], profile, budget, progress=say
+            )
         table = pl.DataFrame(
             {
                 "household_id": frames[UNITS]["household_id"].gather(drawn.record),
@@ -301,9 +309,15 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
         state = context.partition_key
         problem, areas = problem_of(frames, profile, state)
         pairs = _pairs(problem, frames[SELECTED], frames[UNITS])
-        fit_of_pairs = refine(
-            problem, pairs, _dense_array(problem, frames, state), frames[UNITS], profile
-        )
+        with step_words(context.log.info) as say:
+            fit_of_pairs = refine(
+                problem,
+                pairs,
+                _dense_array(problem, frames, state),
+                frames[UNITS],
+                profile,
+                progress=say,
+            )
         result = fit_of_pairs.result
         table = weights_table(
             problem, pairs, result.weights, frames[UNITS], areas, state, profile.finest_level
