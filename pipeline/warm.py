@@ -55,19 +55,16 @@ def _small_state(folder: Path) -> None:
     from calibration_core import CalibrationProblem, calibrate
     from pipeline.sample.generate import generate_sample
     from pipeline.sample.settings import small_settings
-    from pipeline.weights.calibrate import budget_of, dense_calibration, refine, selection
-    from pipeline.weights.state import load_state
+    from pipeline.steps import dense_weights, load_state, refined_weights, selected_pairs
+    from pipeline.weights.settings import pairs_of
 
     generate_sample(folder, small_settings())
-    state = load_state(PROFILE, STATE, folder)
-    profile, problem, made = state.profile, state.problem, state.candidates
-    units, areas, cells = made.units, made.areas, made.cells.table
+    state = load_state(PROFILE, STATE, folder).ready
     # Several threads for so little work only wait for one another: minutes on a busy machine.
     with threadpool_limits(1):
-        dense = dense_calibration(problem, units, areas, profile)
-        budget = budget_of(profile, len(problem.tree.leaves))
-        drawn = selection(problem, dense.weights, units, cells, profile, budget)
-        refine(problem, drawn, dense.weights, units, profile)
+        dense, _ = dense_weights(state)
+        pairs, _ = selected_pairs(state, dense, pairs_of(state.profile, len(state.leaves)))
+        refined_weights(state, dense, pairs)
         # The flat wing draws with the same loops, and with types of its own.
         group = np.arange(FLAT_RECORDS) % 2
         flat = CalibrationProblem(

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from calibration_core.errors import SettingsError
 from pipeline.cli import FAILED, INTERRUPTED
@@ -18,6 +19,9 @@ from pipeline.cli.asked import Asked
 from pipeline.cli.progress import StepProgress
 from pipeline.cli.terminal import Terminal
 from pipeline.errors import StoreError
+
+if TYPE_CHECKING:
+    from pipeline.specs.catalog import Catalog
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def run_validation(terminal: Terminal, asked: Asked, wanted: Wanted) -> int:
     settings = ValidationSettings(named, budgets, wanted.seeds, reference)
     held_out = [word for text in wanted.hold_out for word in _words(text)]
     groups = hold_out_groups(held_out, catalog, asked.profile)
-    load = _loader(asked, terminal)
+    load = _loader(asked, catalog, terminal)
 
     def write(so_far) -> None:
         if wanted.json_file is not None:
@@ -84,10 +88,13 @@ def run_validation(terminal: Terminal, asked: Asked, wanted: Wanted) -> int:
     return FAILED if found.failures else 0
 
 
-def _loader(asked: Asked, terminal: Terminal) -> Callable:
+def _loader(asked: Asked, catalog: Catalog, terminal: Terminal) -> Callable:
     """Loads a state; of the synthetic sample after making its files, and with the truth."""
-    from pipeline.weights.state import load_state
+    from pipeline.reports.truth import truth_totals
+    from pipeline.specs.states import state_of
+    from pipeline.steps import load_state, target_variables
 
+    variables = target_variables(catalog, asked.profile)
     data, synthetic = asked.environment.data, asked.profile.synthetic
     if synthetic:
         from pipeline.sample.generate import ensure_sample
@@ -98,13 +105,10 @@ def _loader(asked: Asked, terminal: Terminal) -> Callable:
         ensure_sample(data)
 
     def load(postal: str):
-        from pipeline.reports.truth import truth_totals
-        from pipeline.specs.states import state_of
-
         state = load_state(asked.profile.id, postal, data)
         if not synthetic:
             return state, None
-        return state, truth_totals(data, state.inputs.variables, state_of(postal).fips)
+        return state, truth_totals(data, variables, state_of(postal).fips)
 
     return load
 

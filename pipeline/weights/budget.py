@@ -17,7 +17,10 @@ from pipeline.sources.registry import read_source
 from pipeline.specs.catalog import Catalog
 from pipeline.specs.profiles import Profile
 from pipeline.specs.states import state_of
-from pipeline.weights.candidates import POPULATION, candidate_pairs
+from pipeline.vocabulary import AREA_COLUMN, POPULATION
+from pipeline.weights.candidates import candidate_pairs
+from pipeline.weights.problem import SolvableState
+from pipeline.weights.settings import pairs_of
 
 
 def requested_pairs(run_config: Mapping[str, Any], asset: str) -> int | None:
@@ -25,17 +28,16 @@ def requested_pairs(run_config: Mapping[str, Any], asset: str) -> int | None:
     return run_config.get("ops", {}).get(asset, {}).get("config", {}).get("pairs")
 
 
-def require_pairs(
-    budget: int, units: pl.DataFrame, areas: pl.DataFrame, profile: Profile, state: str
-) -> None:
+def require_pairs(state: SolvableState, requested: int | None) -> None:
     """Raise BudgetError unless k lies between the areas with candidates and the candidates.
 
-    units, areas : the candidate tables of ``state`` (``build_candidates``).
+    requested : k asked for; None is the profile's number per area.
     """
-    least = areas.filter(pl.col("share") > 0)["area"].n_unique()
-    most = candidate_pairs(units, areas)
+    least = state.areas.filter(pl.col("share") > 0)["area"].n_unique()
+    most = candidate_pairs(state.units, state.areas)
+    budget = pairs_of(state.profile, len(state.leaves), requested)
     if not least <= budget <= most:
-        raise _refusal(budget, least, most, profile, state)
+        raise _refusal(budget, least, most, state.profile, state.postal)
 
 
 def require_pairs_of_peopled_areas(
@@ -85,7 +87,7 @@ def _peopled_areas(budget: int, profile: Profile, catalog: Catalog, state: str, 
     level = profile.finest_level
     listed = profile.geography
     areas = read_source(catalog.sources[listed.source], listed.vintage, data, [state]).frame
-    if budget >= areas["tract" if level == "tract" else "county_fips"].n_unique():
+    if budget >= areas[AREA_COLUMN[level]].n_unique():
         return 0
     for spec in catalog.specs_of(profile, [level]):
         vintage = catalog.vintage_of(spec, profile)
