@@ -216,9 +216,9 @@ def solvable(
 # Weights.
 
 
-def dense_weights(state: SolvableState) -> tuple[pl.DataFrame, TreeNewtonResult]:
+def dense_weights(state: SolvableState, progress=None) -> tuple[pl.DataFrame, TreeNewtonResult]:
     """``dense_weights``: a calibrated weight of every unit in every area."""
-    result = dense_calibration(state)
+    result = dense_calibration(state, progress)
     return dense_table(state, result.weights), result
 
 
@@ -232,11 +232,11 @@ def selected_pairs(
 
 
 def refined_weights(
-    state: SolvableState, dense: pl.DataFrame, selected: pl.DataFrame
+    state: SolvableState, dense: pl.DataFrame, selected: pl.DataFrame, progress=None
 ) -> tuple[pl.DataFrame, RefinedPairs]:
     """``weights``: the selected pairs, weighed so that their totals meet the targets."""
     pairs = stored_pairs(state, selected)
-    refined = refine(state, dense_array(state, dense), pairs)
+    refined = refine(state, dense_array(state, dense), pairs, progress)
     return weights_table(state, pairs, refined.result.weights), refined
 
 

@@ -15,6 +15,7 @@ import dagster as dg
 import polars as pl
 
 from calibration_core.errors import GeocalError
+from pipeline.errors import InvariantError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 PREVIEW_ROWS = 12
