@@ -94,3 +94,9 @@ def test_nothing_reaches_back_up(path):
             if m.split(".")[1] in {"assets", "definitions", "cli", "jobs", "runs", "io_manager"}
         }
         assert "dagster" not in imported(path)
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: str(p.relative_to(ROOT)))
+def test_readers_of_the_outputs_are_not_needed(path):
+    """They are the extra ``read``: what is installed with geocal alone must do."""
+    assert not imported(path) & {"pandas", "pyarrow", "duckdb"}

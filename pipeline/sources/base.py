@@ -31,6 +31,9 @@ class SourceNote:
     count: int
     detail: str
 
+    def __str__(self) -> str:
+        return f"{self.detail} ({self.count:,})"
+
 
 @dataclass(frozen=True)
 class SourceTable:

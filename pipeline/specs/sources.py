@@ -20,26 +20,11 @@ from pipeline.specs.states import State
 
 Level = Literal["nation", "state", "county", "tract", "zip", "other"]
 Status = Literal["suppressed", "not_available", "controlled"]
-Unit = Literal[
-    "persons",
-    "households",
-    "housing_units",
-    "families",
-    "returns",
-    "usd",
-    "usd_thousands",
-    "usd_month",
-    "usd_thousands_month",
-    "percent",
-    "years",
-    "minutes",
-    "persons_per_household",
-    "weight",
-    "code",
-    "text",
-    "factor_millionths",
-    "weight_hundredths",
-]
+_Counted = Literal["persons", "households", "housing_units", "families", "returns"]
+_Money = Literal["usd", "usd_thousands", "usd_month", "usd_thousands_month"]
+_Rate = Literal["percent", "years", "minutes", "persons_per_household", "weight"]
+_Scaled = Literal["factor_millionths", "weight_hundredths"]
+Unit = Literal[_Counted, _Money, _Rate, _Scaled, "code", "text"]
 
 # What a raw number is multiplied by to become a plain unit, and the unit it then has.
 UNIT_SCALE: dict[str, tuple[float, str]] = {
@@ -97,9 +82,9 @@ class ColumnSpec(SpecModel):
         return UNIT_SCALE.get(self.unit, (1.0, self.unit))[1]
 
     def matches(self, column: str, year: str) -> bool:
-        if self.name is not None:
-            return column == self.name.replace("{year}", year)
-        return re.fullmatch(self.pattern.replace("{year}", year), column) is not None
+        if self.pattern is not None:
+            return re.fullmatch(self.pattern.replace("{year}", year), column) is not None
+        return self.name is not None and column == self.name.replace("{year}", year)
 
 
 class CodeSpec(SpecModel):
@@ -198,35 +183,42 @@ class SourceSpec(SpecModel):
         return value
 
     @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        names = [column.name for column in self.columns if column.name]
+    def _columns_once(self) -> Self:
         keys = [(column.name, column.role) for column in self.columns if column.name]
         repeated = sorted({name for name, _ in keys if keys.count((name, None)) > 1})
         if repeated:
             raise ValueError(f"columns declared twice: {', '.join(repeated)}")
+        return self
+
+    @model_validator(mode="after")
+    def _tables_of_files(self) -> Self:
         for vintage, special in self.vintages.items():
-            files = special.files or self.files
-            if any("{table}" in path for file in files for path in file.paths) and not self.tables:
-                raise ValueError(
-                    f"vintage {vintage} has {{table}} in a path but the source lists no tables"
-                )
-            if any(
-                "{table}" in (file.url or "") and "{table}" not in "".join(file.paths)
-                for file in files
-            ) or "{table}" in self.url + (special.url or ""):
+            urls = [self.url + (special.url or "")]
+            for file in special.files or self.files:
+                by_table = any("{table}" in path for path in file.paths)
+                if by_table and not self.tables:
+                    raise ValueError(
+                        f"vintage {vintage} has {{table}} in a path but the source lists no tables"
+                    )
+                urls.append("" if by_table else file.url or "")
+            if any("{table}" in url for url in urls):
                 raise ValueError(
                     f"vintage {vintage} has {{table}} in a url of no single table; give it as `url`"
                     " of a file whose path holds {table}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _vintages_explained(self) -> Self:
+        names = {column.name for column in self.columns}
+        for vintage, special in self.vintages.items():
             if not special.publishers_form and not special.notes:
                 raise ValueError(
                     f"vintage {vintage} is not read in the publisher's form; say in its notes what"
                     " is read"
                 )
-            layout = special.layout or self.layout
-            for sheet in layout.sheets:
-                unknown = sorted(set(sheet.columns.values()) - set(names))
-                if unknown:
+            for sheet in (special.layout or self.layout).sheets:
+                if unknown := sorted(set(sheet.columns.values()) - names):
                     raise ValueError(
                         f"sheet {sheet.name!r} names measures that are no columns:"
                         f" {', '.join(unknown)}"
@@ -265,13 +257,8 @@ class SourceSpec(SpecModel):
     def columns_of(self, vintage: str, role: str) -> tuple[ColumnSpec, ...]:
         """Columns that files of ``role`` have in ``vintage``."""
         absent = set(self.vintage(vintage).columns_absent)
-        return tuple(
-            column
-            for column in self.columns
-            if column.role in (None, role)
-            and column.label not in absent
-            and column.name not in absent
-        )
+        there = (c for c in self.columns if not absent & {c.label, c.name})
+        return tuple(column for column in there if column.role in (None, role))
 
     def url_of(
         self,
