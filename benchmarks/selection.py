@@ -252,7 +252,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="rhode_island")
     parser.add_argument("--state", default="RI")
     parser.add_argument("--data", type=Path, help="folder of raw files")
-    parser.add_argument("--pairs", type=int, nargs="+", default=[20, 40, 60, 100])
+    parser.add_argument(
+        "--pairs-per-area", "--pairs", dest="pairs", type=int, nargs="+", default=[20, 40, 60, 100]
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=list(QUICK), choices=list(PAIR_METHODS))
     parser.add_argument("--parts", action="store_true", help="also ours with parts taken away")

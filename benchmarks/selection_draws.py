@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of raw files")
     parser.add_argument("--profile", default="rhode_island")
     parser.add_argument("--state", default="RI")
-    parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--pairs-per-area", "--pairs", dest="pairs", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)

@@ -50,7 +50,7 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
             remedy="Mend the line named",
         ) from error
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context={"path": path})
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}" for e in error.errors()

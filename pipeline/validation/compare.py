@@ -163,7 +163,7 @@ def pairs_per_leaf(
     design, scales = (None, None) if targets is None else (targets.designs[-1], targets.scales[-1])
     rule = profile.method.selection
     given = allocation_of(
-        rule.allocation,
+        rule.rule,
         pairs,
         dense,
         design=design,
