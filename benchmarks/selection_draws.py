@@ -4,10 +4,11 @@ random draws, variable by variable.
     python -m benchmarks.selection_draws --data DIR [--profile rhode_island] [--state RI] [--pairs
     60] [--seeds 3] [--json FILE]
 
-For every continuous variable (amounts in dollars) of the records: mean over areas of |total of the
-starting weights - dense total|, as a share of the mean dense total of an area, and the same for the
-whole state; averaged over seeds. ``+ exchanges`` is the cube's draw after one pass of exchanges.
-The last row is the root mean square error of the targets of the finest level, in their scales.
+For every continuous variable (amounts in dollars) of the records: the mean over areas of |total of
+the starting weights - dense total|, as a share of the mean dense total of an area. The same is told
+for the whole state; both are averaged over seeds. ``+ exchanges`` is the cube's draw after one pass
+of exchanges. The last row is the root mean square error of the targets of the finest level, in
+their scales.
 
 Belongs here: errors of a draw. Does not belong here: fits after a refit (``selection.py``).
 """

@@ -29,7 +29,7 @@ _SOLVER = {"inside": 1.645, "share": ()}
 TreeNewton: Any = settings_spec(TreeNewtonSettings, given=_SOLVER)
 PairSelection: Any = settings_spec(
     SelectionSettings,
-    given={"budget": 1, "seed": 0, "floor": 1, "threads": 1},
+    given={"pairs": 1, "seed": 0, "floor": 1, "threads": 1},
     renamed={
         "allocation": "`method.selection.rule`",
         "candidates_per_pair": "`method.selection.candidates`",

@@ -37,7 +37,7 @@ def joint_settings(state: SolvableState, pairs: int) -> JointSettings:
     """Selection and refit together; ``pairs`` is k."""
     profile, method = state.profile, state.profile.method
     selection = method.selection.settings(
-        budget=pairs,
+        pairs=pairs,
         seed=state.seed("selection"),
         floor=profile.budget.minimum_pairs,
         threads=workers(),

@@ -12,14 +12,14 @@ import numpy as np
 import polars as pl
 import pytest
 import typer
+from pipeline.cli_validate import HoldOutOption, ListOptions, MethodsOption
+from pipeline.cli_validate import PairsOption as BudgetsOption
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 import pipeline.cli as cli
 from calibration_core.errors import ProblemError
 from calibration_core.tree.rivals import PAIR_METHODS
-from pipeline.cli_validate import HoldOutOption, ListOptions, MethodsOption
-from pipeline.cli_validate import PairsOption as BudgetsOption
 from pipeline.sample.generate import generate_sample
 from pipeline.sample.settings import load_settings
 from pipeline.specs.catalog import load_catalog

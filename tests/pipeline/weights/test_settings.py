@@ -21,7 +21,7 @@ def test_settings_of_selection_are_the_profiles(profile):
     assert settings.limits == WeightLimits(smallest=4.0, largest_share=0.12)
     chosen = settings.selection
     assert (chosen.design, chosen.rounds, chosen.cell_penalty) == ("sampford", 7, np.inf)
-    assert chosen.budget == 77
+    assert chosen.pairs == 77
     assert chosen.seed == state_seed(profile.seed, "44", "selection")
     assert chosen.floor == profile.budget.minimum_pairs
     assert settings.refine == refine_settings(state)
