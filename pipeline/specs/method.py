@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from calibration_core.tree.result import TreeNewtonSettings
-from calibration_core.tree.select.pairs import SelectionSettings
+from calibration_core.tree.select.settings import SelectionSettings
 from calibration_core.tree.select.weight_limits import WeightLimits
 from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
 from pipeline.specs.settings import refuse_old_names, settings_spec

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from calibration_core.common.threads import workers
 from calibration_core.tree.result import TreeNewtonSettings
-from calibration_core.tree.select.joint import JointSettings
+from calibration_core.tree.select.settings import JointSettings
 from pipeline.specs.method import LevelShares
 from pipeline.specs.profiles import Profile
 from pipeline.targets.standard_errors import MARGIN_90

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from calibration_core.tree.result import TreeNewtonSettings
-from calibration_core.tree.select.pairs import SelectionSettings
+from calibration_core.tree.select.settings import SelectionSettings
 from calibration_core.tree.select.weight_limits import WeightLimits
 from pipeline.errors import SpecError
 from pipeline.specs.base import SPEC_ROOT, load_yaml
