@@ -116,7 +116,7 @@ def reconcile(
     estimates: Sequence[np.ndarray],
     variances: Sequence[np.ndarray],
     *,
-    nonnegative: Sequence[bool] | None = None,
+    nonnegative: Sequence[bool] | np.ndarray | None = None,
     max_rounds: int = 50,
     names: Sequence[str] = (),
 ) -> ReconcileResult:
