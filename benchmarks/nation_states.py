@@ -2,9 +2,9 @@
 and many states on several processes.
 
 States are problems of their own: so many processes take them from a queue, the largest first, each
-with threads of its own (one by default: two libraries that wait for each other's threads on two
-busy cores can be fifty times slower than one thread). A state's figures do not depend on how many
-processes there are.
+with threads of its own. One thread is the default: two libraries that wait for each other's threads
+on two busy cores can be fifty times slower. A state's figures do not depend on how many processes
+there are.
 
 Belongs here: dense calibration, selection and refinement of a state as the pipeline does them, and
 the processes. Does not belong here: the population, reconciliation across states, tables
