@@ -76,8 +76,9 @@ def solvable(profile: Profile, postal: str, frames: dict[str, pl.DataFrame]):
     """The state as its steps take it, from the stored tables among ``frames``."""
     from pipeline import steps
 
-    needed = (frames[name] for name in (RECONCILED, GEOGRAPHY, UNITS))
-    return steps.solvable(profile, postal, *needed, frames.get(AREAS), frames.get(CELLS))
+    targets, geography, units = (frames[name] for name in (RECONCILED, GEOGRAPHY, UNITS))
+    areas, cells = frames.get(AREAS), frames.get(CELLS)
+    return steps.solvable(profile, postal, targets, geography, units, areas, cells)
 
 
 def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:

@@ -37,7 +37,7 @@ class Candidates:
     areas: pl.DataFrame
     inexpressible: tuple[Inexpressible, ...]
     notes: tuple[str, ...]
-    cells: Cells | None = None
+    cells: Cells
 
 
 def build_candidates(
