@@ -29,60 +29,32 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from pipeline.weights.calibrate import (
-    DENSE_DIGITS,
-    attributes_of,
-    dense_calibration,
-    pool_problem,
-    refine_settings,
-    state_seed,
-)
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.state import LoadedState, load_state
+from benchmarks.state import load_state
 from calibration_core.common.digits import significant
-from calibration_core.sampling.allocation import allocation_of
 from calibration_core.tree.problem import PairProblem
 from calibration_core.tree.rivals import PAIR_METHODS, PairTask, hybrid, run_pair_method
 from calibration_core.tree.rivals.task import PairOutcome
 from calibration_core.tree.select.joint import JointSettings, refine_pairs
 from calibration_core.tree.select.pairs import SelectionSettings
-from pipeline.specs.cross_categories import load_cross_categories
-from pipeline.validation.compare import Run
+from pipeline.validation.compare import pair_task, pairs_per_leaf
 from pipeline.validation.frontier import frontier
 from pipeline.validation.paired import paired_differences
 from pipeline.validation.report import print_tables
-from pipeline.weights.cells import affinity_of, families_of
+from pipeline.validation.runs import Run
+from pipeline.weights.problem import SolvableState, pool_problem
+from pipeline.weights.solve import DENSE_DIGITS, dense_calibration
 
 QUICK = ("hybrid", "proportional", "random")
 
 
-def make_task(state: LoadedState, dense: np.ndarray, pairs: int, seed: int) -> PairTask:
-    """The task of one budget and seed, as a run of the profile would set it."""
-    units, profile, problem = state.candidates.units, state.profile, state.problem
-    cross, cells = load_cross_categories(profile.cross_categories), state.candidates.cells.table
-    rule = profile.method.selection
-    given = allocation_of(
-        rule.allocation,
-        pairs * dense.shape[0],
-        dense,
-        floor=min(profile.budget.minimum_pairs, pairs),
-        power=rule.power,
-    )
-    return PairTask(
-        pool_problem(problem, units, state.candidates.areas),
-        dense,
-        units["cell"].to_numpy(),
-        units["order"].to_numpy(),
-        attributes_of(units),
-        given.per_area,
-        state_seed(profile.seed + seed, problem.tree.geoids[0][0], "selection"),
-        refine_settings(problem, profile),
-        tuple(f.members for f in families_of(cells, cross)),
-        affinity_of(cells, cross),
-    )
+def make_task(state: SolvableState, dense: np.ndarray, pairs: int, seed: int) -> PairTask:
+    """The task of one budget (pairs per area) and seed, as a run of the profile would set it."""
+    per_leaf = pairs_per_leaf(dense, pairs * dense.shape[0], state.profile)
+    return pair_task(state, pool_problem(state), dense, per_leaf, seed)
 
 
 def part(name: str, task: PairTask) -> PairOutcome:
@@ -114,7 +86,7 @@ def part(name: str, task: PairTask) -> PairOutcome:
 PARTS = ("draw alone", "no rounds", "no anchors", "within cells", "random, anchored")
 
 
-def figures_of(state: LoadedState, outcome: PairOutcome) -> dict[str, float]:
+def figures_of(state: SolvableState, outcome: PairOutcome) -> dict[str, float]:
     """Shares of targets within 1.645 scales by level, median relative errors, mean ESS of an area
     as a share of its pairs, seconds.
     """
@@ -138,16 +110,16 @@ def figures_of(state: LoadedState, outcome: PairOutcome) -> dict[str, float]:
     )
     count = np.bincount(outcome.leaf)
     here = count > 0
-    found["ESS an area"] = float((sums[here] ** 2 / squares[here]).mean())
+    found["ESS per area"] = float((sums[here] ** 2 / squares[here]).mean())
     found["ESS / k"] = float((sums[here] ** 2 / squares[here] / count[here]).mean())
     return found | {"choice s": outcome.seconds_selection, "refit s": outcome.seconds_refit}
 
 
-def _published_inside(state: LoadedState, outcome: PairOutcome) -> float | None:
+def _published_inside(state: SolvableState, outcome: PairOutcome) -> float | None:
     """Share of the finest level's targets with a published 90 % margin that the weights reproduce
     within it, around the reconciled figure.
     """
-    rows, frame = state.problem.rows[-1], state.targets
+    rows, frame = state.problem.grid.rows[-1], state.targets
     margin = frame["margin_standard_error"].to_numpy()
     place = np.where(rows >= 0, rows, 0)
     spread = np.where(rows >= 0, margin[place], np.nan)
@@ -168,10 +140,8 @@ def _published_inside(state: LoadedState, outcome: PairOutcome) -> float | None:
 
 def compare(options: argparse.Namespace, console: Console) -> list[dict]:
     """The in-sample table; returns its rows."""
-    state = load_state(options.profile, options.state, options.data)
-    dense = dense_calibration(
-        state.problem, state.candidates.units, state.candidates.areas, state.profile
-    )
+    state = load_state(options.profile, options.state, options.data).ready
+    dense = dense_calibration(state)
     console.print(f"dense: {dense.seconds:.1f} s; {dense.summary()}", highlight=False)
     weights = significant(dense.weights, DENSE_DIGITS)
     names = [*options.methods, *(PARTS if options.parts else ())]
@@ -226,7 +196,7 @@ def merge(options: argparse.Namespace, console: Console) -> list[dict]:
     """
     documents = [json.loads(path.read_text()) for path in options.merge]
     runs = [_run(item) for document in documents for item in document["runs"]]
-    methods = tuple(dict.fromkeys(run.method for run in runs if run.pairs is not None))
+    methods = tuple(dict.fromkeys(run.method for run in runs if run.pairs_per_area is not None))
     reference = documents[0]["settings"]["reference"]
     paired = paired_differences(runs, reference)
     cells = sorted({(run.postal, run.group) for run in runs})
@@ -243,7 +213,9 @@ def merge(options: argparse.Namespace, console: Console) -> list[dict]:
             settings = SimpleNamespace(
                 methods=methods,
                 seeds=own[0]["settings"]["seeds"],
-                pairs=tuple(sorted({run.pairs for run in mine if run.pairs is not None})),
+                pairs_per_area=tuple(
+                    sorted({run.pairs_per_area for run in mine if run.pairs_per_area is not None})
+                ),
             )
             groups = [
                 SimpleNamespace(**g)

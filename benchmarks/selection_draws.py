@@ -22,7 +22,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pipeline.weights.calibrate import DENSE_DIGITS, dense_calibration
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -33,7 +32,9 @@ from calibration_core.common.digits import significant
 from calibration_core.tree.rivals import PairTask
 from calibration_core.tree.select.anchors import balance_of
 from calibration_core.tree.select.pairs import SelectionSettings, select_pairs
-from pipeline.weights.candidates import DESIGN_SEPARATOR
+from pipeline.specs.catalog import load_catalog
+from pipeline.vocabulary import DESIGN_SEPARATOR, USD, design_columns, key_of
+from pipeline.weights.solve import DENSE_DIGITS, dense_calibration
 
 DRAWS = ("random", "sampford", "systematic", "cube", "cube + exchanges")
 
@@ -92,19 +93,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
     console = Console(width=150)
-    state = load_state(options.profile, options.state, options.data)
-    dense = significant(
-        dense_calibration(
-            state.problem, state.candidates.units, state.candidates.areas, state.profile
-        ).weights,
-        DENSE_DIGITS,
-    )
-    names = [
-        name
-        for name in state.candidates.units.columns
-        if DESIGN_SEPARATOR in name and name.startswith("usd")
-    ]
-    amounts = state.candidates.units.select(names).to_numpy()
+    state = load_state(options.profile, options.state, options.data).ready
+    dense = significant(dense_calibration(state).weights, DENSE_DIGITS)
+    variables = load_catalog().variables
+    columns = design_columns(state.units.columns)
+    names = [name for name in columns if variables[key_of(name)].unit == USD]
+    amounts = state.units.select(names).to_numpy()
     goal, targets = dense @ amounts, state.problem.targets
     leaf_goal = dense @ targets.designs[-1]
     errors = {name: [] for name in DRAWS}

@@ -30,6 +30,11 @@ CORE_MAY_IMPORT = {
     "importlib",
     "itertools",
 }
+# Where compiled loops are kept is a folder, and the one thing of the kind that the core decides.
+MAY_ALSO_IMPORT = {
+    "calibration_core/__init__.py": {"pathlib"},
+    "calibration_core/common/compile_cache.py": {"os", "pathlib", "stat", "sys", "tempfile"},
+}
 
 
 def imported(path: Path) -> set[str]:
@@ -49,7 +54,8 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", CORE, ids=lambda p: p.name)
 def test_the_core_knows_arrays_only(path):
-    assert imported(path) <= CORE_MAY_IMPORT
+    more = MAY_ALSO_IMPORT.get(path.relative_to(ROOT).as_posix(), set())
+    assert imported(path) <= CORE_MAY_IMPORT | more
     opened = [
         n
         for n in ast.walk(ast.parse(path.read_text()))

@@ -42,7 +42,12 @@ if TYPE_CHECKING:
     from pipeline.sources.microdata_schema import Microdata
 
 _KINDS = {"polars", "parquet"}
-_CODE = ("pipeline/sources", "pipeline/specs/sources.py", "data_specs/sources")
+_CODE = (
+    "pipeline/sources",
+    "pipeline/specs/layouts.py",
+    "pipeline/specs/sources.py",
+    "data_specs/sources",
+)
 
 
 def provenance_facts(provenance: Iterable["FileProvenance"], data: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ import polars as pl
 
 from pipeline.errors import ProfileError, SourceFileError
 from pipeline.sources.files import FileProvenance, RawFile, open_zip, read_member, read_raw
-from pipeline.specs.sources import FileSpec, Layout, SourceSpec, VintageSpec, fill
+from pipeline.specs.layouts import Layout
+from pipeline.specs.sources import FileSpec, SourceSpec, VintageSpec, fill
 from pipeline.specs.states import BY_POSTAL, State, states_of
 
 
@@ -29,6 +30,9 @@ class SourceNote:
     code: str
     count: int
     detail: str
+
+    def __str__(self) -> str:
+        return f"{self.detail} ({self.count:,})"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from pipeline.sources.base import ReadRequest, SourceFile, SourceNote
 from pipeline.sources.cells import AREA, Measure
 from pipeline.sources.files import FileProvenance
 from pipeline.sources.text import REPEAT_MARK, ROW, repeated_columns
-from pipeline.specs.sources import ColumnSpec, Fingerprint, Layout
+from pipeline.specs.layouts import Fingerprint, Layout
+from pipeline.specs.sources import ColumnSpec
 
 
 def apply_renames(request: ReadRequest, frame: pl.DataFrame) -> pl.DataFrame:

@@ -58,8 +58,7 @@ COMPONENTS = tuple(name for name in AMOUNTS if name != "total_income")
 
 def _one_of(values: tuple[str, ...], nullable: bool = False) -> dy.String:
     return dy.String(
-        nullable=nullable,
-        check={"vocabulary": lambda column, allowed=values: column.is_in(list(allowed))},
+        nullable=nullable, check={"vocabulary": lambda column: column.is_in(list(values))}
     )
 
 

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 import pipeline.cli as cli
 from calibration_core.errors import GeocalError
-from pipeline.manifest import geocal_version
 from pipeline.sample.generate import STAMP
 from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import load_catalog
+from pipeline.versions import geocal_version
 from tests.pipeline.toy import toy_definitions
 
 

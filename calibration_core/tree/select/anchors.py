@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from calibration_core.common.threads import map_blocks
+from calibration_core.common.threads import map_blocks, one_thread
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import Targets, make_targets
 from calibration_core.tree.select.exchange import Shared
@@ -58,6 +58,7 @@ def unique_columns(first: np.ndarray, *others: np.ndarray) -> np.ndarray:
     )
 
 
+@one_thread()
 def totals_and_errors(
     dense: np.ndarray, rows: np.ndarray, per_leaf: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -87,6 +88,7 @@ def totals_and_errors(
     return totals, errors
 
 
+@one_thread()
 def balance_of(
     tree: GeographyTree,
     targets: Targets,
@@ -145,6 +147,7 @@ def shared_totals(
     )
 
 
+@one_thread()
 def anchored(
     tree: GeographyTree,
     targets: Targets,

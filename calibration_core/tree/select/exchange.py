@@ -42,7 +42,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from calibration_core.common.threads import map_blocks
+from calibration_core.common.threads import map_blocks, one_thread
 from calibration_core.errors import ProblemError, SettingsError
 
 # Most sweeps over areas that share errors; a sweep without an exchange ends them.
@@ -112,6 +112,7 @@ class ExchangeResult:
     shared_after: float = 0.0
 
 
+@one_thread()
 def exchange(
     place_offsets: np.ndarray,
     record: np.ndarray,

@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibration_core.common.digits import significant
+from calibration_core.common.threads import one_thread
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PairProblem, Targets
 from calibration_core.tree.select.anchors import anchored, balance_of
@@ -75,6 +76,7 @@ class RefinedPairs:
     relaxed_areas: tuple[int, ...]
 
 
+@one_thread()
 def select_jointly(
     tree: GeographyTree,
     targets: Targets,
@@ -132,6 +134,7 @@ def select_jointly(
     return _with_cells_lost(drawn, dense, category, affinity)
 
 
+@one_thread()
 def refine_pairs(
     tree: GeographyTree,
     targets: Targets,

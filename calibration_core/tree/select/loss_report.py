@@ -30,6 +30,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.threads import one_thread
 from calibration_core.common.weight_shape import WeightShape
 from calibration_core.common.weighted_distribution import (
     CodedVariables,
@@ -164,6 +165,7 @@ class SelectionLoss:
         )
 
 
+@one_thread()
 def selection_loss(
     dense: np.ndarray,
     leaf: np.ndarray,

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from calibration_core.common.threads import map_blocks
+from calibration_core.common.threads import map_blocks, one_thread
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.sampling.allocation import RULES, Allocation, allocation_of, pair_ceiling
 from calibration_core.sampling.candidates import Candidates, first_phase
@@ -191,6 +191,7 @@ class Balance:
     shared: Shared | None = None
 
 
+@one_thread()
 def select_pairs(
     dense: np.ndarray,
     category: np.ndarray,
@@ -477,6 +478,7 @@ def _places(candidates: Candidates, leaf: np.ndarray, record: np.ndarray) -> np.
     return np.searchsorted(area * width + candidates.record, leaf * width + record)
 
 
+@one_thread()
 def cells_lost(
     dense: np.ndarray,
     category: np.ndarray,

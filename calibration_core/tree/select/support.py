@@ -18,10 +18,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from calibration_core.common.threads import one_thread
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.select.pairs import Selection
 
 
+@one_thread()
 def ensure_support(
     selection: Selection,
     dense: np.ndarray,

@@ -13,12 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RecordsError, SpecError
-from pipeline.records.tax_units import (
-    agi_class,
-    build_tax_units,
-    load_rules,
-    taxable_social_security,
-)
+from pipeline.records.tax_rules import agi_class, load_rules, taxable_social_security
+from pipeline.records.tax_units import build_tax_units
 from pipeline.sources.acs_pums import read_pums
 
 SPOUSE = {"relationship": "spouse", "sex": "female", "marital_status": "married"}

@@ -161,7 +161,8 @@ def test_cells_hold_what_their_labels_say_and_categories_are_nested(seed):
     # round_areas refuses categories that are not nested.
     expected = np.bincount(made.cell) / n * 12
     assert (
-        round_areas(expected[None, :], [f.members for f in made.categories], seed).counts.sum() == 12
+        round_areas(expected[None, :], [f.members for f in made.categories], seed).counts.sum()
+        == 12
     )
 
 
