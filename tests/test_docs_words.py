@@ -113,7 +113,7 @@ def anchors(text: str) -> set[str]:
 def test_commands_exist_with_their_options(path):
     if path.name == "CHANGELOG.md":
         pytest.skip("commands of earlier versions")
-    from pipeline.cli import app
+    from pipeline.cli.app import app
 
     known = get_command(app).commands
     for line in commands(path.read_text(encoding="utf-8")):
