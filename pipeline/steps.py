@@ -51,7 +51,7 @@ from pipeline.targets.reconcile import Reconciled, reconcile_national, reconcile
 from pipeline.vocabulary import NATION, STATE, TARGET_KEY, is_area, levels_below
 from pipeline.weights.candidates import Candidates, build_candidates
 from pipeline.weights.problem import SolvableState, build_problem
-from pipeline.weights.solve import dense_calibration, refine, select
+from pipeline.weights.solve import dense_calibration, pool_of, refine, select
 from pipeline.weights.table import (
     StoredWeights,
     dense_array,
@@ -271,7 +271,8 @@ def loss_of_stored(
     stored = stored_weights(state, dense, weights)
     unit_of = {v.key: v.unit for v in target_variables(catalog, state.profile)}
     tree = state.problem.tree
-    loss, table = measured_loss(tree, state.units, state.cells, stored, unit_of)
+    pool = pool_of(state, stored.dense)
+    loss, table = measured_loss(pool, state.units, state.cells, stored, unit_of)
     held_out = held_out_rows(state.targets, tree, state.units, stored)
     return pl.concat([table, held_out]), loss, stored
 

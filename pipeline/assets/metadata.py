@@ -162,8 +162,8 @@ def of_selection(state: SolvableState, table: pl.DataFrame, chosen: Selection) -
     return frame_metadata(
         table,
         k=table.height,
-        areas_without_records=int((chosen.per_leaf == 0).sum()),
-        cells_lost=chosen.categories_lost,
+        areas_without_records=int((chosen.pairs_per_area == 0).sum()),
+        cells_lost=chosen.lost.count,
         cell_counts_off=chosen.rounding_misses,
         exchanges=int(chosen.exchanges.sum()),
         rounds=chosen.rounds,
@@ -172,7 +172,7 @@ def of_selection(state: SolvableState, table: pl.DataFrame, chosen: Selection) -
         allocation=list_of(allocation.warnings, f"{allocation.rule}: every area within its bounds"),
         targets_given_a_pair_back=len(chosen.rescued),
         targets_without_a_pair=dg.MetadataValue.json(without),
-        dense_weight_lost=chosen.mass_lost,
+        dense_weight_lost=chosen.lost.share,
         plot=plot,
     )
 

@@ -35,6 +35,7 @@ from pipeline.vocabulary import TARGET_KEY
 _KINDS = {"polars", "parquet"}
 CODE = ("pipeline/reports", "pipeline/assets/reports.py", "pipeline/assets/national_reports.py")
 _LOSS_CODE = (
+    "calibration_core/tree/select/area_losses.py",
     "calibration_core/tree/select/loss_report.py",
     "calibration_core/common/weighted_distribution.py",
     "calibration_core/common/weight_shape.py",

@@ -19,7 +19,9 @@ import numpy as np
 import polars as pl
 
 from calibration_core.tree.geography import GeographyTree
-from calibration_core.tree.select.loss_report import AreaLoss, SelectionLoss, selection_loss
+from calibration_core.tree.select.area_losses import AreaLoss
+from calibration_core.tree.select.loss_report import SelectionLoss, selection_loss
+from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.totals import pair_totals, pool_totals
 from pipeline.reports.selection_report import BETWEEN, DISTANCES, HELD_OUT, SCHEMA, SHAPES
 from pipeline.targets.grid import TargetGrid
@@ -55,7 +57,7 @@ def amount_columns(units: pl.DataFrame, unit_of: Mapping[Key, str]) -> list[str]
 
 
 def measured_loss(
-    tree: GeographyTree,
+    pool: Pool,
     units: pl.DataFrame,
     cells: pl.DataFrame,
     stored: StoredWeights,
@@ -63,19 +65,12 @@ def measured_loss(
 ) -> tuple[SelectionLoss, pl.DataFrame]:
     """The losses of a state as arrays, and laid out as rows.
 
-    ``cells`` names them: ``cell``, ``label`` and a column for each class they are made of;
+    ``pool``: its dense weights are compared. ``cells`` names the cells: ``cell``, ``label`` and a column for each class they are made of;
     ``unit_of``: unit of each variable.
     """
-    amounts = amount_columns(units, unit_of)
-    loss = selection_loss(
-        stored.dense,
-        stored.leaf,
-        stored.record,
-        stored.weight,
-        cell=units["cell"].to_numpy(),
-        continuous=units.select(amounts).to_numpy().astype(np.float64, copy=False),
-        tree=tree,
-    )
+    amounts, tree = amount_columns(units, unit_of), pool.tree
+    continuous = units.select(amounts).to_numpy().astype(np.float64, copy=False)
+    loss = selection_loss(pool, stored.leaf, stored.record, stored.weight, continuous=continuous)
     parts = [*_overall_rows(loss, tree, amounts), *_cell_rows(loss, tree, cells)]
     for level, geoids, area in zip(loss.level_names, tree.geoids, loss.levels, strict=True):
         parts += _area_rows(area, (level, geoids), amounts, loss.percentiles)
