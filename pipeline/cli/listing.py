@@ -86,7 +86,8 @@ def show_state(
     """The last result of one state, as tables or as JSON."""
     environment = run_environment(profile, None, output)
     postal = one_state(state, load_catalog().profile(environment.profile))
-    from pipeline.reports.show import print_state, state_report
+    from pipeline.reports.show import state_report
+    from pipeline.reports.show_tables import print_state
 
     terminal.detail(f"Reading {environment.root}")
     report = state_report(environment, postal)

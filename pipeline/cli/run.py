@@ -115,7 +115,8 @@ def _say_what_failed(terminal: Terminal, outcome: ProfileOutcome) -> None:
 
 
 def _print_results(terminal: Terminal, asked: Asked, states: Iterable[str | None]) -> None:
-    from pipeline.reports.show import print_fit, state_report
+    from pipeline.reports.show import state_report
+    from pipeline.reports.show_tables import print_fit
 
     for state in filter(None, states):
         try:

@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 import typer
+from pipeline.cli_validate import HoldOutOption, ListOptions, MethodsOption
+from pipeline.cli_validate import PairsOption as BudgetsOption
 from pipeline.weights.calibrate import dense_calibration
 from pipeline.weights.state import load_state
 from polars.testing import assert_frame_equal
@@ -20,8 +22,6 @@ from typer.testing import CliRunner
 import pipeline.cli as cli
 from calibration_core.errors import ProblemError
 from calibration_core.tree.rivals import PAIR_METHODS
-from pipeline.cli_validate import HoldOutOption, ListOptions, MethodsOption
-from pipeline.cli_validate import PairsOption as BudgetsOption
 from pipeline.reports.truth import truth_totals
 from pipeline.sample.generate import generate_sample
 from pipeline.sample.settings import load_settings

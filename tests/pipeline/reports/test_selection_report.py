@@ -13,7 +13,8 @@ from calibration_core.tree.geography import GeographyTree
 from pipeline.assets.common import PROJECT_ROOT
 from pipeline.io_manager import encode, file_digest, write_atomic
 from pipeline.reports import selection_report as report
-from pipeline.reports.show import loss_lines, print_loss, selection_loss
+from pipeline.reports.show import selection_loss
+from pipeline.reports.show_loss import loss_lines, print_loss
 from pipeline.settings import RunEnvironment
 
 TREE = GeographyTree.from_leaves(
