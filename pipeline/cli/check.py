@@ -20,7 +20,7 @@ from pipeline.cli import FAILED
 from pipeline.cli.asked import Asked, asked_for
 from pipeline.cli.terminal import Terminal
 from pipeline.settings import ensure_writable
-from pipeline.specs.catalog import load_catalog
+from pipeline.specs import catalog
 
 if TYPE_CHECKING:
     from pipeline.sources.registry import CheckLine
@@ -63,7 +63,7 @@ def check_files(
 def _lines(asked: Asked, status: Callable[[str], None]) -> list[tuple[str, CheckLine]]:
     from pipeline.sources.registry import check_source
 
-    sources, lines = load_catalog().sources, []
+    sources, lines = catalog.load_catalog().sources, []
     for source, vintages in sorted(asked.profile.sources.items()):
         for vintage in vintages:
             status(f"Reading {source} {vintage}")
