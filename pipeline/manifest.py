@@ -4,9 +4,10 @@ Belongs here: gathering facts from stored tables and from Dagster's own records 
 document. Does not belong here: measures of fit (``pipeline/reports``).
 
 Document (``manifests/<STATE>.json``): ``profile, synthetic, state, created`` (UTC), ``seed,
-specs_sha256, code_sha256, geocal, python, platform, packages``; ``inputs``: raw files with ``file,
-member, bytes, sha256`` and the tables read from them; ``tables``: by asset ``path`` (relative to
-the profile's folder), ``sha256, rows, bytes, run_id, materialized`` (UTC), ``seconds``;
+specs_sha256, code_sha256, geocal, python, platform, packages``; ``processor`` of the process that
+wrote the manifest (``pipeline/processor.py``); ``inputs``: raw files with ``file, member, bytes,
+sha256`` and the tables read from them; ``tables``: by asset ``path`` (relative to the profile's
+folder), ``sha256, rows, bytes, run_id, materialized`` (UTC), ``seconds, processor``;
 ``seconds_by_asset, seconds_total, peak_memory_mb``.
 """
 
@@ -24,6 +25,7 @@ import dagster as dg
 
 from pipeline.errors import StoreError
 from pipeline.io_manager import read_facts, write_atomic
+from pipeline.processor import processor_facts
 from pipeline.settings import RunEnvironment
 
 PACKAGES = (
@@ -103,6 +105,7 @@ def table_entries(
             "rows": values.get("dagster/row_count"),
             "bytes": values.get("bytes"),
             "peak_memory_mb": values.get("peak_memory_mb"),
+            "processor": values.get("processor"),
             "run_id": record.run_id,
             "step": step,
             "materialized": (
@@ -113,7 +116,7 @@ def table_entries(
     return entries
 
 
-_KEPT = {"sha256", "dagster/row_count", "bytes", "peak_memory_mb"}
+_KEPT = {"sha256", "dagster/row_count", "bytes", "peak_memory_mb", "processor"}
 
 
 def raw_inputs(
@@ -162,6 +165,7 @@ def build_manifest(
         "geocal": geocal_version(),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
+        "processor": processor_facts(),
         "packages": package_versions(),
         "inputs": raw_inputs(environment, assets, state),
         "tables": tables,

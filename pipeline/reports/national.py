@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from pipeline.ordered_sums import sum_in_order
+
 KEY = ["variable", "domain"]
 
 
@@ -38,7 +40,7 @@ def national_fits(national_targets: pl.DataFrame, fits: Mapping[str, pl.DataFram
             (pl.col("level") == "state")
             & (pl.col("geoid") == fips)
             & pl.col("fitted").is_not_null()
-        ).select(*KEY, "fitted", "fitted_dense")
+        ).select(*KEY, "fitted", "fitted_dense", _state=pl.lit(fips))
         for fips, frame in sorted(fits.items())
     ]
     schema = {
@@ -46,13 +48,14 @@ def national_fits(national_targets: pl.DataFrame, fits: Mapping[str, pl.DataFram
         "domain": pl.String,
         "fitted": pl.Float64,
         "fitted_dense": pl.Float64,
+        "_state": pl.String,
     }
     sums = (
         pl.concat(parts or [pl.DataFrame(schema=schema)])
         .group_by(KEY, maintain_order=True)
         .agg(
-            pl.col("fitted").sum(),
-            pl.col("fitted_dense").sum(),
+            sum_in_order("fitted", "_state"),
+            sum_in_order("fitted_dense", "_state"),
             pl.len().cast(pl.Int64).alias("states_fitted"),
         )
     )

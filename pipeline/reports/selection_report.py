@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from pipeline.ordered_sums import mean_in_order, sum_in_order
 from pipeline.reports.fit import LEAST_DENOMINATOR, LEVEL_ORDER
 
 if TYPE_CHECKING:
@@ -276,7 +277,7 @@ def _cell_rows(
         category = pl.format("{}: {}", pl.lit(name), pl.col(name).fill_null("unknown"))
         of_class = (
             named.group_by(category.alias("category"))
-            .agg(pl.col("dense", "selected").sum())
+            .agg(sum_in_order("dense", "cell"), sum_in_order("selected", "cell"))
             .sort("category")
         )
         yield _rows(
@@ -359,6 +360,7 @@ def held_out_errors(table: pl.DataFrame, by: Sequence[str] = ("level",)) -> pl.D
         default=len(LEVEL_ORDER),
         return_dtype=pl.Int64,
     )
+    place = ("geoid", "variable")
     return (
         rows.group_by(list(by))
         .agg(
@@ -366,8 +368,8 @@ def held_out_errors(table: pl.DataFrame, by: Sequence[str] = ("level",)) -> pl.D
             next_to_zero=pl.col("moved").null_count().cast(pl.Int64),
             median_error_dense=pl.col("error_dense").median(),
             median_error_selected=pl.col("error_selected").median(),
-            mean_error_dense=pl.col("error_dense").mean(),
-            mean_error_selected=pl.col("error_selected").mean(),
+            mean_error_dense=mean_in_order("error_dense", *place),
+            mean_error_selected=mean_in_order("error_selected", *place),
             median_moved=pl.col("moved").median(),
         )
         .with_columns(_order=order)

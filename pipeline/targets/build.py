@@ -478,7 +478,7 @@ def _combine(
         return value[:, 0], carried[:, 0], error[:, 0]
     if item.sum is not None:
         sign = np.array([1.0] * len(item.sum.plus) + [-1.0] * len(item.sum.minus))
-        return value @ sign, carried @ sign, sum_standard_error(error)
+        return (value * sign).sum(axis=1), (carried * sign).sum(axis=1), sum_standard_error(error)
     scale = item.product.scale
     plain, moved = scale * value[:, 0] * value[:, 1], scale * carried[:, 0] * carried[:, 1]
     spread = product_standard_error(carried[:, 0], carried[:, 1], error[:, 0], error[:, 1], scale)
