@@ -31,8 +31,9 @@ import numpy as np
 import torch
 
 from calibration_core.common.gates import HardConcrete, TemperatureSchedule, logistic_noise
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import SettingsError
-from calibration_core.tree.rivals.pool_descent import Adam, TreeLoss, one_thread
+from calibration_core.tree.rivals.pool_descent import Adam, TreeLoss
 from calibration_core.tree.rivals.refit import largest_pairs, refitted
 from calibration_core.tree.rivals.task import PairOutcome, PairTask
 

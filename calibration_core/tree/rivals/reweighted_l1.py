@@ -35,9 +35,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import SettingsError
 from calibration_core.tree.problem import PoolProblem
-from calibration_core.tree.rivals.pool_descent import one_thread
 from calibration_core.tree.rivals.refit import largest_pairs, refitted
 from calibration_core.tree.rivals.task import PairOutcome, PairTask
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree

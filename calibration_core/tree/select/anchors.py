@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from calibration_core.common.threads import map_blocks
+from calibration_core.common.threads import map_blocks, one_thread
 from calibration_core.tree.problem import Targets, make_targets
 from calibration_core.tree.select.balance import totals_and_errors, unique_columns
 from calibration_core.tree.select.pool import Pool
@@ -29,6 +29,7 @@ _LUMP = 0.5
 _BLOCK = 512
 
 
+@one_thread()
 def anchored(pool: Pool, pairs_per_area: np.ndarray, strength: float) -> Targets:
     """Targets with soft ones beside them: at every level above the finest, the dense totals of all
     columns its design lacks. New columns come after those there were; ``strength`` 0 adds none.

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration_core.common.digits import CHOICE_BITS, SUM_BITS, rounded
-from calibration_core.common.threads import map_blocks
+from calibration_core.common.threads import map_blocks, one_thread
 from calibration_core.errors import ProblemError
 from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.solve.blocks import match_columns
@@ -106,6 +106,7 @@ def unique_columns(first: np.ndarray, *others: np.ndarray) -> np.ndarray:
     return np.hstack([np.zeros((first.shape[0], 0)), *new])
 
 
+@one_thread()
 def totals_and_errors(
     dense: np.ndarray, rows: np.ndarray, pairs_per_area: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -131,6 +132,7 @@ def totals_and_errors(
     return totals, errors
 
 
+@one_thread()
 def balance_of(pool: Pool, pairs_per_area: np.ndarray) -> Balance:
     """Rows, goals and scales of every known variable: those with a target at the finest level
     first, then the other distinct columns of the levels above and of the attributes; and the totals

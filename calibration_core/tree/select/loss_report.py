@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.threads import one_thread
 from calibration_core.common.weighted_distribution import CodedVariables
 from calibration_core.errors import ProblemError
 from calibration_core.tree.geography import membership
@@ -97,6 +98,7 @@ class SelectionLoss:
         )
 
 
+@one_thread()
 def selection_loss(
     pool: Pool,
     leaf: np.ndarray,

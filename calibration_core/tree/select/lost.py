@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration_core.common.threads import map_blocks
+from calibration_core.common.threads import map_blocks, one_thread
 from calibration_core.sampling.moved_mass import moved_mass
 from calibration_core.tree.select.pool import Pool
 
@@ -38,6 +38,7 @@ class LostCells:
     mass: np.ndarray
 
 
+@one_thread()
 def lost_cells(pool: Pool, leaf: np.ndarray, record: np.ndarray) -> LostCells:
     """Account for what pairs (leaf, record), both (k,) int64, leave without a pair."""
     kinds = pool.cells
