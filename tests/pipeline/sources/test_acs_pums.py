@@ -496,7 +496,10 @@ def test_rhode_island_households(realdata: Path) -> None:
     )
     # B19056 (31,864) and B19053 (33,558 +- 2,663), ACS 2018 1-year.
     ssi = data.persons.filter(~pl.col("is_group_quarters") & (pl.col("ssi") > 0))["household_id"]
-    assert occupied.filter(pl.col("household_id").is_in(ssi.implode()))["design_weight"].sum() == 31_861
+    assert (
+        occupied.filter(pl.col("household_id").is_in(ssi.implode()))["design_weight"].sum()
+        == 31_861
+    )
     assert sorted(data.persons["puma"].unique()) == [
         "4400101",
         "4400102",

@@ -233,7 +233,10 @@ def test_group_quarters_become_units_of_one(tmp_path: Path) -> None:
         "cps2023-0000123-02",
         "cps2023-0000123-03",
     ]
-    assert dorm["design_weight"].to_list() == [1500.25] * 3 and dorm["household_income"].null_count() == 3
+    assert (
+        dorm["design_weight"].to_list() == [1500.25] * 3
+        and dorm["household_income"].null_count() == 3
+    )
     assert set(data.persons.filter("is_group_quarters")["relationship"]) == {"gq_noninstitutional"}
 
 
