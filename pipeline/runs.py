@@ -21,7 +21,7 @@ import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
-from pipeline.settings import RunEnvironment, ensure_instance_home
+from pipeline.settings import IN_PROCESS_SETTINGS, RunEnvironment, ensure_instance_home
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def run_profile(
     home = ensure_instance_home(environment)
     jobs = {job.name for job in definitions.resolve_all_job_defs()}
     outcomes: list[JobOutcome] = []
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with dg.DagsterInstance.from_config(str(home), IN_PROCESS_SETTINGS) as instance:
         if NATIONAL_INPUTS in jobs:
             outcomes.append(run_job(definitions, NATIONAL_INPUTS, instance, listener=listener))
             if not outcomes[-1].success or outcomes[-1].interrupted:

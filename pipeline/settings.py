@@ -63,6 +63,15 @@ run_retries:
   retry_on_asset_or_op_failure: false
 """
 
+IN_PROCESS_SETTINGS = "in_process.yaml"
+# In a process of its own a run's output is caught in a file for the UI. `geocal run` has a
+# terminal: catching would hide it, and Dagster's helpers would answer Ctrl-C with their tracebacks.
+_IN_PROCESS = """\
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+
 
 @dataclass(frozen=True)
 class RunEnvironment:
@@ -140,20 +149,21 @@ def run_environment(
 
 def ensure_instance_home(environment: RunEnvironment) -> Path:
     """Create the Dagster instance's folder with telemetry off and the run queue set; returns the
-    folder.
+    folder. Beside ``dagster.yaml`` lies ``in_process.yaml``, the same for a run within this process.
 
     Raises StoreError if the output folder cannot be written.
     """
     home = environment.dagster_home
     ensure_writable(environment, home)
-    text = _INSTANCE_SETTINGS.format(max_concurrent_runs=MAX_CONCURRENT_RUNS).encode()
-    settings = home / "dagster.yaml"
+    text = _INSTANCE_SETTINGS.format(max_concurrent_runs=MAX_CONCURRENT_RUNS)
+    wanted = {home / "dagster.yaml": text, home / IN_PROCESS_SETTINGS: text + _IN_PROCESS}
     # The UI's first visit asks for an e-mail address and loads a form from another network; this is
     # its own mark of "seen".
     seen = home / ".nux" / "nux.yaml"
     try:
-        if not settings.exists() or settings.read_bytes() != text:
-            settings.write_bytes(text)
+        for settings, content in wanted.items():
+            if not settings.exists() or settings.read_bytes() != content.encode():
+                settings.write_bytes(content.encode())
         if not seen.exists():
             seen.parent.mkdir(exist_ok=True)
             seen.write_text("seen: 1\n", encoding="utf-8")

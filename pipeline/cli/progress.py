@@ -11,6 +11,7 @@ are no control characters in it.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class _Moving:
         self._terminal = terminal
         self._started = time.monotonic()
         self._spinner = Spinner("dots", style="cyan")
+        self._drawn = contextlib.ExitStack()
         self._live: Live | None = None
         if terminal.live and not terminal.quiet:
             self._live = Live(
@@ -76,14 +78,14 @@ class _Moving:
 
     def __enter__(self):
         if self._live is not None:
-            self._terminal.drawing = True
+            self._drawn.enter_context(self._terminal.drawn())
             self._live.start(refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
-            self._terminal.drawing = False
+            self._drawn.close()
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._started

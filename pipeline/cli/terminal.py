@@ -26,6 +26,7 @@ import contextlib
 import io
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from pipeline.errors import StoreError
 
 # A pipe or a log has no width of its own, and 80 columns would fold every table.
 LOG_WIDTH = 132
+SECONDS_FOR_THE_REST = 1.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,41 @@ class Terminal:
     def error(self, text: str) -> None:
         """What went wrong, in words, on standard error."""
         self._say(self.err, text, shown=True, style="red", markup=False)
+
+    @contextlib.contextmanager
+    def drawn(self) -> Iterator[None]:
+        """While lines are drawn again: all that anybody prints goes above them, a line at a time.
+
+        What is written to the descriptors 1 and 2 (a library's warning, a panic) would stand in
+        the middle of them. Only where both are the terminal's, which the streams here copied.
+        """
+        self.drawing = True
+        sys.stdout.flush()
+        sys.stderr.flush()
+        saved = [os.dup(1), os.dup(2)]
+        end, start = os.pipe()
+        for number, copy in ((1, saved[0]), (2, saved[1])):
+            if os.isatty(copy):
+                os.dup2(start, number)
+        os.close(start)
+        reader = threading.Thread(target=self._relay, args=(end,), daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in ((1, saved[0]), (2, saved[1])):
+                os.dup2(copy, number)
+                os.close(copy)
+            # A program left behind may hold the other end; what it prints is of no interest here.
+            reader.join(timeout=SECONDS_FOR_THE_REST)
+            self.drawing = False
+
+    def _relay(self, end: int) -> None:
+        with os.fdopen(end, "r", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                self.note(line.rstrip("\n"), markup=False)
 
     def trace(self, text: str) -> None:
         """Where in the code an error arose: into the log file, and shown if asked to."""
