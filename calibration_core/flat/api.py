@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult
@@ -116,7 +117,9 @@ def calibrate(
                 remedy=hint,
             )
     _check_types(method, module.Settings, settings)
-    return module.run(problem, module.Settings(**settings), progress)
+    chosen = module.Settings(**settings)
+    with one_thread():
+        return module.run(problem, chosen, progress)
 
 
 def settings_of(method: str):

@@ -24,6 +24,8 @@ from calibration_core.errors import ProblemError
 _BLOCK_ENTRIES = 131_072
 # Sums over records are made in at most so many parts.
 _PARTS = 16
+# A dense matrix of so many entries, 16 MB, is shared out among threads for a product with a vector.
+_LARGE = 2_000_000
 # A multiplication inside a dense block costs about this fraction of one in a sparse product.
 _DENSE_ADVANTAGE = 40.0
 
@@ -116,11 +118,21 @@ class DesignMatrix:
 
     def totals(self, weights: np.ndarray) -> np.ndarray:
         """A w, (targets,)."""
-        return self.by_record.T @ weights
+        x = self.by_record
+        if self.is_sparse or x.size < _LARGE:
+            return x.T @ weights
+
+        def part(span: tuple[int, int]) -> np.ndarray:
+            return x[slice(*span)].T @ weights[slice(*span)]
+
+        return np.sum(map_blocks(part, self._spans), axis=0)
 
     def exponents(self, multipliers: np.ndarray) -> np.ndarray:
         """A' y, (records,)."""
-        return self.by_record @ multipliers
+        x = self.by_record
+        if self.is_sparse or x.size < _LARGE:
+            return x @ multipliers
+        return np.concatenate(map_blocks(lambda span: x[slice(*span)] @ multipliers, self._spans))
 
     def gram(self, scale: np.ndarray, *, single: bool = False) -> np.ndarray:
         """A diag(scale) A', (targets, targets) float64; scale (records,) float64 >= 0.

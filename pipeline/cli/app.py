@@ -177,8 +177,10 @@ def validate(
     states: States = None,
     data: Data = None,
     output: Output = None,
-    pairs: Annotated[
-        str, typer.Option("--pairs", help="Budgets, in pairs per area on average.")
+    pairs_per_area: Annotated[
+        str,
+        # `--pairs` is what it was called; `geocal run --pairs` means the pairs of a whole state.
+        typer.Option("--pairs-per-area", "--pairs", help="Budgets, in pairs per area on average."),
     ] = "20 40 60 100",
     seeds: Annotated[int, typer.Option("--seeds", help="How many draws of each.", min=1)] = 3,
     methods: Annotated[
@@ -214,7 +216,7 @@ def validate(
     from pipeline.cli.validate import Wanted, run_validation
 
     asked = asked_for(profile, states, data, output)
-    wanted = Wanted(hold_out, pairs, seeds, methods, json_file, plot)
+    wanted = Wanted(hold_out, pairs_per_area, seeds, methods, json_file, plot)
     return run_validation(terminal, asked, wanted)
 
 

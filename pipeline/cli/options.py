@@ -101,7 +101,7 @@ _AROUND = {
     "traceback": (_Traceback, False),
 }
 
-LISTS = ("--hold-out", "--pairs", "--methods", "--states", "-s")
+LISTS = ("--hold-out", "--pairs-per-area", "--pairs", "--methods", "--states", "-s")
 
 
 class ListOptions(typer.core.TyperCommand):

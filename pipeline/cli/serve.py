@@ -49,7 +49,7 @@ def serve_ui(
     threads = thread_variables(MAX_CONCURRENT_RUNS)
     variables = {**os.environ, **threads, **asked.environment.variables()}
     programs = Path(sys.executable).parent
-    workspace = ["-w", str(PROJECT_ROOT / "workspace.yaml")]
+    workspace = ["-w", str(asked.environment.workspace)]
     level = "warning" if terminal.quiet else "debug" if terminal.verbose else "info"
     web, daemon = (str(programs / name) for name in ("dagster-webserver", "dagster-daemon"))
     where = ["-h", ADDRESS, "-p", str(port)]

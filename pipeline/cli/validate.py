@@ -29,7 +29,7 @@ class Wanted:
     """The options of ``geocal validate`` as they were given; ``json_file`` and ``plot`` or None."""
 
     hold_out: list[str]
-    pairs: str
+    pairs_per_area: str
     seeds: int
     methods: str | None
     json_file: Path | None
@@ -44,12 +44,13 @@ def run_validation(terminal: Terminal, asked: Asked, wanted: Wanted) -> int:
     """
     _writable(wanted.json_file, "--json", ".json")
     _writable(wanted.plot, "--plot", ".png")
-    budgets = tuple(_numbers(wanted.pairs, "--pairs"))
+    budgets = tuple(_numbers(wanted.pairs_per_area, "--pairs-per-area"))
     from calibration_core.tree.rivals import PAIR_METHODS
     from pipeline.specs.catalog import load_catalog
-    from pipeline.validation.compare import REFERENCE, ValidationSettings, steps_of, validate
+    from pipeline.validation.compare import steps_of, validate
     from pipeline.validation.families import hold_out_groups
     from pipeline.validation.report import document, print_validation
+    from pipeline.validation.runs import REFERENCE, ValidationSettings
 
     catalog = load_catalog()
     methods = PAIR_METHODS if wanted.methods is None else _words(wanted.methods)
@@ -72,7 +73,7 @@ def run_validation(terminal: Terminal, asked: Asked, wanted: Wanted) -> int:
     print_validation(found, terminal)
     for run in found.failures:
         terminal.error(
-            f"FAILED {run.postal} without {run.group}, {run.method}, {run.pairs} pairs per area,"
+            f"FAILED {run.postal} without {run.group}, {run.method}, {run.pairs_per_area} pairs per area,"
             f" seed {run.seed}: {run.failure}"
         )
     write(found)
@@ -90,11 +91,8 @@ def run_validation(terminal: Terminal, asked: Asked, wanted: Wanted) -> int:
 
 def _loader(asked: Asked, catalog: Catalog, terminal: Terminal) -> Callable:
     """Loads a state; of the synthetic sample after making its files, and with the truth."""
-    from pipeline.reports.truth import truth_totals
-    from pipeline.specs.states import state_of
-    from pipeline.steps import load_state, target_variables
+    from pipeline.steps import load_state, truth_of
 
-    variables = target_variables(catalog, asked.profile)
     data, synthetic = asked.environment.data, asked.profile.synthetic
     if synthetic:
         from pipeline.sample.generate import ensure_sample
@@ -108,7 +106,7 @@ def _loader(asked: Asked, catalog: Catalog, terminal: Terminal) -> Callable:
         state = load_state(asked.profile.id, postal, data)
         if not synthetic:
             return state, None
-        return state, truth_totals(data, variables, state_of(postal).fips)
+        return state, truth_of(catalog, asked.profile, postal, data)
 
     return load
 

@@ -22,7 +22,7 @@ from pipeline.sources.base import ReadRequest, SourceFile, resolve_files
 from pipeline.sources.files import RawFile, digest, read_raw
 from pipeline.sources.text import decode
 from pipeline.specs.sources import SourceSpec
-from pipeline.specs.states import states_of
+from pipeline.specs.states import State, states_of
 
 # What libraries raise for contents that nobody foresaw: a check names the file and goes on to the
 # next. A panic of polars is no Exception.
@@ -192,7 +192,7 @@ def _check_file(request: ReadRequest, file: SourceFile) -> str:
     if entry is not None and entry.check is not None:
         return entry.check(request, file)
     if name == "acs_pums" and file.role == "persons" and file.state is not None:
-        return f"{_check_header(request, file)}, {_check_pums(request, file)}"
+        return f"{_check_header(request, file)}, {_check_pums(request, file.path, file.state)}"
     if entry is None or request.spec.kind == "microdata":
         return _check_header(request, file)
     if file.role == "geography":
@@ -206,19 +206,15 @@ def _check_file(request: ReadRequest, file: SourceFile) -> str:
     )
 
 
-def _check_pums(request: ReadRequest, file: SourceFile) -> str:
+def _check_pums(request: ReadRequest, path: Path, state: State) -> str:
     """Read the state's persons as a run would: their year, state and weights are no matter of the
     header.
     """
     from pipeline.sources.acs_pums import read_pums
 
-    url = request.spec.url_of(request.vintage, file.state)
+    url = request.spec.url_of(request.vintage, state)
     found = read_pums(
-        file.path,
-        year=int(request.vintage),
-        state_fips=file.state.fips,
-        source=request.spec.id,
-        url=url,
+        path, year=int(request.vintage), state_fips=state.fips, source=request.spec.id, url=url
     )
     return f"{found.persons.height:,} persons"
 

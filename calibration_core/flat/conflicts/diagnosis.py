@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.conflicts import feasibility, precheck
 from calibration_core.flat.conflicts.bounds import opening, uniform
@@ -68,6 +69,7 @@ class Diagnosis:
         return "\n".join(lines + [f"  ! {w.message}" for w in self.findings])
 
 
+@one_thread()
 def diagnose(problem: CalibrationProblem, *, seconds: float = 60.0) -> Diagnosis:
     """Look for everything that keeps ``problem`` from being solved, without solving it.
 
