@@ -31,7 +31,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 
@@ -81,7 +81,7 @@ class Terminal:
         """Columns that a result may take."""
         return self.out.width
 
-    def result(self, what: RenderableType, **how: bool | str) -> None:
+    def result(self, what: RenderableType, **how: Any) -> None:
         """What was asked for."""
         self._say(self.out, what, shown=True, **how)
 
@@ -93,11 +93,11 @@ class Terminal:
         self.out.out(text, highlight=False)
         self.record(text)
 
-    def note(self, what: RenderableType, **how: bool | str) -> None:
+    def note(self, what: RenderableType, **how: Any) -> None:
         """What is good to know meanwhile."""
         self._say(self.out, what, shown=not self.quiet, **how)
 
-    def detail(self, what: RenderableType, **how: bool | str) -> None:
+    def detail(self, what: RenderableType, **how: Any) -> None:
         """What only helps to find something out."""
         self._say(self.err, what, shown=self.verbose, **how)
 
@@ -154,17 +154,18 @@ class Terminal:
             self._log.writelines(f"{now}  {line.rstrip()}\n" for line in text.splitlines())
             self._log.flush()
 
-    def _say(self, console: Console, what: RenderableType, *, shown: bool, **how) -> None:
+    def _say(self, console: Console, what: RenderableType, *, shown: bool, **how: Any) -> None:
         how = {"highlight": False, **how}
         if shown:
             through = self.out if self.drawing and self.err.file.isatty() else console
             # A person reads whole words; in a file one sentence is one line, to be searched for.
             one_line = isinstance(what, str) and through.width == LOG_WIDTH
-            through.print(what, soft_wrap=one_line, **how)
+            through.print(what, **{"soft_wrap": one_line, **how})
         if self._log is not None:
-            plain = Console(file=io.StringIO(), width=LOG_WIDTH, no_color=True)
-            plain.print(what, soft_wrap=isinstance(what, str), **how)
-            self.record(plain.file.getvalue())
+            written = io.StringIO()
+            plain = Console(file=written, width=LOG_WIDTH, no_color=True)
+            plain.print(what, **{"soft_wrap": isinstance(what, str), **how})
+            self.record(written.getvalue())
 
 
 @contextlib.contextmanager
@@ -173,7 +174,7 @@ def opened(verbosity: Verbosity, log_file: Path | None = None) -> Iterator[Termi
     with contextlib.ExitStack() as stack:
         out, err = (stack.enter_context(_copied(stream)) for stream in (sys.stdout, sys.stderr))
         log = stack.enter_context(_log_file(log_file)) if log_file is not None else None
-        yield Terminal(_console(out), _console(err, stderr=True), verbosity, log)
+        yield Terminal(_console(out), _console(err), verbosity, log)
 
 
 class _Stream(Console):
@@ -184,9 +185,9 @@ class _Stream(Console):
         self.quiet = True
 
 
-def _console(stream: TextIO, **kinds: bool) -> Console:
+def _console(stream: TextIO) -> Console:
     width = None if stream.isatty() or os.environ.get("COLUMNS") else LOG_WIDTH
-    return _Stream(file=stream, width=width, **kinds)
+    return _Stream(file=stream, width=width)
 
 
 @contextlib.contextmanager
