@@ -11,10 +11,10 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.sources.acs_pums import read_pums
 from pipeline.sources.base import SourceTable, resolve_files
-from pipeline.sources.cps_asec import read_asec
-from pipeline.sources.microdata_schema import Microdata
+from pipeline.sources.microdata.acs_pums import read_pums
+from pipeline.sources.microdata.cps_asec import read_asec
+from pipeline.sources.microdata.schema import Microdata
 from pipeline.sources.registry import read_source
 from pipeline.specs.catalog import Catalog
 from pipeline.specs.profiles import Donor, Profile

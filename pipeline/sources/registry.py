@@ -17,10 +17,10 @@ import polars as pl
 
 from calibration_core.errors import GeocalError
 from pipeline.errors import SourceFileError, SourceLayoutError, SpecError
-from pipeline.sources import acs_tables, irs_soi, population, ssa, ssa_stacked, tract_puma
 from pipeline.sources.base import ReadRequest, SourceFile, resolve_files
 from pipeline.sources.files import RawFile, digest, read_raw
-from pipeline.sources.text import decode
+from pipeline.sources.readers import acs_tables, irs_soi, population, ssa, ssa_stacked, tract_puma
+from pipeline.sources.tables.text import decode
 from pipeline.specs.sources import SourceSpec
 from pipeline.specs.states import State, states_of
 
@@ -210,7 +210,7 @@ def _check_pums(request: ReadRequest, path: Path, state: State) -> str:
     """Read the state's persons as a run would: their year, state and weights are no matter of the
     header.
     """
-    from pipeline.sources.acs_pums import read_pums
+    from pipeline.sources.microdata.acs_pums import read_pums
 
     url = request.spec.url_of(request.vintage, state)
     found = read_pums(

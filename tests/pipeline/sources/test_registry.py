@@ -15,7 +15,7 @@ import pytest
 from pipeline.errors import ProfileError, SourceFileError, SpecError
 from pipeline.sources.base import ReadRequest, SourceNote, SourceTable, resolve_files
 from pipeline.sources.registry import check_source, read_source, reader_names, register_reader
-from pipeline.sources.schemas import PublishedTable, validated
+from pipeline.sources.tables.schemas import PublishedTable, validated
 from pipeline.specs.sources import load_source, load_sources
 
 PEP = "pep/co-est2024-alldata.csv"

@@ -24,14 +24,14 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.errors import SourceLayoutError
-from pipeline.sources import acs_pums_codes as codes
-from pipeline.sources.acs_pums_codes import PUERTO_RICO
-from pipeline.sources.acs_pums_files import check_year, open_pums, read_state
-from pipeline.sources.acs_pums_housing import read_households, rebuild_households
 from pipeline.sources.base import SourceNote
 from pipeline.sources.files import RawFile
-from pipeline.sources.microdata_columns import SurveyColumns, yes_no
-from pipeline.sources.microdata_schema import Microdata, check_microdata
+from pipeline.sources.microdata import acs_pums_codes as codes
+from pipeline.sources.microdata.acs_pums_codes import PUERTO_RICO
+from pipeline.sources.microdata.acs_pums_files import check_year, open_pums, read_state
+from pipeline.sources.microdata.acs_pums_housing import read_households, rebuild_households
+from pipeline.sources.microdata.columns import SurveyColumns, yes_no
+from pipeline.sources.microdata.schema import Microdata, check_microdata
 
 
 def read_pums(

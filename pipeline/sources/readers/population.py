@@ -14,13 +14,13 @@ from collections.abc import Callable
 import polars as pl
 
 from pipeline.errors import SourceLayoutError
-from pipeline.sources.areas import geo_id, keep_areas, padded, refuse_bad_codes
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote, SourceTable
-from pipeline.sources.cells import Measure, long_table
-from pipeline.sources.columns import apply_renames, checked_measures, need, refuse_duplicates
 from pipeline.sources.files import FileProvenance
-from pipeline.sources.schemas import PublishedTable, validated
-from pipeline.sources.text import delimited
+from pipeline.sources.tables.areas import geo_id, keep_areas, padded, refuse_bad_codes
+from pipeline.sources.tables.cells import Measure, long_table
+from pipeline.sources.tables.columns import apply_renames, checked_measures, need, refuse_duplicates
+from pipeline.sources.tables.schemas import PublishedTable, validated
+from pipeline.sources.tables.text import delimited
 
 # SUMLEV is written 40 or 040; regions (20) and divisions (30) are left out by level.
 _SUMMARY_LEVELS = {"010": "nation", "040": "state", "050": "county"}

@@ -12,10 +12,10 @@ import polars as pl
 
 from pipeline.errors import SourceValueError
 from pipeline.sources.base import ReadRequest, SourceNote, SourceTable
-from pipeline.sources.columns import apply_renames, need, refuse_wrong_vintage
 from pipeline.sources.files import FileProvenance
-from pipeline.sources.schemas import TractPumaTable, validated
-from pipeline.sources.text import ROW, delimited
+from pipeline.sources.tables.columns import apply_renames, need, refuse_wrong_vintage
+from pipeline.sources.tables.schemas import TractPumaTable, validated
+from pipeline.sources.tables.text import ROW, delimited
 
 WIDTHS = {"STATEFP": 2, "COUNTYFP": 3, "TRACTCE": 6, "PUMA5CE": 5}
 

@@ -14,13 +14,13 @@ from collections.abc import Callable
 
 import polars as pl
 
-from pipeline.sources.areas import geo_id, keep_areas, refuse_bad_codes
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote, SourceTable
-from pipeline.sources.cells import long_table
-from pipeline.sources.columns import apply_renames, checked_measures, need, refuse_duplicates
 from pipeline.sources.files import FileProvenance, RawFile
-from pipeline.sources.schemas import PublishedTable, validated
-from pipeline.sources.text import delimited, json_table
+from pipeline.sources.tables.areas import geo_id, keep_areas, refuse_bad_codes
+from pipeline.sources.tables.cells import long_table
+from pipeline.sources.tables.columns import apply_renames, checked_measures, need, refuse_duplicates
+from pipeline.sources.tables.schemas import PublishedTable, validated
+from pipeline.sources.tables.text import delimited, json_table
 
 _GEO_ID_SHAPE = "a Census GEO_ID such as 0400000US44, 0500000US44007 or 1400000US44007000101"
 

@@ -24,11 +24,11 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.errors import RecordsError, SourceLayoutError
-from pipeline.sources import cps_asec_codes as codes
 from pipeline.sources.base import SourceNote
 from pipeline.sources.files import RawFile, read_member, read_raw
-from pipeline.sources.microdata_columns import SurveyColumns, yes_no
-from pipeline.sources.microdata_schema import AMOUNTS, Microdata, check_microdata
+from pipeline.sources.microdata import cps_asec_codes as codes
+from pipeline.sources.microdata.columns import SurveyColumns, yes_no
+from pipeline.sources.microdata.schema import AMOUNTS, Microdata, check_microdata
 
 PUBLISHER = "the US Census Bureau and the Bureau of Labor Statistics"
 
