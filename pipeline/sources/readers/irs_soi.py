@@ -18,6 +18,7 @@ import polars as pl
 from pipeline.errors import SourceValueError
 from pipeline.sources.base import ReadRequest, SourceNote, SourceTable
 from pipeline.sources.files import FileProvenance
+from pipeline.sources.named import reader
 from pipeline.sources.tables.areas import keep_areas, padded, refuse_bad_codes
 from pipeline.sources.tables.cells import long_table
 from pipeline.sources.tables.columns import apply_renames, checked_measures, need, refuse_duplicates
@@ -33,6 +34,7 @@ _OTHER_AREAS = (
 Areas = Callable[[ReadRequest, pl.DataFrame, FileProvenance], pl.DataFrame]
 
 
+@reader("irs_historic_table_2")
 def read_historic_table_2(request: ReadRequest) -> SourceTable:
     """Historic Table 2 as CSV: STATE (US, 50 states, DC, PR, OA) by AGI_STUB 0 to 10.
 
@@ -42,6 +44,7 @@ def read_historic_table_2(request: ReadRequest) -> SourceTable:
     return _read(request, _postal_areas, ("STATE", "AGI_STUB"))
 
 
+@reader("irs_county")
 def read_county(request: ReadRequest) -> SourceTable:
     """County data as CSV, with or without AGI classes; rows with COUNTYFIPS 000 are the states.
 

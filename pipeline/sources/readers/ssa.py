@@ -21,6 +21,7 @@ import polars as pl
 from pipeline.errors import SourceLayoutError, SourceValueError
 from pipeline.sources.base import ReadRequest, SourceNote, SourceTable
 from pipeline.sources.files import FileProvenance
+from pipeline.sources.named import reader
 from pipeline.sources.tables.cells import Measure, long_table
 from pipeline.sources.tables.columns import refuse_duplicates, refuse_year
 from pipeline.sources.tables.schemas import PublishedTable, validated
@@ -45,6 +46,7 @@ _NUMBER = r"^[\d,.]*\d$|^\(X\)$"
 _KEY = ["level", "geoid", "column", "stratum"]
 
 
+@reader("ssa_workbook")
 def read_workbook(request: ReadRequest) -> SourceTable:
     """The publisher's OASDI or SSI workbook: tables of states, and one sheet per state.
 

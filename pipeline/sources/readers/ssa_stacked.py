@@ -18,6 +18,7 @@ import polars as pl
 
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote, SourceTable
 from pipeline.sources.files import FileProvenance
+from pipeline.sources.named import reader
 from pipeline.sources.tables.areas import keep_areas, padded, refuse_bad_codes
 from pipeline.sources.tables.cells import long_table
 from pipeline.sources.tables.columns import (
@@ -32,6 +33,7 @@ from pipeline.sources.tables.text import ROW, delimited, sheet, workbook
 from pipeline.specs.states import BY_NAME
 
 
+@reader("ssa_ssi_stacked")
 def read_ssi_stacked(request: ReadRequest) -> SourceTable:
     """SSI by county stacked into one sheet by its carrier: State, County, FIPS and eight measures.
 
@@ -112,6 +114,7 @@ def _below_header(
     return below.filter(coded), text, rest.height
 
 
+@reader("ssa_oasdi_zip")
 def read_oasdi_zip(request: ReadRequest) -> SourceTable:
     """OASDI by ZIP code, all states stacked: one national row, state totals, and ZIP lines.
 
