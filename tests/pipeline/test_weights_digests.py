@@ -26,7 +26,6 @@ def test_a_digest_sees_another_pair_and_another_weight():
             "household_id": ["a", "b"],
             "tract": ["t", "t"],
             "county": ["c", "c"],
-            "state": ["RI", "RI"],
             "weight": [1.0, 2.0],
         }
     )

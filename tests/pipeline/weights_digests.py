@@ -43,7 +43,7 @@ def weights_of(folder: Path, postal: str) -> pl.DataFrame:
 
 def digests_of(weights: pl.DataFrame) -> dict[str, str]:
     """SHA-256 of the pairs chosen, and of the pairs with their weights to six digits."""
-    pairs = weights.select("household_id", "tract", "county", "state")
+    pairs = weights.select("household_id", "tract", "county")
     whole = pairs.with_columns(weights["weight"].round_sig_figs(DIGITS))
     tables = {"pairs": pairs, "weights": whole}
     return {k: hashlib.sha256(t.write_csv().encode()).hexdigest() for k, t in tables.items()}
