@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from pipeline.errors import RecordsError, SourceFileError, SourceLayoutError, SourceValueError
-from pipeline.sources.acs_pums import read_pums
-from pipeline.sources.acs_pums_codes import HOUSING_COLUMNS
 from pipeline.sources.files import read_member, read_raw
-from pipeline.sources.microdata_columns import SurveyColumns
+from pipeline.sources.microdata.acs_pums import read_pums
+from pipeline.sources.microdata.acs_pums_codes import HOUSING_COLUMNS
+from pipeline.sources.microdata.columns import SurveyColumns
 
 ADULT = {
     "RT": "P",
