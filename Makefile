@@ -1,7 +1,7 @@
 # make run    set up .venv and run the embedded sample (no files, no network beyond the package index)
 # make test   set up .venv with the test packages and run every test
 # make ui     the Dagster UI of the sample on 127.0.0.1:3000
-# make lint   ruff over the whole tree
+# make lint   ruff over the whole tree, types of both packages
 # make docs   the API reference (docs/api), from the docstrings
 # make clean  remove results and caches (not .venv)
 
@@ -31,6 +31,7 @@ ui: $(RUN_STAMP)
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 docs: $(TEST_STAMP)
 	$(BIN)/python docs/make_api.py

@@ -306,7 +306,8 @@ def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
     tables = read_tables(catalog, profile, postal, data)
     geography = read_geography(profile, data, [postal]).frame
     clock.lap("published tables")
-    donors = None if profile.records.donor is None else read_donor(profile, data).persons
+    donor = profile.records.donor
+    donors = None if donor is None else read_donor(donor, data).persons
     survey = read_survey(profile, data, postal)
     made = assemble_records(catalog, profile, survey.persons, survey.households, donors)
     clock.lap("microdata and records")

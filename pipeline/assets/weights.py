@@ -45,6 +45,7 @@ _CODE = (
     "pipeline/vocabulary.py",
     "calibration_core",
     "data_specs/profiles",
+    "data_specs/method.yaml",
 )
 # A state's total is the sum of tens of thousands of fitted figures; half a percent off is a fault.
 POPULATION_TOLERANCE = 0.005
@@ -75,8 +76,9 @@ def solvable(profile: Profile, postal: str, frames: dict[str, pl.DataFrame]):
     """The state as its steps take it, from the stored tables among ``frames``."""
     from pipeline import steps
 
-    needed = (frames[name] for name in (RECONCILED, GEOGRAPHY, UNITS))
-    return steps.solvable(profile, postal, *needed, frames.get(AREAS), frames.get(CELLS))
+    targets, geography, units = (frames[name] for name in (RECONCILED, GEOGRAPHY, UNITS))
+    areas, cells = frames.get(AREAS), frames.get(CELLS)
+    return steps.solvable(profile, postal, targets, geography, units, areas, cells)
 
 
 def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:

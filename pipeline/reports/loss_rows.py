@@ -23,6 +23,7 @@ from calibration_core.tree.select.area_losses import AreaLoss
 from calibration_core.tree.select.loss_report import SelectionLoss, selection_loss
 from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.totals import pair_totals, pool_totals
+from pipeline.ordered_sums import sum_in_order
 from pipeline.reports.selection_report import BETWEEN, DISTANCES, HELD_OUT, SCHEMA, SHAPES
 from pipeline.targets.grid import TargetGrid
 from pipeline.vocabulary import (
@@ -40,7 +41,7 @@ from pipeline.weights.table import StoredWeights
 
 _WHOLE_DOMAINS = ("total", "households")
 # Columns of candidate_cells that are no class.
-_NO_CLASS = ("cell", "label", "records", "weight", "thin")
+_NO_CLASS = ("cell", "label", "records", "design_weight", "thin")
 Place = tuple[str, Any]
 """A level, and a GEOID or one for each row."""
 
@@ -149,7 +150,8 @@ def _overall_rows(
     outside = [float(loss.pairs_outside)]
     yield _rows("pairs_without_dense_weight", place, "", "pairs", [0.0], outside)
     above = np.triu_indices(len(amounts), 1)
-    pairs = [amounts[i] + BETWEEN + amounts[j] for i, j in zip(*above, strict=True)]
+    names = np.array(amounts)
+    pairs = [one + BETWEEN + other for one, other in zip(*names[above[0]], strict=True)]
     if pairs:
         for measure, dense, selected in (
             ("pearson", loss.pearson_dense, loss.pearson_selected),
@@ -188,7 +190,9 @@ def _cell_rows(
     for name in [c for c in cells.columns if c not in _NO_CLASS]:
         category = pl.format("{}: {}", pl.lit(name), pl.col(name).fill_null("unknown"))
         by_category = named.group_by(category.alias("category"))
-        found = by_category.agg(pl.col("dense", "selected").sum()).sort("category")
+        found = by_category.agg(
+            sum_in_order("dense", "cell"), sum_in_order("selected", "cell")
+        ).sort("category")
         yield _rows(
             "category_share", place, found["category"], "share", found["dense"], found["selected"]
         )

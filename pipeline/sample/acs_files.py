@@ -64,11 +64,11 @@ def write_table_based(folder: Folder, population: Population, survey: Survey) ->
     sample, pipe separated, no names.
     """
     g, settings = population.geography, population.settings
-    nation = np.full(g.count, "")
-    levels = (("0100000US", "nation", nation), ("0400000US", "state", g.state))
-    levels += (("0500000US", "county", g.county), ("1400000US", "tract", g.tract))
+    codes_of = {"0100000US nation": np.full(g.count, ""), "0400000US state": g.state}
+    codes_of |= {"0500000US county": g.county, "1400000US tract": g.tract}
     blocks = []
-    for prefix, level, code in levels:
+    for name, code in codes_of.items():
+        prefix, level = name.split()
         areas, place = np.unique(code, return_inverse=True)
         sample = regroup(survey, place, len(areas), level)
         blocks.append(([f"{prefix}{area}" for area in areas], sample, level != "tract"))

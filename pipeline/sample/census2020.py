@@ -183,7 +183,7 @@ def pl_columns(population: Population, kept: np.ndarray) -> dict[str, list[str]]
     vacant = _vacant(population, households)
     d = {"H1_001N": households + vacant, "H1_002N": households, "H1_003N": vacant}
     adult = p["age"] >= 18
-    masks = {}
+    masks: dict[str, np.ndarray] = {}
     for by_race, by_origin, universe in (("P1", "P2", adult | True), ("P3", "P4", adult)):
         there = universe & ~hispanic
         masks |= {f"{by_race}_001N": universe, f"{by_origin}_001N": universe}

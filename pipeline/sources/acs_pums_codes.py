@@ -84,7 +84,7 @@ MIG = {1: "same_house", 2: "abroad", 3: "different_house_us"}
 WKW = {1: 50, 2: 48, 3: 40, 4: 27, 5: 14, 6: 1}
 PUERTO_RICO = 72
 
-AMOUNT_COLUMNS = {
+AMOUNT_COLUMNS: dict[str, str] = {
     "wages": "WAGP",
     "self_employment": "SEMP",
     "investment_income": "INTP",
@@ -101,7 +101,8 @@ PERSON_COLUMNS: tuple[str | tuple[str, ...], ...] = (
     *("SERIALNO", "SPORDER", ("PUMA", "PUMA20"), ("ST", "STATE"), "ADJINC", "PWGTP"),
     *("AGEP", "SEX", ("RELP", "RELSHIPP"), "MAR", "RAC1P", "HISP", "SCHL", "SCH", "SCHG"),
     *("ESR", "COW", ("JWTR", "JWTRNS"), "JWRIP", "DIS", "MIL", "NATIVITY", "CIT", "LANX", "MIG"),
-    *("FER", "POVPIP", ("WKWN", "WKW"), "WKHP", *AMOUNT_COLUMNS.values()),
+    *("FER", "POVPIP", ("WKWN", "WKW"), "WKHP"),
+    *AMOUNT_COLUMNS.values(),
 )
 PERSON_OPTIONAL = ("MIGSP",)
 HOUSING_COLUMNS: tuple[str | tuple[str, ...], ...] = (

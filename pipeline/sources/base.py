@@ -242,19 +242,12 @@ def _excerpts(
         .replace(re.escape("{ST}"), "(?P<ST>[A-Z]{2})")
     )
     folder = data_dir / Path(fill(path, vintage, table=table)).parent
-    found = []
+    found: list[tuple[str, SourceFile]] = []
     for candidate in sorted(folder.glob("*")) if folder.is_dir() else []:
         match = re.fullmatch(pattern, candidate.relative_to(data_dir).as_posix())
         state = BY_POSTAL.get(next(iter(match.groups())).upper()) if match else None
         if state is not None:
-            found.append(
-                SourceFile(
-                    file.role,
-                    candidate,
-                    file.members,
-                    state,
-                    table,
-                    url=spec.url_of(vintage, state, file=file, table=table),
-                )
-            )
-    return sorted(found, key=lambda each: each.state.fips)
+            url = spec.url_of(vintage, state, file=file, table=table)
+            own = SourceFile(file.role, candidate, file.members, state, table, url=url)
+            found.append((state.fips, own))
+    return [own for _, own in sorted(found, key=lambda pair: pair[0])]

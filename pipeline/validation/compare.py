@@ -111,8 +111,16 @@ class _Ledger:
     runs: list[Run] = field(default_factory=list)
 
     def so_far(self) -> Validation:
-        found = (tuple(x) for x in (self.held, self.degenerate, self.skipped, self.runs))
-        return Validation(self.profile, self.settings, self.groups, *found, interrupted=True)
+        return Validation(
+            self.profile,
+            self.settings,
+            self.groups,
+            held=tuple(self.held),
+            degenerate=tuple(self.degenerate),
+            skipped=tuple(self.skipped),
+            runs=tuple(self.runs),
+            interrupted=True,
+        )
 
 
 def _validate_group(
