@@ -98,7 +98,7 @@ def settle_categories(
 
 def _follow(
     tree: GeographyTree,
-    own,
+    own: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
     values: list[np.ndarray],
     variances: list[np.ndarray],
     nonnegative: np.ndarray,
