@@ -45,7 +45,7 @@ from benchmarks.nation_states import Clock, StateFigures, StateOptions, StateWor
 from calibration_core.errors import ProblemError
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.reconcile.levels import reconcile
-from calibration_core.tree.select.pairs import SelectionSettings
+from calibration_core.tree.select.settings import SelectionSettings
 
 SOLVED = ("reconcile", "set up states", "dense calibration", "selection", "refinement")
 

@@ -31,8 +31,8 @@ from threadpoolctl import threadpool_limits
 
 from calibration_core.common.threads import workers
 from calibration_core.tree.problem import PoolProblem
-from calibration_core.tree.select.joint import JointSettings, refine_pairs, select_jointly
-from calibration_core.tree.select.pairs import SelectionSettings
+from calibration_core.tree.select.joint import refine_pairs, select_jointly
+from calibration_core.tree.select.settings import JointSettings, SelectionSettings
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
 
 MARGIN_90 = 1.645

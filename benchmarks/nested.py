@@ -55,7 +55,7 @@ from benchmarks.nested_adam import train
 from benchmarks.nested_nation import LEVELS, Figures, Measure, Nation, Size, make_nation, measure_of
 from benchmarks.nested_selection import select
 from calibration_core.tree.problem import PairProblem
-from calibration_core.tree.select.pairs import DESIGNS
+from calibration_core.tree.select.settings import DESIGNS
 from calibration_core.tree.solve.newton import TreeNewtonResult, TreeNewtonSettings, calibrate_tree
 
 PUBLISHED_EPOCHS = 1500

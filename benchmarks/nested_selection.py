@@ -15,7 +15,8 @@ from benchmarks.nested_nation import LEVELS, Nation
 from calibration_core.sampling.allocation import allocate
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PairProblem, Targets
-from calibration_core.tree.select.pairs import Balance, SelectionSettings, select_pairs
+from calibration_core.tree.select.pairs import Balance, select_pairs
+from calibration_core.tree.select.settings import SelectionSettings
 from calibration_core.tree.select.support import ensure_support
 
 

@@ -34,27 +34,20 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.state import load_state
-from calibration_core.common.digits import significant
 from calibration_core.tree.problem import PairProblem
 from calibration_core.tree.rivals import PAIR_METHODS, PairTask, hybrid, run_pair_method
 from calibration_core.tree.rivals.task import PairOutcome
-from calibration_core.tree.select.joint import JointSettings, refine_pairs
-from calibration_core.tree.select.pairs import SelectionSettings
-from pipeline.validation.compare import pair_task, pairs_per_leaf
+from calibration_core.tree.select.joint import refine_pairs
+from calibration_core.tree.select.settings import JointSettings, SelectionSettings
+from pipeline.validation.compare import pair_task
 from pipeline.validation.frontier import frontier
 from pipeline.validation.paired import paired_differences
 from pipeline.validation.report import print_tables
 from pipeline.validation.runs import Run
-from pipeline.weights.problem import SolvableState, pool_problem
-from pipeline.weights.solve import DENSE_DIGITS, dense_calibration
+from pipeline.weights.problem import SolvableState
+from pipeline.weights.solve import dense_calibration, pool_of
 
 QUICK = ("hybrid", "proportional", "random")
-
-
-def make_task(state: SolvableState, dense: np.ndarray, pairs: int, seed: int) -> PairTask:
-    """The task of one budget (pairs per area) and seed, as a run of the profile would set it."""
-    per_leaf = pairs_per_leaf(dense, pairs * dense.shape[0], state.profile)
-    return pair_task(state, pool_problem(state), dense, per_leaf, seed)
 
 
 def part(name: str, task: PairTask) -> PairOutcome:
@@ -62,17 +55,9 @@ def part(name: str, task: PairTask) -> PairOutcome:
     plain = SelectionSettings(task.pairs, task.seed)
     if name == "random, anchored":
         drawn = run_pair_method("random", task)
-        pairs = PairProblem(
-            task.pool.tree, task.pool.targets, drawn.leaf, drawn.record, drawn.starting
-        )
-        fit = refine_pairs(
-            task.pool.tree,
-            task.pool.targets,
-            task.dense,
-            task.attributes,
-            pairs,
-            JointSettings(plain, task.refine),
-        )
+        tree, targets = task.pool.tree, task.pool.targets
+        pairs = PairProblem(tree, targets, drawn.leaf, drawn.record, drawn.starting)
+        fit = refine_pairs(task.pool, pairs, JointSettings(plain, task.refine))
         return replace(drawn, method=name, weights=fit.result.weights)
     changed = {
         "draw alone": JointSettings(replace(plain, exchanges=0, rounds=0), task.refine),
@@ -143,45 +128,47 @@ def compare(options: argparse.Namespace, console: Console) -> list[dict]:
     state = load_state(options.profile, options.state, options.data).ready
     dense = dense_calibration(state)
     console.print(f"dense: {dense.seconds:.1f} s; {dense.summary()}", highlight=False)
-    weights = significant(dense.weights, DENSE_DIGITS)
+    pool = pool_of(state, dense.weights)
     names = [*options.methods, *(PARTS if options.parts else ())]
-    table, rows = None, []
-    for pairs in options.pairs:
-        for name in track(
-            names, description=f"{pairs} pairs per area", console=console, transient=True
-        ):
-            runs = []
-            for seed in range(options.seeds):
-                task = make_task(state, weights, pairs, seed)
-                runs.append(
-                    figures_of(
-                        state,
-                        run_pair_method(name, task) if name in PAIR_METHODS else part(name, task),
-                    )
-                )
-            mean = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
-            spread = {
-                key: float(np.std([run[key] for run in runs], ddof=1)) if len(runs) > 1 else 0.0
-                for key in runs[0]
-            }
-            rows.append(
-                {"pairs": pairs, "method": name, "seeds": options.seeds, **mean, "spread": spread}
+    rows = []
+    for budget in options.pairs:
+        words = f"{budget} pairs per area"
+        for name in track(names, description=words, console=console, transient=True):
+            tasks = (
+                pair_task(state, pool, budget * pool.leaves, seed) for seed in range(options.seeds)
             )
-            if table is None:
-                table = Table(
-                    "pairs",
-                    "method",
-                    *mean,
-                    title=(
-                        f"{options.state}, {dense.weights.shape[0]} areas, mean over"
-                        f" {options.seeds} seeds"
-                    ),
-                )
-            table.add_row(str(pairs), name, *(_text(key, value) for key, value in mean.items()))
-    console.print(table)
+            runs = [figures_of(state, _outcome(name, task)) for task in tasks]
+            rows.append({"pairs_per_area": budget, "method": name, **_averaged(runs)})
+    title = f"{options.state}, {pool.leaves} areas, mean over {options.seeds} seeds"
+    console.print(_table(rows, title))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
     return rows
+
+
+def _outcome(name: str, task: PairTask) -> PairOutcome:
+    return run_pair_method(name, task) if name in PAIR_METHODS else part(name, task)
+
+
+def _averaged(runs: list[dict[str, float]]) -> dict:
+    """Means of the figures over seeds, and their standard deviations under ``spread``."""
+    mean = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+    several = len(runs) > 1
+    spread = {
+        key: float(np.std([run[key] for run in runs], ddof=1)) if several else 0.0 for key in mean
+    }
+    return {"seeds": len(runs), **mean, "spread": spread}
+
+
+def _table(rows: list[dict], title: str) -> Table:
+    figures = [
+        name for name in rows[0] if name not in ("pairs_per_area", "method", "seeds", "spread")
+    ]
+    table = Table("per area", "method", *figures, title=title)
+    for row in rows:
+        cells = (_text(name, row[name]) for name in figures)
+        table.add_row(str(row["pairs_per_area"]), row["method"], *cells)
+    return table
 
 
 def _text(key: str, value: float) -> str:
@@ -252,7 +239,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="rhode_island")
     parser.add_argument("--state", default="RI")
     parser.add_argument("--data", type=Path, help="folder of raw files")
-    parser.add_argument("--pairs", type=int, nargs="+", default=[20, 40, 60, 100])
+    parser.add_argument(
+        "--pairs-per-area", "--pairs", dest="pairs", type=int, nargs="+", default=[20, 40, 60, 100]
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=list(QUICK), choices=list(PAIR_METHODS))
     parser.add_argument("--parts", action="store_true", help="also ours with parts taken away")

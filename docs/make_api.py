@@ -234,7 +234,7 @@ def package_page(package: str, about: str) -> str:
 
 def application():
     """The Typer application of ``geocal``."""
-    from pipeline.cli import app
+    from pipeline.cli.app import app
 
     return app
 

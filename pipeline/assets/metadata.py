@@ -145,7 +145,7 @@ def of_candidates(made: Candidates, pairs: int) -> tuple[dict[str, Any], ...]:
 def of_cells(cells: Cells) -> dict[str, Any]:
     """How many cells there were and are, and every one that was joined to others; thin ones that no
     step could help are named."""
-    thin = cells.table.filter("thin").select("label", "records", "weight")
+    thin = cells.table.filter("thin").select("label", "records", "design_weight")
     return {
         "cells_before": cells.before,
         "cells_after": cells.table.height,

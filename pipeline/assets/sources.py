@@ -271,12 +271,12 @@ def _microdata_results(
     results = []
     for name, frame in zip(names, (microdata.persons, microdata.households), strict=True):
         title = f"Design weights of {name}"
-        chart = histogram(frame, "weight", title, "design weight", synthetic=synthetic)
+        chart = histogram(frame, "design_weight", title, "design weight", synthetic=synthetic)
         shown = frame_metadata(
             frame,
             notes=microdata.notes,
             files=dg.MetadataValue.json(facts["provenance"]),
-            sum_of_weights=float(frame["weight"].sum()),
+            sum_of_weights=float(frame["design_weight"].sum()),
             plot=inline_png(chart, title),
         )
         value = Table(frame, facts)

@@ -45,6 +45,7 @@ _CODE = (
     "pipeline/vocabulary.py",
     "calibration_core",
     "data_specs/profiles",
+    "data_specs/method.yaml",
 )
 # A state's total is the sum of tens of thousands of fitted figures; half a percent off is a fault.
 POPULATION_TOLERANCE = 0.005

@@ -19,6 +19,7 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 def main() -> None:
     """Run the command that ``sys.argv`` names and end the process with its exit status."""
+    # A killed process would leave the terminal without its cursor; an interrupted one puts it back.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.errors import ProfileError
 from pipeline.partitions import order_states, parse_states
 from pipeline.settings import DATA_VARIABLE, RunEnvironment, run_environment
-from pipeline.specs.catalog import load_catalog
+from pipeline.specs import catalog
 from pipeline.specs.profiles import Profile
 
 
@@ -36,7 +36,7 @@ def asked_for(
     data folder or with the generator's own; SpecError if a file that the profile needs is faulty.
     """
     environment = run_environment(profile, data, output)
-    loaded = load_catalog().profile(environment.profile)
+    loaded = catalog.load_catalog().profile(environment.profile)
     chosen = tuple(_states(states, loaded))
     if loaded.synthetic:
         if data is not None:

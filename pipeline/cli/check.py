@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Column, Table
@@ -19,7 +20,10 @@ from pipeline.cli import FAILED
 from pipeline.cli.asked import Asked, asked_for
 from pipeline.cli.terminal import Terminal
 from pipeline.settings import ensure_writable
-from pipeline.specs.catalog import load_catalog
+from pipeline.specs import catalog
+
+if TYPE_CHECKING:
+    from pipeline.sources.registry import CheckLine
 
 # Below this many columns a table of five columns folds the paths to bits.
 NARROW = 100
@@ -56,10 +60,10 @@ def check_files(
     return FAILED if faulty else 0
 
 
-def _lines(asked: Asked, status: Callable[[str], None]) -> list[tuple[str, object]]:
+def _lines(asked: Asked, status: Callable[[str], None]) -> list[tuple[str, CheckLine]]:
     from pipeline.sources.registry import check_source
 
-    sources, lines = load_catalog().sources, []
+    sources, lines = catalog.load_catalog().sources, []
     for source, vintages in sorted(asked.profile.sources.items()):
         for vintage in vintages:
             status(f"Reading {source} {vintage}")
@@ -68,23 +72,25 @@ def _lines(asked: Asked, status: Callable[[str], None]) -> list[tuple[str, objec
     return lines
 
 
-def _print(terminal: Terminal, lines: list[tuple[str, object]], data: Path) -> None:
-    """Files by source; with --quiet the faulty ones alone."""
+def _print(terminal: Terminal, lines: list[tuple[str, CheckLine]], data: Path) -> None:
+    """A row per file: columns where there is room for them, else what was found below the path."""
     if terminal.quiet:
         return
     wide = terminal.width >= NARROW
-    file = Column("file", overflow="fold", ratio=None if wide else 1)
+    file = Column("file", overflow="fold")
     columns = ("source", "vintage", file, Column("bytes", justify="right"), "result")
-    table = Table(*columns) if wide else Table(file, Column("result", no_wrap=True), expand=True)
+    table = Table(*columns) if wide else Table.grid("", file, padding=(0, 1))
     for vintage, line in lines:
         path = Path(line.path)
-        name = path.relative_to(data).as_posix() if path.is_relative_to(data) else line.path
+        name = escape(str(path.relative_to(data) if path.is_relative_to(data) else path))
         said = escape(line.message) if line.ok else "[red]FAULTY[/red]"
-        row = (line.source, vintage, escape(name), f"{line.bytes:,}", said)
-        table.add_row(*(row if wide else (f"{line.source} {vintage}\n  {escape(name)}", said)))
-        terminal.record(f"{line.source} {vintage} {line.path} sha256 {line.sha256}")
-        if terminal.verbose and line.sha256:
-            table.add_row(*[""] * (2 if wide else 0), f"  sha256 {line.sha256}")
+        terminal.detail(f"{line.path}: {line.bytes:,} bytes, sha256 {line.sha256}", markup=False)
+        if wide:
+            table.add_row(line.source, vintage, name, f"{line.bytes:,}", said)
+        else:
+            mark = "ok" if line.ok else said
+            found = f": {said}" if line.ok else ""
+            table.add_row(mark, f"{name}\n  {line.source} {vintage}{found}")
     terminal.result(table)
 
 

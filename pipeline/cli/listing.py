@@ -19,7 +19,7 @@ from pipeline.cli.terminal import Terminal
 from pipeline.errors import ProfileError, SpecError
 from pipeline.partitions import order_states
 from pipeline.settings import run_environment
-from pipeline.specs.catalog import load_catalog
+from pipeline.specs import catalog
 from pipeline.specs.profiles import Profile
 
 # Below this many columns six columns fold their words to bits.
@@ -28,7 +28,7 @@ NARROW = 100
 
 def list_profiles(terminal: Terminal, as_json: bool) -> None:
     """Every profile, a faulty one with its reason; the others work all the same."""
-    profiles = load_catalog().profiles
+    profiles = catalog.load_catalog().profiles
     found: dict[str, Profile | GeocalError] = {}
     for name in profiles:
         try:
@@ -85,8 +85,9 @@ def show_state(
 ) -> None:
     """The last result of one state, as tables or as JSON."""
     environment = run_environment(profile, None, output)
-    postal = one_state(state, load_catalog().profile(environment.profile))
-    from pipeline.reports.show import print_state, state_report
+    postal = one_state(state, catalog.load_catalog().profile(environment.profile))
+    from pipeline.reports.show import state_report
+    from pipeline.reports.show_tables import print_state
 
     terminal.detail(f"Reading {environment.root}")
     report = state_report(environment, postal)

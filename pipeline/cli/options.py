@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import platform
 import shlex
 import sys
 import time
@@ -28,6 +29,7 @@ from pipeline.cli import FAILED, INTERRUPTED
 from pipeline.cli.completion import profile_names, state_codes
 from pipeline.cli.terminal import Terminal, Verbosity, opened
 from pipeline.errors import StoreError
+from pipeline.versions import geocal_version
 
 Profile = Annotated[
     str | None,
@@ -148,6 +150,7 @@ def _ended(terminal: Terminal, work: Callable[[], int | None]) -> int:
     """The exit status of ``work``, its error in words."""
     started = time.monotonic()
     terminal.record(f"geocal {shlex.join(sys.argv[1:])}")
+    terminal.detail(f"geocal {geocal_version()}, Python {platform.python_version()}")
     try:
         with _recorded(terminal):
             status = work() or 0
@@ -162,7 +165,7 @@ def _ended(terminal: Terminal, work: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         terminal.error("Interrupted. What was made before is kept.")
         status = INTERRUPTED
-    terminal.record(f"exit status {status} after {time.monotonic() - started:.1f} s")
+    terminal.detail(f"exit status {status} after {time.monotonic() - started:.1f} s")
     return status
 
 

@@ -7,7 +7,6 @@ order of jobs (``pipeline/runs.py``), how progress looks (``cli/progress.py``), 
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +18,6 @@ from pipeline.cli.asked import Asked, asked_for
 from pipeline.cli.progress import RunProgress
 from pipeline.cli.terminal import Terminal
 from pipeline.settings import ensure_instance_home, ensure_writable, peak_memory_mb
-from pipeline.versions import geocal_version
 
 if TYPE_CHECKING:
     from pipeline.runs import JobOutcome, ProfileOutcome
@@ -96,7 +94,6 @@ def _say_what_runs(terminal: Terminal, asked: Asked) -> None:
             "[bold red]SYNTHETIC[/bold red]: every figure below comes from a made-up population."
         )
     environment = asked.environment
-    terminal.detail(f"geocal {geocal_version()}, Python {platform.python_version()}")
     terminal.detail(f"States {', '.join(asked.states)}", markup=False)
     terminal.detail(f"Raw files {environment.data}", markup=False)
     terminal.detail(f"Results {environment.root}", markup=False)
@@ -115,7 +112,8 @@ def _say_what_failed(terminal: Terminal, outcome: ProfileOutcome) -> None:
 
 
 def _print_results(terminal: Terminal, asked: Asked, states: Iterable[str | None]) -> None:
-    from pipeline.reports.show import print_fit, state_report
+    from pipeline.reports.show import state_report
+    from pipeline.reports.show_tables import print_fit
 
     for state in filter(None, states):
         try:

@@ -122,7 +122,7 @@ class Terminal:
         if shown:
             through = self.out if self.drawing and self.err.file.isatty() else console
             # A person reads whole words; in a file one sentence is one line, to be searched for.
-            one_line = isinstance(what, str) and not through.file.isatty()
+            one_line = isinstance(what, str) and through.width == LOG_WIDTH
             through.print(what, soft_wrap=one_line, **how)
         if self._log is not None:
             plain = Console(file=io.StringIO(), width=LOG_WIDTH, no_color=True)

@@ -50,9 +50,9 @@ def design_totals(
     """Design-weighted totals of one state: TOTALS_SCHEMA in the order given, without the variables
     these records cannot express; and counted notes.
 
-    ``tables``: ``persons`` (household_id, person_number, weight), ``households`` (household_id,
-    weight), ``tax_units`` (household_id, primary_person). Raises RecordsError where a record has no
-    design weight, and what ``measure`` raises.
+    ``tables``: ``persons`` (household_id, person_number, design_weight), ``households``
+    (household_id, design_weight), ``tax_units`` (household_id, primary_person). Raises RecordsError
+    where a record has no design weight, and what ``measure`` raises.
     """
     weighted = [_weighted(variable) for variable in variables]
     # Sorted, so that floating-point sums do not depend on row order.
@@ -78,16 +78,15 @@ def _weighted(variable: VariableLike) -> _Weighted:
 
 
 def with_design_weights(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
-    """The three tables with the column ``design_weight``. Raises RecordsError naming a record
-    without one.
+    """The three tables with the column ``design_weight``, a tax unit's from its primary person.
+    Raises RecordsError naming a record without one.
     """
     persons = tables["persons"]
-    weight = pl.col("weight").alias(DESIGN_WEIGHT)
-    primary = persons.select("household_id", weight, primary_person="person_number")
+    primary = persons.select("household_id", DESIGN_WEIGHT, primary_person="person_number")
     keys = ["household_id", "primary_person"]
     weighted = {
-        "persons": persons.with_columns(weight),
-        "households": tables["households"].with_columns(weight),
+        "persons": persons,
+        "households": tables["households"],
         "tax_units": tables["tax_units"].join(primary, on=keys, how="left", maintain_order="left"),
     }
     for name, table in weighted.items():

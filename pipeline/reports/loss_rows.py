@@ -40,7 +40,7 @@ from pipeline.weights.table import StoredWeights
 
 _WHOLE_DOMAINS = ("total", "households")
 # Columns of candidate_cells that are no class.
-_NO_CLASS = ("cell", "label", "records", "weight", "thin")
+_NO_CLASS = ("cell", "label", "records", "design_weight", "thin")
 Place = tuple[str, Any]
 """A level, and a GEOID or one for each row."""
 

@@ -86,7 +86,7 @@ def read_pums(
         households = read_households(housing, persons, source, year, notes)
         raws = [*raws, *housing_raws]
     persons_checked, households_checked = check_microdata(persons, households, columns.label)
-    weight = households_checked.filter("is_group_quarters")["weight"]
+    weight = households_checked.filter("is_group_quarters")["design_weight"]
     detail = f"persons in group quarters, each a unit of one; weight {weight.sum():,.0f}"
     notes.append(SourceNote("group_quarters", len(weight), detail))
     return Microdata(
@@ -122,7 +122,7 @@ def _persons(
             "household_id": _household_id(columns, year, number, group_quarters),
             "person_number": number,
             "is_group_quarters": group_quarters,
-            "weight": columns.number("PWGTP", low=0, nullable=False),
+            "design_weight": columns.number("PWGTP", low=0, nullable=False),
             "age": age,
             "sex": columns.coded("SEX", codes.SEX, nullable=False),
             "relationship": relationship,

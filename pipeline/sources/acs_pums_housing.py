@@ -33,7 +33,7 @@ def read_households(
     read = pl.DataFrame(
         {
             "household_id": f"acs{year}-" + columns.text("SERIALNO"),
-            "weight": weight,
+            "design_weight": weight,
             "persons": size,
             "tenure": columns.coded("TEN", {1: "owner", 2: "owner", 3: "renter", 4: "renter"}),
             "household_income": columns.number("HINCP") * factor,
@@ -67,7 +67,7 @@ def rebuild_households(persons: pl.DataFrame, where: str) -> pl.DataFrame:
     head = (pl.col("relationship") == "reference_person") | pl.col("is_group_quarters")
     return persons.group_by("household_id").agg(
         pl.col("source", "state_fips", "puma", "county_fips", "is_group_quarters").first(),
-        pl.col("weight").filter(head).first(),
+        pl.col("design_weight").filter(head).first(),
         pl.len().cast(pl.Int32).alias("persons"),
         pl.lit(None, dtype=pl.String).alias("tenure"),
         pl.when(~pl.col("is_group_quarters").first())

@@ -103,7 +103,7 @@ def _households(
             "H_SEQ": sequence,
             "state_fips": state,
             "is_group_quarters": group_quarters,
-            "weight": columns.number("HSUP_WGT", low=0, nullable=False) / 100.0,
+            "design_weight": columns.number("HSUP_WGT", low=0, nullable=False) / 100.0,
             "tenure": columns.coded("H_TENURE", codes.TENURE),
             "household_income": columns.number("HTOTVAL", nullable=False),
             "food_stamps": columns.coded("HFOODSP", codes.YES_NO, dtype=pl.Boolean),
@@ -203,7 +203,7 @@ def _answers(columns: SurveyColumns, notes: list[SourceNote]) -> pl.DataFrame:
         {
             "H_SEQ": columns.integer("PH_SEQ"),
             "person_number": columns.integer(number, low=1, high=99, nullable=False),
-            "weight": columns.number("MARSUPWT", low=0, nullable=False) / 100.0,
+            "design_weight": columns.number("MARSUPWT", low=0, nullable=False) / 100.0,
             "age": age,
             "sex": columns.coded("A_SEX", codes.SEX, nullable=False),
             "base_relationship": relationship,

@@ -58,7 +58,7 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
             remedy="Make it a readable file with valid values",
         ) from error
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context={"path": path})
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}" for e in error.errors()

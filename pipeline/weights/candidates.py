@@ -156,12 +156,12 @@ def _population(targets: pl.DataFrame, geography: pl.DataFrame, finest_level: st
 def _prior_weight(
     households: pl.DataFrame, persons: np.ndarray, population: float
 ) -> tuple[np.ndarray, float]:
-    weight = households["weight"].to_numpy().astype(np.float64)
+    weight = households["design_weight"].to_numpy().astype(np.float64)
     total = float(weight @ persons)
     if total <= 0:
         raise RecordsError(
             "The records carry no design weight",
-            where="households.weight",
+            where="households.design_weight",
             expected="positive weights",
             remedy="Check the microdata file",
         )

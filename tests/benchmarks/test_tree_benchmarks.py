@@ -15,7 +15,7 @@ from benchmarks import areas, knox, knox_files, nested, nested_adam, nested_sele
 from benchmarks.nested_nation import Size, make_nation, measure_of
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PairProblem, PoolProblem, make_targets
-from calibration_core.tree.select.pairs import DESIGNS
+from calibration_core.tree.select.settings import DESIGNS
 from calibration_core.tree.solve.blocks import match_columns
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
 from calibration_core.tree.solve.pair_blocks import PairBlocks

@@ -97,8 +97,8 @@ def files_profile(pairs_per_area: int = 30) -> Profile:
     sample = load_catalog().profile("sample")
     method = sample.method.model_copy(
         update={
-            "tau_path": (1.0,),
-            "refine_tau_path": (1.0,),
+            "dense": sample.method.dense.model_copy(update={"tau_path": (1.0,)}),
+            "refine": sample.method.refine.model_copy(update={"tau_path": (1.0,)}),
             "selection": sample.method.selection.model_copy(update={"rounds": 0}),
         }
     )

@@ -1,5 +1,6 @@
 """Other programs read what geocal stores, whole folders and single files, with no option set."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 
+from pipeline.assets.common import PROJECT_ROOT
 from pipeline.errors import StoreError
 from pipeline.io_manager import ParquetIOManager
 from pipeline.settings import RunEnvironment
 from pipeline.weights.table import WEIGHTS_SCHEMA
 
 STATES = dg.StaticPartitionsDefinition(["DE", "RI"])
+PERSONS = {"10001": 1.5, "10003": 5.0, "44001": 1.5, "44007": 5.0}
 TRACTS = {"DE": ["10001040100", "10003000200"], "RI": ["44001030100", "44007000100"]}
 
 
@@ -140,6 +143,28 @@ def test_tables_of_two_folders_are_joined_by_state(stored):
     assert len(weights.merge(households, on=["state", "household_id"])) == 4
     weights, households = (pl.read_parquet(f"{stored / name}/") for name in names)
     assert weights.join(households, on=["state", "household_id"]).height == 4
+
+
+def readme_blocks(language: str) -> list[str]:
+    text = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## Reading the weights")[1].split("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", readme_blocks("python"), ids=lambda b: b.split()[1])
+def test_readme_reads_persons_by_county(stored, monkeypatch, capsys, block):
+    monkeypatch.chdir(stored.parents[1])
+    exec(block, {})
+    printed = capsys.readouterr().out
+    for county, persons in PERSONS.items():
+        assert re.search(rf"{county}\W+{persons}", printed), printed
+
+
+def test_readme_reads_persons_by_county_in_sql(stored, monkeypatch):
+    monkeypatch.chdir(stored.parents[1])
+    (query,) = readme_blocks("sql")
+    with duckdb.connect() as connection:
+        assert dict(connection.sql(query).fetchall()) == PERSONS
 
 
 def test_a_table_by_state_may_not_hold_the_column_of_its_folder(tmp_path):

@@ -222,5 +222,5 @@ def test_bars_stand_on_the_axis(chart, drawn):
 
 
 def test_marks_of_a_log_axis():
-    assert plots._steps(0.3, 30.0) == pytest.approx([0.5, 1, 2, 5, 10, 20])
-    assert plots._steps(1e-3, 1e6) == pytest.approx([10.0**n for n in range(-3, 7)])
+    assert chart_style.log_marks(0.3, 30.0) == pytest.approx([0.5, 1, 2, 5, 10, 20])
+    assert chart_style.log_marks(1e-3, 1e6) == pytest.approx([10.0**n for n in range(-3, 7)])

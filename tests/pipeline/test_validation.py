@@ -14,10 +14,11 @@ from scipy import stats
 from calibration_core.errors import GeocalError
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PoolProblem, make_targets
+from calibration_core.tree.select.pairs import allocate_pairs
+from calibration_core.tree.select.pool import Pool
 from pipeline.errors import ProfileError
 from pipeline.specs.catalog import load_catalog
 from pipeline.targets.grid import TargetGrid
-from pipeline.validation.compare import pairs_per_leaf
 from pipeline.validation.families import hold_out_groups, load_holdout, profile_families
 from pipeline.validation.measures import capped_loss, error_rows, target_set
 from pipeline.validation.paired import paired_differences, t_interval
@@ -347,12 +348,18 @@ def test_settings_that_cannot_be_run_name_the_option(change, said):
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
 def test_pairs_per_area_add_up_and_leave_no_peopled_area_without_one(seed, budget):
+    """Every method of a validation gets the counts that a run of the profile would give."""
     rng = np.random.default_rng(seed)
     dense = rng.gamma(0.3, 20.0, (7, 40)) * (rng.random((7, 40)) < 0.9)
     dense[3] = 0.0
-    k = 7 * budget
-    per_leaf = pairs_per_leaf(dense, min(k, int((dense > 0).sum())), SAMPLE)
-    assert per_leaf.sum() == min(k, int((dense > 0).sum()))
-    assert per_leaf[3] == 0
-    assert (np.delete(per_leaf, 3) >= 1).all()
-    assert (per_leaf <= (dense > 0).sum(axis=1)).all()
+    usable = (dense > 0).sum(axis=1)
+    k = min(7 * budget, int(usable.sum()))
+    pool = Pool.of_one_level(dense, np.zeros(40, dtype=np.int64), np.zeros(40))
+    settings = SAMPLE.method.selection.settings(
+        pairs=k, seed=0, floor=SAMPLE.budget.minimum_pairs, threads=1
+    )
+    counts = allocate_pairs(pool, settings).pairs_per_area
+    assert counts.sum() == k
+    assert counts[3] == 0
+    assert (np.delete(counts, 3) >= 1).all()
+    assert (counts <= usable).all()

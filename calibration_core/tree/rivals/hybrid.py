@@ -11,8 +11,8 @@ import time
 from dataclasses import replace
 
 from calibration_core.tree.rivals.task import PairOutcome, PairTask
-from calibration_core.tree.select.joint import JointSettings, refine_pairs, select_jointly
-from calibration_core.tree.select.pairs import SelectionSettings
+from calibration_core.tree.select.joint import refine_pairs, select_jointly
+from calibration_core.tree.select.settings import JointSettings, SelectionSettings
 
 
 def run(task: PairTask, settings: JointSettings | None = None) -> PairOutcome:

@@ -41,33 +41,14 @@ import numpy as np
 
 from calibration_core.common.digits import CHOICE_BITS, SUM_BITS, rounded
 from calibration_core.common.threads import one_thread
-from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.errors import ProblemError
 from calibration_core.sampling.candidates import AreaCandidates
 from calibration_core.sampling.exchange import Entrants, Places, exchange_places
 from calibration_core.tree.select.balance import Balance, Shared
+from calibration_core.tree.select.settings import ExchangeSettings
 
 # Most sweeps over areas that share errors; a sweep without an exchange ends them.
 _SWEEPS = 4
-
-
-@dataclass(frozen=True)
-class ExchangeSettings:
-    """Attributes: ``limit`` most exchanges for each place of an area (a stop that is never reached
-    in practice); ``cell_penalty`` kappa: cost, in squared scales, of a cell's count moving by one;
-    inf exchanges within cells only; ``threads``.
-    """
-
-    limit: float = 8.0
-    cell_penalty: float = 0.0
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        for name, least in (("limit", 0), ("cell_penalty", 0), ("threads", 1)):
-            found = getattr(self, name)
-            if not found >= least:
-                raise SettingsError(
-                    f"The {name} of the exchanges is {found}", expected=f"at least {least}"
-                )
 
 
 @dataclass(frozen=True, eq=False)

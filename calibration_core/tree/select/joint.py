@@ -29,16 +29,12 @@ from calibration_core.tree.result import TreeNewtonResult
 from calibration_core.tree.select.anchors import anchored
 from calibration_core.tree.select.balance import Balance, balance_of
 from calibration_core.tree.select.lost import lost_cells
-from calibration_core.tree.select.pairs import (
-    Selection,
-    SelectionSettings,
-    exchange_pairs,
-    select_pairs,
-)
+from calibration_core.tree.select.pairs import Selection, exchange_pairs, select_pairs
 from calibration_core.tree.select.pool import Pool
+from calibration_core.tree.select.settings import JointSettings
 from calibration_core.tree.select.support import ensure_support
-from calibration_core.tree.select.weight_limits import WeightLimits, limited
-from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
+from calibration_core.tree.select.weight_limits import limited
+from calibration_core.tree.solve.newton import calibrate_tree
 
 # Largest scaled gradient at which a refit between rounds ends: weights good to a hundredth of a
 # scale choose as well as exact ones.
@@ -47,21 +43,6 @@ _LOOSE = 1e-2
 _ZERO = 1e-9
 # No weight is compared as smaller than this share of the largest.
 _LEAST = 1e-12
-
-
-@dataclass(frozen=True)
-class JointSettings:
-    """Attributes: ``selection``; ``refine``: the solver; ``anchor_strength``: of soft targets at the
-    dense totals of what has no target (``anchors.anchored``), 0 for none; ``limits``: smallest and
-    largest weights, None for none; ``inside``: a leaf's target is worth a pair where no pair at all
-    would leave it further off than so many scales.
-    """
-
-    selection: SelectionSettings
-    refine: TreeNewtonSettings
-    anchor_strength: float = 0.25
-    limits: WeightLimits | None = None
-    inside: float = 1.645
 
 
 @dataclass(frozen=True, eq=False)

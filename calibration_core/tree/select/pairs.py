@@ -29,92 +29,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibration_core.common.threads import one_thread
-from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.errors import ProblemError
 from calibration_core.sampling.allocation import Allocation, allocation_of
-from calibration_core.sampling.area_sizes import RULES, AreaSize, area_size, pair_ceiling
+from calibration_core.sampling.area_sizes import AreaSize, area_size, pair_ceiling
 from calibration_core.sampling.candidates import AreaCandidates, first_phase
 from calibration_core.sampling.cube import CubeBalance, draw_cube
 from calibration_core.sampling.sampford import draw_sampford
 from calibration_core.sampling.systematic import draw_systematic
 from calibration_core.sampling.within_cells import each_cell_an_area, round_cells
 from calibration_core.tree.select.balance import Balance
-from calibration_core.tree.select.exchange import (
-    ChosenPairs,
-    ExchangeResult,
-    ExchangeSettings,
-    exchange,
-)
+from calibration_core.tree.select.exchange import ChosenPairs, ExchangeResult, exchange
 from calibration_core.tree.select.lost import LostCells, lost_cells
 from calibration_core.tree.select.pool import Pool
-
-DESIGNS = ("cube", "systematic", "sampford")
-
-
-@dataclass(frozen=True)
-class SelectionSettings:
-    """How pairs are chosen.
-
-    Attributes
-    ----------
-    pairs : k, in all.
-    seed : >= 0, of every random number.
-    floor : fewest pairs of an area, where k allows it.
-    rule, power : how the rest is shared out (``area_sizes.area_size``): "equal", "population"
-        (dense total to ``power``), "effective", "neyman".
-    design : of the draw: "cube", "systematic" or "sampford".
-    candidates : for each pair to be drawn.
-    exchanges : most exchanges for each place of an area; 0 makes none, and every pair keeps its
-        inclusion probability.
-    cell_penalty : cost, in squared scales, of a cell's count moving by one in an exchange; inf
-        exchanges within cells only.
-    rounds : how often refitting and exchanging are repeated after the draw
-        (``joint.py``).
-    threads : areas are shared out among so many; results do not depend on it.
-    """
-
-    pairs: int
-    seed: int
-    floor: int = 20
-    rule: str = "population"
-    power: float = 0.25
-    design: str = "cube"
-    candidates: int = 16
-    exchanges: float = 8.0
-    cell_penalty: float = 1.0
-    rounds: int = 3
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("pairs", 1),
-            ("seed", 0),
-            ("floor", 1),
-            ("power", 0),
-            ("candidates", 1),
-            ("exchanges", 0),
-            ("cell_penalty", 0),
-            ("rounds", 0),
-            ("threads", 1),
-        ):
-            found = getattr(self, name)
-            if not found >= least:
-                raise SettingsError(
-                    f"The {name} of the selection is {found}",
-                    expected=f"{least} or more",
-                    remedy=f"Give a {name} of at least {least}",
-                )
-        for name, allowed in (("design", DESIGNS), ("rule", RULES)):
-            if getattr(self, name) not in allowed:
-                raise SettingsError(
-                    f"The {name} of the selection is {getattr(self, name)!r}",
-                    expected=f"one of {', '.join(allowed)}",
-                    remedy="Correct the name",
-                )
-
-    @property
-    def exchange_settings(self) -> ExchangeSettings:
-        """Of one pass of exchanges."""
-        return ExchangeSettings(self.exchanges, self.cell_penalty, self.threads)
+from calibration_core.tree.select.settings import SelectionSettings
 
 
 @dataclass(frozen=True, eq=False)

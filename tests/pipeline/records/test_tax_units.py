@@ -333,10 +333,10 @@ def test_rhode_island_2018_is_near_the_irs(realdata: Path) -> None:
     ).persons
     built, _ = build_tax_units(persons, 2018)
     weights = persons.select(
-        "household_id", pl.col("person_number").alias("primary_person"), "weight"
+        "household_id", pl.col("person_number").alias("primary_person"), "design_weight"
     )
     filers = built.filter("is_filer").join(weights, on=["household_id", "primary_person"])
-    weight = filers["weight"]
+    weight = filers["design_weight"]
     assert built["individuals"].sum() == persons.height
     measured = {
         "returns": (weight.sum(), 541_700, 0.03),

@@ -15,7 +15,8 @@ from pipeline.io_manager import encode, file_digest, write_atomic
 from pipeline.reports import loss_rows
 from pipeline.reports import selection_report as report
 from pipeline.reports.loss_points import income_points
-from pipeline.reports.show import loss_lines, print_loss, selection_loss
+from pipeline.reports.show import selection_loss
+from pipeline.reports.show_loss import loss_lines, print_loss
 from pipeline.settings import RunEnvironment
 from pipeline.vocabulary import design_columns, key_of
 from pipeline.weights.table import StoredWeights
