@@ -80,7 +80,9 @@ def donate(
             )
     known = (
         donors.filter(
-            (pl.col("age") >= MIN_AGE) & pl.col(variable).is_not_null() & (pl.col("design_weight") > 0)
+            (pl.col("age") >= MIN_AGE)
+            & pl.col(variable).is_not_null()
+            & (pl.col("design_weight") > 0)
         )
         if variable in donors.columns
         else donors.clear()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.errors import ProfileError, SpecError
-from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
+from pipeline.specs.base import SPEC_ROOT, load_yaml
 from pipeline.specs.factors import AgeSexFactor, Factor, FactorFile, GrowthFactor, RatioFactor
 from pipeline.specs.folders import SpecEntries, SpecFolder
 from pipeline.specs.profiles import Profile
@@ -25,7 +25,7 @@ from pipeline.specs.variables import CategoryFile, CategoryGroup, Variable, Vari
 
 NOT_FACTORS = frozenset({"tax_rules.yaml"})
 Key = tuple[str, str]
-Model = TypeVar("Model", bound=SpecModel)
+Model = TypeVar("Model", TargetSpec, Profile)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def settings_spec(
     renamed : keys of earlier versions, with what they are called now; refused by that name.
     """
     given, hints = given or {}, get_type_hints(settings)
-    stated = {
+    stated: dict[str, Any] = {
         each.name: (hints[each.name], ... if each.default is MISSING else each.default)
         for each in fields(settings)
         if each.name not in given

@@ -33,8 +33,9 @@ def require_pairs(state: SolvableState, requested: int | None) -> None:
 
     requested : k asked for; None is the profile's number per area.
     """
-    least = state.areas.filter(pl.col("share") > 0)["area"].n_unique()
-    most = candidate_pairs(state.units, state.areas)
+    areas = state.table("areas")
+    least = areas.filter(pl.col("share") > 0)["area"].n_unique()
+    most = candidate_pairs(state.units, areas)
     budget = pairs_of(state.profile, len(state.leaves), requested)
     if not least <= budget <= most:
         raise _refusal(budget, least, most, state.profile, state.postal)

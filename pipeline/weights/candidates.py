@@ -85,7 +85,7 @@ def build_candidates(
     prior, scale = _prior_weight(
         households,
         measured.matrix[:, measured.expressible.index(POPULATION)],
-        population["population"].sum(),
+        float(population["population"].sum()),
     )
     units = pl.DataFrame(
         {
