@@ -33,6 +33,7 @@ import polars as pl
 from upath import UPath
 
 from pipeline.errors import StoreError
+from pipeline.processor import processor_line
 from pipeline.settings import RunEnvironment, peak_memory_mb
 
 METADATA_KEY = "geocal"
@@ -228,6 +229,7 @@ class ParquetIOManager(dg.UPathIOManager):
                 "sha256": file_digest(data),
                 "bytes": len(data),
                 "peak_memory_mb": peak_memory_mb(),
+                "processor": processor_line(),
                 "dagster/row_count": table.frame.height,
                 "dagster/column_schema": dg.TableSchema(
                     columns=[

@@ -23,6 +23,7 @@ import dagster as dg
 
 from pipeline.errors import StoreError
 from pipeline.io_manager import read_facts, write_atomic
+from pipeline.processor import processor_facts
 from pipeline.settings import RunEnvironment
 from pipeline.versions import geocal_version, package_versions
 
@@ -143,6 +144,7 @@ def build_manifest(
         "geocal": geocal_version(),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
+        "processor": processor_facts(),
         "packages": package_versions(PACKAGES),
         "inputs": raw_inputs(environment, assets, state),
         "tables": tables,

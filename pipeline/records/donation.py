@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.errors import RecordsError
+from pipeline.ordered_sums import series_total
 from pipeline.sources.base import SourceNote
 
 DEFAULT_CELLS = ("weeks_class", "employment", "age_group", "sex")
@@ -166,7 +167,7 @@ def proxy_unemployment_compensation(
     )
     result = persons.with_columns(value.cast(pl.Float64).alias("unemployment_compensation"))
     receiving = result.filter(pl.col("unemployment_compensation") > 0)
-    dollars = (receiving["design_weight"] * receiving["unemployment_compensation"]).sum()
+    dollars = series_total(receiving["design_weight"] * receiving["unemployment_compensation"])
     detail = (
         f"persons given other_income as unemployment compensation; weighted {dollars:,.0f} dollars"
     )

@@ -23,6 +23,7 @@ from calibration_core.tree.select.area_losses import AreaLoss
 from calibration_core.tree.select.loss_report import SelectionLoss, selection_loss
 from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.totals import pair_totals, pool_totals
+from pipeline.ordered_sums import sum_in_order
 from pipeline.reports.selection_report import BETWEEN, DISTANCES, HELD_OUT, SCHEMA, SHAPES
 from pipeline.targets.grid import TargetGrid
 from pipeline.vocabulary import (
@@ -189,7 +190,9 @@ def _cell_rows(
     for name in [c for c in cells.columns if c not in _NO_CLASS]:
         category = pl.format("{}: {}", pl.lit(name), pl.col(name).fill_null("unknown"))
         by_category = named.group_by(category.alias("category"))
-        found = by_category.agg(pl.col("dense", "selected").sum()).sort("category")
+        found = by_category.agg(
+            sum_in_order("dense", "cell"), sum_in_order("selected", "cell")
+        ).sort("category")
         yield _rows(
             "category_share", place, found["category"], "share", found["dense"], found["selected"]
         )

@@ -312,7 +312,7 @@ def _combine(
         return _product(item.product.scale, value, carried, error)
     if item.sum is not None:
         sign = np.array([1.0] * len(item.sum.plus) + [-1.0] * len(item.sum.minus))
-        return value @ sign, carried @ sign, sum_standard_error(error)
+        return (value * sign).sum(axis=1), (carried * sign).sum(axis=1), sum_standard_error(error)
     return value[:, 0], carried[:, 0], error[:, 0]
 
 
