@@ -1,4 +1,4 @@
-"""Settings of the core as keys of YAML: the same names, defaults and rules, written once, in the core.
+"""Settings of the core as keys of YAML: the same names, defaults and rules, written in the core.
 
 Belongs here: the model made of a frozen settings class. Does not belong here: which settings a
 profile may state (``method.py``), or what a setting means (its class).
