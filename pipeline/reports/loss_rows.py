@@ -150,8 +150,7 @@ def _overall_rows(
     outside = [float(loss.pairs_outside)]
     yield _rows("pairs_without_dense_weight", place, "", "pairs", [0.0], outside)
     above = np.triu_indices(len(amounts), 1)
-    names = np.array(amounts)
-    pairs = [one + BETWEEN + other for one, other in zip(*names[above[0]], strict=True)]
+    pairs = [amounts[i] + BETWEEN + amounts[j] for i, j in zip(*above, strict=True)]
     if pairs:
         for measure, dense, selected in (
             ("pearson", loss.pearson_dense, loss.pearson_selected),
