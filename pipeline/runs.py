@@ -5,7 +5,7 @@ Belongs here: the order of the jobs, what happens when one fails or is interrupt
 of Dagster's events. Does not belong here: how progress looks (``pipeline/cli``) or what the
 assets do.
 
-One warm process costs half a second of bookkeeping a state where a run process of Dagster's own
+One warm process costs half a second of bookkeeping per state where a run process of Dagster's own
 costs several, and the UI shows the same history.
 """
 

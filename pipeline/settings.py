@@ -88,7 +88,7 @@ class RunEnvironment:
 
     profile : id of the file in ``data_specs/profiles/``.
     data : folder of raw files as published; for a synthetic profile the generator writes it.
-    output : folder that holds one folder a profile.
+    output : folder that holds one folder per profile.
     """
 
     profile: str

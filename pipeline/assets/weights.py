@@ -2,7 +2,7 @@
 the records that were chosen.
 
 Belongs here: which tables go into which step, checks and metadata. Does not belong here: the steps
-themselves (``pipeline/steps.py``) or the hard rules of their tables (``pipeline/weights/table.py``).
+themselves (``pipeline/steps.py``) or the hard rules of their tables (``weights/table.py``).
 """
 
 import dagster as dg

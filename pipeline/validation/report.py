@@ -87,18 +87,18 @@ def _averages(runs: Sequence[Run], level: str) -> dict:
     """Figures of one level over the runs of one method and budget."""
     good = [run for run in runs if not run.failure]
     tested = [run for run in good if _row(run.outside, level)["targets"]]
-    weights = {name: _cells(good, lambda run, n=name: run.weights[n]) for name in _WEIGHTS}
+    weights = {name: _cells(good, (run.weights[name] for run in good)) for name in _WEIGHTS}
     largest = max((run.weights["largest_weight"] for run in good), default=None)
     return {
         "cells": len({(run.postal, run.group) for run in tested}),
         "draws": len(good),
         "failed": len(runs) - len(good),
         "not_converged": sum(not run.converged for run in good),
-        "pairs": _cells(good, lambda run: run.pairs),
+        "pairs": _cells(good, (run.pairs for run in good)),
         **{sample: _errors(good, sample, level) for sample in ("outside", "inside")},
         "weights": {**weights, "largest_weight": largest},
-        "seconds_selection": _cells(good, lambda run: run.seconds_selection),
-        "seconds_refit": _cells(good, lambda run: run.seconds_refit),
+        "seconds_selection": _cells(good, (run.seconds_selection for run in good)),
+        "seconds_refit": _cells(good, (run.seconds_refit for run in good)),
     }
 
 
@@ -119,19 +119,20 @@ def _errors(runs: Sequence[Run], sample: str, level: str) -> dict:
         if any(name in row for run in runs for row in getattr(run, sample))
     ]
     return {
-        name: _cells(runs, lambda run, n=name: _row(getattr(run, sample), level).get(n))
+        name: _cells(runs, (_row(getattr(run, sample), level).get(name) for run in runs))
         for name in figures
     }
 
 
-def _cells(runs: Sequence[Run], value) -> float | None:
-    """Mean over cells of the mean over their draws; draws without a value are left out."""
+def _cells(runs: Sequence[Run], values: Iterable[float | None]) -> float | None:
+    """Mean over cells of the mean over their draws; draws without a value (``values``: one per run)
+    are left out.
+    """
     cells: dict[tuple[str, str], list[float]] = {}
-    for run in runs:
-        found = value(run)
+    for run, found in zip(runs, values, strict=True):
         if found is not None:
             cells.setdefault((run.postal, run.group), []).append(found)
-    return float(np.mean([np.mean(values) for values in cells.values()])) if cells else None
+    return float(np.mean([np.mean(draws) for draws in cells.values()])) if cells else None
 
 
 def print_validation(found: Validation, out: Printer) -> None:
