@@ -1,10 +1,12 @@
-"""Every bad input through the command line, in one run: exit status, message, and whether what was there before stayed as it was.
+"""Every bad input through the command line, in one run: exit status, message, and whether what was
+there before stayed as it was.
 
     python -m benchmarks.bad_inputs [--data DIR] [--only ID ...] [--markdown]
 
-Without --data a small SYNTHETIC sample of two states is written and read as published files are. With --data the profile
-``rhode_island`` is run on links to DIR, of which one is replaced by a damaged copy at a time; DIR itself is never written to.
-The profile is run once untouched; then each fault is made, ``geocal check`` and ``geocal run`` are called, and both are undone.
+Without --data a small SYNTHETIC sample of two states is written and read as published files are.
+With --data the profile ``rhode_island`` is run on links to DIR, of which one is replaced by a
+damaged copy at a time; DIR itself is never written to. The profile is run once untouched; then each
+fault is made, ``geocal check`` and ``geocal run`` are called, and both are undone.
 """
 
 from __future__ import annotations
@@ -29,9 +31,27 @@ from pipeline import cli
 from pipeline.settings import RunEnvironment, ensure_instance_home
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
-from tests.pipeline.faults import FAULTS, RHODE_ISLAND, SAMPLE, Fault, Layout, apply, catalog_with, files_profile, restore, small_sample
+from tests.pipeline.faults import (
+    FAULTS,
+    RHODE_ISLAND,
+    SAMPLE,
+    Fault,
+    Layout,
+    apply,
+    catalog_with,
+    files_profile,
+    restore,
+    small_sample,
+)
 
-HEADINGS = ("fault", "exit status", "message", "found by `geocal check`", "what was there before unchanged", "other states")
+HEADINGS = (
+    "fault",
+    "exit status",
+    "message",
+    "found by `geocal check`",
+    "what was there before unchanged",
+    "other states",
+)
 USAGE = (
     ("unknown profile", ("--profile", "nowhere")),
     ("unknown state", ("--states", "RI,ZZ")),
@@ -51,13 +71,28 @@ class Place:
     def files(self) -> dict[Path, bytes]:
         """Every stored file but Dagster's history."""
         home = self.environment.dagster_home
-        return {path: path.read_bytes() for path in self.environment.root.rglob("*") if path.is_file() and home not in path.parents}
+        return {
+            path: path.read_bytes()
+            for path in self.environment.root.rglob("*")
+            if path.is_file() and home not in path.parents
+        }
 
     def command(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit status of ``geocal``, its results and its complaints; folders of this machine become DATA and OUTPUT."""
-        named = {"--profile": self.profile.id, "--data": str(self.environment.data), "--output": str(self.environment.output)}
+        """Exit status of ``geocal``, its results and its complaints; folders of this machine become
+        DATA and OUTPUT.
+        """
+        named = {
+            "--profile": self.profile.id,
+            "--data": str(self.environment.data),
+            "--output": str(self.environment.output),
+        }
         given = set(arguments)
-        options = [part for option, value in named.items() if option not in given for part in (option, value)]
+        options = [
+            part
+            for option, value in named.items()
+            if option not in given
+            for part in (option, value)
+        ]
         printed, complained = io.StringIO(), io.StringIO()
         with (
             patch("pipeline.specs.catalog.load_catalog", lambda *_: self.catalog),
@@ -74,7 +109,11 @@ class Place:
 
     def anonymous(self, text: str) -> str:
         words = " ".join(text.split())
-        for folder, name in ((self.environment.data, "DATA"), (self.environment.output, "OUTPUT"), (Path.cwd(), ".")):
+        for folder, name in (
+            (self.environment.data, "DATA"),
+            (self.environment.output, "OUTPUT"),
+            (Path.cwd(), "."),
+        ):
             words = words.replace(str(folder), name)
         return words
 
@@ -126,11 +165,24 @@ def _link(data: Path, raw: Path) -> None:
 NATIONAL_REPORTS = ("national_fit", "national_report")
 
 
-def _changed(before: dict[Path, bytes], after: dict[Path, bytes], root: Path, finished: list[str]) -> str:
-    """``yes``, or which tables were replaced. A state that ran to its end has new files by right, and so has the report over all states."""
-    differ = {path.relative_to(root) for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+def _changed(
+    before: dict[Path, bytes], after: dict[Path, bytes], root: Path, finished: list[str]
+) -> str:
+    """``yes``, or which tables were replaced. A state that ran to its end has new files by right,
+    and so has the report over all states.
+    """
+    differ = {
+        path.relative_to(root)
+        for path in before.keys() | after.keys()
+        if before.get(path) != after.get(path)
+    }
     if finished:
-        differ = {path for path in differ if path.parts[0] not in NATIONAL_REPORTS and not any(state in re.split(r"\W", str(path)) for state in finished)}
+        differ = {
+            path
+            for path in differ
+            if path.parts[0] not in NATIONAL_REPORTS
+            and not any(state in re.split(r"\W", str(path)) for state in finished)
+        }
     names = sorted({path.parts[0] for path in differ})
     return f"results yes; input table replaced: {', '.join(names)}" if names else "yes"
 
@@ -146,18 +198,33 @@ def run_fault(here: Place, fault: Fault) -> Row:
     try:
         if fault.pairs is not None:
             code, _, complaint = here.command("run", "--states", "RI", "--pairs", str(fault.pairs))
-            status, message, check, others = str(code), complaint.replace("FAILED ", ""), "not a file", "not asked for"
+            status, message, check, others = (
+                str(code),
+                complaint.replace("FAILED ", ""),
+                "not a file",
+                "not asked for",
+            )
             finished: list[str] = []
         else:
             found, _, _ = here.command("check")
             check = "yes" if found else "counted, no error" if fault.note else "no"
             code, text, complaint = here.command("run")
             status = str(code)
-            finished = [state for state in here.profile.states if state != "RI" and re.search(rf"\b{state} weights \d", text)]
+            finished = [
+                state
+                for state in here.profile.states
+                if state != "RI" and re.search(rf"\b{state} weights \d", text)
+            ]
             message = complaint.replace("FAILED ", "") if code else _notes(here, fault)
             others = ", ".join(_beside(here, before, state) for state in finished)
-            others = others or ("not started" if "Not started" in complaint else "the profile has no other")
-        unchanged = "a new result, as it should be" if fault.note else _changed(before, here.files(), here.environment.root, finished)
+            others = others or (
+                "not started" if "Not started" in complaint else "the profile has no other"
+            )
+        unchanged = (
+            "a new result, as it should be"
+            if fault.note
+            else _changed(before, here.files(), here.environment.root, finished)
+        )
     finally:
         restore(damaged)
         for path in here.files().keys() - before.keys():
@@ -177,7 +244,11 @@ def _notes(here: Place, fault: Fault) -> str:
     with dg.DagsterInstance.from_config(str(ensure_instance_home(here.environment))) as instance:
         event = instance.get_latest_materialization_event(dg.AssetKey(fault.assets[0]))
         records = instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=dg.AssetKey(fault.assets[0]), asset_partitions=None if fault.national else ["RI"]), limit=1
+            dg.AssetRecordsFilter(
+                asset_key=dg.AssetKey(fault.assets[0]),
+                asset_partitions=None if fault.national else ["RI"],
+            ),
+            limit=1,
         ).records
     made = records[0].asset_materialization if records else event.asset_materialization
     lines = [line.lstrip("* ") for line in str(made.metadata["notes"].value).splitlines()]
@@ -191,21 +262,50 @@ def usage_rows(here: Place) -> list[Row]:
         before = here.files()
         code, _, complaint = here.command("run", *arguments)
         found, _, _ = here.command("check", *arguments)
-        rows.append(Row(title, str(code), complaint, "yes" if found else "no", _changed(before, here.files(), here.environment.root, []), "not started"))
+        rows.append(
+            Row(
+                title,
+                str(code),
+                complaint,
+                "yes" if found else "no",
+                _changed(before, here.files(), here.environment.root, []),
+                "not started",
+            )
+        )
     return rows
 
 
 def markdown(rows: list[Row]) -> str:
     """A GitHub Markdown table."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in row.cells()) + " |" for row in rows]
+    lines += [
+        "| "
+        + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in row.cells())
+        + " |"
+        for row in rows
+    ]
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make each bad input, run it through the command line, print what is said.")
-    parser.add_argument("--data", type=Path, help="folder of real files: damage links to them and run rhode_island; default: a small SYNTHETIC sample")
-    parser.add_argument("--only", nargs="+", metavar="ID", choices=[fault.id for fault in FAULTS], help="faults to make (default: all)")
+    parser = argparse.ArgumentParser(
+        description="Make each bad input, run it through the command line, print what is said."
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help=(
+            "folder of real files: damage links to them and run rhode_island; default: a small"
+            " SYNTHETIC sample"
+        ),
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="ID",
+        choices=[fault.id for fault in FAULTS],
+        help="faults to make (default: all)",
+    )
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args()
     chosen = [fault for fault in FAULTS if not options.only or fault.id in options.only]

@@ -1,13 +1,16 @@
-"""Files of known answers: ``NAME.json`` beside ``NAME.csv`` or ``NAME.csv.gz``, read into arrays with every doubt named.
+"""Files of known answers: ``NAME.json`` beside ``NAME.csv`` or ``NAME.csv.gz``, read into arrays
+with every doubt named.
 
     columns.weight       base weight d; absent or null: no base weights
     columns.expected     the answer; absent or null: there is none to compare with
     columns.constraints  one column a constraint; absent: the keys of "targets"
-    columns.geography    optional: "targets" then holds one table an area, and every area is a problem of its own
+    columns.geography    optional: "targets" then holds one table an area, and every area is a
+    problem of its own
     columns.q            optional per-record scale
     targets              a table by constraint, or a list in their order
-    bounds               null, [low, high], {"lower": .., "upper": ..}; an end may be null, a number or the name of a column. On w/d;
-                         on w for "trim", or with "bounds_on": "weight". For "relaxed_entropy" also expansion factors, see ``_expansion``.
+    bounds               null, [low, high], {"lower": .., "upper": ..}; an end may be null, a number
+                         or the name of a column. On w/d; on w for "trim", or with "bounds_on":
+                         "weight". For "relaxed_entropy" also expansion factors, see ``_expansion``.
     importance           for "relaxed_entropy": a number, a table by constraint or a list
 
 Belongs here: reading and checking. Does not belong here: solving, comparing.
@@ -24,12 +27,30 @@ import polars as pl
 
 from calibration_core.errors import GeocalError
 
-DISTANCES = ("linear", "truncated_linear", "logit", "raking", "raking_bounded", "ipf", "entropy", "trim", "relaxed_entropy")
+DISTANCES = (
+    "linear",
+    "truncated_linear",
+    "logit",
+    "raking",
+    "raking_bounded",
+    "ipf",
+    "entropy",
+    "trim",
+    "relaxed_entropy",
+)
 _DEFAULT_RTOL = 1e-6
-# A relaxed problem ends where its sweeps stop, so two programs agree less closely than on an exact one.
+# A relaxed problem ends where its sweeps stop, so two programs agree less closely than on an exact
+# one.
 _DEFAULT_RTOL_RELAXED = 1e-5
 _LOW_NAMES, _HIGH_NAMES = ("lower", "low", "lo", "min"), ("upper", "high", "hi", "max")
-_EXPANSION = ("max_expansion_factor", "min_expansion_factor", "absolute_upper", "absolute_lower", "absolute_upper_bound", "absolute_lower_bound")
+_EXPANSION = (
+    "max_expansion_factor",
+    "min_expansion_factor",
+    "absolute_upper",
+    "absolute_lower",
+    "absolute_upper_bound",
+    "absolute_lower_bound",
+)
 
 
 class CaseError(GeocalError):
@@ -38,8 +59,10 @@ class CaseError(GeocalError):
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One problem of a case: matrix (constraints, records), targets, initial weights (zeros where there are none), expected or None,
-    q or None, bounds (records,) with infinite ends or None, and the rows of the file it came from."""
+    """One problem of a case: matrix (constraints, records), targets, initial weights (zeros where
+    there are none), expected or None, q or None, bounds (records,) with infinite ends or None, and
+    the rows of the file it came from.
+    """
 
     label: str
     matrix: np.ndarray
@@ -79,13 +102,18 @@ class Case:
 
     @property
     def unheld(self) -> tuple[str, ...]:
-        """Constraints that the producing run did not hold, by its own report: a row that was empty there is off by exactly 100 % everywhere.
+        """Constraints that the producing run did not hold, by its own report: a row that was empty
+        there is off by exactly 100 % everywhere.
 
-        PopulationSim runs on with a control whose incidence is all zero. Its answer is then the answer without that control, even
-        where the table here has the column filled.
+        PopulationSim runs on with a control whose incidence is all zero. Its answer is then the
+        answer without that control, even where the table here has the column filled.
         """
         reports = self.content.get("populationsim")
-        if not isinstance(reports, list) or not reports or not all(isinstance(r, dict) for r in reports):
+        if (
+            not isinstance(reports, list)
+            or not reports
+            or not all(isinstance(r, dict) for r in reports)
+        ):
             return ()
         empty = {r.get("worst") if r.get("max_rel") == 1.0 else None for r in reports}
         return tuple(name for name in empty if name in self.constraints) if len(empty) == 1 else ()
@@ -101,17 +129,30 @@ class Case:
     @property
     def size_text(self) -> str:
         records = sum(p.initial.size for p in self.parts)
-        return f"{records:,} x {len(self.constraints)}" + (f", {len(self.parts)} areas" if self.areas else "")
+        return f"{records:,} x {len(self.constraints)}" + (
+            f", {len(self.parts)} areas" if self.areas else ""
+        )
 
 
 def case_paths(folder: Path, only: list[str] | None = None) -> list[Path]:
-    """The JSON files of a folder that hold a "distance", or that cannot be read well enough to know. Raises CaseError if there is none."""
+    """The JSON files of a folder that hold a "distance", or that cannot be read well enough to
+    know. Raises CaseError if there is none.
+    """
     if not folder.is_dir():
-        raise CaseError(f"There is no folder {folder}", remedy="Name the folder that holds NAME.json and NAME.csv")
-    paths = [p for p in sorted(folder.glob("*.json")) if _may_be_case(p) and (not only or p.stem in only)]
+        raise CaseError(
+            f"There is no folder {folder}",
+            remedy="Name the folder that holds NAME.json and NAME.csv",
+        )
+    paths = [
+        p for p in sorted(folder.glob("*.json")) if _may_be_case(p) and (not only or p.stem in only)
+    ]
     missing = sorted(set(only or ()) - {p.stem for p in paths})
     if missing or not paths:
-        found = f"There is no case {', '.join(missing)} in {folder}" if missing else f"No file in {folder} is a case"
+        found = (
+            f"There is no case {', '.join(missing)} in {folder}"
+            if missing
+            else f"No file in {folder} is a case"
+        )
         raise CaseError(found, expected='NAME.json with a "distance", beside NAME.csv')
     return paths
 
@@ -129,50 +170,116 @@ def read_case(path: Path) -> Case:
     content = _json(path)
     distance = content.get("distance")
     if distance not in DISTANCES:
-        raise CaseError(f'"distance" is {distance!r}', where=str(path), expected=f"one of {', '.join(DISTANCES)}")
+        raise CaseError(
+            f'"distance" is {distance!r}',
+            where=str(path),
+            expected=f"one of {', '.join(DISTANCES)}",
+        )
     columns = content.get("columns") or {}
     geography = columns.get("geography")
     targets = content.get("targets")
     if not isinstance(targets, dict | list) or not targets:
-        raise CaseError(f'"targets" is {type(targets).__name__}', where=str(path), expected="a table by constraint, or a list in their order")
+        raise CaseError(
+            f'"targets" is {type(targets).__name__}',
+            where=str(path),
+            expected="a table by constraint, or a list in their order",
+        )
     if geography is not None and not isinstance(targets, dict):
-        raise CaseError('"columns.geography" is given, but "targets" is a list', where=str(path), expected="targets by area")
+        raise CaseError(
+            '"columns.geography" is given, but "targets" is a list',
+            where=str(path),
+            expected="targets by area",
+        )
     first = next(iter(targets.values())) if geography is not None else targets
     constraints = tuple(columns.get("constraints") or (first if isinstance(first, dict) else ()))
     if not constraints:
-        raise CaseError('"columns.constraints" is missing', where=str(path), expected="the names of the constraint columns")
+        raise CaseError(
+            '"columns.constraints" is missing',
+            where=str(path),
+            expected="the names of the constraint columns",
+        )
     table = _Table(path, content, geography)
     every = np.arange(table.frame.height)
     parts = []
     areas = table.areas(geography, targets) if geography is not None else [("", every, targets)]
     matrix = np.stack([table.column(name) for name in constraints])
     initial = table.column(columns["weight"]) if columns.get("weight") else np.zeros(every.size)
-    expected = table.column(columns["expected"]) if columns.get("expected") and not table.is_empty(columns["expected"]) else None
+    expected = (
+        table.column(columns["expected"])
+        if columns.get("expected") and not table.is_empty(columns["expected"])
+        else None
+    )
     q = table.column(columns["q"]) if columns.get("q") else None
-    on_weights = distance == "trim" or _expansion_factors(content.get("bounds")) or str(content.get("bounds_on", "")).lower() in ("weight", "weights", "w")
+    on_weights = (
+        distance == "trim"
+        or _expansion_factors(content.get("bounds"))
+        or str(content.get("bounds_on", "")).lower() in ("weight", "weights", "w")
+    )
     master = _master(content, constraints, matrix, path) if distance == "relaxed_entropy" else None
     for label, rows, area_targets in areas:
         goal = _targets(area_targets, constraints, path, label)
-        low, high = table.bounds(content.get("bounds"), rows, initial[rows], None if master is None else goal[master])
-        pick = lambda a, rows=rows: None if a is None else a[rows]  # noqa: E731
-        parts.append(Part(label, matrix[:, rows], goal, initial[rows], pick(expected), pick(q), low, high, rows))
+        low, high = table.bounds(
+            content.get("bounds"), rows, initial[rows], None if master is None else goal[master]
+        )
+
+        def pick(a, rows=rows):
+            return None if a is None else a[rows]
+
+        parts.append(
+            Part(
+                label,
+                matrix[:, rows],
+                goal,
+                initial[rows],
+                pick(expected),
+                pick(q),
+                low,
+                high,
+                rows,
+            )
+        )
     given = content.get("compare_rtol")
     default = _DEFAULT_RTOL_RELAXED if distance == "relaxed_entropy" else _DEFAULT_RTOL
     rtol = default if given is None else _number(given, '"compare_rtol"', path)
     importance = _importance(content.get("importance"), constraints, path)
     name = str(content.get("name") or path.stem)
-    return Case(name, path, content, distance, constraints, tuple(parts), geography is not None, importance, master, on_weights, rtol, given is not None)
+    return Case(
+        name,
+        path,
+        content,
+        distance,
+        constraints,
+        tuple(parts),
+        geography is not None,
+        importance,
+        master,
+        on_weights,
+        rtol,
+        given is not None,
+    )
 
 
 def _json(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CaseError(f"The file cannot be read: {error}", where=str(path), remedy="Check that it exists and may be read") from error
+        raise CaseError(
+            f"The file cannot be read: {error}",
+            where=str(path),
+            remedy="Check that it exists and may be read",
+        ) from error
     except ValueError as error:
-        raise CaseError(f"The file is not JSON: {error}", where=str(path), remedy="Correct the place named, or take the file out of the folder") from error
+        raise CaseError(
+            f"The file is not JSON: {error}",
+            where=str(path),
+            remedy="Correct the place named, or take the file out of the folder",
+        ) from error
     if not isinstance(content, dict):
-        raise CaseError(f"The file holds a {type(content).__name__}", where=str(path), expected="an object with distance, targets and columns")
+        raise CaseError(
+            f"The file holds a {type(content).__name__}",
+            where=str(path),
+            expected="an object with distance, targets and columns",
+        )
     return content
 
 
@@ -191,13 +298,24 @@ def _targets(targets, constraints: tuple[str, ...], path: Path, label: str) -> n
     if isinstance(targets, dict):
         missing = [c for c in constraints if c not in targets]
         if missing:
-            raise CaseError(f'"targets" has no {missing[0]!r}', where=where, expected=f"one of {len(constraints)}", remedy="Add it, or drop the constraint")
+            raise CaseError(
+                f'"targets" has no {missing[0]!r}',
+                where=where,
+                expected=f"one of {len(constraints)}",
+                remedy="Add it, or drop the constraint",
+            )
         values = [targets[c] for c in constraints]
     else:
         values = list(targets)
         if len(values) != len(constraints):
-            raise CaseError(f"{len(values)} targets for {len(constraints)} constraints", where=where, expected="one a constraint, in their order")
-    return np.array([_number(v, f"The target of {c!r}", path) for c, v in zip(constraints, values, strict=True)])
+            raise CaseError(
+                f"{len(values)} targets for {len(constraints)} constraints",
+                where=where,
+                expected="one a constraint, in their order",
+            )
+    return np.array(
+        [_number(v, f"The target of {c!r}", path) for c, v in zip(constraints, values, strict=True)]
+    )
 
 
 def _importance(value, constraints: tuple[str, ...], path: Path) -> np.ndarray | None:
@@ -205,19 +323,29 @@ def _importance(value, constraints: tuple[str, ...], path: Path) -> np.ndarray |
         return None
     if isinstance(value, int | float):
         return np.full(len(constraints), float(value))
-    return _targets(value, constraints, path, "importance") if isinstance(value, dict | list) else None
+    return (
+        _targets(value, constraints, path, "importance") if isinstance(value, dict | list) else None
+    )
 
 
 def _expansion_factors(bounds) -> bool:
     return isinstance(bounds, dict) and any(name in bounds for name in _EXPANSION)
 
 
-def _master(content: dict, constraints: tuple[str, ...], matrix: np.ndarray, path: Path) -> int | None:
-    """The constraint that expansion factors are relative to: the one named, else one that counts every record once, else the most important."""
+def _master(
+    content: dict, constraints: tuple[str, ...], matrix: np.ndarray, path: Path
+) -> int | None:
+    """The constraint that expansion factors are relative to: the one named, else one that counts
+    every record once, else the most important.
+    """
     named = content.get("total_hh_control") or content.get("master")
     if named is not None:
         if named not in constraints:
-            raise CaseError(f"The total is named {named!r}, which is no constraint", where=str(path), expected=f"one of {', '.join(constraints)}")
+            raise CaseError(
+                f"The total is named {named!r}, which is no constraint",
+                where=str(path),
+                expected=f"one of {', '.join(constraints)}",
+            )
         return constraints.index(named)
     ones = np.flatnonzero((matrix == 1.0).all(axis=1))
     if ones.size:
@@ -233,11 +361,19 @@ class _Table:
         self.path = self._find(path, content)
         text = {geography: pl.String} if geography is not None else {}
         try:
-            self.frame = pl.read_csv(self.path, infer_schema_length=None, null_values=["NA", ""], schema_overrides=text)
+            self.frame = pl.read_csv(
+                self.path, infer_schema_length=None, null_values=["NA", ""], schema_overrides=text
+            )
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise CaseError(f"The table cannot be read: {error}", where=str(self.path), expected="comma-separated columns with a heading") from error
+            raise CaseError(
+                f"The table cannot be read: {error}",
+                where=str(self.path),
+                expected="comma-separated columns with a heading",
+            ) from error
         if self.frame.height == 0:
-            raise CaseError("The table has no rows", where=str(self.path), expected="one row a record")
+            raise CaseError(
+                "The table has no rows", where=str(self.path), expected="one row a record"
+            )
 
     @staticmethod
     def _find(path: Path, content: dict) -> Path:
@@ -246,7 +382,11 @@ class _Table:
         for name in names:
             if (path.parent / name).is_file():
                 return path.parent / name
-        raise CaseError(f"There is no table {names[0]!r}", where=str(path), expected=f"one of {', '.join(dict.fromkeys(names))} beside it")
+        raise CaseError(
+            f"There is no table {names[0]!r}",
+            where=str(path),
+            expected=f"one of {', '.join(dict.fromkeys(names))} beside it",
+        )
 
     def column(self, name: str) -> np.ndarray:
         """(records,) float64. Raises CaseError if it is missing, not numeric, or has holes."""
@@ -256,7 +396,8 @@ class _Table:
         if bad.len():
             row = int(bad[0])
             raise CaseError(
-                f"{bad.len()} of {series.len()} values are not numbers, the first is {series[row]!r}",
+                f"{bad.len()} of {series.len()} values are not numbers, the first is"
+                f" {series[row]!r}",
                 where=f"{self.path}, column {name!r}, row {row + 2}",
                 expected="a number",
                 remedy="Correct or remove the record; nothing is filled in",
@@ -266,65 +407,110 @@ class _Table:
     def is_empty(self, name: str) -> bool:
         """Whether a column holds nothing at all, as where the source has no answer."""
         series = self._series(name)
-        return series.null_count() == series.len() or (series.dtype.is_float() and bool(series.fill_null(float("nan")).is_nan().all()))
+        return series.null_count() == series.len() or (
+            series.dtype.is_float() and bool(series.fill_null(float("nan")).is_nan().all())
+        )
 
     def _series(self, name: str) -> pl.Series:
         if name not in self.frame.columns:
             raise CaseError(
                 f"There is no column {name!r}",
                 where=str(self.path),
-                expected=f"one of {', '.join(self.frame.columns[:12])}{' ...' if self.frame.width > 12 else ''}",
+                expected=(
+                    "one of"
+                    f" {', '.join(self.frame.columns[:12])}{' ...' if self.frame.width > 12 else ''}"
+                ),
                 remedy='Correct the name in "columns" of the JSON, or add the column',
             )
         return self.frame[name]
 
     def areas(self, geography: str, targets: dict) -> list[tuple[str, np.ndarray, object]]:
-        """(label, rows, targets) of every area; an area with records and no targets, or the reverse, is an error."""
+        """(label, rows, targets) of every area; an area with records and no targets, or the
+        reverse, is an error.
+        """
         labels = np.array([_plain(v) for v in self._series(geography).to_list()])
         wanted = {_plain(k): v for k, v in targets.items()}
         alone = sorted(set(labels) ^ set(wanted))
         if alone:
             side = "records and no targets" if alone[0] in set(labels) else "targets and no records"
-            raise CaseError(f"The area {alone[0]!r} has {side}", where=f"{self.path}, column {geography!r}", expected="the same areas in both")
+            raise CaseError(
+                f"The area {alone[0]!r} has {side}",
+                where=f"{self.path}, column {geography!r}",
+                expected="the same areas in both",
+            )
         return [(label, np.flatnonzero(labels == label), wanted[label]) for label in wanted]
 
-    def bounds(self, bounds, rows: np.ndarray, initial: np.ndarray, total: float | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def bounds(
+        self, bounds, rows: np.ndarray, initial: np.ndarray, total: float | None
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """(low, high), each (rows,) with infinite ends, or (None, None)."""
         if bounds is None:
             return None, None
         if _expansion_factors(bounds):
             return self._expansion(bounds, initial, total)
         if isinstance(bounds, dict):
-            ends = [next((bounds[n] for n in names if n in bounds), None) for names in (_LOW_NAMES, _HIGH_NAMES)]
+            ends = [
+                next((bounds[n] for n in names if n in bounds), None)
+                for names in (_LOW_NAMES, _HIGH_NAMES)
+            ]
         elif isinstance(bounds, list) and len(bounds) == 2:
             ends = bounds
         else:
-            raise CaseError(f'"bounds" is {bounds!r}', where=str(self.path), expected="null, [low, high] or {lower, upper}; an end may be null")
+            raise CaseError(
+                f'"bounds" is {bounds!r}',
+                where=str(self.path),
+                expected="null, [low, high] or {lower, upper}; an end may be null",
+            )
         return self._end(ends[0], -np.inf, rows), self._end(ends[1], np.inf, rows)
 
     def _end(self, value, none: float, rows: np.ndarray) -> np.ndarray:
-        if value is None or (isinstance(value, str) and value.strip().lower() in ("", "na", "none", "null")):
+        if value is None or (
+            isinstance(value, str) and value.strip().lower() in ("", "na", "none", "null")
+        ):
             return np.full(rows.size, none)
         if isinstance(value, str) and value in self.frame.columns:
-            return self.frame[value].cast(pl.Float64, strict=False).fill_null(none).fill_nan(none).to_numpy().astype(np.float64)[rows]
+            return (
+                self.frame[value]
+                .cast(pl.Float64, strict=False)
+                .fill_null(none)
+                .fill_nan(none)
+                .to_numpy()
+                .astype(np.float64)[rows]
+            )
         if isinstance(value, list):
             if len(value) != self.frame.height:
-                raise CaseError(f"A bound lists {len(value)} values for {self.frame.height} records", where=str(self.path), expected="one a record")
+                raise CaseError(
+                    f"A bound lists {len(value)} values for {self.frame.height} records",
+                    where=str(self.path),
+                    expected="one a record",
+                )
             return np.array([none if v is None else float(v) for v in value])[rows]
         return np.full(rows.size, _number(value, 'An end of "bounds"', self.path))
 
-    def _expansion(self, bounds: dict, initial: np.ndarray, total: float | None) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds on w from expansion factors, relative to the initial weights scaled to the area's total; upper ones are whole numbers >= 1."""
+    def _expansion(
+        self, bounds: dict, initial: np.ndarray, total: float | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds on w from expansion factors, relative to the initial weights scaled to the area's
+        total; upper ones are whole numbers >= 1.
+        """
         if total is None:
             raise CaseError(
-                '"bounds" has expansion factors, but no constraint is the total', where=str(self.path), expected='"importance" or "total_hh_control"'
+                '"bounds" has expansion factors, but no constraint is the total',
+                where=str(self.path),
+                expected='"importance" or "total_hh_control"',
             )
         scaled = initial * (total / initial.sum())
         least, most = bounds.get("min_expansion_factor"), bounds.get("max_expansion_factor")
         floor = bounds.get("absolute_lower", bounds.get("absolute_lower_bound")) or 0.0
         ceiling = bounds.get("absolute_upper", bounds.get("absolute_upper_bound")) or np.inf
-        low = np.maximum(scaled * float(least) if least else np.where(floor > 0, initial, 0.0), float(floor))
-        high = np.clip(np.round(scaled * float(most)), 1.0, float(ceiling)) if most else np.full(initial.size, float(ceiling))
+        low = np.maximum(
+            scaled * float(least) if least else np.where(floor > 0, initial, 0.0), float(floor)
+        )
+        high = (
+            np.clip(np.round(scaled * float(most)), 1.0, float(ceiling))
+            if most
+            else np.full(initial.size, float(ceiling))
+        )
         return low, high
 
 

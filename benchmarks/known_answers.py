@@ -1,12 +1,15 @@
-"""Every case of a folder whose answer other software produced, solved by this project and compared, in one run.
+"""Every case of a folder whose answer other software produced, solved by this project and compared,
+in one run.
 
     python -m benchmarks.known_answers DIR [--only NAME ...] [--figures]
 
-DIR holds ``NAME.json`` (a "distance", "targets", "columns", optional "bounds", "compare_rtol", "importance") beside ``NAME.csv`` or
-``NAME.csv.gz``. Exit status 0: every case met. 1: one missed its tolerance, left its bounds, claimed convergence falsely, or could not
-be read or solved. 2: there is no case to run.
+DIR holds ``NAME.json`` (a "distance", "targets", "columns", optional "bounds", "compare_rtol",
+"importance") beside ``NAME.csv`` or ``NAME.csv.gz``. Exit status 0: every case met. 1: one missed
+its tolerance, left its bounds, claimed convergence falsely, or could not be read or solved. 2:
+there is no case to run.
 
-Belongs here: solving, comparing, the table. Does not belong here: reading the files (``case_files.py``), solvers.
+Belongs here: solving, comparing, the table. Does not belong here: reading the files
+(``case_files.py``), solvers.
 """
 
 from __future__ import annotations
@@ -29,18 +32,27 @@ from calibration_core.errors import GeocalError
 
 EXACT = ("linear", "truncated_linear", "logit", "raking", "raking_bounded", "ipf", "entropy")
 # What a bounded case of a method that holds no bounds is solved by.
-_BOUNDED = {"linear": "truncated_linear", "raking": "raking_bounded", "ipf": "raking_bounded", "entropy": "raking_bounded"}
-# Two weights that are both below this share of the initial weight differ by nothing that matters; differences are relative to it there.
+_BOUNDED = {
+    "linear": "truncated_linear",
+    "raking": "raking_bounded",
+    "ipf": "raking_bounded",
+    "entropy": "raking_bounded",
+}
+# Two weights that are both below this share of the initial weight differ by nothing that matters;
+# differences are relative to it there.
 _SMALL_SHARE = 1e-3
 # A target further off than this is not met, whatever a result says of itself.
 _NOT_MET = 1e-6
-# The part of an infinite upper bound in the logit curve: a ratio differs from the limit by its own size over this.
+# The part of an infinite upper bound in the logit curve: a ratio differs from the limit by its own
+# size over this.
 _LOGIT_INFINITY = 1e10
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One line of the table; ``verdict`` is "met" or says in capitals what is wrong, ``remark`` why."""
+    """One line of the table; ``verdict`` is "met" or says in capitals what is wrong, ``remark``
+    why.
+    """
 
     case: Case | None
     name: str
@@ -58,8 +70,12 @@ class Outcome:
         return self.verdict == "met"
 
 
-def relative_differences(weights: np.ndarray, expected: np.ndarray, initial: np.ndarray) -> np.ndarray:
-    """(records,) |w - e| over the larger of |e| and a thousandth of the initial weight, so that an expected zero can be compared."""
+def relative_differences(
+    weights: np.ndarray, expected: np.ndarray, initial: np.ndarray
+) -> np.ndarray:
+    """(records,) |w - e| over the larger of |e| and a thousandth of the initial weight, so that an
+    expected zero can be compared.
+    """
     typical = float(np.abs(expected).mean()) if expected.size else 0.0
     scale = np.maximum(np.abs(expected), _SMALL_SHARE * np.where(initial > 0, initial, typical))
     difference = np.abs(weights - expected)
@@ -67,7 +83,9 @@ def relative_differences(weights: np.ndarray, expected: np.ndarray, initial: np.
 
 
 def problem_of(case: Case, part: Part) -> CalibrationProblem:
-    """The case, or one area of it, as a calibration problem. A weight column of zeros counts as no initial weights."""
+    """The case, or one area of it, as a calibration problem. A weight column of zeros counts as no
+    initial weights.
+    """
     low, high = part.low, part.high
     bounds: dict = {}
     if low is not None and (np.isfinite(low).any() or np.isfinite(high).any()):
@@ -76,20 +94,30 @@ def problem_of(case: Case, part: Part) -> CalibrationProblem:
         floor = far if case.distance == "truncated_linear" or case.distance == "linear" else 0.0
         low = np.where(np.isneginf(low), floor, low)
         if case.distance == "logit":
-            high = np.where(np.isposinf(high), _LOGIT_INFINITY * (part.initial if case.bounds_on_weights else 1.0), high)
+            high = np.where(
+                np.isposinf(high),
+                _LOGIT_INFINITY * (part.initial if case.bounds_on_weights else 1.0),
+                high,
+            )
         bounds = {"weight_bounds" if case.bounds_on_weights else "ratio_bounds": (low, high)}
     initial = part.initial if (part.initial > 0).any() else None
-    return CalibrationProblem(part.matrix, part.targets, initial, q=part.q, target_names=case.constraints, **bounds)
+    return CalibrationProblem(
+        part.matrix, part.targets, initial, q=part.q, target_names=case.constraints, **bounds
+    )
 
 
 def method_of(case: Case, problem: CalibrationProblem) -> str:
-    """The method that solves a case: its distance, or the bounded form of it, or raking where IPF cannot go (its answer is the same)."""
+    """The method that solves a case: its distance, or the bounded form of it, or raking where IPF
+    cannot go (its answer is the same).
+    """
     if problem.bounded:
         return _BOUNDED.get(case.distance, case.distance)
     if case.distance in ("truncated_linear", "raking_bounded", "logit"):
         # Without a bound on either side the truncated and logit curves are the plain ones.
         return "linear" if case.distance == "truncated_linear" else "raking"
-    if case.distance == "ipf" and (problem.q is not None or not np.isin(_values(problem), (0.0, 1.0)).all()):
+    if case.distance == "ipf" and (
+        problem.q is not None or not np.isin(_values(problem), (0.0, 1.0)).all()
+    ):
         return "raking"
     return case.distance
 
@@ -103,17 +131,32 @@ def settings_for(case: Case, method: str) -> dict:
     """Settings that the case's own words ask for."""
     text = case.method.lower()
     if method == "trim":
-        kept = case.content.get("keep_totals", "trimcal" in text or "totals held" in text or "totals kept" in text)
-        strict = case.content.get("strict", "strict=false" not in text.replace(" ", "") and "not strict" not in text)
+        kept = case.content.get(
+            "keep_totals", "trimcal" in text or "totals held" in text or "totals kept" in text
+        )
+        strict = case.content.get(
+            "strict", "strict=false" not in text.replace(" ", "") and "not strict" not in text
+        )
         distance = "raking" if "raking" in text else "linear"
-        return {"keep_totals": bool(kept), "repeat": bool(strict), "spread": "proportional" if "proportion" in text else "equal", "distance": distance}
+        return {
+            "keep_totals": bool(kept),
+            "repeat": bool(strict),
+            "spread": "proportional" if "proportion" in text else "equal",
+            "distance": distance,
+        }
     if method == "entropy":
         total = case.content.get("total", case.content.get("sum_w"))
         return {} if total is None or len(case.parts) > 1 else {"total": float(total)}
     if method == "relaxed_entropy":
-        wanted = {"importance": case.importance, "algorithm": "list_balancing", "master": None if case.master is None else case.constraints[case.master]}
+        wanted = {
+            "importance": case.importance,
+            "algorithm": "list_balancing",
+            "master": None if case.master is None else case.constraints[case.master],
+        }
         known = {f.name for f in dataclasses.fields(settings_of("relaxed_entropy"))}
-        return {name: value for name, value in wanted.items() if name in known and value is not None}
+        return {
+            name: value for name, value in wanted.items() if name in known and value is not None
+        }
     return {}
 
 
@@ -131,7 +174,9 @@ def solve(case: Case, part: Part) -> tuple[str, CalibrationResult]:
 
 
 def target_errors(part: Part, weights: np.ndarray) -> np.ndarray:
-    """(targets,) |A w - b| over |b|, or over what the initial weights add to the target where b is zero; from the file's own columns."""
+    """(targets,) |A w - b| over |b|, or over what the initial weights add to the target where b is
+    zero; from the file's own columns.
+    """
     size = np.abs(part.targets)
     size = np.where(size > 0, size, np.maximum(np.abs(part.matrix) @ part.initial, 1.0))
     return np.abs(part.matrix @ weights - part.targets) / size
@@ -142,71 +187,164 @@ def _outside(part: Part, weights: np.ndarray, on_weights: bool) -> int:
         return 0
     scale = 1.0 if on_weights else part.initial
     with np.errstate(invalid="ignore"):
-        low, high = np.nan_to_num(part.low * scale, nan=-np.inf), np.nan_to_num(part.high * scale, nan=np.inf)
+        low, high = (
+            np.nan_to_num(part.low * scale, nan=-np.inf),
+            np.nan_to_num(part.high * scale, nan=np.inf),
+        )
     slack = 1e-9 * np.maximum(np.abs(weights), 1e-300)
     return int(((weights < low - slack) | (weights > high + slack)).sum())
 
 
 def judge(case: Case, method: str, results: list[CalibrationResult]) -> Outcome:
-    """Compare the results of a case's parts with what it expects, and with what they say of themselves."""
+    """Compare the results of a case's parts with what it expects, and with what they say of
+    themselves.
+    """
     pairs = list(zip(case.parts, results, strict=True))
     weights = [r.weights for r in results]
     converged = all(r.converged for r in results)
     errors = [target_errors(p, w).max() for p, w in zip(case.parts, weights, strict=True)]
     holds_targets = method in EXACT or (method == "trim" and results[0].settings.keep_totals)
     held = np.array([name not in case.unheld for name in case.constraints])
-    false_claims = [p.label for p, r in pairs if holds_targets and r.converged and target_errors(p, r.weights)[held].max(initial=0.0) > _NOT_MET]
-    outside = sum(_outside(p, w, case.bounds_on_weights) for p, w in zip(case.parts, weights, strict=True))
+    false_claims = [
+        p.label
+        for p, r in pairs
+        if holds_targets
+        and r.converged
+        and target_errors(p, r.weights)[held].max(initial=0.0) > _NOT_MET
+    ]
+    outside = sum(
+        _outside(p, w, case.bounds_on_weights) for p, w in zip(case.parts, weights, strict=True)
+    )
     difference = float("nan")
     if case.has_expected:
-        difference = max(float(relative_differences(w, p.expected, p.initial).max()) for p, w in zip(case.parts, weights, strict=True))
-    verdict, remark = "met", "" if converged else results[0].status if len(results) == 1 else "not every area converged"
+        difference = max(
+            float(relative_differences(w, p.expected, p.initial).max())
+            for p, w in zip(case.parts, weights, strict=True)
+        )
+    verdict, remark = (
+        "met",
+        (
+            ""
+            if converged
+            else results[0].status
+            if len(results) == 1
+            else "not every area converged"
+        ),
+    )
     if false_claims:
-        verdict, remark = "FALSE CLAIM", f"says converged while a target is off by {max(errors):.2g}" + (f" in {', '.join(false_claims)}" if case.areas else "")
+        verdict, remark = (
+            "FALSE CLAIM",
+            f"says converged while a target is off by {max(errors):.2g}"
+            + (f" in {', '.join(false_claims)}" if case.areas else ""),
+        )
     elif outside:
         verdict, remark = "OUT OF BOUNDS", f"{outside} weights are outside the bounds asked for"
     elif case.feasible is False and converged:
         verdict, remark = "FALSE CLAIM", "the case says that its targets cannot be met"
     elif not case.has_expected:
-        remark = "no expected weights: judged by what the result says of itself" + (f"; {remark}" if remark else "")
+        remark = "no expected weights: judged by what the result says of itself" + (
+            f"; {remark}" if remark else ""
+        )
     elif not difference <= case.rtol:
         verdict = "MISSED"
         expected_error = max(target_errors(p, p.expected).max() for p in case.parts)
         if holds_targets and expected_error > 100 * max(case.rtol, _NOT_MET):
-            remark = f"the expected weights miss a target by {expected_error:.2g} themselves; {remark or 'ours meet all'}"
+            remark = (
+                f"the expected weights miss a target by {expected_error:.2g} themselves;"
+                f" {remark or 'ours meet all'}"
+            )
     if case.unheld:
-        note = f"{', '.join(case.unheld)} left out: by the source's own report its run did not hold it (an empty row there)"
+        note = (
+            f"{', '.join(case.unheld)} left out: by the source's own report its run did not hold it"
+            " (an empty row there)"
+        )
         remark = f"{remark}; {note}" if remark else note
     seconds = sum(r.seconds for r in results)
-    return Outcome(case, case.name, method, verdict, difference, converged, max(errors), seconds, remark, figures_of(case, weights))
+    return Outcome(
+        case,
+        case.name,
+        method,
+        verdict,
+        difference,
+        converged,
+        max(errors),
+        seconds,
+        remark,
+        figures_of(case, weights),
+    )
 
 
 def run_case(path: Path) -> Outcome:
-    """Read, solve and judge one file. Whatever goes wrong with it is its outcome, so that the other cases are still run."""
+    """Read, solve and judge one file. Whatever goes wrong with it is its outcome, so that the other
+    cases are still run.
+    """
     name, case, began = path.stem, None, time.perf_counter()
     try:
         case = read_case(path)
         solved = [solve(case, part) for part in case.parts]
         return judge(case, solved[0][0], [result for _, result in solved])
     except GeocalError as error:
-        return Outcome(case, name, case.distance if case else "", "ERROR", seconds=time.perf_counter() - began, remark=str(error))
+        return Outcome(
+            case,
+            name,
+            case.distance if case else "",
+            "ERROR",
+            seconds=time.perf_counter() - began,
+            remark=str(error),
+        )
     except Exception as error:
         remark = f"{type(error).__name__}: {error}"
-        return Outcome(case, name, case.distance if case else "", "ERROR", seconds=time.perf_counter() - began, remark=remark)
+        return Outcome(
+            case,
+            name,
+            case.distance if case else "",
+            "ERROR",
+            seconds=time.perf_counter() - began,
+            remark=remark,
+        )
 
 
 def report(outcomes: list[Outcome], console: Console, *, figures: bool) -> None:
     """Print the table, then remarks and figures."""
     table = Table(title="known answers")
-    headings = ("case", "records x constraints", "method", "largest relative difference", "required", "converged", "largest target error", "verdict", "seconds")
+    headings = (
+        "case",
+        "records x constraints",
+        "method",
+        "largest relative difference",
+        "required",
+        "converged",
+        "largest target error",
+        "verdict",
+        "seconds",
+    )
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("case", "method", "verdict") else "right")
-    number = lambda x: "-" if np.isnan(x) else f"{x:.1e}"  # noqa: E731
+        table.add_column(
+            heading, justify="left" if heading in ("case", "method", "verdict") else "right"
+        )
+
+    def number(x):
+        return "-" if np.isnan(x) else f"{x:.1e}"
+
     for o in outcomes:
         size = o.case.size_text if o.case else "-"
-        required = f"{o.case.rtol:.0e}" + ("" if o.case.rtol_given else " (default)") if o.case and o.case.has_expected else "-"
+        required = (
+            f"{o.case.rtol:.0e}" + ("" if o.case.rtol_given else " (default)")
+            if o.case and o.case.has_expected
+            else "-"
+        )
         said = "-" if o.converged is None else "yes" if o.converged else "no"
-        table.add_row(o.name, size, o.method, number(o.difference), required, said, number(o.target_error), o.verdict, f"{o.seconds:.3f}")
+        table.add_row(
+            o.name,
+            size,
+            o.method,
+            number(o.difference),
+            required,
+            said,
+            number(o.target_error),
+            o.verdict,
+            f"{o.seconds:.3f}",
+        )
     console.print(table)
     for o in outcomes:
         if o.remark:
@@ -215,21 +353,38 @@ def report(outcomes: list[Outcome], console: Console, *, figures: bool) -> None:
         for o in outcomes:
             for label, ours, theirs in o.figures:
                 off = abs(ours - theirs) / max(abs(theirs), 1e-300)
-                console.print(f"{o.name}: {label} {ours:.10g}, published {theirs:.10g}, off by {off:.1e}", markup=False, highlight=False)
+                console.print(
+                    f"{o.name}: {label} {ours:.10g}, published {theirs:.10g}, off by {off:.1e}",
+                    markup=False,
+                    highlight=False,
+                )
     else:
-        compared = [(abs(ours - theirs) / max(abs(theirs), 1e-300), o.name, label) for o in outcomes for label, ours, theirs in o.figures]
+        compared = [
+            (abs(ours - theirs) / max(abs(theirs), 1e-300), o.name, label)
+            for o in outcomes
+            for label, ours, theirs in o.figures
+        ]
         if compared:
             worst, name, label = max(compared)
-            console.print(f"{len(compared)} published figures recomputed; the furthest off is {label} of {name}, by {worst:.1e}", markup=False, highlight=False)
+            console.print(
+                f"{len(compared)} published figures recomputed; the furthest off is {label} of"
+                f" {name}, by {worst:.1e}",
+                markup=False,
+                highlight=False,
+            )
     met = sum(o.met for o in outcomes)
     console.print(f"{met} of {len(outcomes)} cases met", highlight=False)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these cases only")
-    parser.add_argument("--figures", action="store_true", help="list every published figure beside ours")
+    parser.add_argument(
+        "--figures", action="store_true", help="list every published figure beside ours"
+    )
     arguments = parser.parse_args(argv)
     console = Console()
     if console.width < 180 and not console.is_terminal:

@@ -1,22 +1,29 @@
-"""One PUMA's households spread over its block groups: penalised maximum entropy against published margins of error, solved by the engine.
+"""One PUMA's households spread over its block groups: penalised maximum entropy against published
+margins of error, solved by the engine.
 
     python -m benchmarks.knox DIR PUMA [--threads N] [--device cpu|cuda] [--repeat N] [--json FILE]
 
-DIR holds, for PUMA 4701602 say, ``cind_4701602.csv.gz`` (households x constraints), ``cg1_`` and ``cg2_`` (tract and block-group totals),
-``sg1_`` and ``sg2_`` (their standard errors), ``wt_`` (design weights), and optionally another program's answers: a JSON with an
-"expected" table (``*_4701602.json``) and its allocation (``*_4701602_alloc.csv.gz``, households x block groups). A row a household or an
-area, named in the first column; a block group's tract is its GEOID less the last digit.
+DIR holds, for PUMA 4701602 say, ``cind_4701602.csv.gz`` (households x constraints), ``cg1_`` and
+``cg2_`` (tract and block-group totals), ``sg1_`` and ``sg2_`` (their standard errors), ``wt_``
+(design weights), and optionally another program's answers: a JSON with an "expected" table
+(``*_4701602.json``) and its allocation (``*_4701602_alloc.csv.gz``, households x block groups). A
+row a household or an area, named in the first column; a block group's tract is its GEOID less the
+last digit.
 
-With n households of total weight N, q proportional to the weight and the same in every block group, Y the totals of the PUMA (the sum
-of its block groups), tracts and block groups and se their standard errors, it minimises over the multipliers l, one a total,
+With n households of total weight N, q proportional to the weight and the same in every block group,
+Y the totals of the PUMA (the sum of its block groups), tracts and block groups and se their
+standard errors, it minimises over the multipliers l, one a total,
 
-    F(l) = Y.l / N + log sum_i q_i exp(-x_i.l) + 1/2 sum_j V_j l_j^2,     V = se^2 n / N^2,   w_i = N q_i exp(-x_i.l) / sum of the same,
+    F(l) = Y.l / N + log sum_i q_i exp(-x_i.l) + 1/2 sum_j V_j l_j^2,     V = se^2 n / N^2,   w_i =
+    N q_i exp(-x_i.l) / sum of the same,
 
-the PUMA's se being a tenth of the root of the sum of squares of its block groups'. (Nagle, Buttenfield, Leyk and Spielman, Annals of the
-AAG 104, 2014.) In the engine's terms: targets Y/N of three levels that share one design, scales sqrt(V), tau 1, the total of weights held
-at 1. A total fits its margin if it is off by less than 1.645 standard errors.
+the PUMA's se being a tenth of the root of the sum of squares of its block groups'. (Nagle,
+Buttenfield, Leyk and Spielman, Annals of the AAG 104, 2014.) In the engine's terms: targets Y/N of
+three levels that share one design, scales sqrt(V), tau 1, the total of weights held at 1. A total
+fits its margin if it is off by less than 1.645 standard errors.
 
-Belongs here: reading, mapping, figures of this case. Does not belong here: the solver (``calibration_core/tree_newton.py``).
+Belongs here: reading, mapping, figures of this case. Does not belong here: the solver
+(``calibration_core/tree/solve/newton.py``).
 """
 
 from __future__ import annotations
@@ -36,9 +43,9 @@ from rich.table import Table
 
 from benchmarks.machine import peak_memory, this_machine
 from calibration_core.errors import GeocalError
-from calibration_core.geography import GeographyTree
-from calibration_core.problem import PoolProblem, make_targets
-from calibration_core.tree_newton import TreeNewtonResult, TreeNewtonSettings, calibrate_tree
+from calibration_core.tree.geography import GeographyTree
+from calibration_core.tree.problem import PoolProblem, make_targets
+from calibration_core.tree.solve.newton import TreeNewtonResult, TreeNewtonSettings, calibrate_tree
 
 LEVELS = ("PUMA", "tract", "block group")
 # The PUMA's standard errors are a tenth of what its block groups' imply.
@@ -53,8 +60,10 @@ class KnoxError(GeocalError):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One PUMA as read. ``design`` (households, constraints); ``values`` and ``errors`` per level, (areas, constraints), in persons and
-    households; ``weight`` (households,); ``expected`` and ``allocation`` (block groups, households) of another program, or None."""
+    """One PUMA as read. ``design`` (households, constraints); ``values`` and ``errors`` per level,
+    (areas, constraints), in persons and households; ``weight`` (households,); ``expected`` and
+    ``allocation`` (block groups, households) of another program, or None.
+    """
 
     puma: str
     constraints: tuple[str, ...]
@@ -76,43 +85,91 @@ def read_puma(folder: Path, puma: str) -> Case:
     _, _, tract_error = _table(folder, f"sg1_{puma}.csv.gz", columns, tracts)
     _, _, weight = _table(folder, f"wt_{puma}.csv.gz")
     if weight.shape != (design.shape[0], 1):
-        raise KnoxError(f"{weight.shape[0]} weights in {weight.shape[1]} columns", where=f"wt_{puma}.csv.gz", expected=f"{design.shape[0]} in one column")
-    tree = GeographyTree.from_leaves(LEVELS, ([puma] * len(groups), [g[:-1] for g in groups], groups))
+        raise KnoxError(
+            f"{weight.shape[0]} weights in {weight.shape[1]} columns",
+            where=f"wt_{puma}.csv.gz",
+            expected=f"{design.shape[0]} in one column",
+        )
+    tree = GeographyTree.from_leaves(
+        LEVELS, ([puma] * len(groups), [g[:-1] for g in groups], groups)
+    )
     if set(tree.geoids[1]) != set(tracts):
         odd = sorted(set(tree.geoids[1]) ^ set(tracts))
-        raise KnoxError(f"{len(odd)} tracts are in one file and not in the other, first {odd[0]}", where=f"cg1_ and cg2_{puma}.csv.gz", expected="the same")
-    for name, error, areas in ((f"sg1_{puma}", tract_error, tracts), (f"sg2_{puma}", group_error, groups)):
+        raise KnoxError(
+            f"{len(odd)} tracts are in one file and not in the other, first {odd[0]}",
+            where=f"cg1_ and cg2_{puma}.csv.gz",
+            expected="the same",
+        )
+    for name, error, areas in (
+        (f"sg1_{puma}", tract_error, tracts),
+        (f"sg2_{puma}", group_error, groups),
+    ):
         bad = np.argwhere(error <= 0)
         if bad.size:
-            raise KnoxError(f"{len(bad)} standard errors are not positive", where=f"{name}, {areas[bad[0][0]]}, {columns[bad[0][1]]}", expected="above 0")
+            raise KnoxError(
+                f"{len(bad)} standard errors are not positive",
+                where=f"{name}, {areas[bad[0][0]]}, {columns[bad[0][1]]}",
+                expected="above 0",
+            )
     # The tree sorts its areas; files may not.
     by_group, by_tract = np.argsort(np.array(groups)), np.argsort(np.array(tracts))
     group_total, group_error = group_total[by_group], group_error[by_group]
-    top = group_total.sum(axis=0, keepdims=True), TOP_TIGHTER * np.sqrt((group_error**2).sum(axis=0, keepdims=True))
+    top = (
+        group_total.sum(axis=0, keepdims=True),
+        TOP_TIGHTER * np.sqrt((group_error**2).sum(axis=0, keepdims=True)),
+    )
     answers = sorted(folder.glob(f"*_{puma}.json"))
-    expected = json.loads(answers[0].read_text(encoding="utf-8")).get("expected") if answers else None
+    expected = (
+        json.loads(answers[0].read_text(encoding="utf-8")).get("expected") if answers else None
+    )
     allocation = None
     for path in sorted(folder.glob(f"*_{puma}_alloc.csv.gz"))[:1]:
         frame = _read(path)
         if set(frame.columns) != set(groups) or frame.height != design.shape[0]:
-            raise KnoxError(f"An allocation of {frame.height} x {frame.width}", where=path.name, expected=f"{design.shape[0]} households x the block groups")
+            raise KnoxError(
+                f"An allocation of {frame.height} x {frame.width}",
+                where=path.name,
+                expected=f"{design.shape[0]} households x the block groups",
+            )
         allocation = _numbers(frame.select(tree.geoids[2]), path.name).T
-    values, errors = (top[0], tract_total[by_tract], group_total), (top[1], tract_error[by_tract], group_error)
-    return Case(puma, tuple(columns), tree, design, values, errors, weight[:, 0], expected, allocation)
+    values, errors = (
+        (top[0], tract_total[by_tract], group_total),
+        (top[1], tract_error[by_tract], group_error),
+    )
+    return Case(
+        puma, tuple(columns), tree, design, values, errors, weight[:, 0], expected, allocation
+    )
 
 
-def _table(folder: Path, name: str, columns: Sequence[str] | None = None, rows: Sequence[str] | None = None) -> tuple[list[str], list[str], np.ndarray]:
-    """(row names, or column names where no rows are asked for first), columns, numbers of one file, checked against those of another."""
+def _table(
+    folder: Path, name: str, columns: Sequence[str] | None = None, rows: Sequence[str] | None = None
+) -> tuple[list[str], list[str], np.ndarray]:
+    """(row names, or column names where no rows are asked for first), columns, numbers of one file,
+    checked against those of another.
+    """
     path = folder / name
     if not path.is_file():
-        raise KnoxError(f"There is no {name}", where=str(folder), expected="the files of one PUMA", remedy="Check DIR and PUMA")
+        raise KnoxError(
+            f"There is no {name}",
+            where=str(folder),
+            expected="the files of one PUMA",
+            remedy="Check DIR and PUMA",
+        )
     frame = _read(path)
     found = frame.columns[1:]
     if columns is not None and found != list(columns):
-        raise KnoxError(f"{len(found)} columns, or their order, differ from the other files'", where=name, expected="one order of constraints in all files")
+        raise KnoxError(
+            f"{len(found)} columns, or their order, differ from the other files'",
+            where=name,
+            expected="one order of constraints in all files",
+        )
     names = frame.get_column(frame.columns[0]).to_list()
     if rows is not None and names != list(rows):
-        raise KnoxError("Rows, or their order, differ from those of the totals", where=name, expected="an area a row, as in cg1_ and cg2_")
+        raise KnoxError(
+            "Rows, or their order, differ from those of the totals",
+            where=name,
+            expected="an area a row, as in cg1_ and cg2_",
+        )
     numbers = _numbers(frame.select(found), name)
     return (found if name.startswith("cind_") else names), found, numbers
 
@@ -128,24 +185,50 @@ def _numbers(frame: pl.DataFrame, name: str) -> np.ndarray:
     bad = np.argwhere(~np.isfinite(numbers))
     if bad.size:
         row, column = (int(i) for i in bad[0])
-        raise KnoxError(f"{len(bad)} entries are not numbers, first {frame[row, column]!r}", where=f"{name}, row {row + 1}, column {frame.columns[column]}")
+        raise KnoxError(
+            f"{len(bad)} entries are not numbers, first {frame[row, column]!r}",
+            where=f"{name}, row {row + 1}, column {frame.columns[column]}",
+        )
     return np.ascontiguousarray(numbers)
 
 
 def problem_of(case: Case) -> PoolProblem:
     """The engine's problem: shares of the total weight, scales sqrt(V)."""
-    households, total, groups = case.design.shape[0], float(case.weight.sum()), len(case.tree.leaves)
+    households, total, groups = (
+        case.design.shape[0],
+        float(case.weight.sum()),
+        len(case.tree.leaves),
+    )
     scale = np.sqrt(households) / total
-    targets = make_targets(case.tree, [case.design] * 3, [v / total for v in case.values], [e * scale for e in case.errors])
-    return PoolProblem(case.tree, targets, case.weight / total, np.zeros(households, dtype=np.int64), np.full((groups, 1), 1.0 / groups))
+    targets = make_targets(
+        case.tree,
+        [case.design] * 3,
+        [v / total for v in case.values],
+        [e * scale for e in case.errors],
+    )
+    return PoolProblem(
+        case.tree,
+        targets,
+        case.weight / total,
+        np.zeros(households, dtype=np.int64),
+        np.full((groups, 1), 1.0 / groups),
+    )
 
 
 def objective(problem: PoolProblem, result: TreeNewtonResult) -> float:
-    """F of the docstring at the result's multipliers, evaluated here from its formula, not taken from the solver."""
+    """F of the docstring at the result's multipliers, evaluated here from its formula, not taken
+    from the solver.
+    """
     exponent = np.zeros((len(problem.tree.leaves), problem.targets.designs[0].shape[0]))
     value = 0.0
     for depth, (design, target, scale, y) in enumerate(
-        zip(problem.targets.designs, problem.targets.values, problem.targets.scales, result.multipliers, strict=True)
+        zip(
+            problem.targets.designs,
+            problem.targets.values,
+            problem.targets.scales,
+            result.multipliers,
+            strict=True,
+        )
     ):
         multiplier = -y / scale
         value += float((target * multiplier).sum() + 0.5 * ((scale * multiplier) ** 2).sum())
@@ -156,7 +239,9 @@ def objective(problem: PoolProblem, result: TreeNewtonResult) -> float:
 
 @dataclass(frozen=True)
 class Figures:
-    """What is printed. ``seconds`` of the solve alone; ``fit`` the share of totals within their margin, per level."""
+    """What is printed. ``seconds`` of the solve alone; ``fit`` the share of totals within their
+    margin, per level.
+    """
 
     puma: str
     households: int
@@ -182,7 +267,9 @@ class Figures:
     warnings: tuple[str, ...]
 
 
-def figures(case: Case, problem: PoolProblem, result: TreeNewtonResult, seconds: float, reading: float) -> Figures:
+def figures(
+    case: Case, problem: PoolProblem, result: TreeNewtonResult, seconds: float, reading: float
+) -> Figures:
     """Everything worth telling about one solve."""
     total = float(case.weight.sum())
     weights = result.weights * total
@@ -205,7 +292,11 @@ def figures(case: Case, problem: PoolProblem, result: TreeNewtonResult, seconds:
         expected_objective=known.get("dual_objective"),
         fit=tuple(fit),
         expected_fit=(None, known.get("moe_fit_tract"), known.get("moe_fit_bg")),
-        population=float(leaf[:, case.constraints.index("population")].sum()) if "population" in case.constraints else float("nan"),
+        population=(
+            float(leaf[:, case.constraints.index("population")].sum())
+            if "population" in case.constraints
+            else float("nan")
+        ),
         expected_population=known.get("pop_hat"),
         iterations=result.iterations,
         factorisations=result.factorisations,
@@ -222,16 +313,26 @@ def figures(case: Case, problem: PoolProblem, result: TreeNewtonResult, seconds:
 
 def table(f: Figures) -> Table:
     """Figures beside what is expected."""
-    title = f"PUMA {f.puma}: {f.households:,} households x {f.constraints} constraints x ({' + '.join(str(n) for n in f.areas)}) areas, {f.targets:,} totals"
+    title = (
+        f"PUMA {f.puma}: {f.households:,} households x {f.constraints} constraints x"
+        f" ({' + '.join(str(n) for n in f.areas)}) areas, {f.targets:,} totals"
+    )
     answer = Table("", "geocal", "expected", title=title)
-    known = lambda v, form: "" if v is None else format(v, form)  # noqa: E731
+
+    def known(v, form):
+        return "" if v is None else format(v, form)
+
     answer.add_row("dual objective", f"{f.objective:.13f}", known(f.expected_objective, ".13f"))
     for name, fit, expected in zip(LEVELS, f.fit, f.expected_fit, strict=True):
-        answer.add_row(f"within the published 90 % margin, {name}", f"{fit:.6f}", known(expected, ".6f"))
+        answer.add_row(
+            f"within the published 90 % margin, {name}", f"{fit:.6f}", known(expected, ".6f")
+        )
     answer.add_row("population", f"{f.population:,.4f}", known(f.expected_population, ",.4f"))
     if f.largest_difference is not None:
         answer.add_row(
-            "largest difference from the expected allocation", f"{f.largest_difference:.2e} households", f"largest {f.largest_allocation:.4f}, six digits"
+            "largest difference from the expected allocation",
+            f"{f.largest_difference:.2e} households",
+            f"largest {f.largest_allocation:.4f}, six digits",
         )
     answer.add_row("iterations (factorisations)", f"{f.iterations} ({f.factorisations})", "")
     answer.add_row("converged, relative duality gap", f"{f.converged}, {f.duality_gap:.1e}", "")
@@ -242,12 +343,21 @@ def table(f: Figures) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read, solve, print; 0 if it converged."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.knox", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.knox",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("puma", metavar="PUMA")
     parser.add_argument("--threads", type=int, help="threads of torch; default its own")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeat", type=int, default=1, help="solve so many times from the start; the least seconds are given")
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        default=1,
+        help="solve so many times from the start; the least seconds are given",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="figures as JSON too")
     given = parser.parse_args(arguments)
     if given.threads:
@@ -267,14 +377,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for _ in range(max(1, given.repeat)):
             began = time.perf_counter()
             problem = problem_of(case)
-            result = calibrate_tree(problem, settings, progress=lambda step: status.update(f"solving: gradient {step.gradient:.1e}"))
+            result = calibrate_tree(
+                problem,
+                settings,
+                progress=lambda step: status.update(f"solving: gradient {step.gradient:.1e}"),
+            )
             seconds = min(seconds, time.perf_counter() - began)
     found = figures(case, problem, result, seconds, reading)
     console.print(table(found))
     for warning in found.warnings:
         console.print(f"warning: {warning}")
     if given.json is not None:
-        given.json.write_text(json.dumps({"machine": machine.as_dict(), "figures": asdict(found)}, indent=1), encoding="utf-8")
+        given.json.write_text(
+            json.dumps({"machine": machine.as_dict(), "figures": asdict(found)}, indent=1),
+            encoding="utf-8",
+        )
     return 0 if found.converged else 1
 
 

@@ -1,6 +1,8 @@
-"""The machine a benchmark ran on, and what it used of it: named beside every figure, since a figure without its machine says nothing.
+"""The machine a benchmark ran on, and what it used of it: named beside every figure, since a figure
+without its machine says nothing.
 
-Belongs here: facts of the machine and of this process. Does not belong here: problems, methods, what a benchmark measures.
+Belongs here: facts of the machine and of this process. Does not belong here: problems, methods,
+what a benchmark measures.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import torch
 
 @dataclass(frozen=True)
 class Machine:
-    """``cores`` this process may use, ``threads`` of torch, ``device`` by name, ``load`` over the last minute (others' work makes times long)."""
+    """``cores`` this process may use, ``threads`` of torch, ``device`` by name, ``load`` over the
+    last minute (others' work makes times long).
+    """
 
     processor: str
     cores: int
@@ -36,9 +40,19 @@ class Machine:
 def this_machine(device: str = "cpu") -> Machine:
     """Facts of the machine; ``device`` is what torch calls it."""
     named = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    return Machine(_processor(), cores, torch.get_num_threads(), named, load, platform.python_version(), torch.__version__)
+    return Machine(
+        _processor(),
+        cores,
+        torch.get_num_threads(),
+        named,
+        load,
+        platform.python_version(),
+        torch.__version__,
+    )
 
 
 def _processor() -> str:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.method_figures [--out docs/images/methods] [--only NAME ...]
 
-Belongs here: one function a figure (exact methods and conflicts), the table of all figures, and the command. Does not belong here:
-figures of the sparse and gradient methods (``method_figures_sparse.py``), the look (``figure_style.py``), text.
+Belongs here: one function a figure (exact methods and conflicts), the table of all figures, and the
+command. Does not belong here: figures of the sparse and gradient methods
+(``method_figures_sparse.py``), the look (``figure_style.py``), text.
 """
 
 from __future__ import annotations
@@ -16,12 +17,29 @@ import numpy as np
 import polars as pl
 
 from benchmarks import method_figures_sparse as sparse_figures
-from benchmarks.figure_style import BLUE, COLOURS, GREEN, GREY, HEIGHT, ORANGE, POWER, RED, WIDTH, colour, heading, inflated, lines, population, render, rule
+from benchmarks.figure_style import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    HEIGHT,
+    ORANGE,
+    POWER,
+    RED,
+    WIDTH,
+    colour,
+    heading,
+    inflated,
+    lines,
+    population,
+    render,
+    rule,
+)
 from benchmarks.nation import one_state
 from benchmarks.nation_population import tract_list
 from calibration_core import CalibrationProblem, calibrate
-from calibration_core.distances import BoundedRaking, Linear, Logit, Raking, TruncatedLinear
-from calibration_core.tree_newton import TreeNewtonSettings, calibrate_tree
+from calibration_core.common.distances import BoundedRaking, Linear, Logit, Raking, TruncatedLinear
+from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
 
 OUT = Path("docs/images/methods")
 BOUNDS = (0.5, 2.5)
@@ -29,13 +47,27 @@ BOUNDS = (0.5, 2.5)
 
 def ratios(method: str, pull: float = 1.0, bounds: tuple | None = None, **settings) -> np.ndarray:
     """Sorted w/d of one method on the invented sample."""
-    return np.sort(calibrate(population(pull=pull).change(ratio_bounds=bounds), method, **settings).ratios)
+    return np.sort(
+        calibrate(population(pull=pull).change(ratio_bounds=bounds), method, **settings).ratios
+    )
 
 
-def by_rank(series: dict[str, np.ndarray], title: alt.TitleParams, *, log=False, domain=None, colours=COLOURS) -> alt.Chart:
+def by_rank(
+    series: dict[str, np.ndarray],
+    title: alt.TitleParams,
+    *,
+    log=False,
+    domain=None,
+    colours=COLOURS,
+) -> alt.Chart:
     """Sorted ratios against the share of records."""
-    pairs = {name: (100 * (np.arange(values.size) + 0.5) / values.size, values) for name, values in series.items()}
-    scale = alt.Scale(type="log" if log else "linear", nice=False, **({"domain": domain} if domain else {}))
+    pairs = {
+        name: (100 * (np.arange(values.size) + 0.5) / values.size, values)
+        for name, values in series.items()
+    }
+    scale = alt.Scale(
+        type="log" if log else "linear", nice=False, **({"domain": domain} if domain else {})
+    )
     return lines(
         pairs,
         alt.X("x:Q", title="records, sorted by ratio (%)", scale=alt.Scale(domain=[0, 100])),
@@ -59,9 +91,16 @@ def distances() -> alt.LayerChart:
     series["raking, ipf, entropy"] = (u[u < np.log(4.2)], np.exp(u[u < np.log(4.2)]))
     chart = lines(
         series,
-        alt.X("x:Q", title="u, the record's combined multiplier (no unit)", scale=alt.Scale(domain=[-2.2, 2.2], nice=False)),
+        alt.X(
+            "x:Q",
+            title="u, the record's combined multiplier (no unit)",
+            scale=alt.Scale(domain=[-2.2, 2.2], nice=False),
+        ),
         alt.Y("y:Q", title="ratio w/d = G(u)", scale=alt.Scale(domain=[-1.2, 4.2], nice=False)),
-        heading("How each distance turns multipliers into weights", f"Bounds are {low} and {high}. All curves touch at u = 0, with slope one."),
+        heading(
+            "How each distance turns multipliers into weights",
+            f"Bounds are {low} and {high}. All curves touch at u = 0, with slope one.",
+        ),
     )
     return rule(low) + rule(high) + rule(0.0, dash=(1, 0)) + chart
 
@@ -73,7 +112,9 @@ def ipf() -> alt.LayerChart:
         rng = np.random.default_rng(3)
         first = rng.integers(0, 12, 4000)
         second = np.clip(np.round(first + noise * rng.normal(size=4000)), 0, 11).astype(int)
-        matrix = np.stack([*(first == c for c in range(12)), *(second == c for c in range(12))]).astype(float)
+        matrix = np.stack(
+            [*(first == c for c in range(12)), *(second == c for c in range(12))]
+        ).astype(float)
         true = np.exp(0.25 * rng.normal(size=12)[first] + 0.25 * rng.normal(size=12)[second])
         names = [f"{m}: {c}" for m in ("first", "second") for c in range(12)]
         problem = CalibrationProblem(matrix, matrix @ true, np.ones(4000), target_names=names)
@@ -84,14 +125,21 @@ def ipf() -> alt.LayerChart:
             series[f"{method}, {label} association"] = (np.arange(1, kept.size + 1), kept)
     return lines(
         series,
-        alt.X("x:Q", title="sweep (ipf) or Newton step (raking)", scale=alt.Scale(type="log", nice=False)),
+        alt.X(
+            "x:Q",
+            title="sweep (ipf) or Newton step (raking)",
+            scale=alt.Scale(type="log", nice=False),
+        ),
         alt.Y(
             "y:Q",
             title="largest relative error of a target",
             axis=alt.Axis(labelExpr=POWER, values=[1, 1e-3, 1e-6, 1e-9, 1e-12]),
             scale=alt.Scale(type="log", domain=[1e-12, 3], nice=False),
         ),
-        heading("IPF slows down where margins nearly repeat each other", "Two margins of 12 classes, 4,000 records. Both methods end at the same weights."),
+        heading(
+            "IPF slows down where margins nearly repeat each other",
+            "Two margins of 12 classes, 4,000 records. Both methods end at the same weights.",
+        ),
         colours=(BLUE, GREEN, ORANGE, RED),
     )
 
@@ -108,7 +156,9 @@ def linear() -> alt.LayerChart:
             width=WIDTH,
             height=HEIGHT,
             title=heading(
-                "Linear weights may turn negative", f"{int((a < 0).sum())} of 600 records do here. Raking meets the same targets with positive weights."
+                "Linear weights may turn negative",
+                f"{int((a < 0).sum())} of 600 records do here. Raking meets the same targets with"
+                " positive weights.",
             ),
         )
         .mark_circle(size=34, opacity=0.65)
@@ -131,30 +181,67 @@ def truncated_linear() -> alt.LayerChart:
     free, held = ratios("linear", 1.0), ratios("truncated_linear", 1.0, BOUNDS)
     on = (int((held <= low + 1e-9).sum()), int((held >= high - 1e-9).sum()))
     title = heading(
-        "Truncated linear puts weights on the bounds", f"Of 600 records, {on[0]} sit on {low} and {on[1]} on {high}; those between move to keep the totals."
+        "Truncated linear puts weights on the bounds",
+        f"Of 600 records, {on[0]} sit on {low} and {on[1]} on {high}; those between move to keep"
+        " the totals.",
     )
     return rule(low) + rule(high) + by_rank({"linear": free, "truncated_linear": held}, title)
 
 
 def logit() -> alt.LayerChart:
     low, high = BOUNDS
-    series = {"truncated_linear": ratios("truncated_linear", 1.0, BOUNDS), "logit": ratios("logit", 1.0, BOUNDS)}
-    title = heading("Logit bends where truncated linear breaks", f"Same targets, bounds {low} and {high}. Under logit no weight sits on a bound.")
-    return rule(low) + rule(high) + by_rank(series, title, colours=(ORANGE, BLUE), domain=[0.3, 2.7])
+    series = {
+        "truncated_linear": ratios("truncated_linear", 1.0, BOUNDS),
+        "logit": ratios("logit", 1.0, BOUNDS),
+    }
+    title = heading(
+        "Logit bends where truncated linear breaks",
+        f"Same targets, bounds {low} and {high}. Under logit no weight sits on a bound.",
+    )
+    return (
+        rule(low) + rule(high) + by_rank(series, title, colours=(ORANGE, BLUE), domain=[0.3, 2.7])
+    )
 
 
 def raking() -> alt.HConcatChart:
-    """The two ends of the sorted ratios, each on its own axis: in the middle the methods hardly differ."""
-    series = {"linear": ratios("linear", 1.5), "raking": ratios("raking", 1.5), "logit, bounds 0.1 and 6": ratios("logit", 1.5, (0.1, 6.0))}
+    """The two ends of the sorted ratios, each on its own axis: in the middle the methods hardly
+    differ.
+    """
+    series = {
+        "linear": ratios("linear", 1.5),
+        "raking": ratios("raking", 1.5),
+        "logit, bounds 0.1 and 6": ratios("logit", 1.5, (0.1, 6.0)),
+    }
     rank = np.arange(1, 61)
     panels = []
-    for title, part in (("the 60 smallest ratios", slice(0, 60)), ("the 60 largest ratios", slice(-60, None))):
-        pairs = {name: (rank if part.start == 0 else rank + 540, values[part]) for name, values in series.items()}
-        x = alt.X("x:Q", title="record, in order of its ratio", scale=alt.Scale(zero=False, nice=False))
-        panel = lines(pairs, x, alt.Y("y:Q", title="ratio w/d", scale=alt.Scale(zero=True)), alt.TitleParams(title, fontSize=12), colours=(ORANGE, BLUE, GREEN))
+    for title, part in (
+        ("the 60 smallest ratios", slice(0, 60)),
+        ("the 60 largest ratios", slice(-60, None)),
+    ):
+        pairs = {
+            name: (rank if part.start == 0 else rank + 540, values[part])
+            for name, values in series.items()
+        }
+        x = alt.X(
+            "x:Q", title="record, in order of its ratio", scale=alt.Scale(zero=False, nice=False)
+        )
+        panel = lines(
+            pairs,
+            x,
+            alt.Y("y:Q", title="ratio w/d", scale=alt.Scale(zero=True)),
+            alt.TitleParams(title, fontSize=12),
+            colours=(ORANGE, BLUE, GREEN),
+        )
         panels.append(panel.properties(width=290))
-    tail = f"Same targets, 600 records. The largest ratio is {series['linear'][-1]:.1f} under linear, {series['raking'][-1]:.1f} under raking."
-    return alt.hconcat(*panels, title=heading("Raking: no negative weight, but a longer upper tail", tail), spacing=30)
+    tail = (
+        f"Same targets, 600 records. The largest ratio is {series['linear'][-1]:.1f} under linear,"
+        f" {series['raking'][-1]:.1f} under raking."
+    )
+    return alt.hconcat(
+        *panels,
+        title=heading("Raking: no negative weight, but a longer upper tail", tail),
+        spacing=30,
+    )
 
 
 def raking_bounded() -> alt.LayerChart:
@@ -162,13 +249,19 @@ def raking_bounded() -> alt.LayerChart:
     high = np.array([1.9, 1.95, 2.0, 2.1, 2.2, 2.4, 2.6, 2.8, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0])
     series: dict[str, tuple] = {"on the upper bound": ([], []), "on the lower bound": ([], [])}
     for bound in high:
-        result = calibrate(problem.change(ratio_bounds=(0.4, bound)), "raking_bounded", explain=False)
+        result = calibrate(
+            problem.change(ratio_bounds=(0.4, bound)), "raking_bounded", explain=False
+        )
         if result.converged:
-            for name, share in (("on the upper bound", result.ratios >= bound - 1e-9), ("on the lower bound", result.ratios <= 0.4 + 1e-9)):
+            for name, share in (
+                ("on the upper bound", result.ratios >= bound - 1e-9),
+                ("on the lower bound", result.ratios <= 0.4 + 1e-9),
+            ):
                 series[name][0].append(bound)
                 series[name][1].append(100 * share.mean())
     title = heading(
-        "The tighter the bound, the more weights sit on it", "Lower bound 0.4; the upper bound is moved. Left of the curves the targets cannot be met."
+        "The tighter the bound, the more weights sit on it",
+        "Lower bound 0.4; the upper bound is moved. Left of the curves the targets cannot be met.",
     )
     return lines(
         series,
@@ -190,9 +283,16 @@ def entropy() -> alt.LayerChart:
             y.append(100 * (calibrate(problem, method).weights.sum() / problem.start.sum() - 1))
     return lines(
         series,
-        alt.X("x:Q", title="income target against the sample's total (%)", scale=alt.Scale(domain=[-30, 30])),
+        alt.X(
+            "x:Q",
+            title="income target against the sample's total (%)",
+            scale=alt.Scale(domain=[-30, 30]),
+        ),
         alt.Y("y:Q", title="sum of weights against the initial sum (%)"),
-        heading("Entropy balancing holds the sum of weights", "One target, total income. Raking changes the number of people to reach it."),
+        heading(
+            "Entropy balancing holds the sum of weights",
+            "One target, total income. Raking changes the number of people to reach it.",
+        ),
         colours=(ORANGE, BLUE),
     )
 
@@ -220,8 +320,15 @@ def relaxed_entropy() -> alt.LayerChart:
             scale=alt.Scale(type="log"),
             axis=alt.Axis(values=[0.1, 1, 10, 100, 1000, 1e4, 1e5], format=","),
         ),
-        alt.Y("y:Q", title="share of the target reached (%)", scale=alt.Scale(zero=False, nice=False, domain=[86, 106])),
-        heading("Importance decides which target gives way", "The sex margin asks for 5 % more people than age and region do."),
+        alt.Y(
+            "y:Q",
+            title="share of the target reached (%)",
+            scale=alt.Scale(zero=False, nice=False, domain=[86, 106]),
+        ),
+        heading(
+            "Importance decides which target gives way",
+            "The sex margin asks for 5 % more people than age and region do.",
+        ),
     )
     return rule(100.0) + chart
 
@@ -235,19 +342,32 @@ def trim() -> alt.LayerChart:
     kept, loose = calibrate(both, "trim"), calibrate(both, "trim", keep_totals=False)
     top = np.argsort(-raked)[:60]
     rank = np.arange(1, 61)
-    series = {"before": (rank, raked[top]), "trimmed, totals kept": (rank, kept.weights[top]), "trimmed, only the sum kept": (rank, loose.weights[top])}
+    series = {
+        "before": (rank, raked[top]),
+        "trimmed, totals kept": (rank, kept.weights[top]),
+        "trimmed, only the sum kept": (rank, loose.weights[top]),
+    }
     largest = 100 * np.nanmax(loose.relative_errors)
     held = "still hold" if kept.converged else "no longer hold"
     top = np.argsort(-raked)[:60]
     rank = np.arange(1, 61)
-    series = {"before": (rank, raked[top]), "trimmed, totals kept": (rank, kept.weights[top]), "trimmed, only the sum kept": (rank, loose.weights[top])}
+    series = {
+        "before": (rank, raked[top]),
+        "trimmed, totals kept": (rank, kept.weights[top]),
+        "trimmed, only the sum kept": (rank, loose.weights[top]),
+    }
     chart = lines(
         series,
-        alt.X("x:Q", title="the 60 records of largest weight, in order", scale=alt.Scale(domain=[1, 60], nice=False)),
+        alt.X(
+            "x:Q",
+            title="the 60 records of largest weight, in order",
+            scale=alt.Scale(domain=[1, 60], nice=False),
+        ),
         alt.Y("y:Q", title="weight (persons)", scale=alt.Scale(domain=[100, 800], zero=False)),
         heading(
             f"Trimming at {cap:.0f}, with and without the totals",
-            f"The dashed line is the cap. Totals {held} in the first way; in the second the worst is off by {largest:.1f} %.",
+            f"The dashed line is the cap. Totals {held} in the first way; in the second the worst"
+            f" is off by {largest:.1f} %.",
         ),
         colours=(GREY, BLUE, ORANGE),
     )
@@ -261,7 +381,15 @@ def conflicts() -> alt.LayerChart:
     frames = []
     for option, label in order.items():
         result = calibrate(problem, "raking", compromise=option)
-        frames.append(pl.DataFrame({"what": [label] * len(names), "target": names, "error": 100 * result.residuals / problem.targets}))
+        frames.append(
+            pl.DataFrame(
+                {
+                    "what": [label] * len(names),
+                    "target": names,
+                    "error": 100 * result.residuals / problem.targets,
+                }
+            )
+        )
     frame = pl.concat(frames)
     labels = list(order.values())
     dots = (
@@ -269,14 +397,26 @@ def conflicts() -> alt.LayerChart:
             frame,
             width=WIDTH,
             height=HEIGHT,
-            title=heading("The sex margin asks for 5 % more people than the others", "Where each target ends up under the two compromises."),
+            title=heading(
+                "The sex margin asks for 5 % more people than the others",
+                "Where each target ends up under the two compromises.",
+            ),
         )
         .mark_point(size=90, filled=True, opacity=1)
         .encode(
-            x=alt.X("error:Q", title="fitted against target (%)", scale=alt.Scale(domain=[-5.2, 5.2], nice=False)),
+            x=alt.X(
+                "error:Q",
+                title="fitted against target (%)",
+                scale=alt.Scale(domain=[-5.2, 5.2], nice=False),
+            ),
             y=alt.Y("target:N", title=None, sort=names),
             color=colour(labels, (BLUE, ORANGE)),
-            shape=alt.Shape("what:N", title=None, sort=labels, scale=alt.Scale(domain=labels, range=["circle", "diamond"])),
+            shape=alt.Shape(
+                "what:N",
+                title=None,
+                sort=labels,
+                scale=alt.Scale(domain=labels, range=["circle", "diamond"]),
+            ),
         )
     )
     return rule(0.0, axis="x", dash=(1, 0)) + dots
@@ -293,9 +433,15 @@ def result() -> alt.LayerChart:
             y.append(calibrate(problem, method).effective_sample_size)
     return lines(
         series,
-        alt.X("x:Q", title="how far the targets lie from the sample (strength of the tilt, no unit)"),
+        alt.X(
+            "x:Q", title="how far the targets lie from the sample (strength of the tilt, no unit)"
+        ),
         alt.Y("y:Q", title="effective sample size (records)", scale=alt.Scale(domain=[0, 600])),
-        heading("Calibration costs effective sample size", f"600 records. The design weights alone leave {alone:.0f}; targets further away leave less."),
+        heading(
+            "Calibration costs effective sample size",
+            f"600 records. The design weights alone leave {alone:.0f}; targets further away leave"
+            " less.",
+        ),
         colours=(ORANGE, BLUE),
     )
 
@@ -308,24 +454,54 @@ def hierarchy() -> alt.Chart:
     path = [3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
     for tau in path:
         result = calibrate_tree(problem, TreeNewtonSettings(tau_path=(tau,), tolerance=1e-6))
-        for level, residual, scale in zip(problem.tree.levels, result.residuals, scales, strict=True):
+        for level, residual, scale in zip(
+            problem.tree.levels, result.residuals, scales, strict=True
+        ):
             shares[level].append(100 * float((np.abs(residual / scale) <= 1.645).mean()))
     return lines(
         {level: (np.array(path), np.array(values)) for level, values in shares.items()},
-        alt.X("x:Q", title="tau, the strength of the prior (falling to the right)", scale=alt.Scale(type="log", reverse=True, nice=False)),
+        alt.X(
+            "x:Q",
+            title="tau, the strength of the prior (falling to the right)",
+            scale=alt.Scale(type="log", reverse=True, nice=False),
+        ),
         alt.Y("y:Q", title="targets within 1.645 scales (%)", scale=alt.Scale(domain=[0, 100])),
-        heading("How far tau has to fall", "an invented state, 60 tracts, 400 households: what is still outside past the bend is contradiction between levels"),
+        heading(
+            "How far tau has to fall",
+            "an invented state, 60 tracts, 400 households: what is still outside past the bend is"
+            " contradiction between levels",
+        ),
     )
 
 
-_HERE = (distances, ipf, linear, truncated_linear, logit, raking, raking_bounded, entropy, relaxed_entropy, trim, conflicts, result, hierarchy)
+_HERE = (
+    distances,
+    ipf,
+    linear,
+    truncated_linear,
+    logit,
+    raking,
+    raking_bounded,
+    entropy,
+    relaxed_entropy,
+    trim,
+    conflicts,
+    result,
+    hierarchy,
+)
 FIGURES = {figure.__name__: figure for figure in _HERE} | sparse_figures.FIGURES
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the PNG files")
-    parser.add_argument("--only", nargs="*", default=sorted(FIGURES), choices=sorted(FIGURES), help="draw only these")
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=sorted(FIGURES),
+        choices=sorted(FIGURES),
+        help="draw only these",
+    )
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     for name in chosen.only:

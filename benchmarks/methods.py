@@ -1,13 +1,18 @@
-"""Our methods and, if asked, every peer that is installed, timed on one problem, one process after another.
+"""Our methods and, if asked, every peer that is installed, timed on one problem, one process after
+another.
 
-    python -m benchmarks.methods --records 100000 --targets 126 [--peers] [--peers-python PATH] [--repeat 3] [--only WORD ...]
+    python -m benchmarks.methods --records 100000 --targets 126 [--peers] [--peers-python PATH]
+    [--repeat 3] [--only WORD ...]
 
-Tasks: ``kl`` exact Kullback-Leibler on all rows, ``linear`` chi-square, ``truncated``, ``logit`` and ``bounded_kl`` with bounds on
-w/d, ``margins`` Kullback-Leibler on the categorical rows alone. Each contender runs in a process of its own, is given the data as a
-file and hands back weights; errors are computed here from those weights, never taken from the contender. Seconds are the least of
---repeat calls without imports and reading; memory is the peak of resident memory over what it was with the data loaded.
+Tasks: ``kl`` exact Kullback-Leibler on all rows, ``linear`` chi-square, ``truncated``, ``logit``
+and ``bounded_kl`` with bounds on w/d, ``margins`` Kullback-Leibler on the categorical rows alone.
+Each contender runs in a process of its own, is given the data as a file and hands back weights;
+errors are computed here from those weights, never taken from the contender. Seconds are the least
+of --repeat calls without imports and reading; memory is the peak of resident memory over what it
+was with the data loaded.
 
-Belongs here: the problem, the processes, judging, the table. Does not belong here: how a peer is called (``peers/``).
+Belongs here: the problem, the processes, judging, the table. Does not belong here: how a peer is
+called (``peers/``).
 """
 
 from __future__ import annotations
@@ -37,13 +42,16 @@ LEVELS = 5
 BOUNDS = (0.4, 2.5)
 # A target counts as met within this, whoever fitted it.
 MET = 1e-6
-# Interior-point solvers hold every record as a variable: beyond this they are run only if named in --only.
+# Interior-point solvers hold every record as a variable: beyond this they are run only if named in
+# --only.
 _CONE_RECORDS = 20_000
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One line to be: ``package`` "" is this project; ``module`` is what shows that a peer is installed."""
+    """One line to be: ``package`` "" is this project; ``module`` is what shows that a peer is
+    installed.
+    """
 
     task: str
     label: str
@@ -69,7 +77,13 @@ OURS = tuple(
 )
 PEERS = (
     Contender("kl", "python-icarus raking", "run_icarus.py", "kl", "pycarus"),
-    Contender("kl", "empirical_calibration entropy", "run_empirical_calibration.py", "kl", "empirical_calibration"),
+    Contender(
+        "kl",
+        "empirical_calibration entropy",
+        "run_empirical_calibration.py",
+        "kl",
+        "empirical_calibration",
+    ),
     Contender("kl", "PopulationSim list balancer", "run_populationsim.py", "kl", "populationsim"),
     Contender("kl", "R survey raking", "run_survey.R", "kl", "R"),
     Contender("kl", "cvxpy Clarabel", "run_cvxpy.py", "kl", "cvxpy", _CONE_RECORDS),
@@ -83,21 +97,34 @@ PEERS = (
     Contender("logit", "python-icarus logit", "run_icarus.py", "logit", "pycarus"),
     Contender("logit", "R survey logit", "run_survey.R", "logit", "R"),
     Contender("margins", "svy rake", "run_svy.py", "margins", "svy"),
-    Contender("margins", "leafblower newton_kl", "run_leafblower.py", "margins/newton_kl", "leafblower"),
+    Contender(
+        "margins", "leafblower newton_kl", "run_leafblower.py", "margins/newton_kl", "leafblower"
+    ),
     Contender("margins", "leafblower raking", "run_leafblower.py", "margins/raking", "leafblower"),
     Contender("margins", "python-icarus raking", "run_icarus.py", "margins", "pycarus"),
-    Contender("margins", "PopulationSim list balancer", "run_populationsim.py", "margins", "populationsim"),
+    Contender(
+        "margins", "PopulationSim list balancer", "run_populationsim.py", "margins", "populationsim"
+    ),
     Contender("margins", "ipfn", "run_ipfn.py", "margins", "ipfn"),
     Contender("margins", "weightipy rim", "run_weightipy.py", "margins", "weightipy"),
     Contender("margins", "R survey raking", "run_survey.R", "margins", "R"),
 )
 # What a task's other contenders are measured against.
-REFERENCE = {"kl": "raking", "linear": "linear", "truncated": "truncated_linear", "logit": "logit", "bounded_kl": "raking_bounded", "margins": "raking"}
+REFERENCE = {
+    "kl": "raking",
+    "linear": "linear",
+    "truncated": "truncated_linear",
+    "logit": "logit",
+    "bounded_kl": "raking_bounded",
+    "margins": "raking",
+}
 
 
 @dataclass(frozen=True)
 class Line:
-    """What came of one contender; NaN where it has no such figure. ``error`` and ``difference`` are computed from its weights here."""
+    """What came of one contender; NaN where it has no such figure. ``error`` and ``difference`` are
+    computed from its weights here.
+    """
 
     contender: Contender
     seconds: float = float("nan")
@@ -112,7 +139,9 @@ class Line:
 
 
 def shape_of(targets: int) -> tuple[int, int]:
-    """(margins of five levels, amounts): 126 targets are 24 and 6, other numbers in about that proportion."""
+    """(margins of five levels, amounts): 126 targets are 24 and 6, other numbers in about that
+    proportion.
+    """
     margins = max(1, min(round(targets * 24 / 126), (targets - 1) // LEVELS))
     if targets < LEVELS:
         raise SystemExit(f"--targets is {targets}; at least {LEVELS} are needed, one margin")
@@ -120,9 +149,18 @@ def shape_of(targets: int) -> tuple[int, int]:
 
 
 def write_problem(problem: CalibrationProblem, margins: int, path: Path) -> int:
-    """Write the neutral form that runners read; returns the bytes of the problem (sparse matrix, weights, targets)."""
-    rows = problem.matrix.target_major().toarray() if problem.matrix.is_sparse else problem.matrix.target_major()
-    indicators, amounts = rows[: margins * LEVELS].reshape(margins, LEVELS, -1), rows[margins * LEVELS :]
+    """Write the neutral form that runners read; returns the bytes of the problem (sparse matrix,
+    weights, targets).
+    """
+    rows = (
+        problem.matrix.target_major().toarray()
+        if problem.matrix.is_sparse
+        else problem.matrix.target_major()
+    )
+    indicators, amounts = (
+        rows[: margins * LEVELS].reshape(margins, LEVELS, -1),
+        rows[margins * LEVELS :],
+    )
     codes = indicators.argmax(axis=1).T.astype(np.int32)
     low, high = BOUNDS
     targets = problem.targets
@@ -141,11 +179,16 @@ def write_problem(problem: CalibrationProblem, margins: int, path: Path) -> int:
 
 def installed(python: str, modules: set[str]) -> set[str]:
     """Which modules that interpreter can find; "R" stands for Rscript with the package survey."""
-    code = "import importlib.util as u, json, sys; print(json.dumps([m for m in sys.argv[1:] if u.find_spec(m)]))"
+    code = (
+        "import importlib.util as u, json, sys; print(json.dumps([m for m in sys.argv[1:] if"
+        " u.find_spec(m)]))"
+    )
     found: set[str] = set()
     names = sorted(modules - {"R", ""})
     if names:
-        run = subprocess.run([python, "-c", code, *names], capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            [python, "-c", code, *names], capture_output=True, text=True, check=False
+        )
         found = set(json.loads(run.stdout)) if run.returncode == 0 else set()
     if "R" in modules and shutil.which("Rscript"):
         run = subprocess.run(["Rscript", "-e", "library(survey)"], capture_output=True, check=False)
@@ -163,20 +206,35 @@ class Limits:
     threads: int
 
 
-def run_contender(c: Contender, python: str, data: Path, folder: Path, limits: Limits) -> tuple[dict, np.ndarray | None]:
+def run_contender(
+    c: Contender, python: str, data: Path, folder: Path, limits: Limits
+) -> tuple[dict, np.ndarray | None]:
     """(report, weights). A report of a run that failed has "error"."""
     out = folder / f"out{'.bin' if c.module == 'R' else '.npy'}"
     out.unlink(missing_ok=True)
     if c.module == "R":
         command = _r_command(c, data, folder, out, limits)
     else:
-        command = [python, str(HERE / c.runner), str(data), str(out), c.argument, str(limits.repeat), str(limits.seconds)]
+        command = [
+            python,
+            str(HERE / c.runner),
+            str(data),
+            str(out),
+            c.argument,
+            str(limits.repeat),
+            str(limits.seconds),
+        ]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment |= {f"{lib}_NUM_THREADS": str(limits.threads) for lib in ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON", "NUMEXPR", "POLARS_MAX")}
+    environment |= {
+        f"{lib}_NUM_THREADS": str(limits.threads)
+        for lib in ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON", "NUMEXPR", "POLARS_MAX")
+    }
     if not c.module:
         environment["PYTHONPATH"] = str(HERE.parent.parent)
     with (folder / "stdout").open("w+") as stdout, (folder / "stderr").open("w+") as stderr:
-        process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=environment, text=True)
+        process = subprocess.Popen(
+            command, stdout=stdout, stderr=stderr, env=environment, text=True
+        )
         stopped = _watch(process, limits)
         stdout.seek(0), stderr.seek(0)
         lines, complaints = stdout.read().strip().splitlines(), stderr.read().strip().splitlines()
@@ -184,7 +242,12 @@ def run_contender(c: Contender, python: str, data: Path, folder: Path, limits: L
         return {"error": stopped}, None
     report = _last_report(lines)
     if report is None:
-        return {"error": f"exit status {process.returncode}: {complaints[-1][:200] if complaints else 'no message'}"}, None
+        return {
+            "error": (
+                f"exit status {process.returncode}:"
+                f" {complaints[-1][:200] if complaints else 'no message'}"
+            )
+        }, None
     if not out.exists():
         return report, None
     return report, np.fromfile(out) if c.module == "R" else np.load(out)
@@ -232,21 +295,51 @@ def _r_command(c: Contender, data: Path, folder: Path, out: Path, limits: Limits
     sizes = [str(matrix.shape[0]), str(matrix.shape[1])]
     files = [str(folder / name) for name in ("weights.bin", "targets.bin")]
     tail = [c.argument, str(limits.repeat), str(limits.seconds), str(loaded.low), str(loaded.high)]
-    return ["Rscript", str(HERE / c.runner), str(folder / "matrix.bin"), *sizes, *files, str(out), *tail]
+    return [
+        "Rscript",
+        str(HERE / c.runner),
+        str(folder / "matrix.bin"),
+        *sizes,
+        *files,
+        str(out),
+        *tail,
+    ]
 
 
-def judge(c: Contender, problem: CalibrationProblem, margins: int, report: dict, weights: np.ndarray | None, reference: np.ndarray | None) -> Line:
+def judge(
+    c: Contender,
+    problem: CalibrationProblem,
+    margins: int,
+    report: dict,
+    weights: np.ndarray | None,
+    reference: np.ndarray | None,
+) -> Line:
     """The line of a contender. All rows count, those it was not given too."""
     if "error" in report or weights is None:
-        return Line(c, remark=report.get("error", "no weights came back"), version=report.get("version", ""))
+        return Line(
+            c, remark=report.get("error", "no weights came back"), version=report.get("version", "")
+        )
     remarks = [report["note"]] if report.get("note") else []
     if weights.shape != problem.start.shape or not np.isfinite(weights).all():
         return Line(
-            c, report["seconds"], report["first"], claims=report["claims"], remark="weights are missing or not finite", version=report.get("version", "")
+            c,
+            report["seconds"],
+            report["first"],
+            claims=report["claims"],
+            remark="weights are missing or not finite",
+            version=report.get("version", ""),
         )
     rows = slice(None, margins * LEVELS) if c.task == "margins" else slice(None)
-    error = float((np.abs(problem.matrix.totals(weights) - problem.targets) / problem.relative_scale)[rows].max())
-    difference = float((np.abs(weights - reference) / problem.start).max()) if reference is not None else float("nan")
+    error = float(
+        (np.abs(problem.matrix.totals(weights) - problem.targets) / problem.relative_scale)[
+            rows
+        ].max()
+    )
+    difference = (
+        float((np.abs(weights - reference) / problem.start).max())
+        if reference is not None
+        else float("nan")
+    )
     if report["claims"] and error > MET:
         remarks.append("claims convergence, is off")
     if (weights < 0).any():
@@ -258,7 +351,16 @@ def judge(c: Contender, problem: CalibrationProblem, margins: int, report: dict,
     if report.get("said"):
         remarks.append(report["said"])
     return Line(
-        c, report["seconds"], report["first"], error, difference, report["claims"], report["memory"], "; ".join(remarks), report.get("version", ""), weights
+        c,
+        report["seconds"],
+        report["first"],
+        error,
+        difference,
+        report["claims"],
+        report["memory"],
+        "; ".join(remarks),
+        report.get("version", ""),
+        weights,
     )
 
 
@@ -266,8 +368,14 @@ def compare(arguments: argparse.Namespace, console: Console) -> tuple[list[Line]
     """Run every contender asked for; returns the lines and the bytes of the problem."""
     margins, amounts = shape_of(arguments.targets)
     problem = margins_and_amounts(arguments.records, margins, LEVELS, amounts, arguments.seed)
-    limits = Limits(arguments.limit, arguments.memory_limit * 1e9, arguments.repeat, arguments.threads)
-    wanted = [c for c in (*OURS, *(PEERS if arguments.peers else ())) if not arguments.only or any(w in f"{c.task} {c.label}" for w in arguments.only)]
+    limits = Limits(
+        arguments.limit, arguments.memory_limit * 1e9, arguments.repeat, arguments.threads
+    )
+    wanted = [
+        c
+        for c in (*OURS, *(PEERS if arguments.peers else ()))
+        if not arguments.only or any(w in f"{c.task} {c.label}" for w in arguments.only)
+    ]
     there = installed(arguments.peers_python, {c.module for c in wanted})
     lines: list[Line] = []
     references: dict[str, np.ndarray] = {}
@@ -276,17 +384,26 @@ def compare(arguments: argparse.Namespace, console: Console) -> tuple[list[Line]
         data = folder / "data.npz"
         size = write_problem(problem, margins, data)
         # References first, so that every other weight can be compared with them.
-        for c in sorted(wanted, key=lambda c: (list(REFERENCE).index(c.task), not _is_reference(c), bool(c.module))):
+        for c in sorted(
+            wanted,
+            key=lambda c: (list(REFERENCE).index(c.task), not _is_reference(c), bool(c.module)),
+        ):
             reason = _not_run(c, there, arguments)
             if reason:
                 lines.append(Line(c, remark=reason))
                 continue
-            report, weights = run_contender(c, sys.executable if not c.module else arguments.peers_python, data, folder, limits)
+            report, weights = run_contender(
+                c, sys.executable if not c.module else arguments.peers_python, data, folder, limits
+            )
             line = judge(c, problem, margins, report, weights, references.get(c.task))
             if _is_reference(c) and line.weights is not None:
                 references[c.task] = line.weights
             lines.append(line)
-            console.print(f"  {c.task} {c.label}: {line.seconds:.3f} s {line.remark}", markup=False, highlight=False)
+            console.print(
+                f"  {c.task} {c.label}: {line.seconds:.3f} s {line.remark}",
+                markup=False,
+                highlight=False,
+            )
     return lines, size
 
 
@@ -297,10 +414,15 @@ def _is_reference(c: Contender) -> bool:
 def _not_run(c: Contender, there: set[str], arguments: argparse.Namespace) -> str:
     method = c.argument.rpartition("/")[2]
     if not c.module:
-        written = (Path(__file__).resolve().parents[1] / "calibration_core" / "methods" / f"{method}.py").is_file()
+        written = (
+            Path(__file__).resolve().parents[1] / "calibration_core" / "methods" / f"{method}.py"
+        ).is_file()
         return "" if method in METHODS and written else "not run: no such method"
     if c.module not in there:
-        return f"not run: {'Rscript with the package survey' if c.module == 'R' else c.module} is not installed"
+        return (
+            f"not run: {'Rscript with the package survey' if c.module == 'R' else c.module} is not"
+            " installed"
+        )
     if arguments.records > c.most_records and not arguments.only:
         return f"not run: more than {c.most_records:,} records (name it in --only to run it)"
     return ""
@@ -322,9 +444,16 @@ def report(lines: list[Line], size: int, console: Console) -> None:
         "x data",
         "remark",
     ):
-        table.add_column(heading, justify="left" if heading in ("task", "contender", "remark") else "right", overflow="fold")
+        table.add_column(
+            heading,
+            justify="left" if heading in ("task", "contender", "remark") else "right",
+            overflow="fold",
+        )
     ours = {line.contender.task: line.seconds for line in lines if _is_reference(line.contender)}
-    show = lambda x, form: "-" if np.isnan(x) else format(x, form)  # noqa: E731
+
+    def show(x, form):
+        return "-" if np.isnan(x) else format(x, form)
+
     before = None
     for line in lines:
         c = line.contender
@@ -349,27 +478,54 @@ def report(lines: list[Line], size: int, console: Console) -> None:
         )
     console.print(table)
     for task in ("kl", "linear", "truncated", "logit", "margins"):
-        exact = [line for line in lines if line.contender.task == task and line.contender.module and line.error <= MET]
+        exact = [
+            line
+            for line in lines
+            if line.contender.task == task and line.contender.module and line.error <= MET
+        ]
         if exact and task in ours:
             fastest = min(exact, key=lambda line: line.seconds)
             share = ours[task] / fastest.seconds
             console.print(
-                f"{task}: ours takes {share:.2f} of the fastest peer that meets every target within {MET:g} ({fastest.contender.label})", highlight=False
+                f"{task}: ours takes {share:.2f} of the fastest peer that meets every target within"
+                f" {MET:g} ({fastest.contender.label})",
+                highlight=False,
             )
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--records", type=int, default=100_000)
     p.add_argument("--targets", type=int, default=126)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--peers", action="store_true", help="run every peer that is installed, too")
-    p.add_argument("--peers-python", default=sys.executable, metavar="PATH", help="interpreter that has the peers (default: this one)")
-    p.add_argument("--only", nargs="+", metavar="WORD", help="run only contenders whose task or name contains one of these")
-    p.add_argument("--repeat", type=int, default=3, help="calls of each; the least is shown (fewer for those that would pass half the limit)")
-    p.add_argument("--limit", type=float, default=300.0, help="seconds for one contender, everything included")
-    p.add_argument("--memory-limit", type=float, default=8.0, help="GB of resident memory for one contender")
+    p.add_argument(
+        "--peers-python",
+        default=sys.executable,
+        metavar="PATH",
+        help="interpreter that has the peers (default: this one)",
+    )
+    p.add_argument(
+        "--only",
+        nargs="+",
+        metavar="WORD",
+        help="run only contenders whose task or name contains one of these",
+    )
+    p.add_argument(
+        "--repeat",
+        type=int,
+        default=3,
+        help="calls of each; the least is shown (fewer for those that would pass half the limit)",
+    )
+    p.add_argument(
+        "--limit", type=float, default=300.0, help="seconds for one contender, everything included"
+    )
+    p.add_argument(
+        "--memory-limit", type=float, default=8.0, help="GB of resident memory for one contender"
+    )
     p.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     return p
 
@@ -381,14 +537,21 @@ def main(argv: list[str] | None = None) -> int:
         console = Console(width=200)
     margins, amounts = shape_of(arguments.targets)
     console.print(
-        f"{arguments.records:,} records x {arguments.targets} targets ({margins} margins of {LEVELS} levels, {amounts} amounts), seed {arguments.seed}; "
-        f"bounds where bounded {BOUNDS[0]} to {BOUNDS[1]}; {platform.machine()}, {os.cpu_count()} cores, {arguments.threads} threads; least of {arguments.repeat} calls",
+        f"{arguments.records:,} records x {arguments.targets} targets ({margins} margins of"
+        f" {LEVELS} levels, {amounts} amounts), seed {arguments.seed}; bounds where bounded"
+        f" {BOUNDS[0]} to {BOUNDS[1]}; {platform.machine()}, {os.cpu_count()} cores,"
+        f" {arguments.threads} threads; least of {arguments.repeat} calls",
         highlight=False,
     )
     lines, size = compare(arguments, console)
     console.print(f"data: {size / 1e6:.1f} MB (sparse matrix, weights, targets)", highlight=False)
     report(lines, size, console)
-    ours_failed = [line for line in lines if not line.contender.module and (line.weights is None and not line.remark.startswith("not run"))]
+    ours_failed = [
+        line
+        for line in lines
+        if not line.contender.module
+        and (line.weights is None and not line.remark.startswith("not run"))
+    ]
     return 1 if ours_failed else 0
 
 

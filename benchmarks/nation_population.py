@@ -1,8 +1,10 @@
-"""An invented nation on a real or generated tree of tracts: pools of households, true weights, published tables that disagree.
+"""An invented nation on a real or generated tree of tracts: pools of households, true weights,
+published tables that disagree.
 
-Nothing is real but the list of areas, if one is given. Per state, from (seed, state): a pool of households with correlated sizes, ages,
-incomes, tenure and race; tracts that differ from one another by a few latent traits; true totals; and published tables of nation,
-states, counties and tracts, each with its own error, so that levels contradict one another as real publications do.
+Nothing is real but the list of areas, if one is given. Per state, from (seed, state): a pool of
+households with correlated sizes, ages, incomes, tenure and race; tracts that differ from one
+another by a few latent traits; true totals; and published tables of nation, states, counties and
+tracts, each with its own error, so that levels contradict one another as real publications do.
 
 Belongs here: that population. Does not belong here: timing or solving (``nation.py``).
 """
@@ -17,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from calibration_core.errors import ProblemError
-from calibration_core.geography import GeographyTree
+from calibration_core.tree.geography import GeographyTree
 
 TRACT_VARIABLES = 50
 COUNTY_EXTRAS, STATE_EXTRAS = 8, 20
@@ -27,7 +29,9 @@ PUBLISHED_ERROR = {"county": 0.005, "state": 0.002, "nation": 0.001}
 
 @dataclass(frozen=True, eq=False)
 class StatePool:
-    """One state: ``own`` (households, 50) adds to tract variables, ``county_extra`` and ``state_extra`` to those published above only."""
+    """One state: ``own`` (households, 50) adds to tract variables, ``county_extra`` and
+    ``state_extra`` to those published above only.
+    """
 
     state: str
     own: np.ndarray
@@ -38,18 +42,28 @@ class StatePool:
     income: np.ndarray
 
 
-def tract_list(folder: Path | None, states: int | None, tracts: int | None, seed: int) -> pl.DataFrame:
-    """state, county, tract GEOIDs: the 2020 tract list in ``folder`` (the Census tract-to-PUMA file), else an invented one of like size.
+def tract_list(
+    folder: Path | None, states: int | None, tracts: int | None, seed: int
+) -> pl.DataFrame:
+    """state, county, tract GEOIDs: the 2020 tract list in ``folder`` (the Census tract-to-PUMA
+    file), else an invented one of like size.
 
-    ``states`` keeps the largest so many; ``tracts`` keeps whole states, in a shuffled order, until about so many tracts are there.
+    ``states`` keeps the largest so many; ``tracts`` keeps whole states, in a shuffled order, until
+    about so many tracts are there.
     """
-    path = None if folder is None else next(iter(sorted(folder.rglob("2020_Census_Tract_to_2020_PUMA*"))), None)
+    path = (
+        None
+        if folder is None
+        else next(iter(sorted(folder.rglob("2020_Census_Tract_to_2020_PUMA*"))), None)
+    )
     if folder is not None and path is None:
         raise ProblemError(
             "There is no list of tracts",
             where=str(folder),
             expected="a file 2020_Census_Tract_to_2020_PUMA* somewhere below it",
-            remedy="Name the folder that holds it, or leave the folder out to have the tracts invented",
+            remedy=(
+                "Name the folder that holds it, or leave the folder out to have the tracts invented"
+            ),
         )
     frame = _invented_list(seed) if path is None else _read_list(path)
     sizes = frame.group_by("state").len().sort("len", "state", descending=[True, False])
@@ -81,7 +95,10 @@ def _invented_list(seed: int) -> pl.DataFrame:
         owner = np.repeat(np.arange(counties.size), counties)[:size]
         owner = np.concatenate([owner, rng.integers(counties.size, size=size - owner.size)])
         state = f"{index + 1:02d}"
-        rows += [(state, f"{state}{c + 1:03d}", f"{state}{c + 1:03d}{t:06d}") for t, c in enumerate(owner)]
+        rows += [
+            (state, f"{state}{c + 1:03d}", f"{state}{c + 1:03d}{t:06d}")
+            for t, c in enumerate(owner)
+        ]
     return pl.DataFrame(rows, schema=["state", "county", "tract"], orient="row")
 
 
@@ -95,7 +112,10 @@ def _about(frame: pl.DataFrame, tracts: int, seed: int) -> pl.DataFrame:
             total += sizes[state]
     if total < 0.8 * tracts:
         # No whole states fit: part of the one nearest above.
-        state = min((s for s in sizes if sizes[s] >= tracts - total and s not in kept), key=lambda s: (sizes[s], s))
+        state = min(
+            (s for s in sizes if sizes[s] >= tracts - total and s not in kept),
+            key=lambda s: (sizes[s], s),
+        )
         part = frame.filter(pl.col("state") == state).sort("tract").head(tracts - total)
         return pl.concat([frame.filter(pl.col("state").is_in(kept)), part])
     return frame.filter(pl.col("state").is_in(kept))
@@ -120,37 +140,73 @@ def make_pool(state: str, households: int, seed: int) -> StatePool:
             _classes(np.searchsorted(np.linspace(9.4, 12.6, 9), log_income), 10),
             _classes((rng.normal(size=households) + traits[:, 1] > -0.3).astype(int), 2),
             race,
-            _classes(np.clip(np.round(1.2 + 0.6 * traits[:, 3] + 0.5 * rng.normal(size=households)), 0, 3).astype(int), 4),
+            _classes(
+                np.clip(
+                    np.round(1.2 + 0.6 * traits[:, 3] + 0.5 * rng.normal(size=households)), 0, 3
+                ).astype(int),
+                4,
+            ),
             education,
         ]
     ).astype(np.float64)
     income = np.round(np.exp(log_income))
-    county_extra = np.column_stack([_amount(income, share, rng) for share in (0.9, 0.8, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05)])
-    state_extra = np.column_stack([_amount(income, share, rng) for share in np.linspace(0.9, 0.03, STATE_EXTRAS)])
+    county_extra = np.column_stack(
+        [_amount(income, share, rng) for share in (0.9, 0.8, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05)]
+    )
+    state_extra = np.column_stack(
+        [_amount(income, share, rng) for share in np.linspace(0.9, 0.03, STATE_EXTRAS)]
+    )
     cell = np.searchsorted([10.3, 11.0, 11.7], log_income) * 5 + np.minimum(persons, 5) - 1
     return StatePool(state, own, county_extra, state_extra, traits, cell.astype(np.int64), income)
 
 
 def true_weights(pool: StatePool, tree: GeographyTree, span: slice, seed: int) -> np.ndarray:
-    """(leaves of the span, households) true weights: tracts tilt the pool by their latent traits, counties by part of them."""
+    """(leaves of the span, households) true weights: tracts tilt the pool by their latent traits,
+    counties by part of them.
+    """
     leaves, counties = tree.geoids[-1][span], tree.parents[-1][span]
-    county = np.stack([np.random.default_rng([seed, int(tree.geoids[-2][c]), 2]).normal(size=4) for c in counties]) * 0.35
-    draws = np.stack([np.random.default_rng([seed, int(leaf), 3]).normal(size=5) for leaf in leaves])
+    county = (
+        np.stack(
+            [
+                np.random.default_rng([seed, int(tree.geoids[-2][c]), 2]).normal(size=4)
+                for c in counties
+            ]
+        )
+        * 0.35
+    )
+    draws = np.stack(
+        [np.random.default_rng([seed, int(leaf), 3]).normal(size=5) for leaf in leaves]
+    )
     tilt = (county + 0.45 * draws[:, :4]) @ pool.traits.T
     weights = np.exp(tilt - tilt.max(axis=1, keepdims=True))
     return weights * (np.exp(7.2 + 0.35 * draws[:, 4]) / weights.sum(axis=1))[:, None]
 
 
-def published(true: np.ndarray, level: str, geoids: tuple[str, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(values, standard errors) of a level's table, each (areas, variables): the truth with that level's error, never below zero."""
+def published(
+    true: np.ndarray, level: str, geoids: tuple[str, ...], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(values, standard errors) of a level's table, each (areas, variables): the truth with that
+    level's error, never below zero.
+    """
     noise = np.stack(
-        [np.random.default_rng([seed, int(g or 0), {"nation": 10, "state": 11, "county": 12, "tract": 13}[level]]).normal(size=true.shape[1]) for g in geoids]
+        [
+            np.random.default_rng(
+                [seed, int(g or 0), {"nation": 10, "state": 11, "county": 12, "tract": 13}[level]]
+            ).normal(size=true.shape[1])
+            for g in geoids
+        ]
     )
-    error = 1.5 * np.sqrt(np.maximum(true, 4.0)) if level == "tract" else np.maximum(PUBLISHED_ERROR[level] * np.abs(true), 1.0)
+    error = (
+        1.5 * np.sqrt(np.maximum(true, 4.0))
+        if level == "tract"
+        else np.maximum(PUBLISHED_ERROR[level] * np.abs(true), 1.0)
+    )
     return np.maximum(np.round(true + noise * error), 0.0), error
 
 
-def _split(persons: np.ndarray, kinds: int, traits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _split(
+    persons: np.ndarray, kinds: int, traits: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Persons of each kind, (households, kinds): members alike in a household."""
     score = traits @ rng.normal(size=(4, kinds)) * 0.5 + rng.normal(size=kinds)
     share = np.exp(score - score.max(axis=1, keepdims=True))
@@ -164,4 +220,8 @@ def _classes(code: np.ndarray, kinds: int) -> np.ndarray:
 
 def _amount(income: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """Thousands of dollars of an income that a share of households has."""
-    return np.where(rng.random(income.size) < share, np.round(income * rng.lognormal(-0.7, 0.7, size=income.size) / 1000.0), 0.0)
+    return np.where(
+        rng.random(income.size) < share,
+        np.round(income * rng.lognormal(-0.7, 0.7, size=income.size) / 1000.0),
+        0.0,
+    )

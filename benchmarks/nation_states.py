@@ -1,11 +1,14 @@
-"""One state of the invented nation from problem to weights, with seconds and memory of every stage; and many states on several processes.
+"""One state of the invented nation from problem to weights, with seconds and memory of every stage;
+and many states on several processes.
 
-States are problems of their own: so many processes take them from a queue, the largest first, each with threads of its own (one by default:
-two libraries that wait for each other's threads on two busy cores can be fifty times slower than one thread). A state's figures do not depend on
-how many processes there are.
+States are problems of their own: so many processes take them from a queue, the largest first, each
+with threads of its own (one by default: two libraries that wait for each other's threads on two
+busy cores can be fifty times slower than one thread). A state's figures do not depend on how many
+processes there are.
 
-Belongs here: dense calibration, selection and refinement of a state as the pipeline does them, and the processes. Does not belong here: the
-population, reconciliation across states, tables (``nation.py``).
+Belongs here: dense calibration, selection and refinement of a state as the pipeline does them, and
+the processes. Does not belong here: the population, reconciliation across states, tables
+(``nation.py``).
 """
 
 from __future__ import annotations
@@ -26,11 +29,11 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from calibration_core.joint_selection import JointSettings, refine_pairs, select_jointly
-from calibration_core.problem import PoolProblem
-from calibration_core.selection import SelectionSettings
-from calibration_core.threads import workers
-from calibration_core.tree_newton import TreeNewtonSettings, calibrate_tree
+from calibration_core.common.threads import workers
+from calibration_core.tree.problem import PoolProblem
+from calibration_core.tree.select.joint import JointSettings, refine_pairs, select_jointly
+from calibration_core.tree.select.pairs import SelectionSettings
+from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
 
 MARGIN_90 = 1.645
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -51,7 +54,9 @@ class Clock:
 
 
 def peak_mb() -> float:
-    """Largest resident memory of this process, in MB. Of a program only: the system's own count begins with that of the process it came from."""
+    """Largest resident memory of this process, in MB. Of a program only: the system's own count
+    begins with that of the process it came from.
+    """
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text(encoding="utf-8").splitlines():
@@ -63,7 +68,9 @@ def peak_mb() -> float:
 
 @dataclass(frozen=True)
 class StateOptions:
-    """``pairs`` a tract, ``candidates`` a pair, ``rounds`` of refitting and exchanging, ``seed``, torch ``device``, ``threads`` of each process."""
+    """``pairs`` a tract, ``candidates`` a pair, ``rounds`` of refitting and exchanging, ``seed``,
+    torch ``device``, ``threads`` of each process.
+    """
 
     pairs: int
     candidates: int
@@ -75,8 +82,9 @@ class StateOptions:
 
 @dataclass(frozen=True, eq=False)
 class StateWork:
-    """A state to solve: its ``index`` and FIPS code, problem, published 90 % ``margin`` of its tracts (tracts, variables), ``cell`` and ``order``
-    of its households (records,)."""
+    """A state to solve: its ``index`` and FIPS code, problem, published 90 % ``margin`` of its
+    tracts (tracts, variables), ``cell`` and ``order`` of its households (records,).
+    """
 
     index: int
     state: str
@@ -92,11 +100,14 @@ class StateFigures:
 
     Attributes
     ----------
-    index, state, tracts, targets, pairs : of the state; anchored: soft targets beside its own in the refinement.
-    seconds : by stage. process : the process it was solved by, and peak_mb by stage of that process so far.
+    index, state, tracts, targets, pairs : of the state; anchored: soft targets beside its own in
+        the refinement.
+    seconds : by stage. process : the process it was solved by, and peak_mb by stage of that process
+        so far.
     stopped : stages that did not converge, in words.
     exchanges, rescued, without_support : of the selection, counted.
-    cells_lost, mass_lost : (tract, cell) with dense weight that have no pair, and their share of it.
+    cells_lost, mass_lost : (tract, cell) with dense weight that have no pair, and their share of
+        it.
     fits : by (weights, level, kind).
     totals : (variables of the finest level,) float64 of the state, refined.
     """
@@ -123,7 +134,12 @@ class StateFigures:
 def dense_settings(device: str) -> TreeNewtonSettings:
     """Of the dense calibration."""
     return TreeNewtonSettings(
-        tau_path=(1.0, 0.3, 0.1, 0.03, 0.01), share=(0.0, 0.0, 0.995), tolerance=1e-6, path_tolerance=0.5, max_iterations=200, device=device
+        tau_path=(1.0, 0.3, 0.1, 0.03, 0.01),
+        share=(0.0, 0.0, 0.995),
+        tolerance=1e-6,
+        path_tolerance=0.5,
+        max_iterations=200,
+        device=device,
     )
 
 
@@ -158,7 +174,16 @@ def solve_state(work: StateWork, options: StateOptions) -> StateFigures:
     settings = joint_settings(len(tree.leaves), options)
     # The design of the state holds every variable.
     attributes = targets.designs[0]
-    drawn = select_jointly(tree, targets, dense.weights, work.cell, work.order, attributes, settings, families=families_of(work.cell))
+    drawn = select_jointly(
+        tree,
+        targets,
+        dense.weights,
+        work.cell,
+        work.order,
+        attributes,
+        settings,
+        families=families_of(work.cell),
+    )
     began = clock.lap("selection", began)
     refined = refine_pairs(tree, targets, dense.weights, attributes, drawn, settings)
     began = clock.lap("refinement", began)
@@ -177,7 +202,11 @@ def solve_state(work: StateWork, options: StateOptions) -> StateFigures:
         dict(clock.seconds),
         os.getpid(),
         clock.peak_mb,
-        tuple(f"{work.state} ({name}): {result.summary()}" for name, result in both.items() if not result.converged),
+        tuple(
+            f"{work.state} ({name}): {result.summary()}"
+            for name, result in both.items()
+            if not result.converged
+        ),
         int(drawn.exchanges.sum()),
         len(drawn.rescued),
         len(drawn.without_support),
@@ -195,17 +224,27 @@ def families_of(cell: np.ndarray) -> list[np.ndarray]:
 
 
 def _fit(fits, name: str, problem: PoolProblem, result, margin: np.ndarray) -> None:
-    for level, fitted, value in zip(problem.tree.levels, result.fitted, problem.targets.values, strict=True):
+    for level, fitted, value in zip(
+        problem.tree.levels, result.fitted, problem.targets.values, strict=True
+    ):
         used = value != 0
-        fits[name, level, "error"].append((np.abs(fitted - value)[used] / np.abs(value[used])).astype(np.float32))
-    fits[name, "tract", "inside"].append((np.abs(result.fitted[-1] - problem.targets.values[-1]) <= margin).ravel())
+        fits[name, level, "error"].append(
+            (np.abs(fitted - value)[used] / np.abs(value[used])).astype(np.float32)
+        )
+    fits[name, "tract", "inside"].append(
+        (np.abs(result.fitted[-1] - problem.targets.values[-1]) <= margin).ravel()
+    )
     weights = result.weights
     # Kish's size over all pairs of the state, from sums that add up over states.
     fits[name, "all", "sums"].append(np.array([weights.sum(), float((weights.ravel() ** 2).sum())]))
 
 
-def solve_states(work: Iterator[StateWork], options: StateOptions, processes: int) -> Iterator[StateFigures]:
-    """Figures of each state as it is done. ``work`` is asked for no more than two states ahead of each process."""
+def solve_states(
+    work: Iterator[StateWork], options: StateOptions, processes: int
+) -> Iterator[StateFigures]:
+    """Figures of each state as it is done. ``work`` is asked for no more than two states ahead of
+    each process.
+    """
     if processes == 1:
         before = torch.get_num_threads()
         torch.set_num_threads(options.threads)
@@ -216,7 +255,10 @@ def solve_states(work: Iterator[StateWork], options: StateOptions, processes: in
         finally:
             torch.set_num_threads(before)
         return
-    with _threads_in_environment(options.threads), ProcessPoolExecutor(processes, get_context("spawn"), _begin, (options.threads,)) as pool:
+    with (
+        _threads_in_environment(options.threads),
+        ProcessPoolExecutor(processes, get_context("spawn"), _begin, (options.threads,)) as pool,
+    ):
         waiting = set()
         for item in work:
             waiting.add(pool.submit(solve_state, item, options))

@@ -1,29 +1,36 @@
-"""A nation, its states and their districts calibrated at once: the engine against Adam on the same loss, dense and after selection.
+"""A nation, its states and their districts calibrated at once: the engine against Adam on the same
+loss, dense and after selection.
 
-    python -m benchmarks.nested [--records 337704] [--national 478] [--state 153] [--district 56] [--states 51] [--districts 436]
-                                [--keep 57240] [--exchanges 8] [--adam-epochs 1500] [--threads N] [--device cpu|cuda] [--seed 0] [--json FILE]
+    python -m benchmarks.nested [--records 337704] [--national 478] [--state 153] [--district 56]
+                                [--states 51] [--districts 436] [--keep 57240] [--exchanges 8]
+                                [--adam-epochs 1500] [--threads N] [--device cpu|cuda] [--seed 0]
+                                [--json FILE]
 
-The nation is invented, to the measures of published ones: every record lies in one district; the first variables of the national list
-have targets for states too, the first of those for districts. Half are counts of persons, half amounts: zero for most, else lognormal,
-many with a heavier tail than a sample of a district can carry. Targets are totals of true weights times lognormal noise, more the
-smaller the area, so that levels contradict one another and no weights meet all targets. Initial weights differ from the true ones by a
-tilt of each district's own and by chance.
+The nation is invented, to the measures of published ones: every record lies in one district; the
+first variables of the national list have targets for states too, the first of those for districts.
+Half are counts of persons, half amounts: zero for most, else lognormal, many with a heavier tail
+than a sample of a district can carry. Targets are totals of true weights times lognormal noise,
+more the smaller the area, so that levels contradict one another and no weights meet all targets.
+Initial weights differ from the true ones by a tilt of each district's own and by chance.
 
-Loss, for engine and Adam alike: sum_j ((fit_j - b_j) / s_j)^2 / 2, s_j = max(|b_j|, 1). The engine adds its prior (tau, printed), which
-Adam has not; both are measured by the same figures:
+Loss, for engine and Adam alike: sum_j ((fit_j - b_j) / s_j)^2 / 2, s_j = max(|b_j|, 1). The engine
+adds its prior (tau, printed), which Adam has not; both are measured by the same figures:
 
-    capped    sum_j omega_j min(|fit_j - b_j| / s_j, 1) / sum_j omega_j; omega proportional to the root of s_j, counts and amounts alike in all
+    capped    sum_j omega_j min(|fit_j - b_j| / s_j, 1) / sum_j omega_j; omega proportional to the
+    root of s_j, counts and amounts alike in all
     ARE       |fit_j - b_j| / |b_j|, targets of zero left out
     ESS       (sum w)^2 / sum w^2
 
-A target is degenerate where one record's contribution at its initial weight exceeds it. The selection keeps exactly --keep records, shared out
-over districts by dense weight and drawn in each by ``selection.select_pairs``, with exchanges that bring back the totals of its own and its state's variables
-(--exchanges 0: none), and refits them by the same engine; Adam refits the same records too.
-Adam is that of the ``gradient`` method without a prior, in log weights, learning rate 0.05 falling along a cosine. With fewer epochs
-than 1,500 its seconds are multiplied up, and said to be; its loss cannot be, and stands as it is.
+A target is degenerate where one record's contribution at its initial weight exceeds it. The
+selection keeps exactly --keep records, shared out over districts by dense weight and drawn in each
+by ``selection.select_pairs``, with exchanges that bring back the totals of its own and its state's
+variables (--exchanges 0: none), and refits them by the same engine; Adam refits the same records
+too. Adam is that of the ``gradient`` method without a prior, in log weights, learning rate 0.05
+falling along a cosine. With fewer epochs than 1,500 its seconds are multiplied up, and said to be;
+its loss cannot be, and stands as it is.
 
-Belongs here: the methods as they are called, the comparison, its table. Does not belong here: the nation and its figures
-(``nested_nation.py``), the methods themselves.
+Belongs here: the methods as they are called, the comparison, its table. Does not belong here: the
+nation and its figures (``nested_nation.py``), the methods themselves.
 """
 
 from __future__ import annotations
@@ -45,28 +52,30 @@ from scipy import sparse
 
 from benchmarks.machine import peak_memory, this_machine
 from benchmarks.nested_nation import LEVELS, Figures, Measure, Nation, Size, make_nation, measure_of
-from calibration_core.allocation import allocate
-from calibration_core.descent import DescentSettings, RecordObjective, adam, check_device
-from calibration_core.design_matrix import DesignMatrix
-from calibration_core.distances import Raking
-from calibration_core.dual_losses import Prior
-from calibration_core.geography import GeographyTree
-from calibration_core.losses import Square, TargetLoss
-from calibration_core.problem import PairProblem, Targets
-from calibration_core.selection import DESIGNS, Balance, SelectionSettings, select_pairs
-from calibration_core.support import ensure_support
-from calibration_core.tree_newton import TreeNewtonResult, TreeNewtonSettings, calibrate_tree
+from calibration_core.common.distances import Raking
+from calibration_core.flat.design_matrix import DesignMatrix
+from calibration_core.flat.solve.descent import DescentSettings, RecordObjective, adam, check_device
+from calibration_core.flat.solve.dual_losses import Prior
+from calibration_core.flat.solve.losses import Square, TargetLoss
+from calibration_core.sampling.allocation import allocate
+from calibration_core.tree.geography import GeographyTree
+from calibration_core.tree.problem import PairProblem, Targets
+from calibration_core.tree.select.pairs import DESIGNS, Balance, SelectionSettings, select_pairs
+from calibration_core.tree.select.support import ensure_support
+from calibration_core.tree.solve.newton import TreeNewtonResult, TreeNewtonSettings, calibrate_tree
 
 PUBLISHED_EPOCHS = 1500
-# The engine's prior strength is followed down until the share of targets met within a hundredth rises by less than two thousandths.
+# The engine's prior strength is followed down until the share of targets met within a hundredth
+# rises by less than two thousandths.
 TAU = (1e-6, 1e-7, 1e-8)
 MET, LEAST_GAIN = 0.01, 0.002
 
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """The problem of the records kept, and what was done after the draw: ``exchanged`` records, district targets given a record back
-    (``rescued``) and left without any (``lost``)."""
+    """The problem of the records kept, and what was done after the draw: ``exchanged`` records,
+    district targets given a record back (``rescued``) and left without any (``lost``).
+    """
 
     problem: PairProblem
     exchanged: int
@@ -74,42 +83,77 @@ class Kept:
     lost: int
 
 
-def select(nation: Nation, dense: np.ndarray, keep: int, seed: int, exchanges: float, design: str = "systematic") -> Kept:
+def select(
+    nation: Nation,
+    dense: np.ndarray,
+    keep: int,
+    seed: int,
+    exchanges: float,
+    design: str = "systematic",
+) -> Kept:
     """Exactly ``keep`` records, district by district, with Horvitz-Thompson weights to start from.
 
-    Every record lies in one district, so each district is a selection of its own: as many records as its share of the dense weight, from
-    candidates in proportion to dense weight along the list sorted by size, by ``design``, then at most ``exchanges`` for each record kept. What is
-    held are the dense totals of the variables of its state (a state's error is a sum of its districts', and the unit of the variables only the
-    state has so much larger). Targets that nothing drawn contributes to are given a record.
+    Every record lies in one district, so each district is a selection of its own: as many records
+    as its share of the dense weight, from candidates in proportion to dense weight along the list
+    sorted by size, by ``design``, then at most ``exchanges`` for each record kept. What is held are
+    the dense totals of the variables of its state (a state's error is a sum of its districts', and
+    the unit of the variables only the state has so much larger). Targets that nothing drawn
+    contributes to are given a record.
     """
     problem, tree = nation.problem, nation.problem.tree
     rows, own = problem.targets.designs[1], problem.targets.designs[2]
     districts = len(tree.leaves)
     share = allocate(
-        keep, np.bincount(problem.leaf, dense, districts), floor=1, ceiling=np.bincount(problem.leaf[dense > 0], minlength=districts), names=tree.leaves
+        keep,
+        np.bincount(problem.leaf, dense, districts),
+        floor=1,
+        ceiling=np.bincount(problem.leaf[dense > 0], minlength=districts),
+        names=tree.leaves,
     )
     brothers = np.bincount(tree.parents[2])[tree.parents[2]]
     unit = np.ones(rows.shape[1])
     chosen, weight, counts = [], [], np.zeros(3, dtype=np.int64)
-    for leaf, (a, b) in enumerate(itertools.pairwise(np.searchsorted(problem.leaf, np.arange(districts + 1)))):
+    for leaf, (a, b) in enumerate(
+        itertools.pairwise(np.searchsorted(problem.leaf, np.arange(districts + 1)))
+    ):
         here = slice(a, b)
         unit[own.shape[1] :] = np.sqrt(brothers[leaf])
         goal = dense[None, here] @ rows[here]
         balance = Balance(rows[here], goal, np.where(goal != 0, unit * np.abs(goal), np.inf))
         # A seed of each district's own: as an area each of them is number 0.
         number = int(np.random.SeedSequence([seed, leaf]).generate_state(1, np.uint64)[0])
-        settings = SelectionSettings(int(share[leaf]), number, floor=1, design=design, exchanges=exchanges, cell_penalty=0.0)
+        settings = SelectionSettings(
+            int(share[leaf]), number, floor=1, design=design, exchanges=exchanges, cell_penalty=0.0
+        )
         one_cell = np.zeros(b - a, dtype=np.int64)
-        drawn = select_pairs(dense[None, here], one_cell, nation.order[here], settings, balance=balance, per_leaf=share[leaf : leaf + 1])
-        used = np.isfinite(problem.targets.scales[2][leaf : leaf + 1]) & (own[here] != 0).any(axis=0)
+        drawn = select_pairs(
+            dense[None, here],
+            one_cell,
+            nation.order[here],
+            settings,
+            balance=balance,
+            per_leaf=share[leaf : leaf + 1],
+        )
+        used = np.isfinite(problem.targets.scales[2][leaf : leaf + 1]) & (own[here] != 0).any(
+            axis=0
+        )
         alone = GeographyTree.from_leaves(LEVELS[2:], [[tree.leaves[leaf]]])
         mended = ensure_support(drawn, dense[None, here], alone, [own[here]], [used])
         counts += int(drawn.exchanges.sum()), len(mended.rescued), len(mended.without_support)
         chosen.append(mended.record + a)
         weight.append(mended.weight)
     index = np.concatenate(chosen)
-    targets = Targets(tuple(d[index] for d in problem.targets.designs), problem.targets.values, problem.targets.scales)
-    return Kept(PairProblem(tree, targets, problem.leaf[index], np.arange(index.size), np.concatenate(weight)), *counts.tolist())
+    targets = Targets(
+        tuple(d[index] for d in problem.targets.designs),
+        problem.targets.values,
+        problem.targets.scales,
+    )
+    return Kept(
+        PairProblem(
+            tree, targets, problem.leaf[index], np.arange(index.size), np.concatenate(weight)
+        ),
+        *counts.tolist(),
+    )
 
 
 def flat_matrix(problem: PairProblem) -> sparse.csr_array:
@@ -119,19 +163,37 @@ def flat_matrix(problem: PairProblem) -> sparse.csr_array:
         rows = sparse.csr_array(design)
         area, width = problem.tree.ancestor_of_leaves(depth)[problem.leaf], design.shape[1]
         index = np.repeat(area * width, np.diff(rows.indptr)) + rows.indices
-        blocks.append(sparse.csr_array((rows.data, index.astype(np.int32), rows.indptr), shape=(design.shape[0], problem.tree.sizes[depth] * width)))
+        blocks.append(
+            sparse.csr_array(
+                (rows.data, index.astype(np.int32), rows.indptr),
+                shape=(design.shape[0], problem.tree.sizes[depth] * width),
+            )
+        )
     return sparse.hstack(blocks, format="csr").T
 
 
-def train(problem: PairProblem, epochs: int, device: str, report) -> tuple[np.ndarray, float, list[tuple[float, float]]]:
-    """Weights after so many epochs of Adam, seconds of the epochs alone, and (seconds, loss) after each."""
-    flat = lambda arrays: np.concatenate([a.ravel() for a in arrays])  # noqa: E731
+def train(
+    problem: PairProblem, epochs: int, device: str, report
+) -> tuple[np.ndarray, float, list[tuple[float, float]]]:
+    """Weights after so many epochs of Adam, seconds of the epochs alone, and (seconds, loss) after
+    each.
+    """
+
+    def flat(arrays):
+        return np.concatenate([a.ravel() for a in arrays])
+
     target, scale = flat(problem.targets.values), flat(problem.targets.scales)
     loss = TargetLoss(Square(), target, scale, np.full(target.size, 0.5))
     records, free = problem.prior_weight.size, np.inf
     limits = (np.full(records, -free), np.full(records, free))
     objective = RecordObjective(
-        DesignMatrix(flat_matrix(problem)), loss, Prior(0.0, problem.prior_weight, Raking(), None), limits, check_device(device), torch.float64, even=False
+        DesignMatrix(flat_matrix(problem)),
+        loss,
+        Prior(0.0, problem.prior_weight, Raking(), None),
+        limits,
+        check_device(device),
+        torch.float64,
+        even=False,
     )
     trace: list[tuple[float, float]] = []
     began = time.perf_counter()
@@ -141,7 +203,9 @@ def train(problem: PairProblem, epochs: int, device: str, report) -> tuple[np.nd
         report()
 
     # An improvement of zero asked for: no early stop.
-    ended = adam(objective, objective.start, DescentSettings(epochs, improvement=0.0), after, lambda _: False)
+    ended = adam(
+        objective, objective.start, DescentSettings(epochs, improvement=0.0), after, lambda _: False
+    )
     return ended.weights, time.perf_counter() - began, trace
 
 
@@ -155,26 +219,72 @@ def totals_of(problem: PairProblem, weights: np.ndarray) -> list[np.ndarray]:
     return answers
 
 
-def run_engine(nation: Nation, measure: Measure, given: argparse.Namespace, console: Console) -> tuple[list[Figures], PairProblem, list[str], bool]:
-    """Dense, selected, refitted; the problem of the records kept; what is to be said; whether both solves converged."""
+def run_engine(
+    nation: Nation, measure: Measure, given: argparse.Namespace, console: Console
+) -> tuple[list[Figures], PairProblem, list[str], bool]:
+    """Dense, selected, refitted; the problem of the records kept; what is to be said; whether both
+    solves converged.
+    """
     problem, rows = nation.problem, []
     rule = {"inside": MET, "share": (1.0,) * len(LEVELS), "least_gain": LEAST_GAIN}
-    settings = TreeNewtonSettings(tau_path=tuple(given.tau), **rule, path_tolerance=0.1, tolerance=1e-4, max_iterations=200, device=given.device)
+    settings = TreeNewtonSettings(
+        tau_path=tuple(given.tau),
+        **rule,
+        path_tolerance=0.1,
+        tolerance=1e-4,
+        max_iterations=200,
+        device=given.device,
+    )
     with console.status("engine") as status:
-        show = lambda step: status.update(f"engine: tau {step.tau:g}, {step.kind}, loss {step.loss:.4g}, gradient {step.gradient:.1e}")  # noqa: E731
+
+        def show(step):
+            return status.update(
+                f"engine: tau {step.tau:g}, {step.kind}, loss {step.loss:.4g}, gradient"
+                f" {step.gradient:.1e}"
+            )
+
         began = time.perf_counter()
         dense = calibrate_tree(problem, settings, progress=show)
         seconds = time.perf_counter() - began
-        rows.append(measure("engine, dense", totals_of(problem, dense.weights), dense.weights, seconds, note=note_of(dense)))
+        rows.append(
+            measure(
+                "engine, dense",
+                totals_of(problem, dense.weights),
+                dense.weights,
+                seconds,
+                note=note_of(dense),
+            )
+        )
         began = time.perf_counter()
-        selected = select(nation, dense.weights, given.keep, given.seed, given.exchanges, given.design)
+        selected = select(
+            nation, dense.weights, given.keep, given.seed, given.exchanges, given.design
+        )
         kept, seconds = selected.problem, time.perf_counter() - began
-        note = f"before the refit; {selected.exchanged:,} exchanged; district targets given a record {selected.rescued:,}, left without {selected.lost:,}"
-        rows.append(measure("engine, selected", totals_of(kept, kept.prior_weight), kept.prior_weight, seconds, note=note))
+        note = (
+            f"before the refit; {selected.exchanged:,} exchanged; district targets given a record"
+            f" {selected.rescued:,}, left without {selected.lost:,}"
+        )
+        rows.append(
+            measure(
+                "engine, selected",
+                totals_of(kept, kept.prior_weight),
+                kept.prior_weight,
+                seconds,
+                note=note,
+            )
+        )
         began = time.perf_counter()
         refitted = calibrate_tree(kept, settings, progress=show)
         seconds = time.perf_counter() - began
-        rows.append(measure("engine, selected, refitted", totals_of(kept, refitted.weights), refitted.weights, seconds, note=note_of(refitted)))
+        rows.append(
+            measure(
+                "engine, selected, refitted",
+                totals_of(kept, refitted.weights),
+                refitted.weights,
+                seconds,
+                note=note_of(refitted),
+            )
+        )
     return rows, kept, [*dense.warnings, *refitted.warnings], dense.converged and refitted.converged
 
 
@@ -187,24 +297,62 @@ def run_adam(
     for name, problem in problems.items():
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task(f"Adam, {name}", total=given.adam_epochs)
-            weights, seconds, trace = train(problem, given.adam_epochs, given.device, lambda task=task, progress=progress: progress.advance(task))
-        said = f"loss as it stands after {given.adam_epochs:,}; seconds extrapolated to {PUBLISHED_EPOCHS:,} epochs: {seconds * longer:,.0f}"
+            weights, seconds, trace = train(
+                problem,
+                given.adam_epochs,
+                given.device,
+                lambda task=task, progress=progress: progress.advance(task),
+            )
+        said = (
+            f"loss as it stands after {given.adam_epochs:,}; seconds extrapolated to"
+            f" {PUBLISHED_EPOCHS:,} epochs: {seconds * longer:,.0f}"
+        )
         extra = {"extrapolated": seconds * longer, "note": said} if longer > 1 else {}
-        rows.append(measure(f"Adam, {name}, {given.adam_epochs:,} epochs", totals_of(problem, weights), weights, seconds, **extra))
+        rows.append(
+            measure(
+                f"Adam, {name}, {given.adam_epochs:,} epochs",
+                totals_of(problem, weights),
+                weights,
+                seconds,
+                **extra,
+            )
+        )
         traces.append(trace)
     return rows, traces[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Invent, calibrate, select, refit, train, print; 0 if the engine converged both times."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.nested", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.nested",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     for name, value in asdict(Size()).items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--keep", type=int, default=57_240)
-    parser.add_argument("--exchanges", type=float, default=8.0, help="most exchanges after the draw for each record kept; 0: none")
-    parser.add_argument("--design", choices=DESIGNS, default="systematic", help="of the draw; held totals are as many as records, so that a cube gains little")
-    parser.add_argument("--adam-epochs", type=int, default=PUBLISHED_EPOCHS, help="0: leave Adam out")
-    parser.add_argument("--tau", type=float, nargs="+", default=list(TAU), help="path of the engine's prior strength, down")
+    parser.add_argument(
+        "--exchanges",
+        type=float,
+        default=8.0,
+        help="most exchanges after the draw for each record kept; 0: none",
+    )
+    parser.add_argument(
+        "--design",
+        choices=DESIGNS,
+        default="systematic",
+        help="of the draw; held totals are as many as records, so that a cube gains little",
+    )
+    parser.add_argument(
+        "--adam-epochs", type=int, default=PUBLISHED_EPOCHS, help="0: leave Adam out"
+    )
+    parser.add_argument(
+        "--tau",
+        type=float,
+        nargs="+",
+        default=list(TAU),
+        help="path of the engine's prior strength, down",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")
@@ -216,59 +364,128 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = this_machine(given.device)
     console.print(str(machine))
     began = time.perf_counter()
-    nation = make_nation(Size(**{name: getattr(given, name) for name in asdict(Size())}), given.seed)
+    nation = make_nation(
+        Size(**{name: getattr(given, name) for name in asdict(Size())}), given.seed
+    )
     problem = nation.problem
     measure = measure_of(nation)
     console.print(
-        f"invented in {time.perf_counter() - began:.1f} s: {problem.leaf.size:,} records, {problem.targets.count:,} targets "
-        f"({', '.join(f'{v.size:,} {name}' for v, name in zip(problem.targets.values, LEVELS, strict=True))}), "
-        f"{(problem.targets.designs[0] != 0).mean():.0%} of entries not zero, {measure.degenerate.mean():.1%} of targets degenerate; "
-        f"{int((measure.target == 0).sum())} targets are zero and left out of the ARE"
+        f"invented in {time.perf_counter() - began:.1f} s: {problem.leaf.size:,} records,"
+        f" {problem.targets.count:,} targets"
+        f" ({', '.join(f'{v.size:,} {name}' for v, name in zip(problem.targets.values, LEVELS, strict=True))}),"
+        f" {(problem.targets.designs[0] != 0).mean():.0%} of entries not zero,"
+        f" {measure.degenerate.mean():.1%} of targets degenerate;"
+        f" {int((measure.target == 0).sum())} targets are zero and left out of the ARE"
     )
     invented_memory = peak_memory()
-    rows = [measure("initial weights", totals_of(problem, problem.prior_weight), problem.prior_weight, 0.0)]
+    rows = [
+        measure(
+            "initial weights", totals_of(problem, problem.prior_weight), problem.prior_weight, 0.0
+        )
+    ]
     engine_rows, kept, warnings, honest = run_engine(nation, measure, given, console)
     rows += engine_rows
     engine_seconds, engine_memory = sum(r.seconds for r in rows), peak_memory()
     trace: list[tuple[float, float]] = []
     if given.adam_epochs:
-        adam_rows, trace = run_adam({"dense": problem, "on the records kept": kept}, measure, given, console)
+        adam_rows, trace = run_adam(
+            {"dense": problem, "on the records kept": kept}, measure, given, console
+        )
         rows += adam_rows
     for printed in tables(rows):
         console.print(printed)
     console.print(
-        f"engine in all {engine_seconds:.1f} s; peak memory {invented_memory:.2f} GB after inventing, {engine_memory:.2f} GB after the engine, {peak_memory():.2f} GB at the end"
+        f"engine in all {engine_seconds:.1f} s; peak memory {invented_memory:.2f} GB after"
+        f" inventing, {engine_memory:.2f} GB after the engine, {peak_memory():.2f} GB at the end"
     )
     if given.adam_epochs:
         ours, adams = rows[1], rows[4]
-        ratios = {name: getattr(ours, name) / getattr(adams, name) for name in ("loss", "capped", "median", "ess", "seconds")}
-        console.print("engine dense over Adam: " + ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items()))
+        ratios = {
+            name: getattr(ours, name) / getattr(adams, name)
+            for name in ("loss", "capped", "median", "ess", "seconds")
+        }
+        console.print(
+            "engine dense over Adam: "
+            + ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
+        )
         in_time = [loss for at, loss in trace if at <= ours.seconds]
         if in_time and len(in_time) < len(trace):
-            console.print(f"in the engine's {ours.seconds:.1f} s Adam did {len(in_time):,} epochs and stood at a loss of {in_time[-1]:,.2f}")
+            console.print(
+                f"in the engine's {ours.seconds:.1f} s Adam did {len(in_time):,} epochs and stood"
+                f" at a loss of {in_time[-1]:,.2f}"
+            )
     for warning in warnings:
         console.print(f"warning: {warning}")
     if given.json is not None:
-        content = {"machine": machine.as_dict(), "size": asdict(Size(**{name: getattr(given, name) for name in asdict(Size())}))}
-        content |= {"keep": given.keep, "seed": given.seed, "degenerate": float(measure.degenerate.mean()), "figures": [asdict(r) for r in rows]}
-        content |= {"engine_seconds": engine_seconds, "engine_peak_gb": engine_memory, "peak_gb": peak_memory(), "warnings": warnings}
+        content = {
+            "machine": machine.as_dict(),
+            "size": asdict(Size(**{name: getattr(given, name) for name in asdict(Size())})),
+        }
+        content |= {
+            "keep": given.keep,
+            "seed": given.seed,
+            "degenerate": float(measure.degenerate.mean()),
+            "figures": [asdict(r) for r in rows],
+        }
+        content |= {
+            "engine_seconds": engine_seconds,
+            "engine_peak_gb": engine_memory,
+            "peak_gb": peak_memory(),
+            "warnings": warnings,
+        }
         given.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return 0 if honest else 1
 
 
 def note_of(result: TreeNewtonResult) -> str:
     """How the solver ended."""
-    return f"{result.status}; tau {result.tau:g}, {result.iterations} steps, {result.factorisations} factorisations, relative gap {result.duality_gap:.1e}"
+    return (
+        f"{result.status}; tau {result.tau:g}, {result.iterations} steps, {result.factorisations}"
+        f" factorisations, relative gap {result.duality_gap:.1e}"
+    )
 
 
 def tables(rows: Sequence[Figures]) -> list[Table]:
     """Errors; then by level, and remarks."""
-    errors = Table("", "records", "loss", "capped", "counts", "amounts", "not degenerate", "median ARE", "within 1 %", "within 10 %", "ESS", "seconds")
-    levels = Table("", *(f"capped, {name}" for name in LEVELS), *(f"median, {name}" for name in LEVELS), "")
+    errors = Table(
+        "",
+        "records",
+        "loss",
+        "capped",
+        "counts",
+        "amounts",
+        "not degenerate",
+        "median ARE",
+        "within 1 %",
+        "within 10 %",
+        "ESS",
+        "seconds",
+    )
+    levels = Table(
+        "", *(f"capped, {name}" for name in LEVELS), *(f"median, {name}" for name in LEVELS), ""
+    )
     for r in rows:
-        shares = [f"{v:.2%}" for v in (r.capped, r.capped_counts, r.capped_amounts, r.capped_not_degenerate, r.median, r.within_1, r.within_10)]
-        errors.add_row(r.name, f"{r.records:,}", f"{r.loss:,.2f}", *shares, f"{r.ess:,.0f}", f"{r.seconds:.1f}")
-        levels.add_row(r.name, *(f"{v:.2%}" for v in r.capped_by_level), *(f"{v:.2%}" for v in r.median_by_level), r.note)
+        shares = [
+            f"{v:.2%}"
+            for v in (
+                r.capped,
+                r.capped_counts,
+                r.capped_amounts,
+                r.capped_not_degenerate,
+                r.median,
+                r.within_1,
+                r.within_10,
+            )
+        ]
+        errors.add_row(
+            r.name, f"{r.records:,}", f"{r.loss:,.2f}", *shares, f"{r.ess:,.0f}", f"{r.seconds:.1f}"
+        )
+        levels.add_row(
+            r.name,
+            *(f"{v:.2%}" for v in r.capped_by_level),
+            *(f"{v:.2%}" for v in r.median_by_level),
+            r.note,
+        )
     return [errors, levels]
 
 

@@ -1,19 +1,25 @@
-"""Reconciliation on the real tree of tracts, from 250 of them to all: seconds, growth, memory, and Nixtla's MinTrace on the same tables.
+"""Reconciliation on the real tree of tracts, from 250 of them to all: seconds, growth, memory, and
+Nixtla's MinTrace on the same tables.
 
-    python -m benchmarks.reconcile [DIR] [--tracts N ...] [--variables 50] [--repeat 3] [--seed 1] [--json FILE]
-                                   [--peers-python PATH] [--peer-variables 1] [--limit 120] [--memory-limit 6]
+    python -m benchmarks.reconcile [DIR] [--tracts N ...] [--variables 50] [--repeat 3] [--seed 1]
+                                   [--json FILE] [--peers-python PATH] [--peer-variables 1] [--limit
+                                   120] [--memory-limit 6]
 
-DIR is a folder with the Census list of 2020 tracts (anywhere below it); without one a tree of like size is generated. Smaller sizes are
-whole states of it. Estimates are true totals with an error of each area's own: tracts as in a survey (a margin that grows with the root
-of the count, and never below 12), counties, states and the nation closer; nothing published is negative, so tracts near zero must be held
-there once levels are made to agree. One tract and county estimate in a hundred is missing, and a third of the variables are exact for the nation.
+DIR is a folder with the Census list of 2020 tracts (anywhere below it); without one a tree of like
+size is generated. Smaller sizes are whole states of it. Estimates are true totals with an error of
+each area's own: tracts as in a survey (a margin that grows with the root of the count, and never
+below 12), counties, states and the nation closer; nothing published is negative, so tracts near
+zero must be held there once levels are made to agree. One tract and county estimate in a hundred is
+missing, and a third of the variables are exact for the nation.
 
-With --peers-python, the interpreter of an environment with hierarchicalforecast, its MinTrace (method wls_var, one variance a series) is given
-the same tables, all known and none exact since it takes no others, dense and sparse, free and non-negative, each in a process
-of its own under a limit of time and memory; answers are compared with ours.
+With --peers-python, the interpreter of an environment with hierarchicalforecast, its MinTrace
+(method wls_var, one variance a series) is given the same tables, all known and none exact since it
+takes no others, dense and sparse, free and non-negative, each in a process of its own under a limit
+of time and memory; answers are compared with ours.
 
-Belongs here: that problem, timing, the comparison. Does not belong here: reconciling (``calibration_core/reconcile.py``), the package's
-interface (``peers/run_hierarchicalforecast.py``).
+Belongs here: that problem, timing, the comparison. Does not belong here: reconciling
+(``calibration_core/tree/reconcile/levels.py``), the package's interface
+(``peers/run_hierarchicalforecast.py``).
 """
 
 from __future__ import annotations
@@ -34,8 +40,8 @@ from rich.table import Table
 
 from benchmarks.machine import peak_memory, this_machine
 from benchmarks.methods import Contender, Limits, installed, run_contender
-from calibration_core.geography import GeographyTree
-from calibration_core.reconcile import ReconcileResult, reconcile
+from calibration_core.tree.geography import GeographyTree
+from calibration_core.tree.reconcile.levels import ReconcileResult, reconcile
 
 LEVELS = ("nation", "state", "county", "tract")
 SIZES = (250, 2_500, 25_000, 85_452)
@@ -45,7 +51,13 @@ MISSING = 0.01
 PUBLISHED = {"nation": 0.001, "state": 0.005, "county": 0.02}
 PACKAGE = "hierarchicalforecast"
 PEERS = tuple(
-    Contender("reconcile", f"MinTrace {form}, {sign}", "run_hierarchicalforecast.py", f"{form}/{sign}", PACKAGE)
+    Contender(
+        "reconcile",
+        f"MinTrace {form}, {sign}",
+        "run_hierarchicalforecast.py",
+        f"{form}/{sign}",
+        PACKAGE,
+    )
     for form in ("dense", "sparse")
     for sign in ("free", "nonnegative")
 )
@@ -53,8 +65,10 @@ PEERS = tuple(
 
 @dataclass(frozen=True)
 class Line:
-    """What ours did at one size. ``node_us`` is microseconds a node and variable; ``gap`` the largest difference between an area and the sum
-    of its parts, relative; ``bytes_bound`` the seconds it would take to read and write every array once at the speed of a copy."""
+    """What ours did at one size. ``node_us`` is microseconds a node and variable; ``gap`` the
+    largest difference between an area and the sum of its parts, relative; ``bytes_bound`` the
+    seconds it would take to read and write every array once at the speed of a copy.
+    """
 
     tracts: int
     nodes: int
@@ -74,8 +88,9 @@ class Line:
 
 @dataclass(frozen=True)
 class PeerLine:
-    """What a peer did at one size, a variable: seconds beside ours for the same variables, and the largest difference from our answer in
-    standard errors of the estimates."""
+    """What a peer did at one size, a variable: seconds beside ours for the same variables, and the
+    largest difference from our answer in standard errors of the estimates.
+    """
 
     tracts: int
     label: str
@@ -98,11 +113,16 @@ class Tables:
 
 
 def area_list(folder: Path | None, seed: int) -> pl.DataFrame:
-    """state, county, tract of every tract of the list in ``folder``; without one, of a generated nation of the same size."""
+    """state, county, tract of every tract of the list in ``folder``; without one, of a generated
+    nation of the same size.
+    """
     path = None if folder is None else next(iter(sorted(folder.rglob(LIST))), None)
     if path is None:
         if folder is not None:
-            raise SystemExit(f"There is no {LIST} in {folder}. Give the folder with the Census list of tracts, or none for a generated tree.")
+            raise SystemExit(
+                f"There is no {LIST} in {folder}. Give the folder with the Census list of tracts,"
+                " or none for a generated tree."
+            )
         return _generated(seed)
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
@@ -110,7 +130,11 @@ def area_list(folder: Path | None, seed: int) -> pl.DataFrame:
     else:
         raw = pl.read_csv(path, infer_schema_length=0)
     state, county, tract = (pl.col(name) for name in ("STATEFP", "COUNTYFP", "TRACTCE"))
-    return raw.select(state=state, county=state + county, tract=state + county + tract).unique().sort("tract")
+    return (
+        raw.select(state=state, county=state + county, tract=state + county + tract)
+        .unique()
+        .sort("tract")
+    )
 
 
 def _generated(seed: int) -> pl.DataFrame:
@@ -118,21 +142,36 @@ def _generated(seed: int) -> pl.DataFrame:
     counties = rng.multinomial(3_143 - 51, rng.dirichlet(np.full(51, 2.0))) + 1
     tracts = rng.multinomial(85_452 - 3_143, rng.dirichlet(np.full(3_143, 0.4))) + 1
     state = np.repeat(np.arange(51), counties)
-    county = [f"{s + 1:02d}{c:03d}" for s, c in zip(state, np.arange(3_143) - np.repeat(np.cumsum(counties) - counties, counties), strict=True)]
+    county = [
+        f"{s + 1:02d}{c:03d}"
+        for s, c in zip(
+            state,
+            np.arange(3_143) - np.repeat(np.cumsum(counties) - counties, counties),
+            strict=True,
+        )
+    ]
     names = np.repeat(county, tracts)
     number = np.arange(names.size) - np.repeat(np.cumsum(tracts) - tracts, tracts)
     frame = pl.DataFrame({"county": names, "number": number})
-    return frame.select(state=pl.col("county").str.slice(0, 2), county="county", tract=pl.col("county") + pl.col("number").cast(pl.String).str.zfill(6))
+    return frame.select(
+        state=pl.col("county").str.slice(0, 2),
+        county="county",
+        tract=pl.col("county") + pl.col("number").cast(pl.String).str.zfill(6),
+    )
 
 
 def about(areas: pl.DataFrame, tracts: int, seed: int) -> pl.DataFrame:
-    """States in a shuffled order until so many tracts are there; of the last one its first tracts."""
+    """States in a shuffled order until so many tracts are there; of the last one its
+    first tracts.
+    """
     if tracts >= areas.height:
         return areas
     order = np.random.default_rng([seed, 5]).permutation(areas["state"].unique().sort().to_numpy())
     place = {state: i for i, state in enumerate(order)}
     rank = areas["state"].replace_strict(place, return_dtype=pl.Int64)
-    return areas.with_columns(rank=rank).sort("rank", "tract").head(tracts).drop("rank").sort("tract")
+    return (
+        areas.with_columns(rank=rank).sort("rank", "tract").head(tracts).drop("rank").sort("tract")
+    )
 
 
 def make_tables(tree: GeographyTree, variables: int, seed: int) -> Tables:
@@ -143,7 +182,11 @@ def make_tables(tree: GeographyTree, variables: int, seed: int) -> Tables:
     y, v = [], []
     for depth, level in enumerate(tree.levels):
         total = tree.sum_leaves(truth, depth)
-        variance = (PUBLISHED[level] * total) ** 2 + 1.0 if level in PUBLISHED else (12.0 / 1.645) ** 2 + 2.0 * total
+        variance = (
+            (PUBLISHED[level] * total) ** 2 + 1.0
+            if level in PUBLISHED
+            else (12.0 / 1.645) ** 2 + 2.0 * total
+        )
         y.append(np.maximum(total + np.sqrt(variance) * rng.normal(size=total.shape), 0.0))
         v.append(variance)
     return Tables(tree, y, v)
@@ -179,7 +222,9 @@ def copy_speed() -> float:
     return 2 * source.nbytes / min(seconds)
 
 
-def measure(areas: pl.DataFrame, tracts: int, arguments: argparse.Namespace, speed: float) -> tuple[Line, Tables]:
+def measure(
+    areas: pl.DataFrame, tracts: int, arguments: argparse.Namespace, speed: float
+) -> tuple[Line, Tables]:
     """Build the tree and the tables of one size, reconcile, and check that levels add up."""
     chosen = about(areas, tracts, arguments.seed)
     columns = [[""] * chosen.height, *(chosen[name].to_list() for name in LEVELS[1:])]
@@ -187,7 +232,10 @@ def measure(areas: pl.DataFrame, tracts: int, arguments: argparse.Namespace, spe
     tree = GeographyTree.from_leaves(LEVELS, columns)
     built = time.perf_counter() - began
     tables = make_tables(tree, arguments.variables, arguments.seed)
-    seconds, result = time_ours(with_holes(tables, arguments.seed), arguments.repeat if tree.sizes[-1] > 5_000 else 5 * arguments.repeat)
+    seconds, result = time_ours(
+        with_holes(tables, arguments.seed),
+        arguments.repeat if tree.sizes[-1] > 5_000 else 5 * arguments.repeat,
+    )
     nodes, ratio = sum(tree.sizes), result.chi_square / np.maximum(result.degrees_of_freedom, 1)
     line = Line(
         tree.sizes[-1],
@@ -218,9 +266,15 @@ def adding_up(tree: GeographyTree, result: ReconcileResult) -> float:
     return worst
 
 
-def run_peers(tables: Tables, arguments: argparse.Namespace, given_up: set[str], console: Console) -> list[PeerLine]:
-    """Every form of the peer on the first variables of these tables; ``given_up`` grows by those that ran into a limit."""
-    picked = np.linspace(0, tables.y[0].shape[1] - 1, min(arguments.peer_variables, tables.y[0].shape[1])).astype(int)
+def run_peers(
+    tables: Tables, arguments: argparse.Namespace, given_up: set[str], console: Console
+) -> list[PeerLine]:
+    """Every form of the peer on the first variables of these tables; ``given_up`` grows by those
+    that ran into a limit.
+    """
+    picked = np.linspace(
+        0, tables.y[0].shape[1] - 1, min(arguments.peer_variables, tables.y[0].shape[1])
+    ).astype(int)
     some = replace(tables, y=[a[:, picked] for a in tables.y], v=[a[:, picked] for a in tables.v])
     limits, lines = Limits(arguments.limit, arguments.memory_limit * 1e9, 1, arguments.threads), []
     with tempfile.TemporaryDirectory() as name:
@@ -230,22 +284,57 @@ def run_peers(tables: Tables, arguments: argparse.Namespace, given_up: set[str],
         for peer in PEERS:
             tracts = tables.tree.sizes[-1]
             if peer.label in given_up:
-                lines.append(PeerLine(tracts, peer.label, "", 0, *[float("nan")] * 4, "not run: the size before was too much"))
+                lines.append(
+                    PeerLine(
+                        tracts,
+                        peer.label,
+                        "",
+                        0,
+                        *[float("nan")] * 4,
+                        "not run: the size before was too much",
+                    )
+                )
                 continue
-            seconds, ours = time_ours(some, 3, nonnegative=np.full(picked.size, peer.argument.endswith("nonnegative")))
-            report, answer = run_contender(peer, arguments.peers_python, folder / "data.npz", folder, limits)
+            seconds, ours = time_ours(
+                some, 3, nonnegative=np.full(picked.size, peer.argument.endswith("nonnegative"))
+            )
+            report, answer = run_contender(
+                peer, arguments.peers_python, folder / "data.npz", folder, limits
+            )
             line = _judge(peer, tracts, some, report, answer, ours, seconds / picked.size)
             if "error" in report:
                 given_up.add(peer.label)
-            console.print(f"  {tracts:,} tracts, {peer.label}: {line.seconds:.3f} s a variable {line.remark}", markup=False, highlight=False)
+            console.print(
+                f"  {tracts:,} tracts, {peer.label}: {line.seconds:.3f} s a variable {line.remark}",
+                markup=False,
+                highlight=False,
+            )
             lines.append(line)
     return lines
 
 
-def _judge(peer: Contender, tracts: int, tables: Tables, report: dict, answer: np.ndarray | None, ours: ReconcileResult, seconds: float) -> PeerLine:
+def _judge(
+    peer: Contender,
+    tracts: int,
+    tables: Tables,
+    report: dict,
+    answer: np.ndarray | None,
+    ours: ReconcileResult,
+    seconds: float,
+) -> PeerLine:
     nan, count = float("nan"), tables.y[0].shape[1]
     if "error" in report or answer is None:
-        return PeerLine(tracts, peer.label, report.get("version", ""), count, nan, seconds, nan, nan, report.get("error", "no answer came back"))
+        return PeerLine(
+            tracts,
+            peer.label,
+            report.get("version", ""),
+            count,
+            nan,
+            seconds,
+            nan,
+            nan,
+            report.get("error", "no answer came back"),
+        )
     mine, error = np.concatenate(ours.values), np.sqrt(np.concatenate(tables.v))
     off = float((np.abs(answer - mine) / error).max())
     gap = np.abs(answer[0] - answer[-tracts:].sum(axis=0)) / np.abs(answer[0])
@@ -255,7 +344,17 @@ def _judge(peer: Contender, tracts: int, tables: Tables, report: dict, answer: n
     own, theirs = _objective(mine, tables), _objective(answer, tables)
     if abs(theirs - own) > 1e-9 * own:
         remarks.append(f"its sum of squares is {theirs / own - 1:+.1e} of ours")
-    return PeerLine(tracts, peer.label, report.get("version", ""), count, report["seconds"] / count, seconds, report["memory"] / 1e9, off, "; ".join(remarks))
+    return PeerLine(
+        tracts,
+        peer.label,
+        report.get("version", ""),
+        count,
+        report["seconds"] / count,
+        seconds,
+        report["memory"] / 1e9,
+        off,
+        "; ".join(remarks),
+    )
 
 
 def _objective(x: np.ndarray, tables: Tables) -> float:
@@ -264,13 +363,17 @@ def _objective(x: np.ndarray, tables: Tables) -> float:
 
 def show(lines: list[Line], peers: list[PeerLine], console: Console) -> None:
     """Print both tables."""
-    table = Table("tracts", *(f"{a.tracts:,}" for a in lines), title=f"geocal, {lines[0].variables} variables")
+    table = Table(
+        "tracts", *(f"{a.tracts:,}" for a in lines), title=f"geocal, {lines[0].variables} variables"
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     rows = {
         "areas": lambda a: f"{a.nodes:,}",
         "tree built, s": lambda a: f"{a.tree_seconds:.3f}",
-        "reconciled, s": lambda a: f"{a.seconds:.4f}" if a.converged else f"{a.seconds:.4f}, not settled",
+        "reconciled, s": lambda a: (
+            f"{a.seconds:.4f}" if a.converged else f"{a.seconds:.4f}, not settled"
+        ),
         "us an area and variable": lambda a: f"{a.node_us:.4f}",
         "the same, x the smallest size's": lambda a: f"{a.node_us / lines[0].node_us:.2f}",
         "one copy of its arrays, s": lambda a: f"{a.bytes_bound:.4f}",
@@ -297,16 +400,27 @@ def show(lines: list[Line], peers: list[PeerLine], console: Console) -> None:
         "remark",
         title="one variable at a time, each with a process of its own for the peer",
     )
-    form = lambda x, f: "-" if np.isnan(x) else format(x, f)  # noqa: E731
+
+    def form(x, f):
+        return "-" if np.isnan(x) else format(x, f)
+
     for p in peers:
         ratio = p.seconds / p.ours
-        cells = (form(p.seconds, ".4f"), form(p.ours, ".5f"), form(ratio, ",.0f"), form(p.memory_gb, ".2f"), form(p.difference, ".1e"))
+        cells = (
+            form(p.seconds, ".4f"),
+            form(p.ours, ".5f"),
+            form(ratio, ",.0f"),
+            form(p.memory_gb, ".2f"),
+            form(p.difference, ".1e"),
+        )
         table.add_row(f"{p.tracts:,}", f"{p.label} {p.version}".strip(), *cells, p.remark)
     console.print(table)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--tracts", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--variables", type=int, default=50)
@@ -323,7 +437,10 @@ def main(argv: list[str] | None = None) -> int:
     machine = this_machine()
     console.print(str(machine), markup=False, highlight=False)
     areas, speed = area_list(arguments.folder, arguments.seed), copy_speed()
-    console.print(f"{'the Census list' if arguments.folder else 'a generated list'} of {areas.height:,} tracts; a copy moves {speed / 1e9:.1f} GB/s")
+    console.print(
+        f"{'the Census list' if arguments.folder else 'a generated list'} of {areas.height:,}"
+        f" tracts; a copy moves {speed / 1e9:.1f} GB/s"
+    )
     there = bool(arguments.peers_python) and PACKAGE in installed(arguments.peers_python, {PACKAGE})
     if arguments.peers_python and not there:
         console.print(f"{PACKAGE} is not installed for {arguments.peers_python}: ours alone")
@@ -336,7 +453,11 @@ def main(argv: list[str] | None = None) -> int:
             peers += run_peers(tables, arguments, given_up, console)
     show(lines, peers, console)
     if arguments.json:
-        figures = {"machine": machine.as_dict(), "lines": [asdict(a) for a in lines], "peers": [asdict(p) for p in peers]}
+        figures = {
+            "machine": machine.as_dict(),
+            "lines": [asdict(a) for a in lines],
+            "peers": [asdict(p) for p in peers],
+        }
         arguments.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     return 0 if all(a.converged for a in lines) else 1
 

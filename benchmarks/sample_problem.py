@@ -1,7 +1,9 @@
-"""A state of the project's synthetic sample as one flat problem: households, state and county targets, real structure, invented people.
+"""A state of the project's synthetic sample as one flat problem: households, state and county
+targets, real structure, invented people.
 
-Every household is one record. County targets see a household with the share of its PUMA's people who live in the county, so that county
-rows are fractional, as they are for surveys that do not say where in a PUMA a household lives.
+Every household is one record. County targets see a household with the share of its PUMA's people
+who live in the county, so that county rows are fractional, as they are for surveys that do not say
+where in a PUMA a household lives.
 
 Belongs here: that problem. Does not belong here: methods, the pipeline's own two-level problem.
 """
@@ -18,8 +20,8 @@ from calibration_core import CalibrationProblem
 from pipeline.sample.generate import ensure_sample
 from pipeline.weights.candidates import DESIGN_SEPARATOR
 
-# Units whose county targets are all kept; of persons and households only county totals are, so that targets do not outnumber what some
-# hundred households can answer.
+# Units whose county targets are all kept; of persons and households only county totals are, so that
+# targets do not outnumber what some hundred households can answer.
 _DETAIL = ("persons", "households")
 # A target that fewer households contribute to says nothing about weights.
 _LEAST_SUPPORT = 5
@@ -32,7 +34,9 @@ def sample_problem(postal: str, folder: Path) -> CalibrationProblem:
 
 
 def flat_problem(state: LoadedState) -> CalibrationProblem:
-    """State targets and the main county targets over households; cells are the pipeline's cross-categories."""
+    """State targets and the main county targets over households; cells are the pipeline's
+    cross-categories.
+    """
     units, areas = state.candidates.units, state.candidates.areas
     tree, targets = state.problem.tree, state.problem.targets
     pumas = units["puma"].to_list()
@@ -41,9 +45,15 @@ def flat_problem(state: LoadedState) -> CalibrationProblem:
         if level not in ("state", "county"):
             continue
         keys = state.problem.keys[depth]
-        design = units.select([DESIGN_SEPARATOR.join(key) for key in keys]).to_numpy().astype(np.float64)
+        design = (
+            units.select([DESIGN_SEPARATOR.join(key) for key in keys]).to_numpy().astype(np.float64)
+        )
         for area, geoid in enumerate(tree.geoids[depth]):
-            inside = areas.filter(pl.col("area").str.starts_with(geoid)).group_by("puma").agg(pl.col("share").sum())
+            inside = (
+                areas.filter(pl.col("area").str.starts_with(geoid))
+                .group_by("puma")
+                .agg(pl.col("share").sum())
+            )
             share_of = dict(zip(inside["puma"].to_list(), inside["share"].to_list(), strict=True))
             share = np.array([share_of.get(p, 0.0) for p in pumas])
             for v, key in enumerate(keys):
@@ -57,4 +67,11 @@ def flat_problem(state: LoadedState) -> CalibrationProblem:
                     names.append(f"{level} {geoid}: {'/'.join(key)}")
                     groups.append(f"{level}: {key[0]}")
     weights = units["prior_weight"].to_numpy().astype(np.float64)
-    return CalibrationProblem(np.vstack(rows), np.array(values), weights, target_names=names, groups=groups, cells=units["cell"].to_numpy())
+    return CalibrationProblem(
+        np.vstack(rows),
+        np.array(values),
+        weights,
+        target_names=names,
+        groups=groups,
+        cells=units["cell"].to_numpy(),
+    )

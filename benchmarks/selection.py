@@ -1,17 +1,22 @@
-"""Sparse methods at equal k on a real state: fit, effective sample size and seconds; and held-out results of several runs put together.
+"""Sparse methods at equal k on a real state: fit, effective sample size and seconds; and held-out
+results of several runs put together.
 
-    python -m benchmarks.selection --data DIR [--profile rhode_island] [--state RI] [--pairs 20 40 60 100] [--seeds 3] [--methods ...] [--parts]
-    python -m benchmarks.selection --merge a.json b.json ... [--plot FILE.png]
+    python -m benchmarks.selection --data DIR [--profile rhode_island] [--state RI] [--pairs 20 40
+    60 100] [--seeds 3] [--methods ...] [--parts] python -m benchmarks.selection --merge a.json
+    b.json ... [--plot FILE.png]
 
-The first fits all targets and compares methods in sample (``geocal validate`` compares them on targets that were withheld, and writes the JSON files). Every
-method gets the same pairs in every area, from the same dense weights, and the same refit. ``--parts`` adds what the parts of ours are worth: the draw
-alone, exchanges without rounds, no anchors, exchanges within cells only, and a random draw with our anchored refit.
+The first fits all targets and compares methods in sample (``geocal validate`` compares them on
+targets that were withheld, and writes the JSON files). Every method gets the same pairs in every
+area, from the same dense weights, and the same refit. ``--parts`` adds what the parts of ours are
+worth: the draw alone, exchanges without rounds, no anchors, exchanges within cells only, and a
+random draw with our anchored refit.
 
-The second reads the JSON of ``geocal validate --json``, of several states or groups, and prints errors by budget and method and paired differences over all cells
-together; ``--plot`` draws the frontier of each profile.
+The second reads the JSON of ``geocal validate --json``, of several states or groups, and prints
+errors by budget and method and paired differences over all cells together; ``--plot`` draws the
+frontier of each profile.
 
-Belongs here: those tables. Does not belong here: methods (``calibration_core/pair_methods``), withholding (``pipeline/validation``), errors right after
-the draw (``selection_draws.py``).
+Belongs here: those tables. Does not belong here: methods (``calibration_core/tree/rivals``),
+withholding (``pipeline/validation``), errors right after the draw (``selection_draws.py``).
 """
 
 from __future__ import annotations
@@ -29,19 +34,26 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.state import LoadedState, load_state
-from calibration_core.allocation import allocation_of
-from calibration_core.digits import significant
-from calibration_core.joint_selection import JointSettings, refine_pairs
-from calibration_core.pair_methods import PAIR_METHODS, PairTask, hybrid, run_pair_method
-from calibration_core.pair_methods.task import PairOutcome
-from calibration_core.problem import PairProblem
-from calibration_core.selection import SelectionSettings
+from calibration_core.common.digits import significant
+from calibration_core.sampling.allocation import allocation_of
+from calibration_core.tree.problem import PairProblem
+from calibration_core.tree.rivals import PAIR_METHODS, PairTask, hybrid, run_pair_method
+from calibration_core.tree.rivals.task import PairOutcome
+from calibration_core.tree.select.joint import JointSettings, refine_pairs
+from calibration_core.tree.select.pairs import SelectionSettings
 from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.validation.compare import Run
 from pipeline.validation.frontier import frontier
 from pipeline.validation.paired import paired_differences
 from pipeline.validation.report import print_tables
-from pipeline.weights.calibrate import DENSE_DIGITS, attributes_of, dense_calibration, pool_problem, refine_settings, state_seed
+from pipeline.weights.calibrate import (
+    DENSE_DIGITS,
+    attributes_of,
+    dense_calibration,
+    pool_problem,
+    refine_settings,
+    state_seed,
+)
 from pipeline.weights.cells import affinity_of, families_of
 
 QUICK = ("hybrid", "proportional", "random")
@@ -52,12 +64,25 @@ def make_task(state: LoadedState, dense: np.ndarray, pairs: int, seed: int) -> P
     units, profile, problem = state.candidates.units, state.profile, state.problem
     cross, cells = load_cross_categories(profile.cross_categories), state.candidates.cells.table
     rule = profile.method.selection
-    given = allocation_of(rule.allocation, pairs * dense.shape[0], dense, floor=min(profile.budget.minimum_pairs, pairs), power=rule.power)
+    given = allocation_of(
+        rule.allocation,
+        pairs * dense.shape[0],
+        dense,
+        floor=min(profile.budget.minimum_pairs, pairs),
+        power=rule.power,
+    )
     return PairTask(
-        pool_problem(problem, units, state.candidates.areas), dense, units["cell"].to_numpy(), units["order"].to_numpy(), attributes_of(units), given.per_area,
-        state_seed(profile.seed + seed, problem.tree.geoids[0][0], "selection"), refine_settings(problem, profile),
-        tuple(f.members for f in families_of(cells, cross)), affinity_of(cells, cross),
-    )  # fmt: skip
+        pool_problem(problem, units, state.candidates.areas),
+        dense,
+        units["cell"].to_numpy(),
+        units["order"].to_numpy(),
+        attributes_of(units),
+        given.per_area,
+        state_seed(profile.seed + seed, problem.tree.geoids[0][0], "selection"),
+        refine_settings(problem, profile),
+        tuple(f.members for f in families_of(cells, cross)),
+        affinity_of(cells, cross),
+    )
 
 
 def part(name: str, task: PairTask) -> PairOutcome:
@@ -65,8 +90,17 @@ def part(name: str, task: PairTask) -> PairOutcome:
     plain = SelectionSettings(task.pairs, task.seed)
     if name == "random, anchored":
         drawn = run_pair_method("random", task)
-        pairs = PairProblem(task.pool.tree, task.pool.targets, drawn.leaf, drawn.record, drawn.starting)
-        fit = refine_pairs(task.pool.tree, task.pool.targets, task.dense, task.attributes, pairs, JointSettings(plain, task.refine))
+        pairs = PairProblem(
+            task.pool.tree, task.pool.targets, drawn.leaf, drawn.record, drawn.starting
+        )
+        fit = refine_pairs(
+            task.pool.tree,
+            task.pool.targets,
+            task.dense,
+            task.attributes,
+            pairs,
+            JointSettings(plain, task.refine),
+        )
         return replace(drawn, method=name, weights=fit.result.weights)
     changed = {
         "draw alone": JointSettings(replace(plain, exchanges=0, rounds=0), task.refine),
@@ -81,7 +115,9 @@ PARTS = ("draw alone", "no rounds", "no anchors", "within cells", "random, ancho
 
 
 def figures_of(state: LoadedState, outcome: PairOutcome) -> dict[str, float]:
-    """Shares of targets within 1.645 scales by level, median relative errors, mean ESS of an area as a share of its pairs, seconds."""
+    """Shares of targets within 1.645 scales by level, median relative errors, mean ESS of an area
+    as a share of its pairs, seconds.
+    """
     problem, found = state.problem, {}
     tree, targets = problem.tree, problem.targets
     for depth, level in enumerate(tree.levels):
@@ -96,7 +132,10 @@ def figures_of(state: LoadedState, outcome: PairOutcome) -> dict[str, float]:
     published = _published_inside(state, outcome)
     if published is not None:
         found["inside published margin"] = published
-    sums, squares = np.bincount(outcome.leaf, outcome.weights), np.bincount(outcome.leaf, outcome.weights**2)
+    sums, squares = (
+        np.bincount(outcome.leaf, outcome.weights),
+        np.bincount(outcome.leaf, outcome.weights**2),
+    )
     count = np.bincount(outcome.leaf)
     here = count > 0
     found["ESS an area"] = float((sums[here] ** 2 / squares[here]).mean())
@@ -105,37 +144,69 @@ def figures_of(state: LoadedState, outcome: PairOutcome) -> dict[str, float]:
 
 
 def _published_inside(state: LoadedState, outcome: PairOutcome) -> float | None:
-    """Share of the finest level's targets with a published 90 % margin that the weights reproduce within it, around the reconciled figure."""
+    """Share of the finest level's targets with a published 90 % margin that the weights reproduce
+    within it, around the reconciled figure.
+    """
     rows, frame = state.problem.rows[-1], state.targets
     margin = frame["margin_standard_error"].to_numpy()
     place = np.where(rows >= 0, rows, 0)
     spread = np.where(rows >= 0, margin[place], np.nan)
     fitted = np.zeros(rows.shape)
-    np.add.at(fitted, outcome.leaf, outcome.weights[:, None] * state.problem.targets.designs[-1][outcome.record])
+    np.add.at(
+        fitted,
+        outcome.leaf,
+        outcome.weights[:, None] * state.problem.targets.designs[-1][outcome.record],
+    )
     with np.errstate(invalid="ignore"):
         counted = spread > 0
-    return float((np.abs(fitted - state.problem.targets.values[-1]) <= 1.645 * spread)[counted].mean()) if counted.any() else None
+    return (
+        float((np.abs(fitted - state.problem.targets.values[-1]) <= 1.645 * spread)[counted].mean())
+        if counted.any()
+        else None
+    )
 
 
 def compare(options: argparse.Namespace, console: Console) -> list[dict]:
     """The in-sample table; returns its rows."""
     state = load_state(options.profile, options.state, options.data)
-    dense = dense_calibration(state.problem, state.candidates.units, state.candidates.areas, state.profile)
+    dense = dense_calibration(
+        state.problem, state.candidates.units, state.candidates.areas, state.profile
+    )
     console.print(f"dense: {dense.seconds:.1f} s; {dense.summary()}", highlight=False)
     weights = significant(dense.weights, DENSE_DIGITS)
     names = [*options.methods, *(PARTS if options.parts else ())]
     table, rows = None, []
     for pairs in options.pairs:
-        for name in track(names, description=f"{pairs} pairs an area", console=console, transient=True):
+        for name in track(
+            names, description=f"{pairs} pairs an area", console=console, transient=True
+        ):
             runs = []
             for seed in range(options.seeds):
                 task = make_task(state, weights, pairs, seed)
-                runs.append(figures_of(state, run_pair_method(name, task) if name in PAIR_METHODS else part(name, task)))
+                runs.append(
+                    figures_of(
+                        state,
+                        run_pair_method(name, task) if name in PAIR_METHODS else part(name, task),
+                    )
+                )
             mean = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
-            spread = {key: float(np.std([run[key] for run in runs], ddof=1)) if len(runs) > 1 else 0.0 for key in runs[0]}
-            rows.append({"pairs": pairs, "method": name, "seeds": options.seeds, **mean, "spread": spread})
+            spread = {
+                key: float(np.std([run[key] for run in runs], ddof=1)) if len(runs) > 1 else 0.0
+                for key in runs[0]
+            }
+            rows.append(
+                {"pairs": pairs, "method": name, "seeds": options.seeds, **mean, "spread": spread}
+            )
             if table is None:
-                table = Table("pairs", "method", *mean, title=f"{options.state}, {dense.weights.shape[0]} areas, mean over {options.seeds} seeds")
+                table = Table(
+                    "pairs",
+                    "method",
+                    *mean,
+                    title=(
+                        f"{options.state}, {dense.weights.shape[0]} areas, mean over"
+                        f" {options.seeds} seeds"
+                    ),
+                )
             table.add_row(str(pairs), name, *(_text(key, value) for key, value in mean.items()))
     console.print(table)
     if options.json:
@@ -150,14 +221,19 @@ def _text(key: str, value: float) -> str:
 
 
 def merge(options: argparse.Namespace, console: Console) -> list[dict]:
-    """Errors by budget and method, and paired differences, over all cells of the files; returns the differences."""
+    """Errors by budget and method, and paired differences, over all cells of the files; returns the
+    differences.
+    """
     documents = [json.loads(path.read_text()) for path in options.merge]
     runs = [_run(item) for document in documents for item in document["runs"]]
     methods = tuple(dict.fromkeys(run.method for run in runs if run.pairs is not None))
     reference = documents[0]["settings"]["reference"]
     paired = paired_differences(runs, reference)
     cells = sorted({(run.postal, run.group) for run in runs})
-    console.print(f"{len(cells)} cells: " + ", ".join(f"{postal} {group}" for postal, group in cells), highlight=False)
+    console.print(
+        f"{len(cells)} cells: " + ", ".join(f"{postal} {group}" for postal, group in cells),
+        highlight=False,
+    )
     print_tables(runs, paired, reference, console)
     if options.plot:
         # Profiles differ in the levels of their areas, so each has a picture of its own.
@@ -165,23 +241,42 @@ def merge(options: argparse.Namespace, console: Console) -> list[dict]:
             own = [document for document in documents if document["profile"] == profile]
             mine = [_run(item) for document in own for item in document["runs"]]
             settings = SimpleNamespace(
-                methods=methods, seeds=own[0]["settings"]["seeds"], pairs=tuple(sorted({run.pairs for run in mine if run.pairs is not None}))
+                methods=methods,
+                seeds=own[0]["settings"]["seeds"],
+                pairs=tuple(sorted({run.pairs for run in mine if run.pairs is not None})),
             )
-            groups = [SimpleNamespace(**g) for g in {g["id"]: g for document in own for g in document["groups"]}.values()]
+            groups = [
+                SimpleNamespace(**g)
+                for g in {g["id"]: g for document in own for g in document["groups"]}.values()
+            ]
             labels = SimpleNamespace(id=profile, synthetic=own[0]["synthetic"])
             path = options.plot.with_stem(f"{options.plot.stem}_{profile}")
-            path.write_bytes(frontier(SimpleNamespace(runs=mine, settings=settings, groups=groups, profile=labels), options.figure))
+            path.write_bytes(
+                frontier(
+                    SimpleNamespace(runs=mine, settings=settings, groups=groups, profile=labels),
+                    options.figure,
+                )
+            )
             console.print(f"drawn: {path}", highlight=False)
     return paired
 
 
 def _run(item: dict) -> Run:
-    return Run(**{**item, "warnings": tuple(item["warnings"]), "inside": tuple(item["inside"]), "outside": tuple(item["outside"])})
+    return Run(
+        **{
+            **item,
+            "warnings": tuple(item["warnings"]),
+            "inside": tuple(item["inside"]),
+            "outside": tuple(item["outside"]),
+        }
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.selection", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.selection", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--profile", default="rhode_island")
     parser.add_argument("--state", default="RI")
     parser.add_argument("--data", type=Path, help="folder of raw files")
@@ -192,7 +287,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--merge", type=Path, nargs="+", help="JSON files of geocal validate")
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--figure", default="capped_loss", help="what --plot draws: median_are, mean_are, mean_are_without_degenerate, capped_loss")
+    parser.add_argument(
+        "--figure",
+        default="capped_loss",
+        help="what --plot draws: median_are, mean_are, mean_are_without_degenerate, capped_loss",
+    )
     options = parser.parse_args(argv)
     console = Console(width=200)
     if options.merge:

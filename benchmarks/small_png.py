@@ -1,7 +1,8 @@
 """A chart's PNG made small: opaque, with a palette of at most 256 colours, compressed well.
 
-The renderer writes red, green, blue and opacity, every row filtered by difference to the pixel on the left. A chart has few
-colours, so one byte a pixel is enough; rare shades of anti-aliasing take the nearest colour that is in the palette.
+The renderer writes red, green, blue and opacity, every row filtered by difference to the pixel on
+the left. A chart has few colours, so one byte a pixel is enough; rare shades of anti-aliasing take
+the nearest colour that is in the palette.
 
 Belongs here: this conversion, for PNG files of that one kind. Does not belong here: drawing.
 """
@@ -18,7 +19,9 @@ _NO_FILTER, _LEFT = 0, 1
 
 
 def small_png(content: bytes, colours: int = 256) -> bytes:
-    """The same picture on white with a palette. Raises ValueError for a PNG of another kind than the renderer writes."""
+    """The same picture on white with a palette. Raises ValueError for a PNG of another kind than
+    the renderer writes.
+    """
     pixels = _pixels(content)
     opacity = pixels[..., 3:].astype(np.uint32)
     flat = ((pixels[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255).reshape(-1, 3)
@@ -28,11 +31,19 @@ def small_png(content: bytes, colours: int = 256) -> bytes:
     rgb = np.stack([shades >> 16, (shades >> 8) & 255, shades & 255], axis=1).astype(np.int64)
     nearest = np.array([((rgb[kept] - shade) ** 2).sum(axis=1).argmin() for shade in rgb])
     height, width = pixels.shape[:2]
-    rows = np.zeros((height, width + 1), dtype=np.uint8)  # the first byte of a row says that it is not filtered
+    rows = np.zeros(
+        (height, width + 1), dtype=np.uint8
+    )  # the first byte of a row says that it is not filtered
     rows[:, 1:] = nearest[member.ravel()].reshape(height, width)
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
     palette = rgb[kept].astype(np.uint8).tobytes()
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"PLTE", palette) + _chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)) + _chunk(b"IEND", b"")
+    return (
+        _SIGNATURE
+        + _chunk(b"IHDR", header)
+        + _chunk(b"PLTE", palette)
+        + _chunk(b"IDAT", zlib.compress(rows.tobytes(), 9))
+        + _chunk(b"IEND", b"")
+    )
 
 
 def _pixels(content: bytes) -> np.ndarray:
@@ -48,7 +59,10 @@ def _pixels(content: bytes) -> np.ndarray:
         place += 12 + length
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     if (depth, colour, interlaced) != (8, 6, 0):
-        raise ValueError(f"a PNG of depth {depth}, colour type {colour}, interlaced {interlaced}; only 8, 6, 0 is read")
+        raise ValueError(
+            f"a PNG of depth {depth}, colour type {colour}, interlaced {interlaced}; only 8, 6, 0"
+            " is read"
+        )
     rows = np.frombuffer(zlib.decompress(data), dtype=np.uint8).reshape(height, 1 + 4 * width)
     filters = rows[:, 0]
     if not np.isin(filters, (_NO_FILTER, _LEFT)).all():

@@ -1,7 +1,8 @@
-"""One state without Dagster: where every benchmark of the pipeline starts. The loading itself is the pipeline's own.
+"""One state without Dagster: where every benchmark of the pipeline starts. The loading itself is
+the pipeline's own.
 
-Belongs here: nothing but the name benchmarks know it by. Does not belong here: a step of loading (``pipeline/weights/state.py``),
-or a comparison (a module each beside this one).
+Belongs here: nothing but the name benchmarks know it by. Does not belong here: a step of loading
+(``pipeline/weights/state.py``), or a comparison (a module each beside this one).
 """
 
 from __future__ import annotations

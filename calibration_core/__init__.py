@@ -1,8 +1,10 @@
-"""Calibration of weights to totals: arrays in, frozen results out. No files, no dataframes, no orchestration.
+"""Calibration of weights to totals: arrays in, frozen results out. No files, no dataframes, no
+orchestration.
 
     from calibration_core import CalibrationProblem, advise, calibrate
 
-Belongs here: the public names, loaded when they are asked for, so that importing one does not load torch. Does not belong here: code.
+Belongs here: the public names, loaded when they are asked for, so that importing one does not load
+torch. Does not belong here: code.
 """
 
 from __future__ import annotations
@@ -10,14 +12,14 @@ from __future__ import annotations
 import importlib
 
 _PUBLIC = {
-    "CalibrationProblem": "calibration_core.calibration_problem",
-    "CalibrationResult": "calibration_core.calibration_result",
-    "CalibrationWarning": "calibration_core.calibration_result",
-    "METHODS": "calibration_core.api",
-    "advise": "calibration_core.advice",
-    "calibrate": "calibration_core.api",
-    "diagnose": "calibration_core.conflicts.diagnosis",
-    "settings_of": "calibration_core.api",
+    "CalibrationProblem": "calibration_core.flat.problem",
+    "CalibrationResult": "calibration_core.flat.result",
+    "CalibrationWarning": "calibration_core.flat.result",
+    "METHODS": "calibration_core.flat.api",
+    "advise": "calibration_core.flat.advice",
+    "calibrate": "calibration_core.flat.api",
+    "diagnose": "calibration_core.flat.conflicts.diagnosis",
+    "settings_of": "calibration_core.flat.api",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -44,7 +44,9 @@ def row_units(by_record) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _extremes(by_record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(least size of an entry that is not zero, largest size, whether one is negative), (targets,)."""
+    """(least size of an entry that is not zero, largest size, whether one is
+    negative), (targets,).
+    """
     targets = by_record.shape[1]
     low, most = np.full(targets, np.inf), np.zeros(targets)
     negative = np.zeros(targets, dtype=bool)

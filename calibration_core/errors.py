@@ -14,9 +14,16 @@ class GeocalError(Exception):
     (file, column, row, target, tree node), what was ``expected``, and the ``remedy``.
     """
 
-    def __init__(self, found: str, *, where: str = "", expected: str = "", remedy: str = "") -> None:
+    def __init__(
+        self, found: str, *, where: str = "", expected: str = "", remedy: str = ""
+    ) -> None:
         self.found, self.where, self.expected, self.remedy = found, where, expected, remedy
-        parts = (("", found), ("Where: ", where), ("Expected: ", expected), ("What to do: ", remedy))
+        parts = (
+            ("", found),
+            ("Where: ", where),
+            ("Expected: ", expected),
+            ("What to do: ", remedy),
+        )
         super().__init__(" ".join(label + _sentence(text) for label, text in parts if text))
 
 
@@ -25,7 +32,9 @@ def _sentence(text: str) -> str:
 
 
 class ProblemError(GeocalError):
-    """A calibration problem is malformed: shapes disagree, values are not finite, weights are negative."""
+    """A calibration problem is malformed: shapes disagree, values are not finite, weights are
+    negative.
+    """
 
 
 class GeographyError(GeocalError):
@@ -45,7 +54,9 @@ class SettingsError(GeocalError):
 
 
 class InfeasibleError(GeocalError):
-    """Strict mode: the targets, or the targets within the bounds, cannot all be met. ``findings`` holds why, as data."""
+    """Strict mode: the targets, or the targets within the bounds, cannot all be met. ``findings``
+    holds why, as data.
+    """
 
     def __init__(self, found: str, *, findings: tuple = (), **answers: str) -> None:
         super().__init__(found, **answers)

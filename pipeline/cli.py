@@ -1,9 +1,11 @@
-"""The command ``geocal``: run a profile, list profiles, show a state's result, check files, validate, open the UI.
+"""The command ``geocal``: run a profile, list profiles, show a state's result, check files,
+validate, open the UI.
 
-Belongs here: options, progress, tables on the terminal, exit statuses. Does not belong here: how a profile is
-run (``pipeline/runs.py``) or what a result says (``pipeline/reports/show.py``).
+Belongs here: options, progress, tables on the terminal, exit statuses. Does not belong here: how a
+profile is run (``pipeline/runs.py``) or what a result says (``pipeline/reports/show.py``).
 
-Exit status: 0 success, 1 the work failed (its reason on standard error), 2 wrong usage, 130 interrupted by Ctrl-C.
+Exit status: 0 success, 1 the work failed (its reason on standard error), 2 wrong usage, 130
+interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -25,7 +27,15 @@ from rich.table import Column, Table
 
 from calibration_core.errors import GeocalError
 from pipeline.cli_progress import RunProgress
-from pipeline.cli_validate import HoldOutOption, JsonFileOption, ListOptions, MethodsOption, PlotOption, SeedsOption, run_validation
+from pipeline.cli_validate import (
+    HoldOutOption,
+    JsonFileOption,
+    ListOptions,
+    MethodsOption,
+    PlotOption,
+    SeedsOption,
+    run_validation,
+)
 from pipeline.cli_validate import PairsOption as BudgetsOption
 from pipeline.errors import ProfileError
 from pipeline.partitions import order_states, parse_states
@@ -42,8 +52,11 @@ from pipeline.settings import (
 
 app = typer.Typer(
     name="geocal",
-    help="Household weights that reproduce official statistics for the nation, states, counties and census tracts at once.\n\n"
-    "Start with `geocal run`: it makes a small SYNTHETIC sample and needs no files. `geocal profiles` lists what else can be run.",
+    help=(
+        "Household weights that reproduce official statistics for the nation, states, counties and"
+        " census tracts at once.\n\nStart with `geocal run`: it makes a small SYNTHETIC sample and"
+        " needs no files. `geocal profiles` lists what else can be run."
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -55,18 +68,58 @@ LOG_WIDTH = 132
 out = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH)
 
-ProfileOption = Annotated[str | None, typer.Option("--profile", "-p", help="Profile to use (see `geocal profiles`). Default: $GEOCAL_PROFILE, or sample.")]
+ProfileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        "-p",
+        help="Profile to use (see `geocal profiles`). Default: $GEOCAL_PROFILE, or sample.",
+    ),
+]
 PairsOption = Annotated[
     int | None,
-    typer.Option("--pairs", help="Number of (household, area) pairs to keep in each state. Default: the profile's budget an area.", min=1, show_default=False),
+    typer.Option(
+        "--pairs",
+        help=(
+            "Number of (household, area) pairs to keep in each state. Default: the profile's budget"
+            " an area."
+        ),
+        min=1,
+        show_default=False,
+    ),
 ]
 StatesOption = Annotated[
-    str | None, typer.Option("--states", "-s", help="Postal codes, separated by commas, such as RI,DE. Default: every state of the profile.")
+    str | None,
+    typer.Option(
+        "--states",
+        "-s",
+        help=(
+            "Postal codes, separated by commas, such as RI,DE. Default: every state of the profile."
+        ),
+    ),
 ]
-DataOption = Annotated[Path | None, typer.Option("--data", "-d", help="Folder of raw files as published. Default: $GEOCAL_DATA; the sample writes its own.")]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for results and run history. Default: $GEOCAL_OUTPUT, or ./output.")]
-TracebackOption = Annotated[bool, typer.Option("--traceback", help="On failure, also print where in the code it happened.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead of tables.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        "-d",
+        help="Folder of raw files as published. Default: $GEOCAL_DATA; the sample writes its own.",
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Folder for results and run history. Default: $GEOCAL_OUTPUT, or ./output.",
+    ),
+]
+TracebackOption = Annotated[
+    bool, typer.Option("--traceback", help="On failure, also print where in the code it happened.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON on standard output instead of tables.")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -78,7 +131,14 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")] = False) -> None:
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
     # No docstring: the text above the commands is the application's own.
     del version
 
@@ -86,7 +146,8 @@ def options(version: Annotated[bool, typer.Option("--version", callback=_version
 def _resolve(profile: str | None, data: Path | None, output: Path | None):
     """The profile and its environment.
 
-    Raises ProfileError for an unknown profile, and for a profile of real files without a data folder or with the generator's own.
+    Raises ProfileError for an unknown profile, and for a profile of real files without a data
+    folder or with the generator's own.
     """
     from pipeline.specs.catalog import load_catalog
 
@@ -106,7 +167,10 @@ def _resolve(profile: str | None, data: Path | None, output: Path | None):
             f"Profile {loaded.id} reads real files, and there is no data folder",
             where=str(environment.data),
             expected="a folder of raw files as published",
-            remedy=f"Pass --data DIR (or set GEOCAL_DATA); `geocal check --profile {loaded.id} --data DIR` then says which files are wanted",
+            remedy=(
+                f"Pass --data DIR (or set GEOCAL_DATA); `geocal check --profile {loaded.id} --data"
+                " DIR` then says which files are wanted"
+            ),
         )
     from pipeline.sample.generate import STAMP
 
@@ -114,28 +178,51 @@ def _resolve(profile: str | None, data: Path | None, output: Path | None):
         raise ProfileError(
             f"Profile {loaded.id} reads real files, and the folder holds SYNTHETIC files",
             where=str(environment.data / STAMP),
-            expected="a folder of raw files as published, without the stamp of the sample generator",
-            remedy=f"Pass --data DIR (or set {DATA_VARIABLE}) with the published files; the made-up ones are read by `geocal run --profile sample`",
+            expected=(
+                "a folder of raw files as published, without the stamp of the sample generator"
+            ),
+            remedy=(
+                f"Pass --data DIR (or set {DATA_VARIABLE}) with the published files; the made-up"
+                " ones are read by `geocal run --profile sample`"
+            ),
         )
     return loaded, environment
 
 
 def _chosen(states: str | None, loaded) -> list[str]:
-    """The states of ``--states`` in the order they run; all of the profile's where it was not given. Raises ProfileError for none or unknown ones."""
+    """The states of ``--states`` in the order they run; all of the profile's where it was not
+    given. Raises ProfileError for none or unknown ones.
+    """
     if states is not None and not states.replace(",", " ").strip():
         there = f"states of profile {loaded.id}: {', '.join(order_states(loaded.states))}"
         remedy = "Name one or more, separated by commas, or leave --states out for all of them"
-        raise ProfileError("No state is named", where=f"--states {shlex.quote(states)}", expected=there, remedy=remedy)
+        raise ProfileError(
+            "No state is named",
+            where=f"--states {shlex.quote(states)}",
+            expected=there,
+            remedy=remedy,
+        )
     return parse_states(states, loaded.states, loaded.id)
 
 
 def _one_state(text: str, loaded) -> str:
-    """The argument STATE as a postal code. Raises ProfileError unless it is exactly one state of the profile."""
+    """The argument STATE as a postal code. Raises ProfileError unless it is exactly one state of
+    the profile.
+    """
     there, asked = order_states(loaded.states), text.strip().upper()
     if asked not in there:
-        found = f"Profile {loaded.id} has no state {asked}" if asked and "," not in asked else f"One state is expected, not {text!r}"
+        found = (
+            f"Profile {loaded.id} has no state {asked}"
+            if asked and "," not in asked
+            else f"One state is expected, not {text!r}"
+        )
         remedy = "Name one of them; for several, show one after the other"
-        raise ProfileError(found, where="the argument STATE", expected=f"one state of this profile: {', '.join(there)}", remedy=remedy)
+        raise ProfileError(
+            found,
+            where="the argument STATE",
+            expected=f"one state of this profile: {', '.join(there)}",
+            remedy=remedy,
+        )
     return asked
 
 
@@ -158,24 +245,38 @@ def run(
     started = time.monotonic()
     out.print(f"Profile [bold]{loaded.id}[/bold]: {loaded.title}", highlight=False, soft_wrap=True)
     if loaded.synthetic:
-        out.print("[bold red]SYNTHETIC[/bold red]: every figure below comes from a made-up population.")
+        out.print(
+            "[bold red]SYNTHETIC[/bold red]: every figure below comes from a made-up population."
+        )
     definitions = build_definitions(loaded, environment)
     config = {"selected_pairs": {"config": {"pairs": pairs}}} if pairs is not None else None
     with RunProgress(definitions, out) as progress:
-        outcome = run_profile(definitions, environment, chosen, listener=progress.listen, state_config=config)
+        outcome = run_profile(
+            definitions, environment, chosen, listener=progress.listen, state_config=config
+        )
     for job in outcome.jobs:
         for step, message in job.failures.items():
-            err.print(f"FAILED {job.partition or 'nation'}, asset {step}: {message}", style="red", highlight=False, markup=False)
+            err.print(
+                f"FAILED {job.partition or 'nation'}, asset {step}: {message}",
+                style="red",
+                highlight=False,
+                markup=False,
+            )
         if traceback and job.traceback:
             err.print(job.traceback, highlight=False, markup=False)
     if outcome.interrupted:
         err.print(outcome.interruption, style="red", highlight=False, markup=False, soft_wrap=True)
     elif outcome.not_started:
         err.print(f"Not started: {', '.join(outcome.not_started)}", style="red")
-    _print_results(environment, [job.partition for job in outcome.jobs if job.partition and job.success])
+    _print_results(
+        environment, [job.partition for job in outcome.jobs if job.partition and job.success]
+    )
     _print_seconds(outcome.jobs)
     out.print(
-        f"{time.monotonic() - started:.1f} s in all, peak memory {peak_memory_mb():,.0f} MiB; results in {environment.root}", highlight=False, soft_wrap=True
+        f"{time.monotonic() - started:.1f} s in all, peak memory {peak_memory_mb():,.0f} MiB;"
+        f" results in {environment.root}",
+        highlight=False,
+        soft_wrap=True,
     )
     if outcome.interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -191,7 +292,14 @@ def profiles(as_json: JsonOption = False) -> None:
     found = load_catalog().profiles
     if as_json:
         rows = [
-            {"id": p.id, "title": p.title, "synthetic": p.synthetic, "states": list(p.states), "target_year": p.target_year, "levels": list(p.levels)}
+            {
+                "id": p.id,
+                "title": p.title,
+                "synthetic": p.synthetic,
+                "states": list(p.states),
+                "target_year": p.target_year,
+                "levels": list(p.levels),
+            }
             for p in found.values()
         ]
         typer.echo(json.dumps(rows, indent=2))
@@ -199,7 +307,14 @@ def profiles(as_json: JsonOption = False) -> None:
     table = Table("profile", "what it is", "states", "year", "finest level", "files")
     for item in found.values():
         files = "generated (SYNTHETIC)" if item.synthetic else "--data DIR"
-        table.add_row(item.id, item.title, ", ".join(order_states(item.states)), str(item.target_year), item.finest_level, files)
+        table.add_row(
+            item.id,
+            item.title,
+            ", ".join(order_states(item.states)),
+            str(item.target_year),
+            item.finest_level,
+            files,
+        )
     out.print(table)
 
 
@@ -210,7 +325,9 @@ def show(
     output: OutputOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a state's last result: fit by level, worst targets, weights, seconds and memory. `docs/dagster.md` explains the JSON."""
+    """Show a state's last result: fit by level, worst targets, weights, seconds and memory.
+    `docs/dagster.md` explains the JSON.
+    """
     from pipeline.reports.show import print_state, state_report
     from pipeline.specs.catalog import load_catalog
 
@@ -225,9 +342,15 @@ def show(
 
 @app.command()
 def check(
-    profile: ProfileOption = None, states: StatesOption = None, data: DataOption = None, output: OutputOption = None, as_json: JsonOption = False
+    profile: ProfileOption = None,
+    states: StatesOption = None,
+    data: DataOption = None,
+    output: OutputOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Look at every raw file a profile needs: is it there, whole, and of the layout and vintage expected?"""
+    """Look at every raw file a profile needs: is it there, whole, and of the layout and vintage
+    expected?
+    """
     from pipeline.sources.registry import check_source
     from pipeline.specs.sources import load_source
 
@@ -243,19 +366,40 @@ def check(
         for source, vintages in sorted(loaded.sources.items()):
             for vintage in vintages:
                 status.update(f"Reading {source} {vintage}")
-                lines += [(vintage, line) for line in check_source(load_source(source), vintage, environment.data, chosen)]
+                lines += [
+                    (vintage, line)
+                    for line in check_source(load_source(source), vintage, environment.data, chosen)
+                ]
     faulty = [line for _, line in lines if not line.ok]
     if as_json:
-        typer.echo(json.dumps([{"vintage": vintage, **asdict(line)} for vintage, line in lines], indent=2))
+        typer.echo(
+            json.dumps([{"vintage": vintage, **asdict(line)} for vintage, line in lines], indent=2)
+        )
     else:
         table = Table("source", "vintage", Column("file", overflow="fold"), "bytes", "result")
         for vintage, line in lines:
             path = Path(line.path)
-            name = path.relative_to(environment.data).as_posix() if path.is_relative_to(environment.data) else line.path
-            table.add_row(line.source, vintage, name, f"{line.bytes:,}", line.message if line.ok else "[red]FAULTY[/red]")
+            name = (
+                path.relative_to(environment.data).as_posix()
+                if path.is_relative_to(environment.data)
+                else line.path
+            )
+            table.add_row(
+                line.source,
+                vintage,
+                name,
+                f"{line.bytes:,}",
+                line.message if line.ok else "[red]FAULTY[/red]",
+            )
         out.print(table)
         for line in faulty:
-            err.print(f"{line.source}: {line.message}", style="red", highlight=False, markup=False, soft_wrap=True)
+            err.print(
+                f"{line.source}: {line.message}",
+                style="red",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
         out.print(f"{len(lines) - len(faulty)} of {len(lines)} files are ready.", highlight=False)
     if faulty:
         raise typer.Exit(1)
@@ -274,14 +418,33 @@ def validate(
     json_file: JsonFileOption = None,
     plot: PlotOption = None,
 ) -> None:
-    """Withhold whole families of targets and report how well every sparse method meets them, at equal numbers of pairs (docs/validation.md)."""
+    """Withhold whole families of targets and report how well every sparse method meets them, at
+    equal numbers of pairs (docs/validation.md).
+    """
     loaded, environment = _resolve(profile, data, output)
-    raise typer.Exit(run_validation(loaded, environment, _chosen(states, loaded), hold_out, pairs, seeds, methods, json_file, plot, out))
+    raise typer.Exit(
+        run_validation(
+            loaded,
+            environment,
+            _chosen(states, loaded),
+            hold_out,
+            pairs,
+            seeds,
+            methods,
+            json_file,
+            plot,
+            out,
+        )
+    )
 
 
 @app.command(name="env")
-def environment_variables(profile: ProfileOption = None, data: DataOption = None, output: OutputOption = None) -> None:
-    """Print the shell lines that point `dg` and `dagster` at a profile: eval "$(geocal env --profile sample)"."""
+def environment_variables(
+    profile: ProfileOption = None, data: DataOption = None, output: OutputOption = None
+) -> None:
+    """Print the shell lines that point `dg` and `dagster` at a profile: eval "$(geocal env
+    --profile sample)".
+    """
     _, environment = _resolve(profile, data, output)
     ensure_instance_home(environment)
     for name, value in environment.variables().items():
@@ -293,9 +456,13 @@ def ui(
     profile: ProfileOption = None,
     data: DataOption = None,
     output: OutputOption = None,
-    port: Annotated[int, typer.Option(help="Port of the UI on 127.0.0.1.", min=1, max=65535)] = 3000,
+    port: Annotated[
+        int, typer.Option(help="Port of the UI on 127.0.0.1.", min=1, max=65535)
+    ] = 3000,
 ) -> None:
-    """Open the Dagster UI of a profile on 127.0.0.1, with the daemon that runs backfills, schedules and sensors. Ctrl-C stops both."""
+    """Open the Dagster UI of a profile on 127.0.0.1, with the daemon that runs backfills, schedules
+    and sensors. Ctrl-C stops both.
+    """
     from pipeline.assets.common import PROJECT_ROOT
 
     loaded, environment = _resolve(profile, data, output)
@@ -312,7 +479,9 @@ def ui(
 
 
 def _serve(commands: list[list[str]], variables: dict[str, str], folder: Path) -> int:
-    """Run the commands side by side until one ends or a signal comes; then stop the others. Returns the exit status."""
+    """Run the commands side by side until one ends or a signal comes; then stop the others. Returns
+    the exit status.
+    """
 
     def stop(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -357,7 +526,11 @@ def _print_seconds(jobs) -> None:
     slowest = sorted(total.items(), key=lambda item: -item[1])[:10]
     if slowest:
         text = ", ".join(f"{step} {seconds:.1f}" for step, seconds in slowest)
-        out.print(f"Seconds by asset, slowest first: {text}; all {len(total)}: {sum(total.values()):.1f}", highlight=False, soft_wrap=True)
+        out.print(
+            f"Seconds by asset, slowest first: {text}; all {len(total)}: {sum(total.values()):.1f}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def main() -> None:

@@ -6,11 +6,21 @@ Belongs here: how progress looks. Does not belong here: the work, or what its re
 from __future__ import annotations
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class RunProgress:
-    """Progress by job and state: a bar each on a terminal, a line for each finished asset elsewhere."""
+    """Progress by job and state: a bar each on a terminal, a line for each finished asset
+    elsewhere.
+    """
 
     def __init__(self, definitions, out: Console) -> None:
         self._definitions, self._out = definitions, out
@@ -39,16 +49,26 @@ class RunProgress:
         label = event.partition or event.job.replace("_", " ")
         if not self._live:
             if event.kind != "started":
-                ending = f"{event.seconds:6.1f} s" if event.kind == "finished" else f"  {event.kind.upper()}"
+                ending = (
+                    f"{event.seconds:6.1f} s"
+                    if event.kind == "finished"
+                    else f"  {event.kind.upper()}"
+                )
                 self._out.print(f"{label:<16} {event.asset:<28} {ending}", highlight=False)
             return
         key = (event.job, event.partition)
         if key not in self._tasks:
             from pipeline.runs import job_steps
 
-            self._tasks[key] = self._progress.add_task(label, total=job_steps(self._definitions, event.job), asset="")
+            self._tasks[key] = self._progress.add_task(
+                label, total=job_steps(self._definitions, event.job), asset=""
+            )
         advance = 1 if event.kind == "finished" else 0
-        shown = event.asset if event.kind == "started" else (f"[red]{event.kind}[/red]" if event.kind != "finished" else "")
+        shown = (
+            event.asset
+            if event.kind == "started"
+            else (f"[red]{event.kind}[/red]" if event.kind != "finished" else "")
+        )
         self._progress.update(self._tasks[key], advance=advance, asset=shown)
 
 
@@ -57,7 +77,14 @@ class StepProgress:
 
     def __init__(self, out: Console, total: int) -> None:
         self._out, self._live = out, out.is_terminal
-        columns = SpinnerColumn(), BarColumn(bar_width=28), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
+        columns = (
+            SpinnerColumn(),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
         self._progress = Progress(*columns, console=out)
         self._task = self._progress.add_task("", total=total)
 

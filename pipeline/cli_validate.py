@@ -1,7 +1,8 @@
 """The command ``geocal validate``: held-out validation of the sparse methods.
 
-Belongs here: its options, their checks before any work, progress, and where results go. Does not belong here: the validation
-(``pipeline/validation``), or what all commands share (``pipeline/cli.py``, which registers this one).
+Belongs here: its options, their checks before any work, progress, and where results go. Does not
+belong here: the validation (``pipeline/validation``), or what all commands share
+(``pipeline/cli.py``, which registers this one).
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ LISTS = ("--hold-out", "--pairs", "--methods", "--states", "-s")
 
 
 class ListOptions(typer.core.TyperCommand):
-    """A command whose list options take several words (``--pairs 20 40 60``), commas (``--pairs 20,40,60``), or both."""
+    """A command whose list options take several words (``--pairs 20 40 60``), commas (``--pairs
+    20,40,60``), or both.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         joined: list[str] = []
@@ -41,15 +44,35 @@ HoldOutOption = Annotated[
     list[str],
     typer.Option(
         "--hold-out",
-        help="Groups of data_specs/holdout.yaml (education, income, race, ssa, irs ...) or target families; each is withheld in turn.",
+        help=(
+            "Groups of data_specs/holdout.yaml (education, income, race, ssa, irs ...) or target"
+            " families; each is withheld in turn."
+        ),
         show_default=False,
     ),
 ]
 PairsOption = Annotated[str, typer.Option("--pairs", help="Budgets, in pairs an area on average.")]
 SeedsOption = Annotated[int, typer.Option("--seeds", help="How many draws of each.", min=1)]
-MethodsOption = Annotated[str | None, typer.Option("--methods", help="Sparse methods to compare. Default: all there are.", show_default=False)]
-JsonFileOption = Annotated[Path | None, typer.Option("--json", help="Also write everything to this file; docs/validation.md describes it.", show_default=False)]
-PlotOption = Annotated[Path | None, typer.Option("--plot", help="Also draw error against pairs kept, to this PNG file.", show_default=False)]
+MethodsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--methods", help="Sparse methods to compare. Default: all there are.", show_default=False
+    ),
+]
+JsonFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        help="Also write everything to this file; docs/validation.md describes it.",
+        show_default=False,
+    ),
+]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot", help="Also draw error against pairs kept, to this PNG file.", show_default=False
+    ),
+]
 
 
 def run_validation(
@@ -64,11 +87,12 @@ def run_validation(
     plot: Path | None,
     out: Console,
 ) -> int:
-    """Check the options, validate, print, write. Returns the exit status: 0, 1 where a method gave no result, 130 after Ctrl-C.
+    """Check the options, validate, print, write. Returns the exit status: 0, 1 where a method gave
+    no result, 130 after Ctrl-C.
 
     Raises a GeocalError, before any work, for an option that cannot be served.
     """
-    from calibration_core.pair_methods import PAIR_METHODS
+    from calibration_core.tree.rivals import PAIR_METHODS
     from pipeline.specs.catalog import load_catalog
     from pipeline.validation.compare import REFERENCE, ValidationSettings, steps_of, validate
     from pipeline.validation.families import hold_out_groups
@@ -85,13 +109,20 @@ def run_validation(
 
     def write(so_far) -> None:
         if json_file is not None:
-            json_file.write_text(json.dumps(document(so_far), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            json_file.write_text(
+                json.dumps(document(so_far), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+            )
 
     with StepProgress(out, steps_of(chosen, groups, settings)) as steps:
-        found = validate(chosen, load, groups, settings, loaded, catalog, progress=steps, keep=write)
+        found = validate(
+            chosen, load, groups, settings, loaded, catalog, progress=steps, keep=write
+        )
     print_validation(found, out)
     for run in found.failures:
-        text = f"FAILED {run.postal} without {run.group}, {run.method}, {run.pairs} pairs an area, seed {run.seed}: {run.failure}"
+        text = (
+            f"FAILED {run.postal} without {run.group}, {run.method}, {run.pairs} pairs an area,"
+            f" seed {run.seed}: {run.failure}"
+        )
         out.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
     write(found)
     if json_file is not None:
@@ -120,7 +151,11 @@ def _loader(loaded, environment, catalog) -> Callable:
         from pipeline.specs.states import state_of
 
         state = load_state(loaded.id, postal, environment.data)
-        return state, truth_totals(environment.data, state.inputs.variables, state_of(postal).fips) if loaded.synthetic else None
+        return state, (
+            truth_totals(environment.data, state.inputs.variables, state_of(postal).fips)
+            if loaded.synthetic
+            else None
+        )
 
     return load
 
@@ -142,14 +177,31 @@ def _numbers(text: str, option: str) -> list[int]:
 
 
 def _writable(path: Path | None, option: str, ending: str) -> None:
-    """Raise StoreError where a result could not be written after the work; the folder must be there."""
+    """Raise StoreError where a result could not be written after the work; the folder must be
+    there.
+    """
     if path is None:
         return
     remedy = "Name a file in a folder that exists and that you may write to"
     if path.suffix.lower() != ending:
-        raise StoreError(f"The file {path} does not end in {ending}", where=option, expected=f"a file name ending in {ending}", remedy=remedy)
+        raise StoreError(
+            f"The file {path} does not end in {ending}",
+            where=option,
+            expected=f"a file name ending in {ending}",
+            remedy=remedy,
+        )
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
-        raise StoreError(f"The file {path} {what}", where=option, expected="a file in a folder that exists", remedy=remedy)
+        raise StoreError(
+            f"The file {path} {what}",
+            where=option,
+            expected="a file in a folder that exists",
+            remedy=remedy,
+        )
     if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise StoreError(f"The file {path} cannot be written (no permission)", where=option, expected="a file that can be written", remedy=remedy)
+        raise StoreError(
+            f"The file {path} cannot be written (no permission)",
+            where=option,
+            expected="a file that can be written",
+            remedy=remedy,
+        )

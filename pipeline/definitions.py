@@ -1,9 +1,11 @@
 """The code location: every asset, job, schedule and sensor of one profile, made by a function.
 
-Belongs here: putting the parts together. Does not belong here: anything heavy; this module is imported by the
-web server, the daemon and every run process, so torch, scipy and altair stay inside the functions that use them.
+Belongs here: putting the parts together. Does not belong here: anything heavy; this module is
+imported by the web server, the daemon and every run process, so torch, scipy and altair stay inside
+the functions that use them.
 
-``defs`` is built for the profile that the environment names (``GEOCAL_PROFILE``, ``GEOCAL_DATA``, ``GEOCAL_OUTPUT``).
+``defs`` is built for the profile that the environment names (``GEOCAL_PROFILE``, ``GEOCAL_DATA``,
+``GEOCAL_OUTPUT``).
 """
 
 from collections.abc import Mapping
@@ -34,8 +36,12 @@ def run_facts(profile: Profile) -> dict[str, Any]:
     }
 
 
-def build_definitions(profile: Profile, environment: RunEnvironment, *, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """Definitions of ``profile`` reading and writing where ``environment`` says; ``resources`` override, for tests."""
+def build_definitions(
+    profile: Profile, environment: RunEnvironment, *, resources: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """Definitions of ``profile`` reading and writing where ``environment`` says; ``resources``
+    override, for tests.
+    """
     environment = environment.generated() if profile.synthetic else environment
     facts = run_facts(profile)
     assets = build_assets(profile, environment, state_partitions(profile.states), facts)
@@ -46,14 +52,21 @@ def build_definitions(profile: Profile, environment: RunEnvironment, *, resource
         schedules=build_schedules(jobs),
         sensors=build_sensors(jobs, order_states(profile.states)) if STATES in jobs else [],
         resources={"io_manager": ParquetIOManager(environment, facts), **(resources or {})},
-        # One heavy step follows another and isolation buys nothing: a process for each would cost more than the work.
+        # One heavy step follows another and isolation buys nothing: a process for each would cost
+        # more than the work.
         executor=dg.in_process_executor,
-        metadata={"profile": profile.id, "title": profile.title, **({"label": "SYNTHETIC"} if profile.synthetic else {})},
+        metadata={
+            "profile": profile.id,
+            "title": profile.title,
+            **({"label": "SYNTHETIC"} if profile.synthetic else {}),
+        },
     )
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The code location: the profile that the environment names. Dagster calls this when it loads the module, an import does not."""
+    """The code location: the profile that the environment names. Dagster calls this when it loads
+    the module, an import does not.
+    """
     environment = run_environment()
     return build_definitions(load_catalog().profile(environment.profile), environment)

@@ -22,11 +22,15 @@ class SourceFileError(GeocalError):
 
 
 class SourceLayoutError(GeocalError):
-    """A raw file is readable but its columns, sheets, members or vintage are not the expected ones."""
+    """A raw file is readable but its columns, sheets, members or vintage are not the
+    expected ones.
+    """
 
 
 class SourceValueError(GeocalError):
-    """A value in a raw file is impossible: a negative count, a duplicated GEOID, an unknown code."""
+    """A value in a raw file is impossible: a negative count, a duplicated GEOID, an
+    unknown code.
+    """
 
 
 class RecordsError(GeocalError):
@@ -34,7 +38,9 @@ class RecordsError(GeocalError):
 
 
 class TargetError(GeocalError):
-    """A target cannot be built: its column is absent, its expression fails, its factor is missing."""
+    """A target cannot be built: its column is absent, its expression fails, its factor
+    is missing.
+    """
 
 
 class StoreError(GeocalError):
@@ -42,4 +48,6 @@ class StoreError(GeocalError):
 
 
 class InvariantError(GeocalError):
-    """A result breaks a hard rule (finite, non-negative, exactly k, every target accounted for); nothing was written."""
+    """A result breaks a hard rule (finite, non-negative, exactly k, every target accounted for);
+    nothing was written.
+    """

@@ -1,12 +1,14 @@
-"""Tables on disk: one Parquet file for each asset, or for each asset and state, replaced atomically.
+"""Tables on disk: one Parquet file for each asset, or for each asset and state, replaced
+atomically.
 
-Belongs here: paths, the write-then-rename, digests, and the facts every file carries about its own making.
-Does not belong here: what a table means, or whether its values are right (hard rules are checked by the
-asset before it returns; thresholds are asset checks).
+Belongs here: paths, the write-then-rename, digests, and the facts every file carries about its own
+making. Does not belong here: what a table means, or whether its values are right (hard rules are
+checked by the asset before it returns; thresholds are asset checks).
 
-A file's key-value metadata has one entry ``geocal``: JSON with the profile, ``synthetic``, the digests of the
-raw files (``provenance``), of the specs and of every table it was made from (``inputs``), the code version and
-the seed. It holds no time and no folder of this machine, so that the same inputs give the same bytes.
+A file's key-value metadata has one entry ``geocal``: JSON with the profile, ``synthetic``, the
+digests of the raw files (``provenance``), of the specs and of every table it was made from
+(``inputs``), the code version and the seed. It holds no time and no folder of this machine, so that
+the same inputs give the same bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ SYNTHETIC_LABEL = "SYNTHETIC"
 
 @dataclass(frozen=True)
 class Table:
-    """A frame on its way to disk with facts of its own (``provenance`` of raw files, ``notes``); downstream gets the frame."""
+    """A frame on its way to disk with facts of its own (``provenance`` of raw files, ``notes``);
+    downstream gets the frame.
+    """
 
     frame: pl.DataFrame
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -46,14 +50,22 @@ def file_digest(data: bytes) -> str:
 
 
 def encode(frame: pl.DataFrame, facts: Mapping[str, Any]) -> bytes:
-    """``frame`` as Parquet (zstd) with ``facts`` as its ``geocal`` entry; the same arguments give the same bytes."""
+    """``frame`` as Parquet (zstd) with ``facts`` as its ``geocal`` entry; the same arguments give
+    the same bytes.
+    """
     buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", metadata={METADATA_KEY: json.dumps(facts, sort_keys=True, default=str)})
+    frame.write_parquet(
+        buffer,
+        compression="zstd",
+        metadata={METADATA_KEY: json.dumps(facts, sort_keys=True, default=str)},
+    )
     return buffer.getvalue()
 
 
 def write_atomic(path: Path | UPath, data: bytes) -> None:
-    """Put ``data`` at ``path`` whole or not at all: a temporary name beside it, then a rename over what stood there."""
+    """Put ``data`` at ``path`` whole or not at all: a temporary name beside it, then a rename over
+    what stood there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
@@ -69,19 +81,28 @@ def write_atomic(path: Path | UPath, data: bytes) -> None:
 
 
 def read_facts(path: Path | UPath) -> dict[str, Any]:
-    """The ``geocal`` facts of a stored table. Raises StoreError if the file is missing or not one of ours."""
+    """The ``geocal`` facts of a stored table. Raises StoreError if the file is missing or not one
+    of ours.
+    """
     _require(path, asset=path.stem, partition=None)
     try:
         stored = pl.read_parquet_metadata(io.BytesIO(path.read_bytes())).get(METADATA_KEY)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _unreadable(path, error) from error
     if stored is None:
-        raise StoreError("A stored table carries no geocal facts", where=str(path), expected="a file written by geocal", remedy="Materialise its asset again")
+        raise StoreError(
+            "A stored table carries no geocal facts",
+            where=str(path),
+            expected="a file written by geocal",
+            remedy="Materialise its asset again",
+        )
     return json.loads(stored)
 
 
 def decode(path: Path | UPath, data: bytes) -> pl.DataFrame:
-    """The frame in ``data``, which was read from ``path``. Raises StoreError if it is no complete Parquet file."""
+    """The frame in ``data``, which was read from ``path``. Raises StoreError if it is no complete
+    Parquet file.
+    """
     try:
         return pl.read_parquet(io.BytesIO(data))
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -106,7 +127,10 @@ def _require(path: Path | UPath, *, asset: str, partition: str | None) -> None:
         f"The table {asset}{state} has not been made",
         where=str(path),
         expected="a table of an earlier run of this profile",
-        remedy=f"Run `geocal run --profile P{f' --states {partition}' if partition else ''}`, or {launch}, or materialise {asset} in the UI",
+        remedy=(
+            f"Run `geocal run --profile P{f' --states {partition}' if partition else ''}`, or"
+            f" {launch}, or materialise {asset} in the UI"
+        ),
     )
 
 
@@ -114,7 +138,8 @@ class ParquetIOManager(dg.UPathIOManager):
     """Stores polars frames of one profile; see the module's docstring for layout and facts.
 
     A downstream asset without partitions gets a dict of the partitions that exist in its upstream,
-    ``{"RI": frame, ...}``, if the input's metadata says ``allow_missing_partitions``; otherwise every state must exist.
+    ``{"RI": frame, ...}``, if the input's metadata says ``allow_missing_partitions``; otherwise
+    every state must exist.
     """
 
     extension = ".parquet"
@@ -124,8 +149,12 @@ class ParquetIOManager(dg.UPathIOManager):
         self._facts = dict(facts or {})
         self._inputs: dict[tuple[str, str], dict[str, str]] = {}
 
-    def get_path_for_partition(self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str) -> UPath:
-        """``<asset>/state=RI/<asset>``: the hive layout that polars, DuckDB and arrow read as a column ``state``."""
+    def get_path_for_partition(
+        self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str
+    ) -> UPath:
+        """``<asset>/state=RI/<asset>``: the hive layout that polars, DuckDB and arrow read as a
+        column ``state``.
+        """
         return path / f"state={partition}" / path.name
 
     def _get_path(self, context: dg.InputContext | dg.OutputContext) -> UPath:
@@ -133,19 +162,27 @@ class ParquetIOManager(dg.UPathIOManager):
         return self._with_extension(path / path.name)
 
     def load_partitions(self, context: dg.InputContext) -> pl.DataFrame | dict[str, pl.DataFrame]:
-        """One frame for a partitioned downstream; a dict by state, always, for an unpartitioned one."""
+        """One frame for a partitioned downstream; a dict by state, always, for an unpartitioned
+        one.
+        """
         if context.has_partition_key:
             return super().load_partitions(context)
         paths = self._get_paths_for_partitions(context)
-        frames = {key: self._load_partition_from_path(context, key, path) for key, path in paths.items()}
+        frames = {
+            key: self._load_partition_from_path(context, key, path) for key, path in paths.items()
+        }
         return {key: frame for key, frame in frames.items() if frame is not None}
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pl.DataFrame:
-        allow_missing = bool((context.definition_metadata or {}).get("allow_missing_partitions", False))
+        allow_missing = bool(
+            (context.definition_metadata or {}).get("allow_missing_partitions", False)
+        )
         if allow_missing and not path.exists():
             raise FileNotFoundError(str(path))
         asset = "/".join(context.asset_key.path)
-        partition = path.parent.name.removeprefix("state=") if context.has_asset_partitions else None
+        partition = (
+            path.parent.name.removeprefix("state=") if context.has_asset_partitions else None
+        )
         _require(path, asset=asset, partition=partition)
         data = path.read_bytes()
         frame = decode(path, data)
@@ -153,7 +190,9 @@ class ParquetIOManager(dg.UPathIOManager):
         self._inputs.setdefault(self._step(context), {})[name] = file_digest(data)
         return frame
 
-    def dump_to_path(self, context: dg.OutputContext, obj: pl.DataFrame | Table, path: UPath) -> None:
+    def dump_to_path(
+        self, context: dg.OutputContext, obj: pl.DataFrame | Table, path: UPath
+    ) -> None:
         table = obj if isinstance(obj, Table) else Table(obj)
         if not isinstance(table.frame, pl.DataFrame):
             raise StoreError(
@@ -177,14 +216,21 @@ class ParquetIOManager(dg.UPathIOManager):
                 "bytes": len(data),
                 "peak_memory_mb": peak_memory_mb(),
                 "dagster/row_count": table.frame.height,
-                "dagster/column_schema": dg.TableSchema(columns=[dg.TableColumn(name, str(dtype)) for name, dtype in table.frame.schema.items()]),
+                "dagster/column_schema": dg.TableSchema(
+                    columns=[
+                        dg.TableColumn(name, str(dtype))
+                        for name, dtype in table.frame.schema.items()
+                    ]
+                ),
                 **({"label": SYNTHETIC_LABEL} if self._facts.get("synthetic") else {}),
             }
         )
 
     @staticmethod
     def _step(context: dg.InputContext | dg.OutputContext) -> tuple[str, str]:
-        """The step a context belongs to; contexts built by hand (in tests) belong to none and share one entry."""
+        """The step a context belongs to; contexts built by hand (in tests) belong to none and share
+        one entry.
+        """
         try:
             step = context.step_context
         except dg.DagsterInvariantViolationError:

@@ -1,11 +1,12 @@
 """The run manifest: what a state's weights were made from, by which code, in how many seconds.
 
-Belongs here: gathering facts from stored tables and from Dagster's own records into one JSON document.
-Does not belong here: measures of fit (``pipeline/reports``).
+Belongs here: gathering facts from stored tables and from Dagster's own records into one JSON
+document. Does not belong here: measures of fit (``pipeline/reports``).
 
-Document (``manifests/<STATE>.json``): ``profile, synthetic, state, created`` (UTC), ``seed, specs_sha256, code_sha256,
-geocal, python, platform, packages``; ``inputs``: raw files with ``file, member, bytes, sha256`` and the tables read from them;
-``tables``: by asset ``path`` (relative to the profile's folder), ``sha256, rows, bytes, run_id, materialized`` (UTC), ``seconds``;
+Document (``manifests/<STATE>.json``): ``profile, synthetic, state, created`` (UTC), ``seed,
+specs_sha256, code_sha256, geocal, python, platform, packages``; ``inputs``: raw files with ``file,
+member, bytes, sha256`` and the tables read from them; ``tables``: by asset ``path`` (relative to
+the profile's folder), ``sha256, rows, bytes, run_id, materialized`` (UTC), ``seconds``;
 ``seconds_by_asset, seconds_total, peak_memory_mb``.
 """
 
@@ -25,7 +26,20 @@ from pipeline.errors import StoreError
 from pipeline.io_manager import read_facts, write_atomic
 from pipeline.settings import RunEnvironment
 
-PACKAGES = ("dagster", "polars", "numpy", "scipy", "torch", "dataframely", "pydantic", "pyarrow", "duckdb", "fastexcel", "altair", "vl-convert-python")
+PACKAGES = (
+    "dagster",
+    "polars",
+    "numpy",
+    "scipy",
+    "torch",
+    "dataframely",
+    "pydantic",
+    "pyarrow",
+    "duckdb",
+    "fastexcel",
+    "altair",
+    "vl-convert-python",
+)
 
 
 def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
@@ -40,21 +54,30 @@ def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 
 def geocal_version() -> str:
-    """The installed version of this project, or ``source`` when it runs from a folder that was never installed."""
+    """The installed version of this project, or ``source`` when it runs from a folder that was
+    never installed.
+    """
     return package_versions(["geocal"]).get("geocal", "source")
 
 
-def latest_record(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> dg.EventLogRecord | None:
+def latest_record(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None
+) -> dg.EventLogRecord | None:
     """Dagster's newest materialisation of an asset (of one partition), or None."""
-    selected = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None)
+    selected = dg.AssetRecordsFilter(
+        asset_key=key, asset_partitions=[partition] if partition else None
+    )
     records = instance.fetch_materializations(selected, limit=1).records
     return records[0] if records else None
 
 
-def table_entries(instance: dg.DagsterInstance, assets: Mapping[dg.AssetKey, bool], state: str) -> dict[str, dict[str, Any]]:
+def table_entries(
+    instance: dg.DagsterInstance, assets: Mapping[dg.AssetKey, bool], state: str
+) -> dict[str, dict[str, Any]]:
     """What Dagster recorded of each asset's last materialisation for ``state``.
 
-    assets : asset key -> whether it is partitioned by state. Assets never materialised are left out.
+    assets : asset key -> whether it is partitioned by state. Assets never materialised are left
+        out.
     """
     seconds: dict[str, dict[str, float]] = {}
     entries: dict[str, dict[str, Any]] = {}
@@ -62,10 +85,18 @@ def table_entries(instance: dg.DagsterInstance, assets: Mapping[dg.AssetKey, boo
         record = latest_record(instance, key, state if partitioned else None)
         if record is None or record.asset_materialization is None:
             continue
-        values = {name: value.value for name, value in record.asset_materialization.metadata.items() if name in _KEPT}
+        values = {
+            name: value.value
+            for name, value in record.asset_materialization.metadata.items()
+            if name in _KEPT
+        }
         step = record.event_log_entry.step_key
         if record.run_id not in seconds:
-            seconds[record.run_id] = {s.step_key: s.end_time - s.start_time for s in instance.get_run_step_stats(record.run_id) if s.start_time and s.end_time}
+            seconds[record.run_id] = {
+                s.step_key: s.end_time - s.start_time
+                for s in instance.get_run_step_stats(record.run_id)
+                if s.start_time and s.end_time
+            }
         taken = seconds[record.run_id].get(step or "")
         entries[key.to_user_string()] = {
             "sha256": values.get("sha256"),
@@ -74,7 +105,9 @@ def table_entries(instance: dg.DagsterInstance, assets: Mapping[dg.AssetKey, boo
             "peak_memory_mb": values.get("peak_memory_mb"),
             "run_id": record.run_id,
             "step": step,
-            "materialized": datetime.fromtimestamp(record.timestamp, UTC).isoformat(timespec="seconds"),
+            "materialized": (
+                datetime.fromtimestamp(record.timestamp, UTC).isoformat(timespec="seconds")
+            ),
             "seconds": None if taken is None else round(taken, 3),
         }
     return entries
@@ -83,8 +116,12 @@ def table_entries(instance: dg.DagsterInstance, assets: Mapping[dg.AssetKey, boo
 _KEPT = {"sha256", "dagster/row_count", "bytes", "peak_memory_mb"}
 
 
-def raw_inputs(environment: RunEnvironment, assets: Mapping[dg.AssetKey, bool], state: str) -> list[dict[str, Any]]:
-    """Every raw file behind the stored tables of ``state``, once each, with the tables that were read from it."""
+def raw_inputs(
+    environment: RunEnvironment, assets: Mapping[dg.AssetKey, bool], state: str
+) -> list[dict[str, Any]]:
+    """Every raw file behind the stored tables of ``state``, once each, with the tables that were
+    read from it.
+    """
     files: dict[tuple[str, str], dict[str, Any]] = {}
     for key, partitioned in sorted(assets.items()):
         name = key.to_user_string()
@@ -98,16 +135,25 @@ def raw_inputs(environment: RunEnvironment, assets: Mapping[dg.AssetKey, bool], 
 
 
 def build_manifest(
-    instance: dg.DagsterInstance, environment: RunEnvironment, assets: Mapping[dg.AssetKey, bool], state: str, facts: Mapping[str, Any]
+    instance: dg.DagsterInstance,
+    environment: RunEnvironment,
+    assets: Mapping[dg.AssetKey, bool],
+    state: str,
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The manifest of ``state``; ``facts`` are the run's constants (profile, synthetic, seed, digests)."""
+    """The manifest of ``state``; ``facts`` are the run's constants (profile, synthetic, seed,
+    digests).
+    """
     tables = table_entries(instance, assets, state)
     for name, entry in tables.items():
         partitioned = assets[dg.AssetKey.from_user_string(name)]
         path = environment.table_path(name, state if partitioned else None)
         entry["path"] = str(path.relative_to(environment.root)) if path.exists() else None
-    # Assets that share a step (persons and households of one file) share its seconds: count the step once.
-    by_step = {(entry["run_id"], entry["step"]): entry["seconds"] or 0.0 for entry in tables.values()}
+    # Assets that share a step (persons and households of one file) share its seconds: count the
+    # step once.
+    by_step = {
+        (entry["run_id"], entry["step"]): entry["seconds"] or 0.0 for entry in tables.values()
+    }
     peaks = [entry["peak_memory_mb"] for entry in tables.values() if entry["peak_memory_mb"]]
     return {
         **facts,
@@ -127,18 +173,26 @@ def build_manifest(
 
 def write_manifest(environment: RunEnvironment, state: str, manifest: Mapping[str, Any]) -> None:
     """Write ``manifests/<STATE>.json``, replacing the previous one whole."""
-    write_atomic(environment.manifests / f"{state}.json", (json.dumps(manifest, indent=2, sort_keys=False, default=str) + "\n").encode())
+    write_atomic(
+        environment.manifests / f"{state}.json",
+        (json.dumps(manifest, indent=2, sort_keys=False, default=str) + "\n").encode(),
+    )
 
 
 def read_manifest(environment: RunEnvironment, state: str) -> dict[str, Any]:
-    """The manifest of ``state``. Raises StoreError if the state has not been run in this profile, or the file is damaged."""
+    """The manifest of ``state``. Raises StoreError if the state has not been run in this profile,
+    or the file is damaged.
+    """
     path = environment.manifests / f"{state}.json"
     if not path.exists():
         raise StoreError(
             f"State {state} has not been run in profile {environment.profile}",
             where=str(path),
             expected="the manifest of an earlier run",
-            remedy=f"Run `geocal run --profile {environment.profile} --states {state}` with the same --output",
+            remedy=(
+                f"Run `geocal run --profile {environment.profile} --states {state}` with the same"
+                " --output"
+            ),
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -150,6 +204,9 @@ def read_manifest(environment: RunEnvironment, state: str) -> dict[str, Any]:
             f"The manifest of {state} cannot be read: {reason}",
             where=str(path),
             expected="the JSON object that a run writes, whole",
-            remedy=f"Run `geocal run --profile {environment.profile} --states {state}` with the same --output; it writes the manifest anew",
+            remedy=(
+                f"Run `geocal run --profile {environment.profile} --states {state}` with the same"
+                " --output; it writes the manifest anew"
+            ),
         )
     return manifest

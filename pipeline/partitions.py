@@ -1,7 +1,8 @@
 """The partition keys: postal codes of a profile's states, largest first.
 
 Belongs here: the order of states and the partitions definition. Does not belong here: counties and
-tracts, which are rows of tables and never partitions (one event each would cost more than the work).
+tracts, which are rows of tables and never partitions (one event each would cost more than the
+work).
 """
 
 from __future__ import annotations
@@ -12,13 +13,68 @@ import dagster as dg
 
 from pipeline.errors import ProfileError
 
-# Postal codes by resident population, 2020 Census (apportionment resident population, table 2), largest first.
-# The order is the point: a backfill's last wave is as slow as its slowest state, so the heaviest start first.
-STATES_BY_POPULATION = ["CA", "TX", "FL", "NY", "PA", "IL", "OH", "GA", "NC", "MI", "NJ", "VA", "WA", "AZ", "MA", "TN", "IN", "MD", "MO", "WI", "CO", "MN", "SC", "AL", "LA", "KY", "OR", "OK", "CT", "UT", "IA", "NV", "AR", "MS", "KS", "NM", "NE", "ID", "WV", "HI", "NH", "ME", "RI", "MT", "DE", "SD", "ND", "AK", "DC", "VT", "WY"]  # fmt: skip
+# Postal codes by resident population, 2020 Census (apportionment resident population, table 2),
+# largest first. The order is the point: a backfill's last wave is as slow as its slowest state, so
+# the heaviest start first.
+STATES_BY_POPULATION = [
+    "CA",
+    "TX",
+    "FL",
+    "NY",
+    "PA",
+    "IL",
+    "OH",
+    "GA",
+    "NC",
+    "MI",
+    "NJ",
+    "VA",
+    "WA",
+    "AZ",
+    "MA",
+    "TN",
+    "IN",
+    "MD",
+    "MO",
+    "WI",
+    "CO",
+    "MN",
+    "SC",
+    "AL",
+    "LA",
+    "KY",
+    "OR",
+    "OK",
+    "CT",
+    "UT",
+    "IA",
+    "NV",
+    "AR",
+    "MS",
+    "KS",
+    "NM",
+    "NE",
+    "ID",
+    "WV",
+    "HI",
+    "NH",
+    "ME",
+    "RI",
+    "MT",
+    "DE",
+    "SD",
+    "ND",
+    "AK",
+    "DC",
+    "VT",
+    "WY",
+]
 
 
 def order_states(states: Iterable[str]) -> list[str]:
-    """Postal codes sorted from the largest population to the smallest; unknown codes raise ProfileError."""
+    """Postal codes sorted from the largest population to the smallest; unknown codes raise
+    ProfileError.
+    """
     wanted = list(states)
     unknown = sorted(set(wanted) - set(STATES_BY_POPULATION))
     if unknown:
@@ -37,7 +93,8 @@ def state_partitions(states: Iterable[str]) -> dg.StaticPartitionsDefinition:
 
 
 def parse_states(text: str | None, available: Sequence[str], profile: str) -> list[str]:
-    """States asked for on the command line (``"ri, DE"``), in partition order; all of the profile's when ``text`` is empty.
+    """States asked for on the command line (``"ri, DE"``), in partition order; all of the profile's
+    when ``text`` is empty.
 
     Raises ProfileError naming the states the profile does not have.
     """
@@ -51,6 +108,7 @@ def parse_states(text: str | None, available: Sequence[str], profile: str) -> li
             f"Profile {profile} has no state {', '.join(unknown)}",
             where="--states",
             expected=f"states of this profile: {', '.join(ordered)}",
-            remedy="Name states of the profile, or add the state to data_specs/profiles/" + f"{profile}.yaml",
+            remedy="Name states of the profile, or add the state to data_specs/profiles/"
+            + f"{profile}.yaml",
         )
     return [state for state in ordered if state in asked]

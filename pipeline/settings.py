@@ -1,8 +1,9 @@
 """Which profile this process serves, where its files lie, and how many threads it may use.
 
-Belongs here: the three environment variables, the folder layout below the output folder, the Dagster
-instance's own settings file, thread limits and memory of this process. Does not belong here: what a profile contains
-(``pipeline/specs/profiles.py``) or how a table is written (``pipeline/io_manager.py``).
+Belongs here: the three environment variables, the folder layout below the output folder, the
+Dagster instance's own settings file, thread limits and memory of this process. Does not belong
+here: what a profile contains (``pipeline/specs/profiles.py``) or how a table is written
+(``pipeline/io_manager.py``).
 """
 
 from __future__ import annotations
@@ -22,17 +23,24 @@ OUTPUT_VARIABLE = "GEOCAL_OUTPUT"
 DEFAULT_PROFILE = "sample"
 DEFAULT_OUTPUT = "output"
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
 
 MAX_CONCURRENT_RUNS = 2
 
 _INSTANCE_SETTINGS = """\
-# Written by geocal whenever it opens this instance; edit the instance in pipeline/settings.py, not here.
+# Written by geocal whenever it opens this instance; edit the instance in pipeline/settings.py, not
+# here.
 telemetry:
   enabled: false
 concurrency:
   runs:
-    # A state's run is one process that solves with several threads: two at a time fill a small machine.
+    # A state's run is one process that solves with several threads: two at a time fill a small
+    # machine.
     max_concurrent_runs: {max_concurrent_runs}
 run_queue:
   # The defaults look at the queue every five seconds from one thread; a run lasts seconds.
@@ -84,18 +92,24 @@ class RunEnvironment:
         return self.root / "manifests"
 
     def generated(self) -> RunEnvironment:
-        """The same for a synthetic profile: raw files are generated below the output, never into a folder of somebody's files."""
+        """The same for a synthetic profile: raw files are generated below the output, never into a
+        folder of somebody's files.
+        """
         return replace(self, data=self.root / "raw")
 
     def table_path(self, asset: str, partition: str | None = None) -> Path:
-        """Where an asset's table lies: ``<asset>/<asset>.parquet``, or one file for each state below ``<asset>/state=XX/``."""
+        """Where an asset's table lies: ``<asset>/<asset>.parquet``, or one file for each state
+        below ``<asset>/state=XX/``.
+        """
         folder = self.root / asset
         if partition is not None:
             folder = folder / f"state={partition}"
         return folder / f"{asset}.parquet"
 
     def variables(self) -> dict[str, str]:
-        """The environment of a process that serves this profile (code server, web server, ``dg``)."""
+        """The environment of a process that serves this profile (code server, web
+        server, ``dg``).
+        """
         return {
             PROFILE_VARIABLE: self.profile,
             DATA_VARIABLE: str(self.data),
@@ -105,12 +119,16 @@ class RunEnvironment:
 
 
 def run_environment(
-    profile: str | None = None, data: Path | None = None, output: Path | None = None, environ: Mapping[str, str] | None = None
+    profile: str | None = None,
+    data: Path | None = None,
+    output: Path | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> RunEnvironment:
-    """The environment asked for: an argument first, then its variable, then the default. Paths come back absolute.
+    """The environment asked for: an argument first, then its variable, then the default. Paths come
+    back absolute.
 
-    The default data folder is where the sample generator writes, ``<output>/sample/raw``: a profile of real files
-    without a data folder then fails at its first missing file, by name.
+    The default data folder is where the sample generator writes, ``<output>/sample/raw``: a profile
+    of real files without a data folder then fails at its first missing file, by name.
     """
     environ = os.environ if environ is None else environ
     chosen = profile or environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE
@@ -121,7 +139,8 @@ def run_environment(
 
 
 def ensure_instance_home(environment: RunEnvironment) -> Path:
-    """Create the Dagster instance's folder with telemetry off and the run queue set; returns the folder.
+    """Create the Dagster instance's folder with telemetry off and the run queue set; returns the
+    folder.
 
     Raises StoreError if the output folder cannot be written.
     """
@@ -129,7 +148,8 @@ def ensure_instance_home(environment: RunEnvironment) -> Path:
     ensure_writable(environment, home)
     text = _INSTANCE_SETTINGS.format(max_concurrent_runs=MAX_CONCURRENT_RUNS).encode()
     settings = home / "dagster.yaml"
-    # The UI's first visit asks for an e-mail address and loads a form from another network; this is its own mark of "seen".
+    # The UI's first visit asks for an e-mail address and loads a form from another network; this is
+    # its own mark of "seen".
     seen = home / ".nux" / "nux.yaml"
     try:
         if not settings.exists() or settings.read_bytes() != text:
@@ -138,12 +158,16 @@ def ensure_instance_home(environment: RunEnvironment) -> Path:
             seen.parent.mkdir(exist_ok=True)
             seen.write_text("seen: 1\n", encoding="utf-8")
     except OSError as error:
-        raise _unwritable(environment, Path(error.filename or home), error.strerror or str(error)) from error
+        raise _unwritable(
+            environment, Path(error.filename or home), error.strerror or str(error)
+        ) from error
     return home
 
 
 def ensure_writable(environment: RunEnvironment, folder: Path) -> None:
-    """Create ``folder``, which lies below the output folder. Raises StoreError if it cannot be made or written."""
+    """Create ``folder``, which lies below the output folder. Raises StoreError if it cannot be made
+    or written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -162,8 +186,12 @@ def _unwritable(environment: RunEnvironment, place: Path, reason: str) -> StoreE
     )
 
 
-def thread_variables(concurrent_runs: int, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Thread limits for each of ``concurrent_runs`` processes sharing this machine; what the user set already is kept."""
+def thread_variables(
+    concurrent_runs: int, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Thread limits for each of ``concurrent_runs`` processes sharing this machine; what the user
+    set already is kept.
+    """
     environ = os.environ if environ is None else environ
     share = max(1, (os.cpu_count() or 1) // max(1, concurrent_runs))
     return {name: environ.get(name, str(share)) for name in THREAD_VARIABLES}

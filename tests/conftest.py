@@ -1,7 +1,7 @@
 """Fixtures shared by every test.
 
-Belongs here: where real data may lie, and isolation from the caller's environment. Does not belong here:
-fixtures of one part.
+Belongs here: where real data may lie, and isolation from the caller's environment. Does not belong
+here: fixtures of one part.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def realdata_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def realdata() -> Path:
-    """Folder of real publications, read only; a test that needs it is skipped, by name, where there is none."""
+    """Folder of real publications, read only; a test that needs it is skipped, by name, where there
+    is none.
+    """
     folder = realdata_folder()
     if not folder.is_dir():
         pytest.skip(f"real data are not at {folder} (set {REALDATA_VARIABLE})")

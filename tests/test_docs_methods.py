@@ -1,12 +1,15 @@
 """The pages on methods: complete, their links whole, their examples true.
 
-Each page is run from top to bottom: ``python`` blocks in one namespace, in order. A ``text`` block directly after a ``python`` block is
-what that block prints. It is compared word by word, with seconds left out; numbers that are not integers may differ in their last
-digit. ``text unchecked`` is shown and not compared (what depends on the machine).
+Each page is run from top to bottom: ``python`` blocks in one namespace, in order. A ``text`` block
+directly after a ``python`` block is what that block prints. It is compared word by word, with
+seconds left out; numbers that are not integers may differ in their last digit. ``text unchecked``
+is shown and not compared (what depends on the machine).
 
-    python -m tests.test_docs_methods --write [PAGE ...]      writes what the examples print into the pages
+    python -m tests.test_docs_methods --write [PAGE ...]      writes what the examples print into
+    the pages
 
-Belongs here: these checks, and the writing of outputs. Does not belong here: figures (``benchmarks/method_figures.py``).
+Belongs here: these checks, and the writing of outputs. Does not belong here: figures
+(``benchmarks/method_figures.py``).
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from calibration_core.api import METHODS, settings_of
+from calibration_core.flat.api import METHODS, settings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
@@ -53,8 +56,16 @@ def examples(text: str) -> list[Example]:
     for block, after in zip(blocks, [*blocks[1:], None], strict=True):
         if block[1] != "python":
             continue
-        paired = after is not None and after[1] == "text" and not text[block.end() : after.start()].strip()
-        shown, checked, span = (after[3], "unchecked" not in after[2], after.span(3)) if paired else (None, True, (0, 0))
+        paired = (
+            after is not None
+            and after[1] == "text"
+            and not text[block.end() : after.start()].strip()
+        )
+        shown, checked, span = (
+            (after[3], "unchecked" not in after[2], after.span(3))
+            if paired
+            else (None, True, (0, 0))
+        )
         out.append(Example(block[3], text[: block.start()].count("\n") + 2, shown, checked, span))
     return out
 
@@ -72,9 +83,15 @@ def run_page(path: Path) -> list[tuple[Example, str]]:
 
 
 def same_output(printed: str, shown: str) -> bool:
-    """Word by word; seconds and counts of solver steps, which a last bit can change, are left out, other integers are equal, other numbers agree to a unit of the digits shown and rounding noise."""
-    left, right = (_STEPS.sub("STEPS", _SECONDS.sub("SECONDS", part)).split() for part in (printed, shown))
-    return len(left) == len(right) and all(_same_word(a, b) for a, b in zip(left, right, strict=True))
+    """Word by word; seconds and counts of solver steps, which a last bit can change, are left out,
+    other integers are equal, other numbers agree to a unit of the digits shown and rounding noise.
+    """
+    left, right = (
+        _STEPS.sub("STEPS", _SECONDS.sub("SECONDS", part)).split() for part in (printed, shown)
+    )
+    return len(left) == len(right) and all(
+        _same_word(a, b) for a, b in zip(left, right, strict=True)
+    )
 
 
 def _same_word(a: str, b: str) -> bool:
@@ -103,12 +120,21 @@ def wrapped(printed: str) -> str:
     lines = []
     for line in printed.rstrip("\n").split("\n"):
         indent = " " * (len(line) - len(line.lstrip()) + 4)
-        lines += textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True) or [""]
+        lines += textwrap.wrap(
+            line,
+            WIDTH,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+            drop_whitespace=True,
+        ) or [""]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def write_outputs(path: Path) -> int:
-    """Replace the outputs shown on a page by what its examples print; the number of outputs that changed."""
+    """Replace the outputs shown on a page by what its examples print; the number of outputs that
+    changed.
+    """
     text, changed = path.read_text(encoding="utf-8"), 0
     for example, printed in reversed(run_page(path)):
         if example.shown is not None and not same_output(printed, example.shown):
@@ -127,27 +153,44 @@ def test_every_method_has_a_page_that_names_all_its_settings(method):
     text = page_of(method).read_text(encoding="utf-8")
     missing = [f.name for f in dataclasses.fields(settings_of(method)) if f"`{f.name}`" not in text]
     assert not missing
-    assert f"({method}.md)" in page_of("README").read_text(encoding="utf-8"), "the index links to the page"
-    for heading in ("## Formula", "## Reference", "## When to use it", "## When it fails", "## Example", "## Settings"):
+    assert f"({method}.md)" in page_of("README").read_text(encoding="utf-8"), (
+        "the index links to the page"
+    )
+    for heading in (
+        "## Formula",
+        "## Reference",
+        "## When to use it",
+        "## When it fails",
+        "## Example",
+        "## Settings",
+    ):
         assert heading in text
 
 
 def test_every_warning_code_is_explained():
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "calibration_core").glob("**/*.py"))
+    source = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "calibration_core").glob("**/*.py")
+    )
     codes = set(re.findall(r'CalibrationWarning\(\s*"([a-z_]+)"', source))
     text = page_of("result").read_text(encoding="utf-8")
-    listed = set(re.findall(r"`([a-z_]+)`", text[text.index("## Warning codes") :].split("## Reference")[0]))
+    listed = set(
+        re.findall(r"`([a-z_]+)`", text[text.index("## Warning codes") :].split("## Reference")[0])
+    )
     assert codes == listed - {"size"}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_examples_print_what_the_page_shows(path):
     for example, printed in run_page(path):
-        assert example.code.count("\n") <= LONGEST_EXAMPLE, f"{path.name}:{example.line} is longer than {LONGEST_EXAMPLE} lines"
+        assert example.code.count("\n") <= LONGEST_EXAMPLE, (
+            f"{path.name}:{example.line} is longer than {LONGEST_EXAMPLE} lines"
+        )
         if example.shown is None:
             assert not printed, f"{path.name}:{example.line} prints, and the page does not show it"
         elif example.checked:
-            assert same_output(printed, example.shown), f"{path.name}:{example.line} prints\n{wrapped(printed)}"
+            assert same_output(printed, example.shown), (
+                f"{path.name}:{example.line} prints\n{wrapped(printed)}"
+            )
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
@@ -157,7 +200,9 @@ def test_links_lead_somewhere(path):
         if not target.startswith("http"):
             assert (path.parent / target).resolve().exists(), f"{path.name} links to {target}"
     pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+\.png)\)", text)
-    assert path.stem == "README" or pictures, "a page shows a figure, with a text for those who cannot see it"
+    assert path.stem == "README" or pictures, (
+        "a page shows a figure, with a text for those who cannot see it"
+    )
     for _, name in pictures:
         content = (path.parent / name).read_bytes()
         assert content.startswith(b"\x89PNG") and len(content) < LARGEST_PNG
@@ -166,8 +211,16 @@ def test_links_lead_somewhere(path):
 def test_figures_are_all_shown_and_all_drawn():
     from benchmarks.method_figures import FIGURES
 
-    shown = {Path(name).stem for path in PAGES for name in re.findall(r"\(([^)]+\.png)\)", path.read_text(encoding="utf-8"))}
-    assert shown == set(FIGURES) == {path.stem for path in (ROOT / "docs" / "images" / "methods").glob("*.png")}
+    shown = {
+        Path(name).stem
+        for path in PAGES
+        for name in re.findall(r"\(([^)]+\.png)\)", path.read_text(encoding="utf-8"))
+    }
+    assert (
+        shown
+        == set(FIGURES)
+        == {path.stem for path in (ROOT / "docs" / "images" / "methods").glob("*.png")}
+    )
 
 
 def test_a_figure_is_drawn_the_same_twice():
@@ -177,7 +230,9 @@ def test_a_figure_is_drawn_the_same_twice():
 
 
 def test_the_comparison_of_outputs_can_fail():
-    assert same_output("met 10 of 10 in 0.31 s, error 3.1e-16", "met 10 of\n 10 in 2 s, error 8e-16")
+    assert same_output(
+        "met 10 of 10 in 0.31 s, error 3.1e-16", "met 10 of\n 10 in 2 s, error 8e-16"
+    )
     assert same_output("0.1234", "0.1235")
     assert not same_output("met 9 of 10", "met 10 of 10")
     assert not same_output("0.1234", "0.1244")

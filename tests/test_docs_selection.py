@@ -1,6 +1,7 @@
 """The page on selection: its example is true, and what it shows and links to is there.
 
-Belongs here: docs/selection.md. Does not belong here: pages on methods (``test_docs_methods.py``, whose comparison is used).
+Belongs here: docs/selection.md. Does not belong here: pages on methods (``test_docs_methods.py``,
+whose comparison is used).
 """
 
 import re

@@ -1,7 +1,9 @@
-"""What every runner does around its package's one call: load, time, measure memory, write weights, report.
+"""What every runner does around its package's one call: load, time, measure memory, write weights,
+report.
 
-Seconds are those of the call alone: imports, reading and bringing the data into the form that the package takes are not counted, nor
-is the memory of that form. The first call is reported apart (it may compile); the seconds are the least of all calls.
+Seconds are those of the call alone: imports, reading and bringing the data into the form that the
+package takes are not counted, nor is the memory of that form. The first call is reported apart (it
+may compile); the seconds are the least of all calls.
 
 Belongs here: that protocol. Does not belong here: any package's interface.
 """
@@ -23,13 +25,18 @@ import numpy as np
 class Data:
     """The problem in neutral form.
 
-    codes (records, margins) int32, amounts (records, k) float64, weights (records,) float64, margin_targets (margins, levels),
-    amount_targets (k,), low and high bounds on w/d for the bounded tasks. For the task "margins" there are no amounts.
+    codes (records, margins) int32, amounts (records, k) float64, weights (records,) float64,
+    margin_targets (margins, levels), amount_targets (k,), low and high bounds on w/d for the
+    bounded tasks. For the task "margins" there are no amounts.
     """
 
     def __init__(self, path: str, task: str) -> None:
         with np.load(path) as z:
-            self.codes, self.weights, self.margin_targets = z["codes"], z["weights"], z["margin_targets"]
+            self.codes, self.weights, self.margin_targets = (
+                z["codes"],
+                z["weights"],
+                z["margin_targets"],
+            )
             self.low, self.high = float(z["low"]), float(z["high"])
             empty = task == "margins"
             self.amounts = np.zeros((self.codes.shape[0], 0)) if empty else z["amounts"]
@@ -40,8 +47,10 @@ class Data:
         self.total = float(self.margin_targets[0].sum())
 
     def dense(self, *, first_level_from: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """(records, columns) matrix of full column rank and its targets: margins from ``first_level_from`` on leave out a level, which
-        the others and the total imply. Every row is checked afterwards, left out or not."""
+        """(records, columns) matrix of full column rank and its targets: margins from
+        ``first_level_from`` on leave out a level, which the others and the total imply. Every row
+        is checked afterwards, left out or not.
+        """
         columns, targets = [], []
         for j in range(self.margins):
             for k in range(1 if j >= first_level_from else 0, self.levels):
@@ -51,7 +60,10 @@ class Data:
 
     def controls(self) -> dict:
         """{margin name: {level name: total}}."""
-        return {f"m{j}": {f"c{k}": float(self.margin_targets[j, k]) for k in range(self.levels)} for j in range(self.margins)}
+        return {
+            f"m{j}": {f"c{k}": float(self.margin_targets[j, k]) for k in range(self.levels)}
+            for j in range(self.margins)
+        }
 
     def frame(self):
         """pandas DataFrame: m0, m1, ... of strings c0, c1, ..., a0, a1, ... of numbers, and d."""
@@ -64,8 +76,16 @@ class Data:
 
 
 def serve(package: str, prepare, solve, note: str = "") -> None:
-    """Run ``solve(prepare(data))`` as asked on the command line. ``solve`` returns (weights, what it claims: True, False or None)."""
-    path, out, task, repeat, limit = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
+    """Run ``solve(prepare(data))`` as asked on the command line. ``solve`` returns (weights, what
+    it claims: True, False or None).
+    """
+    path, out, task, repeat, limit = (
+        sys.argv[1],
+        sys.argv[2],
+        sys.argv[3],
+        int(sys.argv[4]),
+        float(sys.argv[5]),
+    )
     data = Data(path, task)
     began, times, weights, claims = time.perf_counter(), [], None, None
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()) as said:

@@ -1,7 +1,8 @@
-"""cvxpy with Clarabel: the Kullback-Leibler (or chi-square) problem written out as it stands, redundant rows left out.
+"""cvxpy with Clarabel: the Kullback-Leibler (or chi-square) problem written out as it stands,
+redundant rows left out.
 
-Settings: Clarabel's defaults (1e-8). The problem is written with ratios w/d, which conditions it better. Belongs here: the call.
-Does not belong here: judging.
+Settings: Clarabel's defaults (1e-8). The problem is written with ratios w/d, which conditions it
+better. Belongs here: the call. Does not belong here: judging.
 """
 
 import cvxpy as cp
@@ -13,7 +14,13 @@ from scipy import sparse
 def prepare(data):
     matrix, targets = data.dense()
     scale = np.maximum(np.abs(targets), 1.0)
-    return sparse.csr_matrix((matrix * data.weights[:, None] / scale).T), targets / scale, data.weights, data.task, (data.low, data.high)
+    return (
+        sparse.csr_matrix((matrix * data.weights[:, None] / scale).T),
+        targets / scale,
+        data.weights,
+        data.task,
+        (data.low, data.high),
+    )
 
 
 def solve(prepared):

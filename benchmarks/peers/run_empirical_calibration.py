@@ -1,7 +1,8 @@
 """empirical_calibration: entropy balancing to means, by SciPy's fsolve on the dual.
 
-Settings: objective ENTROPY with the design weights as baseline, autoscale=True (its advice for numerical stability), exact balance
-(l2_norm=0). Its weights sum to one; they are multiplied by the population. Belongs here: the call. Does not belong here: judging.
+Settings: objective ENTROPY with the design weights as baseline, autoscale=True (its advice for
+numerical stability), exact balance (l2_norm=0). Its weights sum to one; they are multiplied by the
+population. Belongs here: the call. Does not belong here: judging.
 """
 
 import empirical_calibration as ec
@@ -15,7 +16,9 @@ def prepare(data):
 
 def solve(prepared):
     matrix, means, weights, total = prepared
-    out, success = ec.calibrate(matrix, means, baseline_weights=weights, autoscale=True, objective=ec.Objective.ENTROPY)
+    out, success = ec.calibrate(
+        matrix, means, baseline_weights=weights, autoscale=True, objective=ec.Objective.ENTROPY
+    )
     return out * total, success
 
 

@@ -1,12 +1,20 @@
-"""python-icarus: linear, raking, logit and truncated linear by Newton's method on the expanded matrix.
+"""python-icarus: linear, raking, logit and truncated linear by Newton's method on the expanded
+matrix.
 
-Settings: tolerance=1e-9, max_iter=100. A failure to converge is an exception there. Belongs here: the call. Does not belong here: judging.
+Settings: tolerance=1e-9, max_iter=100. A failure to converge is an exception there. Belongs here:
+the call. Does not belong here: judging.
 """
 
 import protocol
 from pycarus import calibrate
 
-METHODS = {"kl": "raking", "margins": "raking", "linear": "linear", "logit": "logit", "truncated": "truncated_linear"}
+METHODS = {
+    "kl": "raking",
+    "margins": "raking",
+    "linear": "linear",
+    "logit": "logit",
+    "truncated": "truncated_linear",
+}
 
 
 def prepare(data):
@@ -17,7 +25,16 @@ def prepare(data):
 
 def solve(prepared):
     frame, margins, method, bounds = prepared
-    weights, result = calibrate(frame, margins, method=method, initial_weights_column="d", bounds=bounds, tolerance=1e-9, max_iter=100, verbose=False)
+    weights, result = calibrate(
+        frame,
+        margins,
+        method=method,
+        initial_weights_column="d",
+        bounds=bounds,
+        tolerance=1e-9,
+        max_iter=100,
+        verbose=False,
+    )
     return weights, result.converged
 
 

@@ -1,7 +1,7 @@
 """ipfn on a data frame of records, one margin a dimension.
 
-Settings: convergence_rate=1e-9, rate_tolerance=0 (so that it stops on the error and not on its change), 500 sweeps (its default).
-Belongs here: the call. Does not belong here: judging.
+Settings: convergence_rate=1e-9, rate_tolerance=0 (so that it stops on the error and not on its
+change), 500 sweeps (its default). Belongs here: the call. Does not belong here: judging.
 """
 
 import pandas as pd
@@ -20,7 +20,9 @@ def prepare(data):
 
 def solve(prepared):
     frame, aggregates, dimensions = prepared
-    out, converged = ipfn.ipfn(frame.copy(), aggregates, dimensions, convergence_rate=1e-9, rate_tolerance=0, verbose=1).iteration()
+    out, converged = ipfn.ipfn(
+        frame.copy(), aggregates, dimensions, convergence_rate=1e-9, rate_tolerance=0, verbose=1
+    ).iteration()
     return out.sort_values("record")["total"].to_numpy(), converged == 1
 
 

@@ -1,7 +1,8 @@
-"""leafblower: categorical margins only; ``newton_kl`` is exact Kullback-Leibler by Newton, ``raking`` sweeps.
+"""leafblower: categorical margins only; ``newton_kl`` is exact Kullback-Leibler by Newton,
+``raking`` sweeps.
 
-Settings: convergence to 1e-9 on the largest error, no upper bound on weights that could bind, up to 5,000 iterations.
-Belongs here: the call. Does not belong here: judging.
+Settings: convergence to 1e-9 on the largest error, no upper bound on weights that could bind, up to
+5,000 iterations. Belongs here: the call. Does not belong here: judging.
 """
 
 import sys
@@ -14,7 +15,10 @@ sys.argv[3] = TASK
 
 
 def prepare(data):
-    shares = {name: {level: value / data.total for level, value in table.items()} for name, table in data.controls().items()}
+    shares = {
+        name: {level: value / data.total for level, value in table.items()}
+        for name, table in data.controls().items()
+    }
     return data.frame(), shares, data.weights, data.total / data.records
 
 

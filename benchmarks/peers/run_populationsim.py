@@ -1,8 +1,9 @@
 """PopulationSim's list balancer, compiled by numba.
 
-Settings: importance 1e9 for every control, so that it relaxes none to speak of; no bounds that bind; up to 10,000 sweeps (its
-default). Amounts are divided by their mean size, which suits its step; the answer does not depend on it. Its own stopping rule.
-Belongs here: the call. Does not belong here: judging.
+Settings: importance 1e9 for every control, so that it relaxes none to speak of; no bounds that
+bind; up to 10,000 sweeps (its default). Amounts are divided by their mean size, which suits its
+step; the answer does not depend on it. Its own stopping rule. Belongs here: the call. Does not
+belong here: judging.
 """
 
 import numpy as np
@@ -21,7 +22,18 @@ def solve(prepared):
     incidence, targets, weights = prepared
     records, importance = weights.size, np.full(targets.size, 1e9)
     none, all_ = np.zeros(records), np.full(records, float(1 << 31))
-    out, _, status = np_balancer_numba(records, targets.size, -1, incidence, weights, none, all_, np.maximum(targets, 0.1), importance, 10_000)
+    out, _, status = np_balancer_numba(
+        records,
+        targets.size,
+        -1,
+        incidence,
+        weights,
+        none,
+        all_,
+        np.maximum(targets, 0.1),
+        importance,
+        10_000,
+    )
     return out, status[0]
 
 

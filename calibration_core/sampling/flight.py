@@ -1,20 +1,27 @@
-"""The compiled flight and landing of the cube method, over one list of units and over the candidates of many areas.
+"""The compiled flight and landing of the cube method, over one list of units and over the
+candidates of many areas.
 
-The flight moves a vector of probabilities p at random along directions u with A u = 0, up and down with such chances that its mean stays,
-until coordinates reach 0 or 1 and are settled: so Horvitz-Thompson totals A s of the balancing variables stay what they are while any
-direction is left (Deville and Tille, Biometrika 91 (2004) 893-912). Units come one at a time, as in the fast algorithm of Chauvet and Tille
-(Computational Statistics 21 (2006) 53-62), cell by cell, with the counts of the cells at hand among the constraints (stratified balancing:
-Chauvet, Survey Methodology 35 (2009) 115-119).
+The flight moves a vector of probabilities p at random along directions u with A u = 0, up and down
+with such chances that its mean stays, until coordinates reach 0 or 1 and are settled: so
+Horvitz-Thompson totals A s of the balancing variables stay what they are while any direction is
+left (Deville and Tille, Biometrika 91 (2004) 893-912). Units come one at a time, as in the fast
+algorithm of Chauvet and Tille (Computational Statistics 21 (2006) 53-62), cell by cell, with the
+counts of the cells at hand among the constraints (stratified balancing: Chauvet, Survey Methodology
+35 (2009) 115-119).
 
-The units that are neither settled nor free to move are a basis B of the constraints, as in the simplex method, and M with M B = unit vectors is
-kept by Gauss-Jordan steps: a unit a that comes in either joins the basis, or gives the direction (-M a, 1), and takes the place of the basis
-unit that it settles. When all units have come, variables are given up from the last one: giving up constraint c frees the direction M e_c,
-which changes no other. Cells are not given up: then at most one unit a cell is open, and these go through the same with the next coarser
-level, the last of which is the area, whose count is never given up. So every level's counts end within rounding of what they were at its start.
-The work is linear in the units and quadratic in the constraints, 2 x variables + 2 at most however many cells there are.
+The units that are neither settled nor free to move are a basis B of the constraints, as in the
+simplex method, and M with M B = unit vectors is kept by Gauss-Jordan steps: a unit a that comes in
+either joins the basis, or gives the direction (-M a, 1), and takes the place of the basis unit that
+it settles. When all units have come, variables are given up from the last one: giving up constraint
+c frees the direction M e_c, which changes no other. Cells are not given up: then at most one unit a
+cell is open, and these go through the same with the next coarser level, the last of which is the
+area, whose count is never given up. So every level's counts end within rounding of what they were
+at its start. The work is linear in the units and quadratic in the constraints, 2 x variables + 2 at
+most however many cells there are.
 
-Belongs here: the loops; they are in one file because a compiled function that is cached does not see changes of a function in another.
-Does not belong here: checks of arguments and random streams (``cube.py``).
+Belongs here: the loops; they are in one file because a compiled function that is cached does not
+see changes of a function in another. Does not belong here: checks of arguments and random streams
+(``cube.py``).
 """
 
 from __future__ import annotations
@@ -24,11 +31,14 @@ import math
 import numba
 import numpy as np
 
-# Probabilities this close to 0 or 1 are settled: rounding of the steps, far below any probability that matters.
+# Probabilities this close to 0 or 1 are settled: rounding of the steps, far below any probability
+# that matters.
 SETTLED = 1e-10
-# A constraint that a unit adds less than this to, beside the largest, adds nothing: rounding of the factors.
+# A constraint that a unit adds less than this to, beside the largest, adds nothing: rounding of the
+# factors.
 _DEPENDENT = 1e-9
-# The factors are made anew after this many changes, or where their entries say that the basis is close to dependent.
+# The factors are made anew after this many changes, or where their entries say that the basis is
+# close to dependent.
 _RENEW, _LARGE = 64, 1e5
 # Components with less than this share of the largest variance are rounding.
 _NO_VARIANCE = 1e-12
@@ -37,10 +47,28 @@ _CONSTANT = 1e-24
 
 
 @numba.njit(cache=True, nogil=True)
-def draw_areas(first, last, number, threads, offsets, record, probability, weight, rows, inverse, cell, kinds, held, sequence, uniform, drawn):
+def draw_areas(
+    first,
+    last,
+    number,
+    threads,
+    offsets,
+    record,
+    probability,
+    weight,
+    rows,
+    inverse,
+    cell,
+    kinds,
+    held,
+    sequence,
+    uniform,
+    drawn,
+):
     """Areas first + number, first + number + threads, ... before last.
 
-    ``sequence`` : candidates of areas first to last, each area's sorted by cell and within it in random order; ``uniform`` a number for each.
+    ``sequence`` : candidates of areas first to last, each area's sorted by cell and within it in
+        random order; ``uniform`` a number for each.
     """
     for t in range(first + number, last, threads):
         begin, end = offsets[t], offsets[t + 1]
@@ -56,11 +84,30 @@ def draw_areas(first, last, number, threads, offsets, record, probability, weigh
                 queue[size] = unit
                 size += 1
         if size:
-            columns = _components(p, here, kinds, queue[:size], record[begin:end], weight[begin:end], rows, inverse[t % inverse.shape[0]], held[t])
+            columns = _components(
+                p,
+                here,
+                kinds,
+                queue[:size],
+                record[begin:end],
+                weight[begin:end],
+                rows,
+                inverse[t % inverse.shape[0]],
+                held[t],
+            )
             used, land = 0, True
             for _ in range(2):
                 # Cells first; then what is left in all of them together.
-                used = settle_level(p, columns, here, kinds, queue[:size], uniform[ahead : ahead + end - begin], used, land)
+                used = settle_level(
+                    p,
+                    columns,
+                    here,
+                    kinds,
+                    queue[:size],
+                    uniform[ahead : ahead + end - begin],
+                    used,
+                    land,
+                )
                 rest = 0
                 for i in range(size):
                     here[queue[i]] = 0
@@ -74,7 +121,9 @@ def draw_areas(first, last, number, threads, offsets, record, probability, weigh
 
 @numba.njit(cache=True, nogil=True)
 def _components(p, cell, kinds, units, record, weight, rows, inverse, held):
-    """(candidates, components) principal components of what the open units add, the largest entry of each 1; strongest first."""
+    """(candidates, components) principal components of what the open units add, the largest entry
+    of each 1; strongest first.
+    """
     f, n = rows.shape[1], units.size
     held = min(held, f, n)
     if held == 0:
@@ -106,7 +155,11 @@ def _components(p, cell, kinds, units, record, weight, rows, inverse, held):
     largest_mean = 0.0
     for v in range(f):
         if inverse[v] < 0:
-            factor[v] = 1.0 / math.sqrt(gram[v, v]) if gram[v, v] > _CONSTANT * n * mean[v] * mean[v] else 0.0
+            factor[v] = (
+                1.0 / math.sqrt(gram[v, v])
+                if gram[v, v] > _CONSTANT * n * mean[v] * mean[v]
+                else 0.0
+            )
         largest_mean = max(largest_mean, abs(mean[v]) * factor[v])
     for v in range(f):
         for u in range(f):
@@ -135,16 +188,19 @@ def _components(p, cell, kinds, units, record, weight, rows, inverse, held):
     return columns
 
 
-# The flight. ``factor[c, r]`` is M[r, c], rows of ``factor`` are constraints: ``kind[c]`` is a variable, or variables + a cell; ``place`` is the
-# way back, -1 where the constraint is not held. ``unit[r]`` is the basis unit that M turns into the unit vector r, -1 where there is none yet.
+# The flight. ``factor[c, r]`` is M[r, c], rows of ``factor`` are constraints: ``kind[c]`` is a
+# variable, or variables + a cell; ``place`` is the way back, -1 where the constraint is not held.
+# ``unit[r]`` is the basis unit that M turns into the unit vector r, -1 where there is none yet.
 # ``state``: constraints held, uniform numbers used, changes since M was made anew.
 
 
 @numba.njit(cache=True, nogil=True)
 def settle_level(p, columns, cell, cells, queue, uniform, used, land):
-    """Settle units in place until no cell has more than one that is not; returns how many uniform numbers have been used.
+    """Settle units in place until no cell has more than one that is not; returns how many uniform
+    numbers have been used.
 
-    p : (units,); columns : (units, variables); cell : (units,) in 0..cells-1; queue : open units, sorted by cell; land : false
+    p : (units,); columns : (units, variables); cell : (units,) in 0..cells-1; queue : open units,
+        sorted by cell; land : false
     to stop when no direction is left, with all variables held.
     """
     variables = columns.shape[1]
@@ -192,7 +248,9 @@ def _hold(what, factor, kind, unit, place, state):
 
 @numba.njit(cache=True, nogil=True)
 def _enter(i, p, columns, cell, factor, unit, place, y, state, uniform):
-    """Unit i joins the basis, or moves against it and one of them is settled. Returns the largest entry of M a."""
+    """Unit i joins the basis, or moves against it and one of them is settled. Returns the largest
+    entry of M a.
+    """
     d = state[0]
     variables = columns.shape[1]
     home = place[variables + cell[i]]
@@ -240,7 +298,8 @@ def _pivot(row, factor, y, state):
 
 @numba.njit(cache=True, nogil=True)
 def _move(p, unit, direction, sign, entering, state, uniform):
-    """One step of the flight along sign x direction of the basis units, and 1 of the entering one if there is one (>= 0).
+    """One step of the flight along sign x direction of the basis units, and 1 of the entering one
+    if there is one (>= 0).
 
     Rows whose unit is settled are marked -2.
     """
@@ -284,7 +343,9 @@ def _settled(q):
 
 @numba.njit(cache=True, nogil=True)
 def _renew(p, columns, cell, factor, unit, place, y, state, uniform):
-    """M made anew from the basis, each unit at the row where it adds most; a unit that turns out dependent moves."""
+    """M made anew from the basis, each unit at the row where it adds most; a unit that turns out
+    dependent moves.
+    """
     d = state[0]
     basis = unit.copy()
     for c in range(d):
@@ -301,7 +362,9 @@ def _renew(p, columns, cell, factor, unit, place, y, state, uniform):
 
 @numba.njit(cache=True, nogil=True)
 def _give_up(c, p, factor, kind, unit, place, state, uniform):
-    """Constraint number c is no longer held; where the basis leaves no room for that, its units move along the direction this frees."""
+    """Constraint number c is no longer held; where the basis leaves no room for that, its units
+    move along the direction this frees.
+    """
     d = state[0]
     size = 0.0
     for r in range(d):
@@ -331,7 +394,8 @@ def _remove(c, row, factor, kind, unit, place, state):
     """Constraint number c taken out of the others through a row without a unit; both go."""
     d = state[0]
     if row < 0:
-        # Only rounding leads here: the unit that counts most for the constraint gives up its row and waits for the next level.
+        # Only rounding leads here: the unit that counts most for the constraint gives up its row
+        # and waits for the next level.
         row = 0
         for r in range(d):
             if abs(factor[c, r]) > abs(factor[c, row]):
@@ -361,10 +425,11 @@ def _remove(c, row, factor, kind, unit, place, state):
 
 @numba.njit(cache=True, nogil=True)
 def _release(p, columns, cell, factor, kind, unit, place, y, variables, state, uniform):
-    """Cells with one basis unit or none: the unit waits for the next level, since alone it cannot move, and the cell is not held any more.
+    """Cells with one basis unit or none: the unit waits for the next level, since alone it cannot
+    move, and the cell is not held any more.
 
-    No other basis unit adds to such a cell, so some row without a unit does. Where the factors say otherwise, rounding has let a dependent
-    unit into the basis: they are made anew, once.
+    No other basis unit adds to such a cell, so some row without a unit does. Where the factors say
+    otherwise, rounding has let a dependent unit into the basis: they are made anew, once.
     """
     renewed = False
     c = state[0] - 1
@@ -379,7 +444,9 @@ def _release(p, columns, cell, factor, kind, unit, place, y, variables, state, u
         if count == 1:
             unit[alone] = -1
         row = _free_row(c, factor, unit, state[0])
-        if not renewed and (row < 0 or abs(factor[c, row]) <= _DEPENDENT * _largest(factor[c, : state[0]])):
+        if not renewed and (
+            row < 0 or abs(factor[c, row]) <= _DEPENDENT * _largest(factor[c, : state[0]])
+        ):
             _renew(p, columns, cell, factor, unit, place, y, state, uniform)
             renewed, c = True, state[0] - 1
             continue

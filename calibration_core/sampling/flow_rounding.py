@@ -1,10 +1,12 @@
-"""Rounding of a flow in a network: every edge to its floor or ceiling, by chance, with every edge's mean kept.
+"""Rounding of a flow in a network: every edge to its floor or ceiling, by chance, with every edge's
+mean kept.
 
-Fractions are whole numbers of units of 2^-40, so that what flows into a node flows out exactly, and no node has just one fractional
-edge. Cells of one area are edges from the sets of one nested family to those of another.
+Fractions are whole numbers of units of 2^-40, so that what flows into a node flows out exactly, and
+no node has just one fractional edge. Cells of one area are edges from the sets of one nested family
+to those of another.
 
-Belongs here: units, nested families as trees, the pushing of cycles. Does not belong here: tables (``rounding.py``), more than two
-families (``many_families.py``).
+Belongs here: units, nested families as trees, the pushing of cycles. Does not belong here: tables
+(``rounding.py``), more than two families (``many_families.py``).
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ UNIT = 1 << 40
 
 
 def units_of(expected: np.ndarray) -> np.ndarray:
-    """(areas, cells) int64 fractions in units of 2^-40, rows a multiple of one: what a row lacks is given to its middlemost fraction."""
+    """(areas, cells) int64 fractions in units of 2^-40, rows a multiple of one: what a row lacks is
+    given to its middlemost fraction.
+    """
     whole = np.floor(expected + 0.5 / UNIT)
     unit = np.clip(np.rint((expected - whole) * UNIT), 0, UNIT - 1).astype(np.int64)
     lack = (-unit.sum(axis=1)) % UNIT
@@ -29,7 +33,8 @@ def units_of(expected: np.ndarray) -> np.ndarray:
         middle = np.argsort(-np.minimum(unit[t], UNIT - unit[t]), kind="stable")
         left = int(lack[t])
         for c in middle:
-            # Rows are whole to 1e-6: one cell takes all of it unless every fraction is as small as that.
+            # Rows are whole to 1e-6: one cell takes all of it unless every fraction is as small as
+            # that.
             room = min(int(unit[t, c]), UNIT - 1 - int(unit[t, c]))
             step = max(-room, min(room, left))
             unit[t, c] += step
@@ -43,9 +48,15 @@ def units_of(expected: np.ndarray) -> np.ndarray:
 
 
 def nest(family: np.ndarray | None, cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of a nested family: smallest set of each cell (-1 none), parent of each set (-1 none), and the distinct sets (sets, cells)."""
+    """Of a nested family: smallest set of each cell (-1 none), parent of each set (-1 none), and
+    the distinct sets (sets, cells).
+    """
     if family is None:
-        return np.full(cells, -1, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros((0, cells), dtype=bool)
+        return (
+            np.full(cells, -1, dtype=np.int64),
+            np.zeros(0, dtype=np.int64),
+            np.zeros((0, cells), dtype=bool),
+        )
     family = np.asarray(family, dtype=bool)
     if family.ndim != 2 or family.shape[1] != cells:
         raise ProblemError(f"A family of shape {family.shape}", expected=f"(categories, {cells})")
@@ -55,7 +66,10 @@ def nest(family: np.ndarray | None, cells: int) -> tuple[np.ndarray, np.ndarray,
     size = np.diag(common)
     nested = (common == 0) | (common == size[:, None]) | (common == size[None, :])
     if not nested.all():
-        raise ProblemError("Two categories of a family overlap without one holding the other", expected="disjoint or nested categories")
+        raise ProblemError(
+            "Two categories of a family overlap without one holding the other",
+            expected="disjoint or nested categories",
+        )
     home, above = np.full(cells, -1, dtype=np.int64), np.full(len(sets), -1, dtype=np.int64)
     for s, members in enumerate(sets):
         # Sets come largest first, so the last to claim a cell is the smallest that holds it.
@@ -64,8 +78,12 @@ def nest(family: np.ndarray | None, cells: int) -> tuple[np.ndarray, np.ndarray,
     return home, above, sets
 
 
-def two_families(unit: np.ndarray, nests: Sequence[tuple], generator: np.random.Generator) -> np.ndarray:
-    """(cells,) 0 or 1: the cells of one area rounded up; cells are edges from the first family's sets to the second's."""
+def two_families(
+    unit: np.ndarray, nests: Sequence[tuple], generator: np.random.Generator
+) -> np.ndarray:
+    """(cells,) 0 or 1: the cells of one area rounded up; cells are edges from the first family's
+    sets to the second's.
+    """
     place = np.flatnonzero(unit)
     if place.size == 0:
         return np.zeros(unit.size, dtype=np.int64)
@@ -80,33 +98,52 @@ def two_families(unit: np.ndarray, nests: Sequence[tuple], generator: np.random.
         flows.append((sets @ unit) % UNIT)
     up = np.zeros(unit.size, dtype=np.int64)
     nodes = shift + second[1].size + 1
-    up[place] = round_flow(np.concatenate(tails), np.concatenate(heads), np.concatenate(flows), nodes, generator)[: place.size]
+    up[place] = round_flow(
+        np.concatenate(tails), np.concatenate(heads), np.concatenate(flows), nodes, generator
+    )[: place.size]
     return up
 
 
-def round_flow(tail: np.ndarray, head: np.ndarray, flow: np.ndarray, nodes: int, generator: np.random.Generator) -> np.ndarray:
-    """(edges,) int64 0 or 1: edges whose flow is rounded up. ``flow`` (edges,) int64 fractions in units, conserved but for whole numbers at
-    every node."""
+def round_flow(
+    tail: np.ndarray, head: np.ndarray, flow: np.ndarray, nodes: int, generator: np.random.Generator
+) -> np.ndarray:
+    """(edges,) int64 0 or 1: edges whose flow is rounded up. ``flow`` (edges,) int64 fractions in
+    units, conserved but for whole numbers at every node.
+    """
     edges = np.flatnonzero(flow)
     up = np.zeros(flow.size, dtype=np.int64)
     if edges.size == 0:
         return up
     # Edges in random order: which cells trade with which then has no pattern.
     edges = edges[generator.permutation(edges.size)]
-    tail, head, flow = tail[edges].astype(np.int64), head[edges].astype(np.int64), flow[edges].astype(np.int64)
+    tail, head, flow = (
+        tail[edges].astype(np.int64),
+        head[edges].astype(np.int64),
+        flow[edges].astype(np.int64),
+    )
     ends = np.concatenate([tail, head])
     order = np.argsort(ends, kind="stable")
     offsets = np.zeros(nodes + 1, dtype=np.int64)
     np.cumsum(np.bincount(ends, minlength=nodes), out=offsets[1:])
-    _push_cycles(tail, head, flow, offsets, (order % edges.size).astype(np.int64), generator.random(edges.size), UNIT)
+    _push_cycles(
+        tail,
+        head,
+        flow,
+        offsets,
+        (order % edges.size).astype(np.int64),
+        generator.random(edges.size),
+        UNIT,
+    )
     up[edges] = flow // UNIT
     return up
 
 
 @numba.njit(cache=True)
 def _push_cycles(tail, head, flow, offsets, incident, uniform, unit):
-    """Make every flow 0 or ``unit``. A walk along fractional edges comes back to itself, since no node has just one; the cycle is
-    pushed by chance, what lies before it stays as the beginning of the next walk."""
+    """Make every flow 0 or ``unit``. A walk along fractional edges comes back to itself, since no
+    node has just one; the cycle is pushed by chance, what lies before it stays as the beginning of
+    the next walk.
+    """
     nodes = offsets.size - 1
     next_edge = offsets[:-1].copy()
     position = np.full(nodes, -1, dtype=np.int64)

@@ -1,8 +1,11 @@
-"""Rounding one area's cells under more than two classes, where not every category's sum can always be held.
+"""Rounding one area's cells under more than two classes, where not every category's sum can always
+be held.
 
-The flight keeps all sums by a random walk as long as it can; a linear programme settles the rest at the least expected miss.
+The flight keeps all sums by a random walk as long as it can; a linear programme settles the rest at
+the least expected miss.
 
-Belongs here: flight and landing for one area. Does not belong here: two families, which flow rounds exactly (``flow_rounding.py``).
+Belongs here: flight and landing for one area. Does not belong here: two families, which flow rounds
+exactly (``flow_rounding.py``).
 """
 
 from __future__ import annotations
@@ -14,19 +17,26 @@ from scipy.optimize import linprog
 from calibration_core.sampling.flow_rounding import UNIT, two_families, units_of
 
 SMALL = 1e-9
-# The landing enumerates 2^cells completions; with more cells left than this, the last class is no longer balanced in the flight.
+# The landing enumerates 2^cells completions; with more cells left than this, the last class is no
+# longer balanced in the flight.
 _ENUMERATED = 12
 _PRIORITY = 64.0
 # Two nested families always can be held: they are never given up.
 HARD = 2
 
 
-def many_families(part: np.ndarray, sets: list[np.ndarray], nests: list[tuple], generator: np.random.Generator) -> tuple[np.ndarray, int]:
-    """(cells,) 0 or 1: cells of one area rounded up; and how many families the flight gave up, -1 if it needed no landing."""
+def many_families(
+    part: np.ndarray, sets: list[np.ndarray], nests: list[tuple], generator: np.random.Generator
+) -> tuple[np.ndarray, int]:
+    """(cells,) 0 or 1: cells of one area rounded up; and how many families the flight gave up, -1
+    if it needed no landing.
+    """
     start = part
     kept = len(sets)
     while True:
-        rows = np.concatenate([np.ones((1, part.size)), *(s.astype(np.float64) for s in sets[:kept])])
+        rows = np.concatenate(
+            [np.ones((1, part.size)), *(s.astype(np.float64) for s in sets[:kept])]
+        )
         part = _flight(part, rows, start, generator)
         left = np.flatnonzero((part > 0) & (part < 1))
         if left.size == 0 and kept == len(sets):
@@ -36,22 +46,40 @@ def many_families(part: np.ndarray, sets: list[np.ndarray], nests: list[tuple], 
         kept -= 1
     answer = _landing(part, left, start, sets, generator) if 0 < left.size <= _ENUMERATED else None
     if answer is None:
-        answer = np.rint(part).astype(np.int64) if left.size == 0 else _settle(part, start, sets, nests, generator)
+        answer = (
+            np.rint(part).astype(np.int64)
+            if left.size == 0
+            else _settle(part, start, sets, nests, generator)
+        )
     return answer, len(sets) - kept
 
 
-def _settle(part: np.ndarray, start: np.ndarray, sets: list[np.ndarray], nests: list[tuple], generator: np.random.Generator) -> np.ndarray:
-    """The first two families held by flow, from where the flight ended; from its start should rounding errors have broken a sum."""
+def _settle(
+    part: np.ndarray,
+    start: np.ndarray,
+    sets: list[np.ndarray],
+    nests: list[tuple],
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """The first two families held by flow, from where the flight ended; from its start should
+    rounding errors have broken a sum.
+    """
     for origin in (part, start):
         unit = units_of(origin[None, :])[0]
-        answer = np.floor(origin + 0.5 / UNIT).astype(np.int64) + two_families(unit, nests[:HARD], generator)
+        answer = np.floor(origin + 0.5 / UNIT).astype(np.int64) + two_families(
+            unit, nests[:HARD], generator
+        )
         if all(outside_by(s @ start, s @ answer).max(initial=0) == 0 for s in sets[:HARD]):
             break
     return answer
 
 
-def _flight(part: np.ndarray, rows: np.ndarray, start: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Random walk on the cells and one slack a category (what its sum lacks to its ceiling), all sums with their slack kept."""
+def _flight(
+    part: np.ndarray, rows: np.ndarray, start: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Random walk on the cells and one slack a category (what its sum lacks to its ceiling), all
+    sums with their slack kept.
+    """
     sums = rows @ start
     high = np.ceil(sums - SMALL)
     slack = np.clip(high - rows @ part, 0.0, 1.0)
@@ -68,7 +96,9 @@ def _flight(part: np.ndarray, rows: np.ndarray, start: np.ndarray, generator: np
 
 @numba.njit(cache=True)
 def _walk(point, matrix, order, uniform, small):
-    """Fast flight phase: move along null vectors of the first fractional columns until none has one."""
+    """Fast flight phase: move along null vectors of the first fractional columns until none has
+    one.
+    """
     m = matrix.shape[0]
     step = 0
     columns = np.empty(m + 1, dtype=np.int64)
@@ -127,25 +157,53 @@ def _walk(point, matrix, order, uniform, small):
             point[columns[c]] = 0.0 if x < small else (1.0 if x > 1.0 - small else x)
 
 
-def _landing(part: np.ndarray, left: np.ndarray, start: np.ndarray, sets: list[np.ndarray], generator: np.random.Generator) -> np.ndarray | None:
-    """Draw a completion from the distribution with mean ``part`` of least expected miss; None should no such distribution be found."""
+def _landing(
+    part: np.ndarray,
+    left: np.ndarray,
+    start: np.ndarray,
+    sets: list[np.ndarray],
+    generator: np.random.Generator,
+) -> np.ndarray | None:
+    """Draw a completion from the distribution with mean ``part`` of least expected miss; None
+    should no such distribution be found.
+    """
     bits = (np.arange(1 << left.size)[:, None] >> np.arange(left.size)) & 1
     base = np.floor(part).astype(np.int64)
     bits = bits[bits.sum(axis=1) == round(float(start.sum())) - int(base.sum())]
     cost = np.zeros(bits.shape[0])
     for f, family in enumerate(sets):
-        outside = outside_by(family @ start, bits @ family[:, left].T.astype(np.int64) + family.astype(np.int64) @ base).sum(axis=1)
-        cost += outside * (np.inf if f < HARD else _PRIORITY ** (len(sets) - 1 - f)) if f >= HARD else np.where(outside > 0, np.inf, 0.0)
+        outside = outside_by(
+            family @ start,
+            bits @ family[:, left].T.astype(np.int64) + family.astype(np.int64) @ base,
+        ).sum(axis=1)
+        cost += (
+            outside * (np.inf if f < HARD else _PRIORITY ** (len(sets) - 1 - f))
+            if f >= HARD
+            else np.where(outside > 0, np.inf, 0.0)
+        )
     usable = np.isfinite(cost)
     bits, cost = bits[usable], cost[usable]
     if bits.shape[0] == 0:
         return None
-    solved = linprog(cost, A_eq=np.vstack([bits.T, np.ones(bits.shape[0])]), b_eq=np.append(part[left], 1.0), bounds=(0, None), method="highs-ds")
+    solved = linprog(
+        cost,
+        A_eq=np.vstack([bits.T, np.ones(bits.shape[0])]),
+        b_eq=np.append(part[left], 1.0),
+        bounds=(0, None),
+        method="highs-ds",
+    )
     if solved.status != 0:
         return None
     chance = np.maximum(solved.x, 0.0)
     answer = base.copy()
-    answer[left] += bits[min(int(np.searchsorted(np.cumsum(chance), generator.random() * chance.sum(), side="right")), chance.size - 1)]
+    answer[left] += bits[
+        min(
+            int(
+                np.searchsorted(np.cumsum(chance), generator.random() * chance.sum(), side="right")
+            ),
+            chance.size - 1,
+        )
+    ]
     return answer
 
 

@@ -1,6 +1,8 @@
-"""Mass of cells that got no record: moved to the nearest cell of the area that has one, and counted.
+"""Mass of cells that got no record: moved to the nearest cell of the area that has one, and
+counted.
 
-Belongs here: the moves as data. Does not belong here: counts (``rounding.py``), or weights of records.
+Belongs here: the moves as data. Does not belong here: counts (``rounding.py``), or weights of
+records.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ class MovedMass:
 
     Attributes
     ----------
-    area, source, target : (moves,) int64; target -1: the area has no record at all, its mass has nowhere to go.
+    area, source, target : (moves,) int64; target -1: the area has no record at all, its mass has
+        nowhere to go.
     mass : (moves,) float64.
-    carried : (areas, cells) float64 mass after the moves; sums of areas that have a record are those before.
+    carried : (areas, cells) float64 mass after the moves; sums of areas that have a record are
+        those before.
     share : (areas,) float64 moved share of each area's mass, 0 where it has none.
     """
 
@@ -33,7 +37,8 @@ class MovedMass:
 
 
 def moved_mass(mass: np.ndarray, counts: np.ndarray, affinity: np.ndarray) -> MovedMass:
-    """Move the mass of each cell without a record to the nearest cell of the same area that has one.
+    """Move the mass of each cell without a record to the nearest cell of the same area that has
+    one.
 
     Nearest is the highest affinity; of equals the one with most mass there, then the first.
 
@@ -45,9 +50,16 @@ def moved_mass(mass: np.ndarray, counts: np.ndarray, affinity: np.ndarray) -> Mo
 
     Raises ProblemError if shapes disagree.
     """
-    mass, counts, affinity = np.asarray(mass, dtype=np.float64), np.asarray(counts), np.asarray(affinity)
+    mass, counts, affinity = (
+        np.asarray(mass, dtype=np.float64),
+        np.asarray(counts),
+        np.asarray(affinity),
+    )
     if counts.shape != mass.shape or affinity.shape != (mass.shape[1], mass.shape[1]):
-        raise ProblemError(f"counts {counts.shape} and affinity {affinity.shape}", expected=f"{mass.shape} and ({mass.shape[1]}, {mass.shape[1]})")
+        raise ProblemError(
+            f"counts {counts.shape} and affinity {affinity.shape}",
+            expected=f"{mass.shape} and ({mass.shape[1]}, {mass.shape[1]})",
+        )
     area, source = np.nonzero((mass > 0) & (counts == 0))
     target = np.full(area.size, -1, dtype=np.int64)
     for t in np.unique(area):

@@ -1,11 +1,14 @@
-"""Systematic sampling along a sorted list: of candidates, of a whole pool row, and the points that every other module draws by.
+"""Systematic sampling along a sorted list: of candidates, of a whole pool row, and the points that
+every other module draws by.
 
-Probabilities are laid end to end along the list; a unit is drawn where one of the points u, u + 1, u + 2, ... falls on it, u uniform on
-[0, 1) (Madow, Annals of Mathematical Statistics 20 (1949) 333-354). Each unit's inclusion probability is exact, exactly as many are drawn
-as the probabilities sum to, and each stretch of the list, so each cell of a list sorted by cell, gets its expected count rounded down or up.
+Probabilities are laid end to end along the list; a unit is drawn where one of the points u, u + 1,
+u + 2, ... falls on it, u uniform on [0, 1) (Madow, Annals of Mathematical Statistics 20 (1949)
+333-354). Each unit's inclusion probability is exact, exactly as many are drawn as the probabilities
+sum to, and each stretch of the list, so each cell of a list sorted by cell, gets its expected count
+rounded down or up.
 
-Belongs here: systematic draws and the compiled passes over areas that they share. Does not belong here: the container of candidates
-(``candidates.py``), balanced draws (``cube.py``).
+Belongs here: systematic draws and the compiled passes over areas that they share. Does not belong
+here: the container of candidates (``candidates.py``), balanced draws (``cube.py``).
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from calibration_core.errors import ProblemError
 if TYPE_CHECKING:
     from calibration_core.sampling.candidates import Candidates
 
-# Third key of the random streams, so that one seed can be used for the first phase and for the draw.
+# Third key of the random streams, so that one seed can be used for the first phase and for the
+# draw.
 _STREAM = 2
 # Shares this close to one are certain: rounding of sums.
 # A probability this small is rounding.
@@ -34,10 +38,12 @@ def systematic_points(along: np.ndarray, start: float, count: int) -> np.ndarray
 
     Parameters
     ----------
-    along : (units,) float64 cumulative probabilities, ascending; leave units of probability zero out of the list.
+    along : (units,) float64 cumulative probabilities, ascending; leave units of probability zero
+        out of the list.
     start : of the first point, at least 0 and so small that the last point is below along[-1].
-    count : points, at most the number of units. Rounding can put two points into one unit or one past the end; the next unit is then
-        taken, so that exactly ``count`` different units come out.
+    count : points, at most the number of units. Rounding can put two points into one unit or one
+        past the end; the next unit is then taken, so that exactly ``count`` different units come
+        out.
     """
     places = np.empty(count, dtype=np.int64)
     unit, last = 0, -1
@@ -50,8 +56,11 @@ def systematic_points(along: np.ndarray, start: float, count: int) -> np.ndarray
     return places
 
 
-def draw_systematic(candidates: Candidates, cell: np.ndarray, order: np.ndarray, seed: int) -> np.ndarray:
-    """(m,) bool: candidates drawn along the list sorted by ``cell``, ``order`` and record; exactly ``per_area`` in each area.
+def draw_systematic(
+    candidates: Candidates, cell: np.ndarray, order: np.ndarray, seed: int
+) -> np.ndarray:
+    """(m,) bool: candidates drawn along the list sorted by ``cell``, ``order`` and record; exactly
+    ``per_area`` in each area.
 
     Parameters
     ----------
@@ -65,9 +74,16 @@ def draw_systematic(candidates: Candidates, cell: np.ndarray, order: np.ndarray,
     """
     rank = list_rank(cell, order)
     candidates.check_records(rank.size)
-    start = np.array([np.random.default_rng([seed, int(area), _STREAM]).random() for area in candidates.area])
+    start = np.array(
+        [np.random.default_rng([seed, int(area), _STREAM]).random() for area in candidates.area]
+    )
     drawn = np.zeros(candidates.record.size, dtype=np.bool_)
-    path = np.lexsort((rank[candidates.record], np.repeat(np.arange(candidates.areas), np.diff(candidates.offsets))))
+    path = np.lexsort(
+        (
+            rank[candidates.record],
+            np.repeat(np.arange(candidates.areas), np.diff(candidates.offsets)),
+        )
+    )
     _draw_areas(candidates.offsets, candidates.per_area, path, candidates.probability, start, drawn)
     return drawn
 
@@ -75,7 +91,9 @@ def draw_systematic(candidates: Candidates, cell: np.ndarray, order: np.ndarray,
 def list_rank(cell: np.ndarray, order: np.ndarray) -> np.ndarray:
     """(records,) int64: place of each record in the list sorted by (cell, order, record)."""
     if cell.ndim != 1 or cell.shape != order.shape:
-        raise ProblemError(f"cell {cell.shape} and order {order.shape}", expected="(records,) for both")
+        raise ProblemError(
+            f"cell {cell.shape} and order {order.shape}", expected="(records,) for both"
+        )
     path = np.lexsort((np.arange(cell.size), order, cell))
     rank = np.empty(cell.size, dtype=np.int64)
     rank[path] = np.arange(cell.size)
@@ -109,10 +127,12 @@ def _draw_areas(offsets, per_area, path, probability, start, drawn):
 
 @numba.njit(cache=True, nogil=True)
 def capped(weight: np.ndarray, count: int, probability: np.ndarray) -> tuple[int, float]:
-    """Probabilities proportional to weight, at most one, summing to count, written to ``probability``.
+    """Probabilities proportional to weight, at most one, summing to count, written to
+    ``probability``.
 
-    The same as ``calibration_core.allocation.inclusion_probabilities``. Returns how many are certain and the sum of the other weights,
-    so that the Horvitz-Thompson weight of a unit that is not certain is that sum / (count - certain), the same for all.
+    The same as ``calibration_core.sampling.allocation.inclusion_probabilities``. Returns how many
+    are certain and the sum of the other weights, so that the Horvitz-Thompson weight of a unit that
+    is not certain is that sum / (count - certain), the same for all.
     """
     certain, rest = 0, 0.0
     for i in range(weight.size):
@@ -120,7 +140,8 @@ def capped(weight: np.ndarray, count: int, probability: np.ndarray) -> tuple[int
         if weight[i] > 0:
             rest += weight[i]
     while certain < count and rest > 0:
-        # Shares with all certain units found so far taken out; a unit is certain where its share reaches one.
+        # Shares with all certain units found so far taken out; a unit is certain where its share
+        # reaches one.
         left = count - certain
         found, free = 0, 0.0
         for i in range(weight.size):
@@ -142,10 +163,24 @@ def capped(weight: np.ndarray, count: int, probability: np.ndarray) -> tuple[int
 
 
 @numba.njit(cache=True, nogil=True)
-def phase_areas(dense, per_area, wanted, rank, start, offsets, record, probability, weight, first_probability, found):
-    """First phase of each area, as ``candidates.first_phase`` describes; results are written to the last five arguments.
+def phase_areas(
+    dense,
+    per_area,
+    wanted,
+    rank,
+    start,
+    offsets,
+    record,
+    probability,
+    weight,
+    first_probability,
+    found,
+):
+    """First phase of each area, as ``candidates.first_phase`` describes; results are written to the
+    last five arguments.
 
-    Where an area has fewer candidates than offsets leave room for (weights so small that their probability is zero), ``found`` says how many.
+    Where an area has fewer candidates than offsets leave room for (weights so small that their
+    probability is zero), ``found`` says how many.
     """
     records = dense.shape[1]
     row, overall, first = np.empty(records), np.empty(records), np.empty(records)
@@ -161,7 +196,8 @@ def phase_areas(dense, per_area, wanted, rank, start, offsets, record, probabili
             row[rank[r]] = dense[t, r]
         certain, rest = capped(row, per_area[t], overall)
         sure, _ = capped(row, count, first)
-        # Sum of overall probabilities of the units that are candidates for sure: what is left is shared equally by the others.
+        # Sum of overall probabilities of the units that are candidates for sure: what is left is
+        # shared equally by the others.
         held, size, total = 0.0, 0, 0.0
         for i in range(records):
             chosen[i] = False

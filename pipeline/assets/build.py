@@ -17,8 +17,15 @@ from pipeline.settings import RunEnvironment
 from pipeline.specs.profiles import Profile
 
 
-def build_assets(profile: Profile, environment: RunEnvironment, partitions: dg.PartitionsDefinition, facts: Mapping[str, Any]) -> list[dg.AssetsDefinition]:
-    """Assets of every group for ``profile``; ``facts`` are the run's constants, for the manifest."""
+def build_assets(
+    profile: Profile,
+    environment: RunEnvironment,
+    partitions: dg.PartitionsDefinition,
+    facts: Mapping[str, Any],
+) -> list[dg.AssetsDefinition]:
+    """Assets of every group for ``profile``; ``facts`` are the run's constants, for
+    the manifest.
+    """
     made = [
         *build_source_assets(profile, environment, partitions),
         *build_target_assets(profile, partitions),

@@ -1,4 +1,5 @@
-"""What every asset module shares: errors as Dagster failures, metadata of a frame, code versions, plots inline.
+"""What every asset module shares: errors as Dagster failures, metadata of a frame, code versions,
+plots inline.
 
 Belongs here: helpers without knowledge of any one table. Does not belong here: assets.
 """
@@ -21,34 +22,52 @@ PREVIEW_ROWS = 12
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# A file on a network share can be away for a moment; what a file says cannot change by asking again, so
-# `permanent` marks every GeocalError as not to be retried.
+# A file on a network share can be away for a moment; what a file says cannot change by asking
+# again, so `permanent` marks every GeocalError as not to be retried.
 INGEST_RETRY = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL)
 
 
 def permanent(function: Function) -> Function:
-    """Turn a GeocalError of an asset body into a ``dg.Failure`` that is never retried, its four answers as metadata."""
+    """Turn a GeocalError of an asset body into a ``dg.Failure`` that is never retried, its four
+    answers as metadata.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except GeocalError as error:
-            answers = {"found": error.found, "where": error.where, "expected": error.expected, "remedy": error.remedy, "error": type(error).__name__}
-            raise dg.Failure(str(error), metadata={k: v for k, v in answers.items() if v}, allow_retries=False) from error
+            answers = {
+                "found": error.found,
+                "where": error.where,
+                "expected": error.expected,
+                "remedy": error.remedy,
+                "error": type(error).__name__,
+            }
+            raise dg.Failure(
+                str(error), metadata={k: v for k, v in answers.items() if v}, allow_retries=False
+            ) from error
 
     return wrapped  # type: ignore[return-value]
 
 
 def permanent_tables(function: Function) -> Function:
-    """``permanent`` for a step that makes several tables: the body returns a list of results, and those this run asks for are kept,
-    so that ``dg launch --assets record_persons`` may name one table alone."""
+    """``permanent`` for a step that makes several tables: the body returns a list of results, and
+    those this run asks for are kept, so that ``dg launch --assets record_persons`` may name one
+    table alone.
+    """
     body = permanent(function)
 
     @functools.wraps(function)
-    def wrapped(context: dg.AssetExecutionContext, *args: Any, **kwargs: Any) -> Iterator[dg.MaterializeResult]:
-        made = {dg.AssetKey.from_coercible(result.asset_key): result for result in body(context, *args, **kwargs)}
-        # An output that is not required may stay away without a word, so every table asked for is looked up by name.
+    def wrapped(
+        context: dg.AssetExecutionContext, *args: Any, **kwargs: Any
+    ) -> Iterator[dg.MaterializeResult]:
+        made = {
+            dg.AssetKey.from_coercible(result.asset_key): result
+            for result in body(context, *args, **kwargs)
+        }
+        # An output that is not required may stay away without a word, so every table asked for is
+        # looked up by name.
         yield from (made[key] for key in sorted(context.selected_asset_keys))
 
     return wrapped  # type: ignore[return-value]
@@ -56,11 +75,17 @@ def permanent_tables(function: Function) -> Function:
 
 @functools.cache
 def code_version(*places: str) -> str:
-    """Twelve hex digits over the Python and YAML files of ``places`` (relative to the project): an asset is stale when they change."""
+    """Twelve hex digits over the Python and YAML files of ``places`` (relative to the project): an
+    asset is stale when they change.
+    """
     total = hashlib.sha256()
     for place in sorted(places):
         path = PROJECT_ROOT / place
-        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in {".py", ".yaml", ".json"})
+        files = (
+            [path]
+            if path.is_file()
+            else sorted(p for p in path.rglob("*") if p.suffix in {".py", ".yaml", ".json"})
+        )
         for file in files:
             total.update(str(file.relative_to(PROJECT_ROOT)).encode())
             total.update(file.read_bytes())
@@ -68,7 +93,9 @@ def code_version(*places: str) -> str:
 
 
 def markdown_table(frame: pl.DataFrame, limit: int = PREVIEW_ROWS) -> str:
-    """The first ``limit`` rows as a GitHub Markdown table; numbers with six significant digits, pipes escaped."""
+    """The first ``limit`` rows as a GitHub Markdown table; numbers with six significant digits,
+    pipes escaped.
+    """
 
     def cell(value: Any) -> str:
         if isinstance(value, float):
@@ -76,7 +103,9 @@ def markdown_table(frame: pl.DataFrame, limit: int = PREVIEW_ROWS) -> str:
         return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
 
     lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * frame.width]
-    lines += ["| " + " | ".join(cell(v) for v in row) + " |" for row in frame.head(limit).iter_rows()]
+    lines += [
+        "| " + " | ".join(cell(v) for v in row) + " |" for row in frame.head(limit).iter_rows()
+    ]
     if frame.height > limit:
         lines.append(f"\n{frame.height - limit:,} more rows")
     return "\n".join(lines)
@@ -84,11 +113,17 @@ def markdown_table(frame: pl.DataFrame, limit: int = PREVIEW_ROWS) -> str:
 
 def inline_png(image: bytes, title: str) -> dg.MetadataValue:
     """A PNG inside a Markdown metadata value, so that the UI shows it without another server."""
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(image).decode()})")
+    return dg.MetadataValue.md(
+        f"![{title}](data:image/png;base64,{base64.b64encode(image).decode()})"
+    )
 
 
-def frame_metadata(frame: pl.DataFrame, *, notes: Iterable[Any] = (), **more: Any) -> dict[str, Any]:
-    """Metadata of a table beside what the IO manager adds (rows, schema, digest): preview, notes as a list, and whatever else is given."""
+def frame_metadata(
+    frame: pl.DataFrame, *, notes: Iterable[Any] = (), **more: Any
+) -> dict[str, Any]:
+    """Metadata of a table beside what the IO manager adds (rows, schema, digest): preview, notes as
+    a list, and whatever else is given.
+    """
     listed = [str(note) for note in notes]
     metadata: dict[str, Any] = {"preview": dg.MetadataValue.md(markdown_table(frame)), **more}
     if listed:
@@ -97,19 +132,38 @@ def frame_metadata(frame: pl.DataFrame, *, notes: Iterable[Any] = (), **more: An
 
 
 def require(condition: bool, found: str, *, where: str, expected: str, remedy: str) -> None:
-    """A hard rule of a table about to be written: raises InvariantError, and nothing is written, if it does not hold."""
+    """A hard rule of a table about to be written: raises InvariantError, and nothing is written, if
+    it does not hold.
+    """
     if not condition:
         raise InvariantError(found, where=where, expected=expected, remedy=remedy)
 
 
-def require_no_rows(faulty: pl.DataFrame, found: str, *, table: str, columns: Iterable[str], remedy: str) -> None:
+def require_no_rows(
+    faulty: pl.DataFrame, found: str, *, table: str, columns: Iterable[str], remedy: str
+) -> None:
     """Raise InvariantError naming the first five faulty rows by ``columns``, if there are any."""
     if faulty.is_empty():
         return
-    named = "; ".join(", ".join(f"{k}={v}" for k, v in row.items()) for row in faulty.select(list(columns)).head(5).to_dicts())
-    raise InvariantError(f"{faulty.height:,} rows {found}", where=f"{table}: {named}", expected="no such row; nothing was written", remedy=remedy)
+    named = "; ".join(
+        ", ".join(f"{k}={v}" for k, v in row.items())
+        for row in faulty.select(list(columns)).head(5).to_dicts()
+    )
+    raise InvariantError(
+        f"{faulty.height:,} rows {found}",
+        where=f"{table}: {named}",
+        expected="no such row; nothing was written",
+        remedy=remedy,
+    )
 
 
-def check_specs(asset: str, checks: Mapping[str, str], *, blocking: bool = True) -> list[dg.AssetCheckSpec]:
-    """Check specs of ``asset`` from name -> description; a blocking one stops what is downstream in the same run."""
-    return [dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking) for name, description in checks.items()]
+def check_specs(
+    asset: str, checks: Mapping[str, str], *, blocking: bool = True
+) -> list[dg.AssetCheckSpec]:
+    """Check specs of ``asset`` from name -> description; a blocking one stops what is downstream in
+    the same run.
+    """
+    return [
+        dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking)
+        for name, description in checks.items()
+    ]

@@ -1,13 +1,16 @@
 """What the records add up to before calibration, each record counted with its own design weight.
 
-Belongs here: which weight belongs to which record, and the weighted sum. Does not belong here: how a variable is evaluated
-(``expressions.py``), the gap to a target (``pipeline/targets/concept_gap.py``), or the prior of a unit (``pipeline/weights/candidates.py``).
+Belongs here: which weight belongs to which record, and the weighted sum. Does not belong here: how
+a variable is evaluated (``expressions.py``), the gap to a target
+(``pipeline/targets/concept_gap.py``), or the prior of a unit (``pipeline/weights/candidates.py``).
 
-    total[v] = sum over rows r of table over_v  of  [where_v(r) is true] * value_v(r) * design_weight(r)
+    total[v] = sum over rows r of table over_v  of  [where_v(r) is true] * value_v(r) *
+    design_weight(r)
 
-A survey weights persons and households apart: with the householder's weight on everybody, the persons of the 2018 ACS of Rhode Island would
-count 6 per cent fewer than the survey says. Persons have their person weight, households (and group-quarters persons as units of one) the
-household weight, tax units the person weight of their primary person.
+A survey weights persons and households apart: with the householder's weight on everybody, the
+persons of the 2018 ACS of Rhode Island would count 6 per cent fewer than the survey says. Persons
+have their person weight, households (and group-quarters persons as units of one) the household
+weight, tax units the person weight of their primary person.
 """
 
 from __future__ import annotations
@@ -22,7 +25,11 @@ from pipeline.records.expressions import VariableLike, measure
 from pipeline.sources.base import SourceNote
 
 DESIGN_WEIGHT = "design_weight"
-TOTALS_SCHEMA: dict[str, pl.DataType] = {"variable": pl.String(), "domain": pl.String(), "total": pl.Float64()}
+TOTALS_SCHEMA: dict[str, pl.DataType] = {
+    "variable": pl.String(),
+    "domain": pl.String(),
+    "total": pl.Float64(),
+}
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,15 @@ class _Weighted:
     not_expressible: str
 
 
-def design_totals(tables: Mapping[str, pl.DataFrame], variables: Sequence[VariableLike]) -> tuple[pl.DataFrame, tuple[SourceNote, ...]]:
-    """Design-weighted totals of one state: TOTALS_SCHEMA in the order given, without the variables these records cannot express; and counted notes.
+def design_totals(
+    tables: Mapping[str, pl.DataFrame], variables: Sequence[VariableLike]
+) -> tuple[pl.DataFrame, tuple[SourceNote, ...]]:
+    """Design-weighted totals of one state: TOTALS_SCHEMA in the order given, without the variables
+    these records cannot express; and counted notes.
 
-    ``tables``: ``persons`` (household_id, person_number, weight), ``households`` (household_id, weight), ``tax_units`` (household_id, primary_person).
-    Raises RecordsError where a record has no design weight, and what ``measure`` raises.
+    ``tables``: ``persons`` (household_id, person_number, weight), ``households`` (household_id,
+    weight), ``tax_units`` (household_id, primary_person). Raises RecordsError where a record has no
+    design weight, and what ``measure`` raises.
     """
     weighted = [
         _Weighted(
@@ -55,19 +66,38 @@ def design_totals(tables: Mapping[str, pl.DataFrame], variables: Sequence[Variab
         for v in variables
     ]
     # Sorted, so that floating-point sums do not depend on row order.
-    measured = measure(with_design_weights(tables), weighted, tables["households"]["household_id"].sort())
-    names = pl.DataFrame(list(measured.expressible), schema={"variable": pl.String, "domain": pl.String}, orient="row")
-    return names.with_columns(total=pl.Series(measured.matrix.sum(axis=0), dtype=pl.Float64)), measured.notes
+    measured = measure(
+        with_design_weights(tables), weighted, tables["households"]["household_id"].sort()
+    )
+    names = pl.DataFrame(
+        list(measured.expressible),
+        schema={"variable": pl.String, "domain": pl.String},
+        orient="row",
+    )
+    return (
+        names.with_columns(total=pl.Series(measured.matrix.sum(axis=0), dtype=pl.Float64)),
+        measured.notes,
+    )
 
 
 def with_design_weights(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
-    """The three tables with the column ``design_weight``. Raises RecordsError naming a record without one."""
+    """The three tables with the column ``design_weight``. Raises RecordsError naming a record
+    without one.
+    """
     persons = tables["persons"]
-    primary = persons.select("household_id", pl.col("person_number").alias("primary_person"), pl.col("weight").alias(DESIGN_WEIGHT))
+    primary = persons.select(
+        "household_id",
+        pl.col("person_number").alias("primary_person"),
+        pl.col("weight").alias(DESIGN_WEIGHT),
+    )
     weighted = {
         "persons": persons.with_columns(pl.col("weight").alias(DESIGN_WEIGHT)),
         "households": tables["households"].with_columns(pl.col("weight").alias(DESIGN_WEIGHT)),
-        "tax_units": tables["tax_units"].join(primary, on=["household_id", "primary_person"], how="left", maintain_order="left"),
+        "tax_units": (
+            tables["tax_units"].join(
+                primary, on=["household_id", "primary_person"], how="left", maintain_order="left"
+            )
+        ),
     }
     for name, table in weighted.items():
         if table[DESIGN_WEIGHT].null_count():
@@ -75,7 +105,10 @@ def with_design_weights(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.Data
             raise RecordsError(
                 f"{bare.height:,} rows of {name} have no design weight",
                 where=f"household {bare['household_id'].min()}",
-                expected="a weight for every person and household, and a primary person in every tax unit",
+                expected=(
+                    "a weight for every person and household, and a primary person in every tax"
+                    " unit"
+                ),
                 remedy="Build the three tables from the same persons",
             )
     return weighted

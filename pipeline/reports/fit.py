@@ -1,10 +1,13 @@
-"""How well weights reproduce targets: each target with its fitted values, and the summary by level and by family.
+"""How well weights reproduce targets: each target with its fitted values, and the summary by level
+and by family.
 
 Belongs here: fit figures as tables. Does not belong here: plots, the command line, or solving.
 
-Measures, for targets t, fitted f, published value p and s the published margin / 1.645 (carried with the value, not widened by the error of carrying):
-absolute relative error |f - t| / |t|, not defined for targets below one person, household or return, or 1,000 dollars, which are
-counted apart (zero, or next to it after reconciliation); inside the margin: |f - t| <= 1.645 s, and the same against the published value p.
+Measures, for targets t, fitted f, published value p and s the published margin / 1.645 (carried
+with the value, not widened by the error of carrying): absolute relative error |f - t| / |t|, not
+defined for targets below one person, household or return, or 1,000 dollars, which are counted apart
+(zero, or next to it after reconciliation); inside the margin: |f - t| <= 1.645 s, and the same
+against the published value p.
 """
 
 from __future__ import annotations
@@ -18,16 +21,20 @@ import polars as pl
 from pipeline.targets.standard_errors import MARGIN_90
 
 if TYPE_CHECKING:
-    # For the annotation only: importing it would load torch into every command that just shows a result.
+    # For the annotation only: importing it would load torch into every command that just shows a
+    # result.
     from pipeline.weights.calibrate import StateProblem
 
 LEAST_DENOMINATOR = {"usd": 1000.0}
 LEVEL_ORDER = ("nation", "state", "county", "tract")
 
 
-def fitted_targets(targets: pl.DataFrame, problem: StateProblem, fits: dict[str, Sequence[np.ndarray]]) -> pl.DataFrame:
-    """The target table with a column for each entry of ``fits`` (for example ``fitted_dense``, ``fitted``), null where a target was
-    not fitted, and ``not_fitted_reason`` ("" where it was)."""
+def fitted_targets(
+    targets: pl.DataFrame, problem: StateProblem, fits: dict[str, Sequence[np.ndarray]]
+) -> pl.DataFrame:
+    """The target table with a column for each entry of ``fits`` (for example ``fitted_dense``,
+    ``fitted``), null where a target was not fitted, and ``not_fitted_reason`` ("" where it was).
+    """
     frame = targets
     for name, per_level in fits.items():
         column = np.full(targets.height, np.nan)
@@ -53,21 +60,30 @@ def fitted_targets(targets: pl.DataFrame, problem: StateProblem, fits: dict[str,
 
 
 def with_errors(frame: pl.DataFrame, fitted: str = "fitted") -> pl.DataFrame:
-    """Add ``residual``, ``absolute_relative_error`` (null for targets next to zero), ``inside_margin`` and ``inside_published`` (null without a published margin)."""
+    """Add ``residual``, ``absolute_relative_error`` (null for targets next to zero),
+    ``inside_margin`` and ``inside_published`` (null without a published margin).
+    """
     error = (pl.col(fitted) - pl.col("value")).abs()
-    # Null wherever one of the three is: no margin published (a controlled figure has one of zero), nothing fitted, no published value.
+    # Null wherever one of the three is: no margin published (a controlled figure has one of zero),
+    # nothing fitted, no published value.
     margin = MARGIN_90 * pl.when(pl.col("margin_standard_error") > 0).then("margin_standard_error")
     least = pl.col("unit").replace_strict(LEAST_DENOMINATOR, default=1.0, return_dtype=pl.Float64)
     return frame.with_columns(
         (pl.col(fitted) - pl.col("value")).alias("residual"),
-        pl.when(pl.col("value").abs() >= least).then(error / pl.col("value").abs()).alias("absolute_relative_error"),
-        pl.when(pl.col("published_value").is_not_null()).then(error <= margin).alias("inside_margin"),
+        pl.when(pl.col("value").abs() >= least)
+        .then(error / pl.col("value").abs())
+        .alias("absolute_relative_error"),
+        pl.when(pl.col("published_value").is_not_null())
+        .then(error <= margin)
+        .alias("inside_margin"),
         ((pl.col(fitted) - pl.col("published_value")).abs() <= margin).alias("inside_published"),
     )
 
 
 def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",)) -> pl.DataFrame:
-    """One row a level (or level and family): how many targets, how many fitted, shares inside margins, error figures."""
+    """One row a level (or level and family): how many targets, how many fitted, shares inside
+    margins, error figures.
+    """
     rows = with_errors(frame, fitted)
     fit = pl.col(fitted).is_not_null()
     are = pl.col("absolute_relative_error").filter(fit)
@@ -87,32 +103,70 @@ def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",))
         (are <= 0.10).mean().alias("share_within_10pct"),
     )
     order = {level: i for i, level in enumerate(LEVEL_ORDER)}
-    return table.with_columns(pl.col("level").replace_strict(order, return_dtype=pl.Int64).alias("_order")).sort("_order", *by).drop("_order")
+    return (
+        table.with_columns(
+            pl.col("level").replace_strict(order, return_dtype=pl.Int64).alias("_order")
+        )
+        .sort("_order", *by)
+        .drop("_order")
+    )
 
 
 def worst_targets(frame: pl.DataFrame, fitted: str = "fitted", count: int = 20) -> pl.DataFrame:
     """The worst fitted targets of each level, ``count`` in all, coarsest level first.
 
-    Tracts are ranked by error in published standard errors (a target of two persons misses by 1,000 % in a draw of sixty records, and
-    inside its margin); the levels above by relative error.
+    Tracts are ranked by error in published standard errors (a target of two persons misses by 1,000
+    % in a draw of sixty records, and inside its margin); the levels above by relative error.
     """
-    rows = with_errors(frame, fitted).filter(pl.col(fitted).is_not_null() & pl.col("absolute_relative_error").is_not_null())
+    rows = with_errors(frame, fitted).filter(
+        pl.col(fitted).is_not_null() & pl.col("absolute_relative_error").is_not_null()
+    )
     order = {level: i for i, level in enumerate(LEVEL_ORDER)}
-    in_errors = pl.when(pl.col("margin_standard_error") > 0).then(pl.col("residual") / pl.col("margin_standard_error"))
-    score = pl.when(pl.col("level") == "tract").then(in_errors.abs().fill_null(0.0)).otherwise(pl.col("absolute_relative_error"))
+    in_errors = pl.when(pl.col("margin_standard_error") > 0).then(
+        pl.col("residual") / pl.col("margin_standard_error")
+    )
+    score = (
+        pl.when(pl.col("level") == "tract")
+        .then(in_errors.abs().fill_null(0.0))
+        .otherwise(pl.col("absolute_relative_error"))
+    )
     each = -(-count // max(1, rows["level"].n_unique()))
     return (
-        rows.with_columns(in_errors.alias("errors_in_se"), score.alias("_score"), pl.col("level").replace_strict(order, return_dtype=pl.Int64).alias("_order"))
-        .sort("_order", "_score", "geoid", "variable", "domain", descending=[False, True, False, False, False])
+        rows.with_columns(
+            in_errors.alias("errors_in_se"),
+            score.alias("_score"),
+            pl.col("level").replace_strict(order, return_dtype=pl.Int64).alias("_order"),
+        )
+        .sort(
+            "_order",
+            "_score",
+            "geoid",
+            "variable",
+            "domain",
+            descending=[False, True, False, False, False],
+        )
         .group_by("level", maintain_order=True)
         .head(each)
-        .select("level", "geoid", "variable", "domain", "value", fitted, "absolute_relative_error", "errors_in_se", "inside_margin", "role")
+        .select(
+            "level",
+            "geoid",
+            "variable",
+            "domain",
+            "value",
+            fitted,
+            "absolute_relative_error",
+            "errors_in_se",
+            "inside_margin",
+            "role",
+        )
         .head(count)
     )
 
 
 def weight_summary(weights: pl.DataFrame) -> dict[str, float | int]:
-    """Records kept, pairs, sum of weights, effective sample size (sum w)^2 / sum w^2, design effect, extremes, share of the top 1 %."""
+    """Records kept, pairs, sum of weights, effective sample size (sum w)^2 / sum w^2, design
+    effect, extremes, share of the top 1 %.
+    """
     w = np.sort(weights["weight"].to_numpy())
     total, squares = float(w.sum()), float((w**2).sum())
     top = max(1, round(0.01 * w.size))

@@ -1,7 +1,8 @@
 """How well the nation's targets are met by the states' weights together.
 
-Belongs here: adding up the states' fitted values. Does not belong here: measures of fit (``fit.py``) or solving: no step fits the
-nation itself, it is reached because reconciled state targets add up to it.
+Belongs here: adding up the states' fitted values. Does not belong here: measures of fit
+(``fit.py``) or solving: no step fits the nation itself, it is reached because reconciled state
+targets add up to it.
 """
 
 from __future__ import annotations
@@ -14,28 +15,50 @@ KEY = ["variable", "domain"]
 
 
 def national_fits(national_targets: pl.DataFrame, fits: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Nation rows with ``fitted`` and ``fitted_dense`` (sums over states), ``states_needed``, ``states_fitted`` and ``not_fitted_reason``.
+    """Nation rows with ``fitted`` and ``fitted_dense`` (sums over states), ``states_needed``,
+    ``states_fitted`` and ``not_fitted_reason``.
 
     Parameters
     ----------
-    national_targets : target table of the nation and all its states; a nation's target is needed from every state with a row of it.
+    national_targets : target table of the nation and all its states; a nation's target is needed
+        from every state with a row of it.
     fits : by state FIPS, the state's target table with columns ``fitted`` and ``fitted_dense``.
 
-    A target is fitted only where every state it sums over has weights that fit it: a partial sum looks right and is wrong.
+    A target is fitted only where every state it sums over has weights that fit it: a partial sum
+    looks right and is wrong.
     """
     nation = national_targets.filter(pl.col("level") == "nation")
-    needed = national_targets.filter(pl.col("level") == "state").group_by(KEY).agg(pl.len().cast(pl.Int64).alias("states_needed"))
+    needed = (
+        national_targets.filter(pl.col("level") == "state")
+        .group_by(KEY)
+        .agg(pl.len().cast(pl.Int64).alias("states_needed"))
+    )
     parts = [
-        frame.filter((pl.col("level") == "state") & (pl.col("geoid") == fips) & pl.col("fitted").is_not_null()).select(*KEY, "fitted", "fitted_dense")
+        frame.filter(
+            (pl.col("level") == "state")
+            & (pl.col("geoid") == fips)
+            & pl.col("fitted").is_not_null()
+        ).select(*KEY, "fitted", "fitted_dense")
         for fips, frame in sorted(fits.items())
     ]
-    schema = {"variable": pl.String, "domain": pl.String, "fitted": pl.Float64, "fitted_dense": pl.Float64}
+    schema = {
+        "variable": pl.String,
+        "domain": pl.String,
+        "fitted": pl.Float64,
+        "fitted_dense": pl.Float64,
+    }
     sums = (
         pl.concat(parts or [pl.DataFrame(schema=schema)])
         .group_by(KEY, maintain_order=True)
-        .agg(pl.col("fitted").sum(), pl.col("fitted_dense").sum(), pl.len().cast(pl.Int64).alias("states_fitted"))
+        .agg(
+            pl.col("fitted").sum(),
+            pl.col("fitted_dense").sum(),
+            pl.len().cast(pl.Int64).alias("states_fitted"),
+        )
     )
-    joined = nation.join(needed, on=KEY, how="left", maintain_order="left").join(sums, on=KEY, how="left", maintain_order="left")
+    joined = nation.join(needed, on=KEY, how="left", maintain_order="left").join(
+        sums, on=KEY, how="left", maintain_order="left"
+    )
     joined = joined.with_columns(pl.col("states_needed", "states_fitted").fill_null(0))
     whole = (pl.col("states_fitted") == pl.col("states_needed")) & (pl.col("states_needed") > 0)
     reason = (
@@ -43,6 +66,16 @@ def national_fits(national_targets: pl.DataFrame, fits: Mapping[str, pl.DataFram
         .then(pl.lit(""))
         .when(pl.col("role") != "calibrate")
         .then(pl.concat_str([pl.col("role"), pl.lit(": "), pl.col("reason").fill_null("")]))
-        .otherwise(pl.format("the nation is reached through its states: {} of {} have weights that fit it", "states_fitted", "states_needed"))
+        .otherwise(
+            pl.format(
+                "the nation is reached through its states: {} of {} have weights that fit it",
+                "states_fitted",
+                "states_needed",
+            )
+        )
     )
-    return joined.with_columns(pl.when(whole).then("fitted"), pl.when(whole).then("fitted_dense"), reason.alias("not_fitted_reason"))
+    return joined.with_columns(
+        pl.when(whole).then("fitted"),
+        pl.when(whole).then("fitted_dense"),
+        reason.alias("not_fitted_reason"),
+    )

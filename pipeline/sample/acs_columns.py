@@ -1,7 +1,8 @@
 """What every column of the published ACS tables counts, as numbers of units of the true population.
 
-Belongs here: table and column definitions (universes, classes), written from the tables' shells and independently of
-``data_specs``. Does not belong here: sampling (``surveys.py``), text (``acs_files.py``).
+Belongs here: table and column definitions (universes, classes), written from the tables' shells and
+independently of ``data_specs``. Does not belong here: sampling (``surveys.py``), text
+(``acs_files.py``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from pipeline.sample.composition import RELATIONSHIPS
 from pipeline.sample.people import EMPLOYMENT, RACES, SCHOOLS
 from pipeline.sample.population import Population
 
-B01001_LOWER = np.array([0, 5, 10, 15, 18, 20, 21, 22, 25, 30, 35, 40, 45, 50, 55, 60, 62, 65, 67, 70, 75, 80, 85])
+B01001_LOWER = np.array(
+    [0, 5, 10, 15, 18, 20, 21, 22, 25, 30, 35, 40, 45, 50, 55, 60, 62, 65, 67, 70, 75, 80, 85]
+)
 B17001_LOWER = np.array([0, 5, 6, 12, 15, 16, 18, 25, 35, 45, 55, 65, 75])
 B19001_UPPER = np.array([10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 75, 100, 125, 150, 200]) * 1000
 S1901_UPPER = np.array([10, 15, 25, 35, 50, 75, 100, 150, 200]) * 1000
@@ -23,7 +26,9 @@ S1901_UPPER = np.array([10, 15, 25, 35, 50, 75, 100, 150, 200]) * 1000
 
 @dataclass(frozen=True)
 class Count:
-    """Persons, households or dollars: ``x`` per unit. ``base`` is the column whose share the percentage is; None: a universe of its own."""
+    """Persons, households or dollars: ``x`` per unit. ``base`` is the column whose share the
+    percentage is; None: a universe of its own.
+    """
 
     x: np.ndarray
     base: str | None = None
@@ -31,7 +36,9 @@ class Count:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A mean or a percentage: sum of ``top`` over sum of ``bottom`` times ``scale``. ``percent_only``: published in PE, not in E."""
+    """A mean or a percentage: sum of ``top`` over sum of ``bottom`` times ``scale``.
+    ``percent_only``: published in PE, not in E.
+    """
 
     top: np.ndarray
     bottom: np.ndarray
@@ -42,7 +49,9 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Median:
-    """The median of ``values`` over elements in ``universe``; ``unit`` says whose weight each element carries."""
+    """The median of ``values`` over elements in ``universe``; ``unit`` says whose weight each
+    element carries.
+    """
 
     values: np.ndarray
     unit: np.ndarray
@@ -74,7 +83,10 @@ class Counter:
     def dollars(self, name: str) -> np.ndarray:
         """Aggregate of an income over household members of 15 and over."""
         keep = (self.p["age"] >= 15) & self.household[self.unit]
-        return np.bincount(self.unit[keep], weights=self.p[name][keep], minlength=self.size) * self.income_factor
+        return (
+            np.bincount(self.unit[keep], weights=self.p[name][keep], minlength=self.size)
+            * self.income_factor
+        )
 
     def any_person(self, mask: np.ndarray) -> np.ndarray:
         return self.persons(mask) > 0
@@ -84,9 +96,14 @@ class Counter:
 
 
 def household_kinds(population: Population) -> dict[str, np.ndarray]:
-    """Masks over units: family, married, male_family, female_family, nonfamily, alone. A family holds a relative of the reference person."""
+    """Masks over units: family, married, male_family, female_family, nonfamily, alone. A family
+    holds a relative of the reference person.
+    """
     s = population.skeleton
-    relatives = np.bincount(s.unit[np.isin(s.relationship, [1, 3, 4, 5])], minlength=population.unit_count) > 0
+    relatives = (
+        np.bincount(s.unit[np.isin(s.relationship, [1, 3, 4, 5])], minlength=population.unit_count)
+        > 0
+    )
     household, size = population.is_household, population.unit_size
     spouse = np.bincount(s.unit[s.relationship == 1], minlength=population.unit_count) > 0
     female = s.female[population.head]
@@ -102,18 +119,28 @@ def household_kinds(population: Population) -> dict[str, np.ndarray]:
 
 
 def classes(values: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Index of the class of each value: 0 below ``upper[0]``, ..., len(upper) at or above the last bound."""
+    """Index of the class of each value: 0 below ``upper[0]``, ..., len(upper) at or above the last
+    bound.
+    """
     return np.searchsorted(upper, values, side="right")
 
 
 def profile_columns(population: Population, income_factor: float) -> dict[str, Column]:
-    """The columns of the five-year profiles DP02 to DP05 that the tract files hold, keyed by code without suffix (2022 numbering)."""
+    """The columns of the five-year profiles DP02 to DP05 that the tract files hold, keyed by code
+    without suffix (2022 numbering).
+    """
     c = Counter(population)
     c.income_factor = income_factor
     return _dp02(c) | _dp03(c) | _dp04(c) | _dp05(c)
 
 
-def _shares(columns: dict[str, Column], table: str, base: int, members: dict[int, np.ndarray], counter: Callable[[np.ndarray], np.ndarray]) -> None:
+def _shares(
+    columns: dict[str, Column],
+    table: str,
+    base: int,
+    members: dict[int, np.ndarray],
+    counter: Callable[[np.ndarray], np.ndarray],
+) -> None:
     for number, mask in members.items():
         columns[f"{table}_{number:04d}"] = Count(counter(mask), f"{table}_{base:04d}")
 
@@ -121,22 +148,45 @@ def _shares(columns: dict[str, Column], table: str, base: int, members: dict[int
 def _dp02(c: Counter) -> dict[str, Column]:
     p, a = c.p, c.p["age"]
     home = c.household[c.unit]
-    noninstitutional = (p["relationship"] != RELATIONSHIPS.index("gq_institutional")) & (p["employment"] != EMPLOYMENT.index("armed_forces"))
-    d: dict[str, Column] = {"DP02_0001": Count(c.households()), "DP02_0016": Ratio(c.persons(home), c.households(), 2)}
+    noninstitutional = (p["relationship"] != RELATIONSHIPS.index("gq_institutional")) & (
+        p["employment"] != EMPLOYMENT.index("armed_forces")
+    )
+    d: dict[str, Column] = {
+        "DP02_0001": Count(c.households()),
+        "DP02_0016": Ratio(c.persons(home), c.households(), 2),
+    }
     d["DP02_0037"] = Count(c.persons(p["gave_birth"]))
     d["DP02_0053"] = Count(c.persons(p["school"] >= 1))
-    _shares(d, "DP02", 53, {53 + i: p["school"] == SCHOOLS.index(name) for i, name in enumerate(SCHOOLS) if i}, c.persons)
+    _shares(
+        d,
+        "DP02",
+        53,
+        {53 + i: p["school"] == SCHOOLS.index(name) for i, name in enumerate(SCHOOLS) if i},
+        c.persons,
+    )
     adult = a >= 25
     d["DP02_0059"] = Count(c.persons(adult))
-    _shares(d, "DP02", 59, {67: adult & (p["schl"] >= 16), 68: adult & (p["schl"] >= 21)}, c.persons)
+    _shares(
+        d, "DP02", 59, {67: adult & (p["schl"] >= 16), 68: adult & (p["schl"] >= 21)}, c.persons
+    )
     d["DP02_0071"] = Count(c.persons(noninstitutional))
     _shares(d, "DP02", 71, {72: noninstitutional & p["disability"]}, c.persons)
     d["DP02_0079"] = Count(c.persons(a >= 1))
-    _shares(d, "DP02", 79, {80: p["moved"] == 0, 82: p["moved"] == 1, 87: p["moved"] == 2}, c.persons)
+    _shares(
+        d, "DP02", 79, {80: p["moved"] == 0, 82: p["moved"] == 1, 87: p["moved"] == 2}, c.persons
+    )
     d["DP02_0095"] = Count(c.persons(p["foreign_born"]))
-    _shares(d, "DP02", 95, {96: p["naturalized"], 97: p["foreign_born"] & ~p["naturalized"]}, c.persons)
+    _shares(
+        d, "DP02", 95, {96: p["naturalized"], 97: p["foreign_born"] & ~p["naturalized"]}, c.persons
+    )
     d["DP02_0112"] = Count(c.persons(a >= 5))
-    _shares(d, "DP02", 112, {113: (a >= 5) & ~p["other_language"], 114: (a >= 5) & p["other_language"]}, c.persons)
+    _shares(
+        d,
+        "DP02",
+        112,
+        {113: (a >= 5) & ~p["other_language"], 114: (a >= 5) & p["other_language"]},
+        c.persons,
+    )
     d["DP02_0152"] = Count(c.households())
     _shares(d, "DP02", 152, {153: c.u["computer"], 154: c.u["broadband"]}, c.households)
     return d
@@ -148,13 +198,25 @@ def _dp03(c: Counter) -> dict[str, Column]:
     over16, working = p["age"] >= 16, status == EMPLOYMENT.index("employed")
     jobless, military, out = status == 1, status == 2, status == 3
     d: dict[str, Column] = {"DP03_0001": Count(c.persons(over16))}
-    _shares(d, "DP03", 1, {2: over16 & ~out, 3: working | jobless, 4: working, 5: jobless, 6: military, 7: out}, c.persons)
+    _shares(
+        d,
+        "DP03",
+        1,
+        {2: over16 & ~out, 3: working | jobless, 4: working, 5: jobless, 6: military, 7: out},
+        c.persons,
+    )
     d["DP03_0008"] = Count(c.persons(working | jobless))
-    d["DP03_0009"] = Ratio(c.persons(jobless), c.persons(working | jobless), 1, 100.0, percent_only=True)
+    d["DP03_0009"] = Ratio(
+        c.persons(jobless), c.persons(working | jobless), 1, 100.0, percent_only=True
+    )
     d["DP03_0018"] = Count(c.persons(p["at_work"]))
     _shares(d, "DP03", 18, {19 + i: p["commute"] == i for i in range(6)}, c.persons)
     travels = p["at_work"] & (p["minutes"] > 0)
-    d["DP03_0025"] = Ratio(np.bincount(c.unit[travels], weights=p["minutes"][travels], minlength=c.size), c.persons(travels), 1)
+    d["DP03_0025"] = Ratio(
+        np.bincount(c.unit[travels], weights=p["minutes"][travels], minlength=c.size),
+        c.persons(travels),
+        1,
+    )
     d["DP03_0051"] = Count(c.households())
     d["DP03_0062"] = Median(c.income(), np.arange(c.size), c.household)
     d["DP03_0063"] = Ratio(c.income() * c.household, c.households(), 0)
@@ -162,7 +224,9 @@ def _dp03(c: Counter) -> dict[str, Column]:
 
 
 def _dp04(c: Counter) -> dict[str, Column]:
-    """Housing. Vacant units are no persons' homes, so DP04_0001, 0003, 0004 and 0005 are made by ``acs_files`` from DP04_0045 to 0047."""
+    """Housing. Vacant units are no persons' homes, so DP04_0001, 0003, 0004 and 0005 are made by
+    ``acs_files`` from DP04_0045 to 0047.
+    """
     owner = c.u["owner"]
     pays = c.u["gross_rent"] > 0
     d: dict[str, Column] = {"DP04_0045": Count(c.households())}
@@ -183,22 +247,43 @@ def _dp05(c: Counter) -> dict[str, Column]:
     d["DP05_0018"] = Median(a + 0.5, c.unit, everyone, decimals=1)
     _shares(d, "DP05", 1, {19: a < 18, 21: a >= 18, 24: a >= 65}, c.persons)
     d["DP05_0033"] = Count(c.persons(everyone))
-    alone = {36: ~race["two_or_more"], 37: race["white"], 38: race["black"], 39: race["aian"], 44: race["asian"], 52: race["nhpi"], 57: race["other"]}
+    alone = {
+        36: ~race["two_or_more"],
+        37: race["white"],
+        38: race["black"],
+        39: race["aian"],
+        44: race["asian"],
+        52: race["nhpi"],
+        57: race["other"],
+    }
     _shares(d, "DP05", 33, alone | {58: race["two_or_more"]}, c.persons)
     d["DP05_0072"] = Count(c.persons(everyone))
     _shares(d, "DP05", 72, {73: p["hispanic"], 78: ~p["hispanic"]}, c.persons)
     order = ("white", "black", "aian", "asian", "nhpi", "other", "two_or_more")
-    _shares(d, "DP05", 72, {79 + i: ~p["hispanic"] & race[name] for i, name in enumerate(order)}, c.persons)
+    _shares(
+        d,
+        "DP05",
+        72,
+        {79 + i: ~p["hispanic"] & race[name] for i, name in enumerate(order)},
+        c.persons,
+    )
     d["DP05_0089"] = Count(c.persons((a >= 18) & p["citizen"]))
     return d
 
 
-def detailed_columns(population: Population, table: str, income_factor: float = 1.0) -> dict[str, Column]:
-    """The columns of one detailed table, keyed ``B19001_001`` and so on. Raises KeyError for a table that is not modelled."""
+def detailed_columns(
+    population: Population, table: str, income_factor: float = 1.0
+) -> dict[str, Column]:
+    """The columns of one detailed table, keyed ``B19001_001`` and so on. Raises KeyError for a
+    table that is not modelled.
+    """
     c = Counter(population)
     c.income_factor = income_factor
     made = _TABLES[table](c)
-    return {f"{table}_{number:03d}": column if isinstance(column, Median) else Count(column) for number, column in enumerate(made, start=1)}
+    return {
+        f"{table}_{number:03d}": column if isinstance(column, Median) else Count(column)
+        for number, column in enumerate(made, start=1)
+    }
 
 
 def _b01001(c: Counter) -> list[np.ndarray]:
@@ -216,14 +301,27 @@ def _b03002(c: Counter) -> list[np.ndarray]:
     for origin in (~hispanic, hispanic):
         several = c.persons(origin & (race == 6))
         third = c.persons(origin & (race == 6) & (c.p["age"] % 11 < 3))
-        made += [c.persons(origin)] + [c.persons(origin & (race == i)) for i in range(6)] + [several, third, several - third]
+        made += (
+            [c.persons(origin)]
+            + [c.persons(origin & (race == i)) for i in range(6)]
+            + [several, third, several - third]
+        )
     return made
 
 
 def _b11001(c: Counter) -> list[np.ndarray]:
     k = household_kinds(c.population)
     other = k["male_family"] | k["female_family"]
-    order = (k["family"], k["married"], other, k["male_family"], k["female_family"], k["nonfamily"], k["alone"], k["nonfamily"] & ~k["alone"])
+    order = (
+        k["family"],
+        k["married"],
+        other,
+        k["male_family"],
+        k["female_family"],
+        k["nonfamily"],
+        k["alone"],
+        k["nonfamily"] & ~k["alone"],
+    )
     return [c.households(), *(c.households(m) for m in order)]
 
 
@@ -238,7 +336,9 @@ def _b17001(c: Counter) -> list[np.ndarray]:
     for poor in (known & (c.p["poverty_ratio"] < 100), known & (c.p["poverty_ratio"] >= 100)):
         made.append(c.persons(poor))
         for sex in (~c.p["female"], c.p["female"]):
-            made += [c.persons(poor & sex)] + [c.persons(poor & sex & (group == i)) for i in range(len(B17001_LOWER))]
+            made += [c.persons(poor & sex)] + [
+                c.persons(poor & sex & (group == i)) for i in range(len(B17001_LOWER))
+            ]
     return made
 
 
@@ -260,7 +360,11 @@ def _b22010(c: Counter) -> list[np.ndarray]:
     stamps, disabled = c.u["food_stamps"], c.any_person(c.p["disability"])
     made = [c.households()]
     for group in (stamps, ~stamps):
-        made += [c.households(group), c.households(group & disabled), c.households(group & ~disabled)]
+        made += [
+            c.households(group),
+            c.households(group & disabled),
+            c.households(group & ~disabled),
+        ]
     return made
 
 
@@ -287,15 +391,24 @@ DOLLAR_TABLES = ("B19025", "B19065", "B19066")
 
 
 def s1901_universes(population: Population) -> tuple[np.ndarray, ...]:
-    """Masks over units for the four column groups of S1901: households, families, married-couple families, nonfamily households."""
+    """Masks over units for the four column groups of S1901: households, families, married-couple
+    families, nonfamily households.
+    """
     k = household_kinds(population)
     return population.is_household, k["family"], k["married"], k["nonfamily"]
 
 
 def group_income(population: Population, income_factor: float) -> tuple[np.ndarray, ...]:
-    """Income for each column group of S1901: household income, and for families that of the related members only."""
+    """Income for each column group of S1901: household income, and for families that of the related
+    members only.
+    """
     p, s = population.persons, population.skeleton
     related = np.isin(s.relationship, [0, 1, 3, 4, 5]) & (s.age >= 15)
-    family = np.bincount(s.unit[related], weights=p["total_income"][related], minlength=population.unit_count) * income_factor
+    family = (
+        np.bincount(
+            s.unit[related], weights=p["total_income"][related], minlength=population.unit_count
+        )
+        * income_factor
+    )
     whole = population.units["household_income"] * income_factor
     return whole, family, family, whole

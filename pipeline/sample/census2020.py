@@ -1,7 +1,9 @@
-"""The 2020 Census of the sample: demographic profile (DP1) and redistricting data (PL) by tract, as API JSON.
+"""The 2020 Census of the sample: demographic profile (DP1) and redistricting data (PL) by tract, as
+API JSON.
 
-Belongs here: the columns of the two products, counted on the units that already lived there in 2020. Does not belong here: ACS.
-The counts are complete and without margins; they differ from the ACS by the growth of two years.
+Belongs here: the columns of the two products, counted on the units that already lived there in
+2020. Does not belong here: ACS. The counts are complete and without margins; they differ from the
+      ACS by the growth of two years.
 """
 
 from __future__ import annotations
@@ -34,11 +36,17 @@ class _Census:
         return np.bincount(self.tract[mask & self.here], minlength=self.count)
 
     def households(self, mask: np.ndarray) -> np.ndarray:
-        return np.bincount(self.population.unit_tract[mask & self.kept & self.population.is_household], minlength=self.count)
+        return np.bincount(
+            self.population.unit_tract[mask & self.kept & self.population.is_household],
+            minlength=self.count,
+        )
 
     def units_with(self, mask: np.ndarray) -> np.ndarray:
         """Mask over units that hold a person of ``mask``."""
-        return np.bincount(self.population.persons["unit"][mask], minlength=self.population.unit_count) > 0
+        return (
+            np.bincount(self.population.persons["unit"][mask], minlength=self.population.unit_count)
+            > 0
+        )
 
     def median_age(self, mask: np.ndarray) -> list[str]:
         age, keep = self.population.persons["age"], mask & self.here
@@ -53,12 +61,19 @@ def _age_block(c: _Census, start: int, mask: np.ndarray) -> dict[int, np.ndarray
     """Total, 18 five-year ages, and the selected ages 16+, 18+, 21+, 62+, 65+: 24 columns."""
     a = c.population.persons["age"]
     group = np.minimum(a // 5, 17)
-    block = {start: c.persons(mask)} | {start + 1 + i: c.persons(mask & (group == i)) for i in range(18)}
-    return block | {start + 19 + i: c.persons(mask & (a >= lower)) for i, lower in enumerate((16, 18, 21, 62, 65))}
+    block = {start: c.persons(mask)} | {
+        start + 1 + i: c.persons(mask & (group == i)) for i in range(18)
+    }
+    return block | {
+        start + 19 + i: c.persons(mask & (a >= lower))
+        for i, lower in enumerate((16, 18, 21, 62, 65))
+    }
 
 
 def _tallies(race: np.ndarray, age: np.ndarray) -> list[np.ndarray]:
-    """Alone or in combination: people of two races are counted as white and, by turns, black, AIAN, Asian, NHPI or other."""
+    """Alone or in combination: people of two races are counted as white and, by turns, black, AIAN,
+    Asian, NHPI or other.
+    """
     several = race == 6
     partner = np.where(several, np.array([1, 1, 5, 3, 1, 5, 2, 5, 1, 4])[age % 10], -1)
     return [(race == 0) | several, *((race == i) | (partner == i) for i in range(1, 6))]
@@ -67,7 +82,9 @@ def _tallies(race: np.ndarray, age: np.ndarray) -> list[np.ndarray]:
 def _vacant(population: Population, households: np.ndarray) -> np.ndarray:
     settings = population.settings
     rng = settings.stream("vacant2020")
-    return rng.binomial(np.round(households / (1 - settings.vacant_share)).astype(int), settings.vacant_share)
+    return rng.binomial(
+        np.round(households / (1 - settings.vacant_share)).astype(int), settings.vacant_share
+    )
 
 
 def dp1_columns(population: Population, kept: np.ndarray) -> dict[str, list[str]]:
@@ -76,14 +93,25 @@ def dp1_columns(population: Population, kept: np.ndarray) -> dict[str, list[str]
     p = population.persons
     a, female, race, hispanic = p["age"], p["female"], p["race"], p["hispanic"]
     everyone = np.ones(len(a), dtype=bool)
-    d: dict[int, np.ndarray | list[str]] = _age_block(c, 1, everyone) | _age_block(c, 25, ~female) | _age_block(c, 49, female)
+    d: dict[int, np.ndarray | list[str]] = (
+        _age_block(c, 1, everyone) | _age_block(c, 25, ~female) | _age_block(c, 49, female)
+    )
     d |= {73: c.median_age(everyone), 74: c.median_age(~female), 75: c.median_age(female)}
-    d |= {76: c.persons(everyone), 77: c.persons(race != 6), 84: c.persons(race == 6)} | {78 + i: c.persons(race == i) for i in _RACES}
+    d |= {76: c.persons(everyone), 77: c.persons(race != 6), 84: c.persons(race == 6)} | {
+        78 + i: c.persons(race == i) for i in _RACES
+    }
     tallies = [c.persons(mask) for mask in _tallies(race, a)]
     d |= {85: np.sum(tallies, axis=0)} | {86 + i: t for i, t in enumerate(tallies)}
-    d |= {92: c.persons(everyone), 93: c.persons(hispanic), 94: c.persons(~hispanic), 95: c.persons(everyone)}
+    d |= {
+        92: c.persons(everyone),
+        93: c.persons(hispanic),
+        94: c.persons(~hispanic),
+        95: c.persons(everyone),
+    }
     for start, origin in ((96, hispanic), (104, ~hispanic)):
-        d |= {start: c.persons(origin)} | {start + 1 + i: c.persons(origin & (race == i)) for i in range(7)}
+        d |= {start: c.persons(origin)} | {
+            start + 1 + i: c.persons(origin & (race == i)) for i in range(7)
+        }
     d |= _relationships(c) | _households(c)
     vacant = _vacant(population, np.asarray(d[132]))
     d |= {147: np.asarray(d[132]) + vacant, 148: d[132], 149: vacant}
@@ -140,15 +168,28 @@ def _households(c: _Census) -> dict[int, np.ndarray]:
     female = p["female"][population.head]
     old_head = p["age"][population.head] >= 65
     single, alone = ~spouse & ~partner, household_kinds(population)["alone"]
-    masks = {132: population.is_household, 133: spouse, 134: spouse & own, 135: partner & ~spouse, 136: partner & ~spouse & own}
+    masks = {
+        132: population.is_household,
+        133: spouse,
+        134: spouse & own,
+        135: partner & ~spouse,
+        136: partner & ~spouse & own,
+    }
     for start, sex in ((137, ~female), (141, female)):
-        masks |= {start: single & sex, start + 1: alone & sex, start + 2: alone & sex & old_head, start + 3: single & sex & own}
+        masks |= {
+            start: single & sex,
+            start + 1: alone & sex,
+            start + 2: alone & sex & old_head,
+            start + 3: single & sex & own,
+        }
     masks |= {145: minor, 146: old}
     return {n: c.households(mask) for n, mask in masks.items()}
 
 
 def pl_columns(population: Population, kept: np.ndarray) -> dict[str, list[str]]:
-    """The redistricting columns H1, P1 to P5 that the tract file holds, as text, one entry per tract."""
+    """The redistricting columns H1, P1 to P5 that the tract file holds, as text, one entry per
+    tract.
+    """
     c = _Census(population, kept)
     p = population.persons
     race, hispanic, gq = p["race"], p["hispanic"], population.skeleton.gq_kind[p["unit"]]
@@ -157,10 +198,18 @@ def pl_columns(population: Population, kept: np.ndarray) -> dict[str, list[str]]
     d = {"H1_001N": households + vacant, "H1_002N": households, "H1_003N": vacant}
     adult = p["age"] >= 18
     for table, universe in (("P1", adult | True), ("P3", adult)):
-        d |= {f"{table}_001N": c.persons(universe)} | {f"{table}_{3 + i:03d}N": c.persons(universe & (race == i)) for i in range(7)}
+        d |= {f"{table}_001N": c.persons(universe)} | {
+            f"{table}_{3 + i:03d}N": c.persons(universe & (race == i)) for i in range(7)
+        }
     for table, universe in (("P2", adult | True), ("P4", adult)):
-        d |= {f"{table}_001N": c.persons(universe), f"{table}_002N": c.persons(universe & hispanic), f"{table}_003N": c.persons(universe & ~hispanic)}
-        d |= {f"{table}_{5 + i:03d}N": c.persons(universe & ~hispanic & (race == i)) for i in range(7)}
+        d |= {
+            f"{table}_001N": c.persons(universe),
+            f"{table}_002N": c.persons(universe & hispanic),
+            f"{table}_003N": c.persons(universe & ~hispanic),
+        }
+        d |= {
+            f"{table}_{5 + i:03d}N": c.persons(universe & ~hispanic & (race == i)) for i in range(7)
+        }
     kind = {name: gq == i for i, name in enumerate(GQ_KINDS)}
     none = np.zeros(len(race), dtype=bool)
     groups = (
@@ -185,10 +234,19 @@ def write_census2020(folder: Folder, population: Population) -> None:
     rng = settings.stream("census2020")
     share = np.minimum(year_factor(population, CENSUS_YEARS_BEFORE), 1.0)
     kept = rng.random(population.unit_count) < share[population.unit_tract]
-    for part, columns in (("count", dp1_columns(population, kept)), ("plrd", pl_columns(population, kept))):
+    for part, columns in (
+        ("count", dp1_columns(population, kept)),
+        ("plrd", pl_columns(population, kept)),
+    ):
         for state in settings.states:
             rows = np.flatnonzero(g.state == state.fips)
             rows = rows[np.argsort(g.tract[rows])]
             names = [str(n) if part == "count" else str(n).replace(";", ",") for n in g.name]
-            table = [["GEO_ID", "NAME", *columns]] + [[f"1400000US{g.tract[i]}", names[i], *(v[i] for v in columns.values())] for i in rows]
-            folder.text(f"acs_tables/{state.postal.lower()}_tracts/tracts_census2020_{part}_retrieved_data.json", json.dumps(table))
+            table = [["GEO_ID", "NAME", *columns]] + [
+                [f"1400000US{g.tract[i]}", names[i], *(v[i] for v in columns.values())]
+                for i in rows
+            ]
+            folder.text(
+                f"acs_tables/{state.postal.lower()}_tracts/tracts_census2020_{part}_retrieved_data.json",
+                json.dumps(table),
+            )

@@ -13,7 +13,16 @@ import numpy as np
 from pipeline.sample.geography import Geography
 from pipeline.sample.settings import SampleSettings
 
-TYPES = ("married", "cohabiting", "mother", "father", "woman_alone", "man_alone", "roommates", "relatives")
+TYPES = (
+    "married",
+    "cohabiting",
+    "mother",
+    "father",
+    "woman_alone",
+    "man_alone",
+    "roommates",
+    "relatives",
+)
 BASE_SHARE = np.array([0.560, 0.065, 0.080, 0.025, 0.145, 0.115, 0.030, 0.045])
 RELATIONSHIPS = (
     "reference_person",
@@ -34,8 +43,10 @@ AGES = np.arange(18, 96)
 class Skeleton:
     """Units (households, then group-quarters persons as units of one) and persons.
 
-    Per unit: ``unit_tract`` index of the tract, ``unit_type`` index into TYPES (-1 for group quarters), ``gq_kind`` index into GQ_KINDS or -1.
-    Per person, sorted by unit and then by relationship: ``unit``, ``age`` in years, ``female`` bool, ``relationship`` index into RELATIONSHIPS.
+    Per unit: ``unit_tract`` index of the tract, ``unit_type`` index into TYPES (-1 for group
+    quarters), ``gq_kind`` index into GQ_KINDS or -1. Per person, sorted by unit and then by
+    relationship: ``unit``, ``age`` in years, ``female`` bool, ``relationship`` index into
+    RELATIONSHIPS.
     """
 
     unit_tract: np.ndarray
@@ -48,9 +59,14 @@ class Skeleton:
 
 
 def _draw_rows(cumulative: np.ndarray, row: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Draw a category for each element from row ``row`` of ``cumulative`` (rows, categories; each row ends in 1)."""
+    """Draw a category for each element from row ``row`` of ``cumulative`` (rows, categories; each
+    row ends in 1).
+    """
     flat = (cumulative + np.arange(len(cumulative))[:, None]).ravel()
-    return np.minimum(np.searchsorted(flat, row + u, side="right") - row * cumulative.shape[1], cumulative.shape[1] - 1)
+    return np.minimum(
+        np.searchsorted(flat, row + u, side="right") - row * cumulative.shape[1],
+        cumulative.shape[1] - 1,
+    )
 
 
 def _cumulative(weights: np.ndarray) -> np.ndarray:
@@ -85,59 +101,105 @@ def _age_shares(geography: Geography) -> np.ndarray:
     base = np.exp(-0.5 * ((a - centre) / spread) ** 2) * np.clip((a - 17) / 9.0, 0.05, 1.0)
     tilt = np.exp(np.clip(geography.features["age"][:, None, None] * (a - 48) / 19.0, -4, 4))
     student = (
-        1.0 + 9.0 * geography.features["student"][:, None, None] * ((a >= 19) & (a <= 25)) * np.array([0.1, 0.6, 0.1, 0.1, 0.8, 0.8, 2.0, 0.3])[None, :, None]
+        1.0
+        + 9.0
+        * geography.features["student"][:, None, None]
+        * ((a >= 19) & (a <= 25))
+        * np.array([0.1, 0.6, 0.1, 0.1, 0.8, 0.8, 2.0, 0.3])[None, :, None]
     )
     return _cumulative((base * tilt * student).reshape(geography.count * len(TYPES), len(AGES)))
 
 
-def _children(rng: np.random.Generator, head_age: np.ndarray, kind: np.ndarray, kids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _children(
+    rng: np.random.Generator, head_age: np.ndarray, kind: np.ndarray, kids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Own children at home: (household position, age). Every single parent has at least one."""
-    mean = np.select([kind == 0, kind == 1, kind == 2, kind == 3], [2.55, 0.85, 2.0, 1.7], 0.0) * kids
+    mean = (
+        np.select([kind == 0, kind == 1, kind == 2, kind == 3], [2.55, 0.85, 2.0, 1.7], 0.0) * kids
+    )
     tries = np.minimum(rng.poisson(mean), 6)
     owner = np.repeat(np.arange(len(head_age)), tries)
     age = np.floor(head_age[owner] - rng.normal(29.5, 5.8, len(owner))).astype(np.int64)
     stays = np.select([age < 0, age < 18, age < 24, age < 35], [0.0, 0.97, 0.5, 0.16], 0.02)
     keep = (rng.random(len(owner)) < stays) & (head_age[owner] - age >= 15)
     owner, age = owner[keep], age[keep]
-    lacking = np.flatnonzero(((kind == 2) | (kind == 3)) & (np.bincount(owner, minlength=len(head_age)) == 0))
+    lacking = np.flatnonzero(
+        ((kind == 2) | (kind == 3)) & (np.bincount(owner, minlength=len(head_age)) == 0)
+    )
     forced = np.clip(head_age[lacking] - 28 + rng.integers(-4, 5, len(lacking)), 0, 30)
     forced = np.minimum(forced, head_age[lacking] - 15)
     return np.concatenate([owner, lacking]), np.concatenate([age, forced])
 
 
 def build_skeleton(geography: Geography, settings: SampleSettings) -> Skeleton:
-    """Draw households tract by tract, their members, then the residents of dormitories, barracks, nursing homes and prisons."""
+    """Draw households tract by tract, their members, then the residents of dormitories, barracks,
+    nursing homes and prisons.
+    """
     rng = settings.stream("composition")
     f = geography.features
     tract = np.repeat(np.arange(geography.count), geography.sizes["households"])
     n = len(tract)
     kind = _draw_rows(_type_shares(geography), tract, rng.random(n))
     head_age = AGES[_draw_rows(_age_shares(geography), tract * len(TYPES) + kind, rng.random(n))]
-    head_female = np.select([kind == 2, kind == 3, kind == 4, kind == 5], [1.0, 0.0, 1.0, 0.0], 0.47) > rng.random(n)
+    head_female = np.select(
+        [kind == 2, kind == 3, kind == 4, kind == 5], [1.0, 0.0, 1.0, 0.0], 0.47
+    ) > rng.random(n)
 
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]] = [(np.arange(n), head_age, head_female, 0)]
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]] = [
+        (np.arange(n), head_age, head_female, 0)
+    ]
     for type_index, relationship in ((0, 1), (1, 2)):
         who = np.flatnonzero(kind == type_index)
         older = np.where(head_female[who], 2.0, -2.0)
-        age = np.clip(np.round(head_age[who] + older + rng.normal(0, 4.0, len(who))), 18, 97).astype(np.int64)
+        age = np.clip(
+            np.round(head_age[who] + older + rng.normal(0, 4.0, len(who))), 18, 97
+        ).astype(np.int64)
         same_sex = rng.random(len(who)) < (0.012 if type_index == 0 else 0.08)
         parts.append((who, age, head_female[who] == same_sex, relationship))
 
     owner, age = _children(rng, head_age, kind, f["kids"][tract])
     parts.append((owner, age, rng.random(len(owner)) < 0.488, 3))
 
-    chance = np.where(head_age >= 47, 0.035 * np.exp(-0.6 * f["affluence"][tract]), 0.0) * np.isin(kind, [0, 2, 4, 7])
+    chance = np.where(head_age >= 47, 0.035 * np.exp(-0.6 * f["affluence"][tract]), 0.0) * np.isin(
+        kind, [0, 2, 4, 7]
+    )
     owner = np.repeat(np.arange(n), (rng.random(n) < chance) * (1 + rng.poisson(0.5, n)))
-    parts.append((owner, np.minimum(rng.integers(0, 17, len(owner)), head_age[owner] - 36), rng.random(len(owner)) < 0.49, 4))
+    parts.append(
+        (
+            owner,
+            np.minimum(rng.integers(0, 17, len(owner)), head_age[owner] - 36),
+            rng.random(len(owner)) < 0.49,
+            4,
+        )
+    )
 
     crowd = np.exp(-0.4 * f["affluence"] + 1.3 * f["hispanic"])[tract]
-    relatives = np.where(kind == 7, 1 + rng.poisson(0.45, n), (rng.random(n) < 0.045 * crowd) * 1) * (kind != 4) * (kind != 5)
+    relatives = (
+        np.where(kind == 7, 1 + rng.poisson(0.45, n), (rng.random(n) < 0.045 * crowd) * 1)
+        * (kind != 4)
+        * (kind != 5)
+    )
     owner = np.repeat(np.arange(n), relatives)
     older = rng.random(len(owner)) < 0.45
-    age = np.where(older, head_age[owner] + rng.integers(20, 34, len(owner)), head_age[owner] + rng.integers(-14, 13, len(owner)))
-    parts.append((owner, np.clip(age, 4, 96).astype(np.int64), rng.random(len(owner)) < np.where(older, 0.68, 0.5), 5))
+    age = np.where(
+        older,
+        head_age[owner] + rng.integers(20, 34, len(owner)),
+        head_age[owner] + rng.integers(-14, 13, len(owner)),
+    )
+    parts.append(
+        (
+            owner,
+            np.clip(age, 4, 96).astype(np.int64),
+            rng.random(len(owner)) < np.where(older, 0.68, 0.5),
+            5,
+        )
+    )
 
-    mates = np.where(kind == 6, 1 + rng.poisson(0.7 + 0.9 * f["student"][tract]), (rng.random(n) < 0.012) * np.isin(kind, [0, 1, 2, 3, 7]))
+    mates = np.where(
+        kind == 6,
+        1 + rng.poisson(0.7 + 0.9 * f["student"][tract]),
+        (rng.random(n) < 0.012) * np.isin(kind, [0, 1, 2, 3, 7]),
+    )
     owner = np.repeat(np.arange(n), mates.astype(np.int64))
     age = np.clip(np.round(head_age[owner] + rng.normal(0, 6, len(owner))), 17, 90).astype(np.int64)
     parts.append((owner, age, rng.random(len(owner)) < 0.47, 6))
@@ -148,13 +210,20 @@ def build_skeleton(geography: Geography, settings: SampleSettings) -> Skeleton:
         where = np.repeat(np.arange(geography.count), geography.sizes[name])
         size = len(where)
         ages = {
-            "dorm": rng.choice([18, 19, 20, 21, 22, 23], size, p=[0.30, 0.30, 0.20, 0.13, 0.05, 0.02]),
+            "dorm": rng.choice(
+                [18, 19, 20, 21, 22, 23], size, p=[0.30, 0.30, 0.20, 0.13, 0.05, 0.02]
+            ),
             "barracks": np.clip(19 + rng.exponential(4.0, size), 18, 45),
             "nursing": np.clip(np.round(rng.normal(82, 9, size)), 45, 99),
             "prison": np.clip(20 + rng.exponential(16.0, size), 18, 78),
         }[name].astype(np.int64)
-        female = rng.random(size) < {"dorm": 0.54, "barracks": 0.15, "nursing": 0.67, "prison": 0.08}[name]
-        parts.append((start + np.arange(size), ages, female, 8 if name in ("dorm", "barracks") else 7))
+        female = (
+            rng.random(size)
+            < {"dorm": 0.54, "barracks": 0.15, "nursing": 0.67, "prison": 0.08}[name]
+        )
+        parts.append(
+            (start + np.arange(size), ages, female, 8 if name in ("dorm", "barracks") else 7)
+        )
         unit_tract.append(where)
         unit_type.append(np.full(size, -1))
         gq_kind.append(np.full(size, code))

@@ -1,9 +1,12 @@
-"""The CPS Annual Social and Economic Supplement of the sample: one zip with person, household and family files.
+"""The CPS Annual Social and Economic Supplement of the sample: one zip with person, household and
+family files.
 
-Belongs here: the CPS universe (civilian noninstitutional population), its codes and implied decimals. Does not belong here: ACS codes.
+Belongs here: the CPS universe (civilian noninstitutional population), its codes and implied
+decimals. Does not belong here: ACS codes.
 
-The survey of March ``year + 1`` asks for incomes of ``year``. Weights have two implied decimals; PERIDNUM is a 22-digit string;
-amounts not received are 0, characteristics not in universe are 0 or -1 as the dictionary says; ages are 80 (80 to 84) and 85 (85 and over).
+The survey of March ``year + 1`` asks for incomes of ``year``. Weights have two implied decimals;
+PERIDNUM is a 22-digit string; amounts not received are 0, characteristics not in universe are 0 or
+-1 as the dictionary says; ages are 80 (80 to 84) and 85 (85 and over).
 """
 
 from __future__ import annotations
@@ -18,7 +21,35 @@ from pipeline.sample.surveys import draw_weights, scale_to
 
 _PERRP = np.array([40, 42, 43, 48, 49, 52, 56, 58, 58])
 _PRDTRACE = np.array([1, 2, 3, 4, 5, 1, 7])
-_HGA = np.array([0, 31, 31, 31, 32, 32, 32, 32, 33, 33, 34, 34, 35, 36, 37, 38, 39, 39, 40, 40, 42, 43, 44, 45, 46])
+_HGA = np.array(
+    [
+        0,
+        31,
+        31,
+        31,
+        32,
+        32,
+        32,
+        32,
+        33,
+        33,
+        34,
+        34,
+        35,
+        36,
+        37,
+        38,
+        39,
+        39,
+        40,
+        40,
+        42,
+        43,
+        44,
+        45,
+        46,
+    ]
+)
 _IMPLIED = 100
 
 
@@ -31,11 +62,14 @@ def write_cps(folder: Folder, population: Population) -> None:
     states = sorted(s.fips for s in settings.states)
     state = np.array([states.index(s) for s in g.state])[population.unit_tract]
     size = population.unit_size
-    residents = np.bincount(state[population.is_household], weights=size[population.is_household], minlength=len(states))
+    residents = np.bincount(
+        state[population.is_household], weights=size[population.is_household], minlength=len(states)
+    )
     weight = scale_to(weight, state, size, residents)
     units = np.flatnonzero(weight > 0)
     units = units[rng.permutation(len(units))]
-    # Every ninth address is not interviewed: a household record of type 2 (no interview) or 3 (not eligible), no persons.
+    # Every ninth address is not interviewed: a household record of type 2 (no interview) or 3 (not
+    # eligible), no persons.
     missed = rng.random(len(units)) < 0.11
     p = population.persons
     position = np.full(population.unit_count, -1)
@@ -56,13 +90,21 @@ def write_cps(folder: Folder, population: Population) -> None:
             f"pppub{yy:02d}.csv": csv_bytes(persons),
             f"hhpub{yy:02d}.csv": csv_bytes(households),
             f"ffpub{yy:02d}.csv": csv_bytes(families),
-            "SYNTHETIC_README.txt": f"CPS ASEC {settings.year + 1} {settings.label}: invented records in the layout of the US Census Bureau.\n".encode(),
+            "SYNTHETIC_README.txt": (
+                f"CPS ASEC {settings.year + 1} {settings.label}: invented records in the layout of"
+                " the US Census Bureau.\n".encode()
+            ),
         },
     )
 
 
 def _persons(
-    population: Population, rng: np.random.Generator, people: np.ndarray, position: np.ndarray, sequence: np.ndarray, unit_weight: np.ndarray
+    population: Population,
+    rng: np.random.Generator,
+    people: np.ndarray,
+    position: np.ndarray,
+    sequence: np.ndarray,
+    unit_weight: np.ndarray,
 ) -> tuple[pl.DataFrame, np.ndarray]:
     p = population.persons
     x = {name: values[people] for name, values in p.items() if len(values) == len(p["age"])}
@@ -77,18 +119,41 @@ def _persons(
     child, adult = a < 15, a >= 15
     armed = x["employment"] == 2
     labour = np.select(
-        [child | (a < 16) | armed, (x["employment"] == 0) & x["at_work"], x["employment"] == 0, x["employment"] == 1, a >= 62], [-1, 1, 2, 4, 5], 7
+        [
+            child | (a < 16) | armed,
+            (x["employment"] == 0) & x["at_work"],
+            x["employment"] == 0,
+            x["employment"] == 1,
+            a >= 62,
+        ],
+        [-1, 1, 2, 4, 5],
+        7,
     )
     jitter = np.where(line == 1, 1.0, rng.gamma(80.0, 1.0 / 80.0, len(people)))
     money = {
         name: np.where(adult, x[name], 0)
-        for name in ("wages", "self_employment", "interest", "dividends", "rent", "social_security", "ssi", "public_assistance")
+        for name in (
+            "wages",
+            "self_employment",
+            "interest",
+            "dividends",
+            "rent",
+            "social_security",
+            "ssi",
+            "public_assistance",
+        )
     }
     pension = np.where(adult, x["retirement"] - x["ira"], 0)
-    other, benefits = np.where(adult, x["other_income"], 0), np.where(adult, x["unemployment_compensation"], 0)
+    other, benefits = (
+        np.where(adult, x["other_income"], 0),
+        np.where(adult, x["unemployment_compensation"], 0),
+    )
     ira = np.where(adult, x["ira"], 0)
     total = np.where(adult, x["total_income"], 0)
-    peridnum = np.char.add(np.char.zfill((sequence[at] * 918273645 % 10**15).astype(str), 20), np.char.zfill(line.astype(str), 2))
+    peridnum = np.char.add(
+        np.char.zfill((sequence[at] * 918273645 % 10**15).astype(str), 20),
+        np.char.zfill(line.astype(str), 2),
+    )
     spouse_here = (x["marital"] == 0) & (x["relationship"] <= 1)
     columns = {
         "PERIDNUM": peridnum,
@@ -102,9 +167,27 @@ def _persons(
         "A_FNLWGT": np.round(unit_weight[at] * jitter).astype(np.int64),
         "A_AGE": np.select([a >= 85, a >= 80], [85, 80], a),
         "A_SEX": np.where(x["female"], 2, 1),
-        "A_MARITL": np.select([spouse_here, x["marital"] == 0, x["marital"] == 1, x["marital"] == 2, x["marital"] == 3], [1, 3, 4, 5, 6], 7),
-        "PERRP": np.where((x["relationship"] == 0) & (np.bincount(at, minlength=len(sequence))[at] == 1), 41, _PERRP[x["relationship"]]),
-        "A_FAMREL": np.select([x["relationship"] == 0, x["relationship"] == 1, x["relationship"] == 3, related], [1, 2, 3, 4], 0),
+        "A_MARITL": np.select(
+            [
+                spouse_here,
+                x["marital"] == 0,
+                x["marital"] == 1,
+                x["marital"] == 2,
+                x["marital"] == 3,
+            ],
+            [1, 3, 4, 5, 6],
+            7,
+        ),
+        "PERRP": np.where(
+            (x["relationship"] == 0) & (np.bincount(at, minlength=len(sequence))[at] == 1),
+            41,
+            _PERRP[x["relationship"]],
+        ),
+        "A_FAMREL": np.select(
+            [x["relationship"] == 0, x["relationship"] == 1, x["relationship"] == 3, related],
+            [1, 2, 3, 4],
+            0,
+        ),
         "PRDTRACE": _PRDTRACE[x["race"]],
         "PEHSPNON": np.where(x["hispanic"], 1, 2),
         "PRPERTYP": np.select([child, armed], [1, 3], 2),
@@ -114,7 +197,9 @@ def _persons(
         "A_LFSR": np.select([labour == -1, labour >= 5], [0, 7], labour),
         "A_CLSWKR": np.where(adult & ~armed, np.array([1, 3, 6, 7, 0])[x["class_of_worker"]], 0),
         "A_ENRLW": np.where((a >= 16) & (a < 55), np.where(x["school"] >= 4, 1, 2), 0),
-        "A_HSCOL": np.where((a >= 16) & (a < 55) & (x["school"] >= 4), np.where(x["school"] == 4, 1, 2), 0),
+        "A_HSCOL": np.where(
+            (a >= 16) & (a < 55) & (x["school"] >= 4), np.where(x["school"] == 4, 1, 2), 0
+        ),
         "PRDISFLG": np.where(adult & ~armed, np.where(x["disability"], 1, 2), -1),
         "PEAFEVER": np.where((a >= 17) & ~armed, np.where(x["veteran"], 1, 2), -1),
         "MIGSAME": np.where(x["moved"] >= 0, x["moved"] + 1, 0),
@@ -137,7 +222,10 @@ def _persons(
         "ANN_VAL": np.zeros(len(people), dtype=np.int64),
         "DST_VAL1": np.where(a >= 58, ira, 0),
         "DST_VAL1_YNG": np.where(a < 58, ira, 0),
-        **{name: np.zeros(len(people), dtype=np.int64) for name in ("DST_VAL2", "DST_VAL2_YNG", "SUR_VAL1", "SUR_VAL2", "DIS_VAL1", "DIS_VAL2")},
+        **{
+            name: np.zeros(len(people), dtype=np.int64)
+            for name in ("DST_VAL2", "DST_VAL2_YNG", "SUR_VAL1", "SUR_VAL2", "DIS_VAL1", "DIS_VAL2")
+        },
         "ED_VAL": np.zeros(len(people), dtype=np.int64),
         "CSP_VAL": np.zeros(len(people), dtype=np.int64),
         "FIN_VAL": np.zeros(len(people), dtype=np.int64),
@@ -149,7 +237,12 @@ def _persons(
 
 
 def _households(
-    population: Population, units: np.ndarray, sequence: np.ndarray, missed: np.ndarray, unit_weight: np.ndarray, persons: pl.DataFrame
+    population: Population,
+    units: np.ndarray,
+    sequence: np.ndarray,
+    missed: np.ndarray,
+    unit_weight: np.ndarray,
+    persons: pl.DataFrame,
 ) -> pl.DataFrame:
     g, settings = population.geography, population.settings
     u = {name: values[units] for name, values in population.units.items()}
@@ -157,7 +250,9 @@ def _households(
     totals = (
         pl.DataFrame({"PH_SEQ": sequence})
         .join(
-            persons.group_by("PH_SEQ").agg(pl.col("PTOTVAL", "PEARNVAL", "SS_VAL", "SSI_VAL").sum(), pl.len().alias("n")),
+            persons.group_by("PH_SEQ").agg(
+                pl.col("PTOTVAL", "PEARNVAL", "SS_VAL", "SSI_VAL").sum(), pl.len().alias("n")
+            ),
             on="PH_SEQ",
             how="left",
             maintain_order="left",
@@ -173,7 +268,13 @@ def _households(
     county = np.where(np.isin(g.county[t], sorted(known)), g.county[t].astype(int) % 1000, 0)
     kind = np.where(missed, np.where(sequence % 5 == 0, 3, 2), 1)
     types = np.select(
-        [population.skeleton.unit_type[units] == 0, population.skeleton.unit_type[units] == 2, population.skeleton.unit_type[units] == 3], [1, 4, 3], 6
+        [
+            population.skeleton.unit_type[units] == 0,
+            population.skeleton.unit_type[units] == 2,
+            population.skeleton.unit_type[units] == 3,
+        ],
+        [1, 4, 3],
+        6,
     )
     return pl.DataFrame(
         {
@@ -181,10 +282,16 @@ def _households(
             "H_IDNUM": np.char.zfill((sequence * 918273645 % 10**15).astype(str), 20),
             "H_HHTYPE": kind,
             "H_NUMPER": totals["n"],
-            "H_TENURE": np.where(missed, 0, np.select([u["owner"], u["gross_rent"] > 0], [1, 2], 3)),
+            "H_TENURE": np.where(
+                missed, 0, np.select([u["owner"], u["gross_rent"] > 0], [1, 2], 3)
+            ),
             "HRHTYPE": np.where(missed, 0, types),
-            "GEREG": np.array([next(int(s.region) for s in settings.states if s.fips == f) for f in g.state[t]]),
-            "GEDIV": np.array([next(int(s.division) for s in settings.states if s.fips == f) for f in g.state[t]]),
+            "GEREG": np.array(
+                [next(int(s.region) for s in settings.states if s.fips == f) for f in g.state[t]]
+            ),
+            "GEDIV": np.array(
+                [next(int(s.division) for s in settings.states if s.fips == f) for f in g.state[t]]
+            ),
             "GESTFIPS": g.state[t].astype(int),
             "GTCO": county,
             "GTCBSA": np.zeros(len(units), dtype=np.int64),
@@ -199,17 +306,33 @@ def _households(
     )
 
 
-def _families(population: Population, people: np.ndarray, family: np.ndarray, persons: pl.DataFrame) -> pl.DataFrame:
-    """Primary families (FTYPE 1), householders without relatives (2), other persons without relatives (5)."""
+def _families(
+    population: Population, people: np.ndarray, family: np.ndarray, persons: pl.DataFrame
+) -> pl.DataFrame:
+    """Primary families (FTYPE 1), householders without relatives (2), other persons without
+    relatives (5).
+    """
     relationship = population.persons["relationship"][people]
     base = pl.DataFrame(
-        {"FH_SEQ": persons["PH_SEQ"], "FFPOS": family, "income": persons["PTOTVAL"], "weight": persons["MARSUPWT"], "r": relationship, "age": persons["A_AGE"]}
+        {
+            "FH_SEQ": persons["PH_SEQ"],
+            "FFPOS": family,
+            "income": persons["PTOTVAL"],
+            "weight": persons["MARSUPWT"],
+            "r": relationship,
+            "age": persons["A_AGE"],
+        }
     )
     grouped = base.group_by("FH_SEQ", "FFPOS", maintain_order=True).agg(
-        pl.len().alias("FPERSONS"), pl.col("income").sum().alias("FTOTVAL"), pl.col("weight").first().alias("FSUP_WGT"), pl.col("r").min()
+        pl.len().alias("FPERSONS"),
+        pl.col("income").sum().alias("FTOTVAL"),
+        pl.col("weight").first().alias("FSUP_WGT"),
+        pl.col("r").min(),
     )
     kind = pl.when(pl.col("FFPOS") > 1).then(5).when(pl.col("FPERSONS") == 1).then(2).otherwise(1)
-    lines = pl.Series(POVERTY_THRESHOLD[np.minimum(grouped["FPERSONS"].to_numpy(), 9)]).cast(pl.Int64)
+    lines = pl.Series(POVERTY_THRESHOLD[np.minimum(grouped["FPERSONS"].to_numpy(), 9)]).cast(
+        pl.Int64
+    )
     return grouped.with_columns(kind.alias("FTYPE"), pl.Series("FPOVCUT", lines)).select(
         "FH_SEQ", "FFPOS", "FTYPE", "FPERSONS", "FSUP_WGT", "FTOTVAL", "FPOVCUT"
     )

@@ -1,6 +1,7 @@
 """Writing files whose bytes depend on their content alone.
 
-Belongs here: text files, zip archives and workbooks with fixed times. Does not belong here: what is in them.
+Belongs here: text files, zip archives and workbooks with fixed times. Does not belong here: what is
+in them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Folder:
     written: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: str, data: bytes) -> None:
-        """Write ``data`` at the relative ``path`` (slashes): a temporary file first, then renamed, so that no reader sees half a file."""
+        """Write ``data`` at the relative ``path`` (slashes): a temporary file first, then renamed,
+        so that no reader sees half a file.
+        """
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -71,10 +74,18 @@ Cell = str | int | float | None
 
 
 def workbook_bytes(sheets: dict[str, list[list[Cell]]], title: str) -> bytes:
-    """A workbook of plain cells, one list of rows a sheet; numbers are numbers, text is text, None is an empty cell."""
+    """A workbook of plain cells, one list of rows a sheet; numbers are numbers, text is text, None
+    is an empty cell.
+    """
     buffer = io.BytesIO()
     book = xlsxwriter.Workbook(buffer, {"in_memory": True})
-    book.set_properties({"title": title, "comments": "SYNTHETIC data, not published by any agency", "created": _CREATED})
+    book.set_properties(
+        {
+            "title": title,
+            "comments": "SYNTHETIC data, not published by any agency",
+            "created": _CREATED,
+        }
+    )
     number = book.add_format({"num_format": "#,##0"})
     for name, rows in sheets.items():
         sheet = book.add_worksheet(name)

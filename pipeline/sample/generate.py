@@ -1,7 +1,8 @@
-"""Making the SYNTHETIC sample: one population, every file of the ``sample`` profile, and the truth beside them.
+"""Making the SYNTHETIC sample: one population, every file of the ``sample`` profile, and the truth
+beside them.
 
-Belongs here: the order of the steps, the stamp that lets a finished sample be used again, and reading the truth back.
-Does not belong here: any one publication.
+Belongs here: the order of the steps, the stamp that lets a finished sample be used again, and
+reading the truth back. Does not belong here: any one publication.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ from pipeline.sample.taxes import build_tax_units
 
 STAMP = "SAMPLE_MANIFEST.json"
 README = "README.txt"
-TRUTH = {"persons": "truth_persons.parquet", "households": "truth_households.parquet", "tax_units": "truth_tax_units.parquet"}
+TRUTH = {
+    "persons": "truth_persons.parquet",
+    "households": "truth_households.parquet",
+    "tax_units": "truth_tax_units.parquet",
+}
 _README = """SYNTHETIC. Nothing in this folder was published by any agency, and no person or household in it exists.
 
 The geocal sample generator wrote these files from one invented population of two small states that borrow the codes of
@@ -52,7 +57,9 @@ Where the simulation departs from life: the five-year county table S1901 is draw
 
 @dataclass(frozen=True)
 class SampleManifest:
-    """What a generation made. ``files``: SHA-256 by path relative to ``root``; ``counts``: persons, households, group quarters, tracts, returns."""
+    """What a generation made. ``files``: SHA-256 by path relative to ``root``; ``counts``: persons,
+    households, group quarters, tracts, returns.
+    """
 
     root: Path
     digest: str
@@ -62,8 +69,10 @@ class SampleManifest:
 
 @dataclass(frozen=True)
 class Truth:
-    """The known population: ``persons`` and ``households`` in the contract's schema with weight 1 plus ``tract`` (households and persons)
-    and ``county_fips``; ``tax_units`` with ``tract`` of residence and ``filing_tract`` of the return's address."""
+    """The known population: ``persons`` and ``households`` in the contract's schema with weight 1
+    plus ``tract`` (households and persons) and ``county_fips``; ``tax_units`` with ``tract`` of
+    residence and ``filing_tract`` of the return's address.
+    """
 
     persons: pl.DataFrame
     households: pl.DataFrame
@@ -71,10 +80,11 @@ class Truth:
 
 
 def generate_sample(out_dir: Path, settings: SampleSettings | None = None) -> SampleManifest:
-    """Write every raw file of the sample profile, the truth tables, a README and the stamp (last) into ``out_dir``.
+    """Write every raw file of the sample profile, the truth tables, a README and the stamp (last)
+    into ``out_dir``.
 
-    The same settings and code give the same bytes. Files that an earlier generation left and this one does not make are removed;
-    anything else in the folder is left alone.
+    The same settings and code give the same bytes. Files that an earlier generation left and this
+    one does not make are removed; anything else in the folder is left alone.
     """
     settings = settings or load_settings()
     stamp = out_dir / STAMP
@@ -110,20 +120,33 @@ def generate_sample(out_dir: Path, settings: SampleSettings | None = None) -> Sa
         "tracts_with_people": int(np.count_nonzero(population.geography.populated)),
         "returns": int(tax_units["is_filer"].sum()),
     }
-    manifest = SampleManifest(out_dir, settings.digest, dict(sorted(folder.written.items())), counts)
+    manifest = SampleManifest(
+        out_dir, settings.digest, dict(sorted(folder.written.items())), counts
+    )
     for stale in sorted(set(before.get("files", {})) - set(manifest.files)):
         (out_dir / stale).unlink(missing_ok=True)
-    content = {"label": "SYNTHETIC", "digest": manifest.digest, "counts": counts, "files": dict(manifest.files)}
+    content = {
+        "label": "SYNTHETIC",
+        "digest": manifest.digest,
+        "counts": counts,
+        "files": dict(manifest.files),
+    }
     Folder(out_dir).text(STAMP, json.dumps(content, indent=1) + "\n")
     return manifest
 
 
 def ensure_sample(out_dir: Path, settings: SampleSettings | None = None) -> SampleManifest:
-    """The sample in ``out_dir``: as it is if settings, code and every file's digest agree with the stamp, else generated anew."""
+    """The sample in ``out_dir``: as it is if settings, code and every file's digest agree with the
+    stamp, else generated anew.
+    """
     settings = settings or load_settings()
     found = _stamped(out_dir / STAMP)
     files = found.get("files", {})
-    if found.get("digest") == settings.digest and files and all(_same(out_dir / path, digest) for path, digest in files.items()):
+    if (
+        found.get("digest") == settings.digest
+        and files
+        and all(_same(out_dir / path, digest) for path, digest in files.items())
+    ):
         return SampleManifest(out_dir, found["digest"], files, found["counts"])
     return generate_sample(out_dir, settings)
 
@@ -137,7 +160,8 @@ def read_truth(data_dir: Path) -> Truth:
             frames[name] = pl.read_parquet(path)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise StoreError(
-                f"A truth table of the synthetic sample cannot be read ({str(error).splitlines()[0]})",
+                "A truth table of the synthetic sample cannot be read"
+                f" ({str(error).splitlines()[0]})",
                 where=str(path),
                 expected="the table the sample generator writes",
                 remedy="Materialise the sample's raw files again",
@@ -146,7 +170,9 @@ def read_truth(data_dir: Path) -> Truth:
 
 
 def _stamped(path: Path) -> dict:
-    """The stamp's content; empty where there is none or it was damaged, so that the sample is made anew."""
+    """The stamp's content; empty where there is none or it was damaged, so that the sample is made
+    anew.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -14,10 +14,12 @@ from pipeline.sample.settings import SampleSettings
 
 @dataclass(frozen=True)
 class Geography:
-    """Tracts in ascending GEOID order within the order of ``settings.counties``; all arrays have one entry per tract.
+    """Tracts in ascending GEOID order within the order of ``settings.counties``; all arrays have
+    one entry per tract.
 
-    ``features`` holds float arrays by name (affluence, age, urban, hispanic, black, asian, kids, owner, student, military), ``sizes``
-    integer arrays (households, nursing, dorm, prison, barracks). Tracts without people come with zero sizes.
+    ``features`` holds float arrays by name (affluence, age, urban, hispanic, black, asian, kids,
+    owner, student, military), ``sizes`` integer arrays (households, nursing, dorm, prison,
+    barracks). Tracts without people come with zero sizes.
     """
 
     tract: np.ndarray
@@ -38,12 +40,25 @@ class Geography:
         return self.sizes["households"] > 0
 
 
-FEATURES = ("affluence", "age", "urban", "hispanic", "black", "asian", "kids", "owner", "student", "military")
+FEATURES = (
+    "affluence",
+    "age",
+    "urban",
+    "hispanic",
+    "black",
+    "asian",
+    "kids",
+    "owner",
+    "student",
+    "military",
+)
 SIZES = ("households", "nursing", "dorm", "prison", "barracks")
 
 
 def build_geography(settings: SampleSettings) -> Geography:
-    """Lay out the tracts: kind plus a shift common to the county (neighbours are alike) plus a tract's own deviation."""
+    """Lay out the tracts: kind plus a shift common to the county (neighbours are alike) plus a
+    tract's own deviation.
+    """
     rng = settings.stream("geography")
     names = {s.fips: s.name for s in settings.states}
     rows: list[dict] = []
@@ -51,7 +66,9 @@ def build_geography(settings: SampleSettings) -> Geography:
         shift = rng.normal(0.0, 0.06, 2)
         for place, kind_name in enumerate(county.tracts):
             kind = settings.kinds[kind_name]
-            row = {f: float(getattr(kind, f)) for f in FEATURES} | {s: round(getattr(kind, s) * settings.scale) for s in SIZES}
+            row = {f: float(getattr(kind, f)) for f in FEATURES} | {
+                s: round(getattr(kind, s) * settings.scale) for s in SIZES
+            }
             own = rng.normal(0.0, 1.0, 6)
             row["affluence"] += county.affluence + shift[0] + 0.10 * own[0]
             row["age"] += shift[1] + 0.10 * own[1]
@@ -59,12 +76,24 @@ def build_geography(settings: SampleSettings) -> Geography:
                 row[share] = float(np.clip(row[share] * np.exp(0.25 * own[2 + i]), 0.005, 0.85))
             row["households"] = max(8, round(row["households"] * float(np.exp(0.10 * own[5]))))
             code = f"{place + 1:02d}"
-            row |= {"tract": f"{county.fips}01{code}00", "number": f"1{code}", "growth": county.growth}
-            row |= {"county": county.fips, "county_name": county.name, "puma": county.pumas[place * len(county.pumas) // len(county.tracts)]}
+            row |= {
+                "tract": f"{county.fips}01{code}00",
+                "number": f"1{code}",
+                "growth": county.growth,
+            }
+            row |= {
+                "county": county.fips,
+                "county_name": county.name,
+                "puma": county.pumas[place * len(county.pumas) // len(county.tracts)],
+            }
             rows.append(row)
         for place in range(county.empty_tracts):
             row = dict.fromkeys(FEATURES, 0.0) | dict.fromkeys(SIZES, 0)
-            row |= {"tract": f"{county.fips}9900{place:02d}", "number": "9900" if place == 0 else f"9900.{place:02d}", "growth": county.growth}
+            row |= {
+                "tract": f"{county.fips}9900{place:02d}",
+                "number": "9900" if place == 0 else f"9900.{place:02d}",
+                "growth": county.growth,
+            }
             row |= {"county": county.fips, "county_name": county.name, "puma": county.pumas[-1]}
             rows.append(row)
     label = settings.label
@@ -73,7 +102,12 @@ def build_geography(settings: SampleSettings) -> Geography:
         county=np.array([r["county"] for r in rows]),
         state=np.array([r["county"][:2] for r in rows]),
         puma=np.array([r["puma"] for r in rows]),
-        name=np.array([f"Census Tract {r['number']}; {r['county_name']}; {names[r['county'][:2]]} {label}" for r in rows]),
+        name=np.array(
+            [
+                f"Census Tract {r['number']}; {r['county_name']}; {names[r['county'][:2]]} {label}"
+                for r in rows
+            ]
+        ),
         growth=np.array([r["growth"] for r in rows]),
         features={f: np.array([r[f] for r in rows]) for f in FEATURES},
         sizes={s: np.array([r[s] for r in rows], dtype=np.int64) for s in SIZES},

@@ -1,8 +1,9 @@
 """IRS Statistics of Income of the sample: Historic Table 2 and the county data.
 
-Belongs here: columns in the published order, AGI classes, rounding, disclosure. Does not belong here: tax law (``taxes.py``).
-Counts are rounded to 10, amounts to $1,000; a state's class with fewer than 10 returns is merged into its neighbour, a cell with
-fewer than 10 returns is zero; the state row of the county file and Historic Table 2 are rounded apart and differ a little.
+Belongs here: columns in the published order, AGI classes, rounding, disclosure. Does not belong
+here: tax law (``taxes.py``). Counts are rounded to 10, amounts to $1,000; a state's class with
+fewer than 10 returns is merged into its neighbour, a cell with fewer than 10 returns is zero; the
+state row of the county file and Historic Table 2 are rounded apart and differ a little.
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ from pipeline.sample.settings import SampleSettings
 STUBS = tuple(range(1, 11))
 _DISCLOSURE = 10
 
-_COUNTS = {"MARS1": pl.col("filing_status") == "single", "MARS2": pl.col("filing_status") == "joint", "MARS4": pl.col("filing_status") == "head_of_household"}
-# Published pairs Nxxxxx / Axxxxx and the tax unit's column; a return counts where the amount is not zero.
+_COUNTS = {
+    "MARS1": pl.col("filing_status") == "single",
+    "MARS2": pl.col("filing_status") == "joint",
+    "MARS4": pl.col("filing_status") == "head_of_household",
+}
+# Published pairs Nxxxxx / Axxxxx and the tax unit's column; a return counts where the amount is not
+# zero.
 _PAIRS = {
     "02650": "total_income",
     "00200": "wages",
@@ -57,22 +63,35 @@ def _columns() -> list[str]:
 
 def _tabulate(returns: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     """Exact counts and dollars by ``keys``."""
-    made = [pl.len().cast(pl.Float64).alias("N1"), *(condition.sum().cast(pl.Float64).alias(name) for name, condition in _COUNTS.items())]
+    made = [
+        pl.len().cast(pl.Float64).alias("N1"),
+        *(condition.sum().cast(pl.Float64).alias(name) for name, condition in _COUNTS.items()),
+    ]
     made += [
         pl.col("individuals").sum().cast(pl.Float64).alias("N2"),
         pl.col("elderly").sum().cast(pl.Float64).alias("ELDERLY"),
         pl.col("agi").sum().alias("A00100"),
     ]
     for code, column in _PAIRS.items():
-        made += [(pl.col(column) != 0).sum().cast(pl.Float64).alias(f"N{code}"), pl.col(column).sum().alias(f"A{code}")]
+        made += [
+            (pl.col(column) != 0).sum().cast(pl.Float64).alias(f"N{code}"),
+            pl.col(column).sum().alias(f"A{code}"),
+        ]
     return returns.group_by(keys).agg(made).sort(keys)
 
 
 def _disclosed(frame: pl.DataFrame) -> pl.DataFrame:
-    """Counts to 10 and amounts to thousands; cells with fewer than ten returns become zero, amount included."""
+    """Counts to 10 and amounts to thousands; cells with fewer than ten returns become zero, amount
+    included.
+    """
     counts = [c for c in _columns() if c[0] in "NME"]
     hidden = [
-        pl.when(pl.col(f"N{code}") >= _DISCLOSURE).then(pl.col(f"{kind}{code}")).otherwise(0.0).alias(f"{kind}{code}") for code in _PAIRS for kind in ("N", "A")
+        pl.when(pl.col(f"N{code}") >= _DISCLOSURE)
+        .then(pl.col(f"{kind}{code}"))
+        .otherwise(0.0)
+        .alias(f"{kind}{code}")
+        for code in _PAIRS
+        for kind in ("N", "A")
     ]
     frame = frame.with_columns(hidden)
     return frame.with_columns(
@@ -87,42 +106,68 @@ def _filed(tax_units: pl.DataFrame) -> pl.DataFrame:
         pl.col("agi_class").cast(pl.Int32).alias("stub"),
         *(pl.when(children == k).then("eitc").otherwise(0.0).alias(f"eitc_{k}") for k in range(4)),
         (0.75 * pl.col("dividends")).round(0).alias("qualified_dividends"),
-        pl.when(pl.col("itemizes")).then(0.0).otherwise(pl.col("standard_deduction")).alias("standard_used"),
+        pl.when(pl.col("itemizes"))
+        .then(0.0)
+        .otherwise(pl.col("standard_deduction"))
+        .alias("standard_used"),
     )
 
 
 def _merge_thin(frame: pl.DataFrame) -> pl.DataFrame:
-    """Per area, add a class with fewer than ten returns to the class below it (class 1 to the one above); the thin class is left with zeros."""
+    """Per area, add a class with fewer than ten returns to the class below it (class 1 to the one
+    above); the thin class is left with zeros.
+    """
     values = frame.select(_columns()).to_numpy().copy()
     for position in range(len(STUBS) - 1, -1, -1):
         if 0 < values[position, 0] < _DISCLOSURE:
             target = position - 1 if position else 1
             values[target] += values[position]
             values[position] = 0.0
-    return pl.concat([frame.select("STATE", "AGI_STUB"), pl.DataFrame(values, schema=_columns(), orient="row")], how="horizontal")
+    return pl.concat(
+        [frame.select("STATE", "AGI_STUB"), pl.DataFrame(values, schema=_columns(), orient="row")],
+        how="horizontal",
+    )
 
 
 def _other_areas(returns: pl.DataFrame) -> pl.DataFrame:
-    """Returns filed from abroad and from post offices of the forces: every 211th return once more, as the nation's "other areas"."""
+    """Returns filed from abroad and from post offices of the forces: every 211th return once more,
+    as the nation's "other areas".
+    """
     return returns.gather_every(211).with_columns(pl.lit("OA").alias("STATE"))
 
 
-def write_historic_table_2(folder: Folder, tax_units: pl.DataFrame, settings: SampleSettings) -> None:
-    """``22in55cmcsv.csv``: STATE by AGI_STUB 0 to 10; numbers of 1,000 and more are quoted with separators; amounts in $1,000."""
+def write_historic_table_2(
+    folder: Folder, tax_units: pl.DataFrame, settings: SampleSettings
+) -> None:
+    """``22in55cmcsv.csv``: STATE by AGI_STUB 0 to 10; numbers of 1,000 and more are quoted with
+    separators; amounts in $1,000.
+    """
     postal = {s.fips: s.postal for s in settings.states}
-    returns = _filed(tax_units).with_columns(pl.col("state_fips").replace_strict(postal).alias("STATE"))
+    returns = _filed(tax_units).with_columns(
+        pl.col("state_fips").replace_strict(postal).alias("STATE")
+    )
     returns = pl.concat([returns, _other_areas(returns)])
     blocks = []
     every = pl.DataFrame({"AGI_STUB": STUBS}, schema={"AGI_STUB": pl.Int32})
     states = sorted(postal.values())
     for state in (*states, "OA"):
-        exact = _tabulate(returns.filter(pl.col("STATE") == state), ["stub"]).rename({"stub": "AGI_STUB"})
-        filled = every.join(exact, on="AGI_STUB", how="left").with_columns(pl.col(_columns()).fill_null(0.0), pl.lit(state).alias("STATE"))
+        exact = _tabulate(returns.filter(pl.col("STATE") == state), ["stub"]).rename(
+            {"stub": "AGI_STUB"}
+        )
+        filled = every.join(exact, on="AGI_STUB", how="left").with_columns(
+            pl.col(_columns()).fill_null(0.0), pl.lit(state).alias("STATE")
+        )
         blocks.append(_merge_thin(filled))
     states_exact = pl.concat(blocks)
-    nation = states_exact.group_by("AGI_STUB", maintain_order=True).agg(pl.col(_columns()).sum()).with_columns(pl.lit("US").alias("STATE"))
+    nation = (
+        states_exact.group_by("AGI_STUB", maintain_order=True)
+        .agg(pl.col(_columns()).sum())
+        .with_columns(pl.lit("US").alias("STATE"))
+    )
     whole = pl.concat([nation.select(states_exact.columns), states_exact])
-    total = whole.group_by("STATE", maintain_order=True).agg(pl.lit(0, pl.Int32).alias("AGI_STUB"), pl.col(_columns()).sum())
+    total = whole.group_by("STATE", maintain_order=True).agg(
+        pl.lit(0, pl.Int32).alias("AGI_STUB"), pl.col(_columns()).sum()
+    )
     table = _disclosed(pl.concat([total.select(whole.columns), whole]))
     rank = {state: i for i, state in enumerate(("US", *states, "OA"))}
     table = table.sort(pl.col("STATE").replace_strict(rank), "AGI_STUB")
@@ -139,20 +184,41 @@ def _separated(value: float) -> str:
 
 
 def write_county(folder: Folder, tax_units: pl.DataFrame, settings: SampleSettings) -> None:
-    """``22incyallnoagi.csv``: state rows (COUNTYFIPS 000) and counties, counts with ``.0000``, AGI and total income with ``.000``."""
+    """``22incyallnoagi.csv``: state rows (COUNTYFIPS 000) and counties, counts with ``.0000``, AGI
+    and total income with ``.000``.
+    """
     returns = _filed(tax_units)
-    # The county file is cut from the master file earlier than Historic Table 2: late returns are missing.
+    # The county file is cut from the master file earlier than Historic Table 2: late returns are
+    # missing.
     early = settings.stream("irs_county_cut").random(len(returns)) < 0.9985
     returns = returns.filter(pl.Series(early))
     counties = _disclosed(_tabulate(returns, ["county_fips"]))
     state = _tabulate(returns, ["state_fips"]).rename({"state_fips": "county_fips"})
     states = _disclosed(state)
-    names = {c.fips: f"{c.name} {settings.label}" for c in settings.counties} | {s.fips: f"{s.name} {settings.label}" for s in settings.states}
+    names = {c.fips: f"{c.name} {settings.label}" for c in settings.counties} | {
+        s.fips: f"{s.name} {settings.label}" for s in settings.states
+    }
     postal = {s.fips: s.postal for s in settings.states}
     lines = [",".join(["STATEFIPS", "STATE", "COUNTYFIPS", "COUNTYNAME", "agi_stub", *_columns()])]
     rows = {row[0]: row[1:] for row in pl.concat([states, counties]).iter_rows()}
     for code in sorted(rows, key=lambda c: (c[:2], c[2:])):
         fips, county = code[:2], code[2:] or "000"
-        cells = (f"{v:.3f}" if name in ("A00100", "A02650", "A04800") else f"{v:.4f}" for name, v in zip(_columns(), rows[code], strict=True))
-        lines.append(",".join([fips, postal[fips], county, names[code], "0", *(c.replace("-0.0", "0.0") if float(c) == 0 else c for c in cells)]))
-    folder.text(f"irs/{settings.year % 100:02d}incyallnoagi.csv", "\n".join(lines) + "\n", "latin-1")
+        cells = (
+            f"{v:.3f}" if name in ("A00100", "A02650", "A04800") else f"{v:.4f}"
+            for name, v in zip(_columns(), rows[code], strict=True)
+        )
+        lines.append(
+            ",".join(
+                [
+                    fips,
+                    postal[fips],
+                    county,
+                    names[code],
+                    "0",
+                    *(c.replace("-0.0", "0.0") if float(c) == 0 else c for c in cells),
+                ]
+            )
+        )
+    folder.text(
+        f"irs/{settings.year % 100:02d}incyallnoagi.csv", "\n".join(lines) + "\n", "latin-1"
+    )

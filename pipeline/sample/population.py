@@ -1,7 +1,7 @@
 """The one known population behind every file of the sample.
 
-Belongs here: putting geography, composition, people and income together, and the contract's canonical tables of it.
-Does not belong here: sampling, publishing, tax units.
+Belongs here: putting geography, composition, people and income together, and the contract's
+canonical tables of it. Does not belong here: sampling, publishing, tax units.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ import polars as pl
 from pipeline.sample.composition import RELATIONSHIPS, Skeleton, build_skeleton
 from pipeline.sample.geography import Geography, build_geography
 from pipeline.sample.income import build_income
-from pipeline.sample.people import CLASSES, COMMUTES, EMPLOYMENT, MARITAL, MOVED, RACES, SCHOOLS, Arrays, build_people
+from pipeline.sample.people import (
+    CLASSES,
+    COMMUTES,
+    EMPLOYMENT,
+    MARITAL,
+    MOVED,
+    RACES,
+    SCHOOLS,
+    Arrays,
+    build_people,
+)
 from pipeline.sample.settings import SampleSettings
 
 _AMOUNTS = (
@@ -35,8 +45,8 @@ _AMOUNTS = (
 class Population:
     """Every person and unit of the two states.
 
-    ``persons`` arrays have one entry per person in the order of ``skeleton``; ``units`` arrays one per household or group-quarters person.
-    Amounts are dollars of ``settings.year``.
+    ``persons`` arrays have one entry per person in the order of ``skeleton``; ``units`` arrays one
+    per household or group-quarters person. Amounts are dollars of ``settings.year``.
     """
 
     settings: SampleSettings
@@ -63,7 +73,9 @@ class Population:
 
     @property
     def head(self) -> np.ndarray:
-        """Index of the reference person (or the only person) of each unit: persons are sorted by unit and relationship."""
+        """Index of the reference person (or the only person) of each unit: persons are sorted by
+        unit and relationship.
+        """
         return np.searchsorted(self.skeleton.unit, np.arange(self.unit_count))
 
 
@@ -74,7 +86,12 @@ def build_population(settings: SampleSettings) -> Population:
     people = build_people(skeleton, geography, settings)
     money, units = build_income(skeleton, geography, people, settings)
     people |= money
-    people["age"], people["female"], people["relationship"], people["unit"] = skeleton.age, skeleton.female, skeleton.relationship, skeleton.unit
+    people["age"], people["female"], people["relationship"], people["unit"] = (
+        skeleton.age,
+        skeleton.female,
+        skeleton.relationship,
+        skeleton.unit,
+    )
     return Population(settings, geography, skeleton, people, units)
 
 
@@ -91,13 +108,18 @@ def _masked(values: np.ndarray, known: np.ndarray, dtype: pl.DataType) -> pl.Ser
 
 def unit_names(population: Population) -> np.ndarray:
     """``TRUTH-0000001``: the household_id of every unit in the truth tables."""
-    return np.char.add("TRUTH-", np.char.zfill(np.arange(1, population.unit_count + 1).astype(str), 7))
+    return np.char.add(
+        "TRUTH-", np.char.zfill(np.arange(1, population.unit_count + 1).astype(str), 7)
+    )
 
 
 def canonical_persons(population: Population) -> pl.DataFrame:
-    """The population in the contract's ``persons`` schema, weight 1, plus ``county_fips`` filled, ``tract``, ``oasdi_type`` code and ``ssi_any_age``.
+    """The population in the contract's ``persons`` schema, weight 1, plus ``county_fips`` filled,
+    ``tract``, ``oasdi_type`` code and ``ssi_any_age``.
 
-    Universes are those of the ACS: incomes null below 15, weeks and hours null below 16 and 0 for who did not work, employment below 16, and so on. ``other_income`` excludes unemployment compensation.
+    Universes are those of the ACS: incomes null below 15, weeks and hours null below 16 and 0 for
+    who did not work, employment below 16, and so on. ``other_income`` excludes unemployment
+    compensation.
     """
     p, s, g = population.persons, population.skeleton, population.geography
     a, t = s.age, s.unit_tract[s.unit]
@@ -137,9 +159,15 @@ def canonical_persons(population: Population) -> pl.DataFrame:
         "hours_worked": _masked(p["hours"], a >= 16, pl.Int32),
     }
     columns |= {name: _masked(p[name].astype(np.float64), adult, pl.Float64) for name in _AMOUNTS}
-    columns |= {"tract": g.tract[t], "civilian_noninstitutional": civilian, "ssi_any_age": p["ssi"].astype(np.float64)}
+    columns |= {
+        "tract": g.tract[t],
+        "civilian_noninstitutional": civilian,
+        "ssi_any_age": p["ssi"].astype(np.float64),
+    }
     frame = pl.DataFrame(columns)
-    return frame.select("household_id", "person_number", pl.lit("truth").alias("source"), *frame.columns[2:])
+    return frame.select(
+        "household_id", "person_number", pl.lit("truth").alias("source"), *frame.columns[2:]
+    )
 
 
 def canonical_households(population: Population) -> pl.DataFrame:
@@ -155,8 +183,13 @@ def canonical_households(population: Population) -> pl.DataFrame:
             "is_group_quarters": ~household,
             "weight": np.ones(population.unit_count),
             "persons": population.unit_size.astype(np.int32),
-            "tenure": _labels(np.where(household, np.where(population.units["owner"], 0, 1), -1), ("owner", "renter")),
-            "household_income": _masked(population.units["household_income"].astype(np.float64), household, pl.Float64),
+            "tenure": _labels(
+                np.where(household, np.where(population.units["owner"], 0, 1), -1),
+                ("owner", "renter"),
+            ),
+            "household_income": _masked(
+                population.units["household_income"].astype(np.float64), household, pl.Float64
+            ),
             "food_stamps": _masked(population.units["food_stamps"], household, pl.Boolean),
             "tract": g.tract[t],
         }

@@ -1,10 +1,12 @@
 """The ACS public use microdata of the sample: person and housing zips per state, 2022 columns.
 
-Belongs here: the sample's weights and replicate weights, the codes of the 2022 data dictionary, rounding and top-coding.
-Does not belong here: the population itself, or the pipeline's code lists (this module has its own, as an independent check).
+Belongs here: the sample's weights and replicate weights, the codes of the 2022 data dictionary,
+rounding and top-coding. Does not belong here: the population itself, or the pipeline's code lists
+(this module has its own, as an independent check).
 
-SERIALNO, ADJINC, RELSHIPP, TYPEHUGQ, JWTRNS, WKWN and blanks for "not in universe" follow the 2022 dictionary. Of the 286 columns
-of a published person file those are written that say something about the invented people.
+SERIALNO, ADJINC, RELSHIPP, TYPEHUGQ, JWTRNS, WKWN and blanks for "not in universe" follow the 2022
+dictionary. Of the 286 columns of a published person file those are written that say something about
+the invented people.
 """
 
 from __future__ import annotations
@@ -41,9 +43,11 @@ _AMOUNTS = {
 
 
 def integer_weights(weight: np.ndarray, size: np.ndarray, total: int) -> np.ndarray:
-    """Whole weights of at least 1 near ``weight`` whose sum over persons (``size`` per unit) is ``total`` as nearly as whole numbers allow.
+    """Whole weights of at least 1 near ``weight`` whose sum over persons (``size`` per unit) is
+    ``total`` as nearly as whole numbers allow.
 
-    Largest remainders first: each unit's weight is rounded down, then raised by one in the order of its remainder while persons remain.
+    Largest remainders first: each unit's weight is rounded down, then raised by one in the order of
+    its remainder while persons remain.
     """
     scaled = weight * total / np.sum(weight * size)
     low = np.maximum(np.floor(scaled), 1.0)
@@ -55,10 +59,12 @@ def integer_weights(weight: np.ndarray, size: np.ndarray, total: int) -> np.ndar
 
 
 def replicate_weights(rng: np.random.Generator, weight: np.ndarray) -> np.ndarray:
-    """80 replicate weights by successive differences, shape (units, 80), whole numbers (a few may be zero or below, as published).
+    """80 replicate weights by successive differences, shape (units, 80), whole numbers (a few may
+    be zero or below, as published).
 
-    Fay and Train: with H a Hadamard matrix, unit i in sorted order gets the factor 1 + 2^-1.5 (H[i, r] - H[i+1, r]); here the two rows are
-    drawn at random from an 80 x 80 matrix of signs whose columns are balanced.
+    Fay and Train: with H a Hadamard matrix, unit i in sorted order gets the factor 1 + 2^-1.5 (H[i,
+    r] - H[i+1, r]); here the two rows are drawn at random from an 80 x 80 matrix of signs whose
+    columns are balanced.
     """
     signs = np.array([1.0] * 40 + [-1.0] * 40)
     matrix = np.stack([rng.permutation(signs) for _ in range(REPLICATES)])
@@ -69,7 +75,9 @@ def replicate_weights(rng: np.random.Generator, weight: np.ndarray) -> np.ndarra
 
 
 def _top_code(values: np.ndarray, state: np.ndarray) -> np.ndarray:
-    """Amounts above the state's 99.5th percentile (of the positive) become the mean of those above it."""
+    """Amounts above the state's 99.5th percentile (of the positive) become the mean of those above
+    it.
+    """
     out = values.astype(float)
     for s in np.unique(state):
         here = state == s
@@ -100,18 +108,29 @@ def _blank(values: np.ndarray, known: np.ndarray, width: int = 0) -> pl.Series:
 
 
 def _person_amounts(population: Population) -> dict[str, np.ndarray]:
-    """Amounts as the file gives them: dollars before ADJINC, top-coded by state, rounded; PINCP the sum of its components."""
+    """Amounts as the file gives them: dollars before ADJINC, top-coded by state, rounded; PINCP the
+    sum of its components.
+    """
     p, g = population.persons, population.geography
     state = g.state[population.unit_tract[p["unit"]]]
     money = dict(p)
     money["other"] = p["other_income"] + p["unemployment_compensation"]
-    made = {code: _rounded(_top_code(money[name], state) / population.settings.adjinc) for code, name in _AMOUNTS.items()}
+    made = {
+        code: _rounded(_top_code(money[name], state) / population.settings.adjinc)
+        for code, name in _AMOUNTS.items()
+    }
     made["PERNP"] = made["WAGP"] + made["SEMP"]
     made["PINCP"] = np.sum([made[code] for code in _AMOUNTS], axis=0)
     return made
 
 
-def _person_frame(population: Population, people: np.ndarray, serial: np.ndarray, state: StateSetting, amounts: dict[str, np.ndarray]) -> pl.DataFrame:
+def _person_frame(
+    population: Population,
+    people: np.ndarray,
+    serial: np.ndarray,
+    state: StateSetting,
+    amounts: dict[str, np.ndarray],
+) -> pl.DataFrame:
     p, g, settings = population.persons, population.geography, population.settings
     x = {name: values[people] for name, values in p.items() if len(values) == len(p["age"])}
     unit = x["unit"]
@@ -119,12 +138,26 @@ def _person_frame(population: Population, people: np.ndarray, serial: np.ndarray
     everyone = np.ones(len(people), dtype=bool)
     first = np.searchsorted(p["unit"], unit)
     same_sex = x["female"] == p["female"][first]
-    relship = _RELSHIPP[x["relationship"]] + np.where(np.isin(x["relationship"], [1, 2]) & same_sex, 2, 0)
+    relship = _RELSHIPP[x["relationship"]] + np.where(
+        np.isin(x["relationship"], [1, 2]) & same_sex, 2, 0
+    )
     relship = np.where((x["relationship"] == 5) & (a > p["age"][first] + 15), 29, relship)
     worker, civilian = x["at_work"], x["employment"] == 0
-    esr = np.select([civilian & worker, civilian, x["employment"] == 1, (x["employment"] == 2) & worker, x["employment"] == 2], [1, 2, 3, 4, 5], 6)
+    esr = np.select(
+        [
+            civilian & worker,
+            civilian,
+            x["employment"] == 1,
+            (x["employment"] == 2) & worker,
+            x["employment"] == 2,
+        ],
+        [1, 2, 3, 4, 5],
+        6,
+    )
     grade = np.select(
-        [x["school"] == 1, x["school"] == 2, x["school"] == 3, x["school"] == 4, x["schl"] >= 21], [1, 2, np.clip(a - 3, 3, 10), np.clip(a - 3, 11, 14), 16], 15
+        [x["school"] == 1, x["school"] == 2, x["school"] == 3, x["school"] == 4, x["schl"] >= 21],
+        [1, 2, np.clip(a - 3, 3, 10), np.clip(a - 3, 11, 14), 16],
+        15,
     )
     cit = np.select([~x["foreign_born"], x["naturalized"]], [1, 4], 5)
     vehicle = worker & (x["commute"] <= 1) & (x["commute"] >= 0)
@@ -177,16 +210,44 @@ def _person_frame(population: Population, people: np.ndarray, serial: np.ndarray
     return pl.DataFrame(columns)
 
 
-def _housing_frame(population: Population, units: np.ndarray, serial: np.ndarray, state: StateSetting, income: np.ndarray) -> pl.DataFrame:
+def _housing_frame(
+    population: Population,
+    units: np.ndarray,
+    serial: np.ndarray,
+    state: StateSetting,
+    income: np.ndarray,
+) -> pl.DataFrame:
     g, settings = population.geography, population.settings
     u = {name: values[units] for name, values in population.units.items()}
     household = population.is_household[units]
     kinds = {name: mask[units] for name, mask in household_kinds(population).items()}
     female = population.persons["female"][population.head[units]]
-    hht = np.select([kinds["married"], kinds["male_family"], kinds["female_family"], kinds["alone"] & ~female, ~female, kinds["alone"]], [1, 2, 3, 4, 5, 6], 7)
-    gq = np.where(np.isin(population.skeleton.gq_kind[units], [GQ_KINDS.index("nursing"), GQ_KINDS.index("prison")]), 2, 3)
-    minors = np.bincount(population.persons["unit"][population.persons["age"] < 18], minlength=population.unit_count)[units]
-    old = np.bincount(population.persons["unit"][population.persons["age"] >= 65], minlength=population.unit_count)[units]
+    hht = np.select(
+        [
+            kinds["married"],
+            kinds["male_family"],
+            kinds["female_family"],
+            kinds["alone"] & ~female,
+            ~female,
+            kinds["alone"],
+        ],
+        [1, 2, 3, 4, 5, 6],
+        7,
+    )
+    gq = np.where(
+        np.isin(
+            population.skeleton.gq_kind[units],
+            [GQ_KINDS.index("nursing"), GQ_KINDS.index("prison")],
+        ),
+        2,
+        3,
+    )
+    minors = np.bincount(
+        population.persons["unit"][population.persons["age"] < 18], minlength=population.unit_count
+    )[units]
+    old = np.bincount(
+        population.persons["unit"][population.persons["age"] >= 65], minlength=population.unit_count
+    )[units]
     n = len(units)
     columns: dict[str, pl.Series | np.ndarray] = {
         "RT": np.full(n, "H"),
@@ -203,7 +264,9 @@ def _housing_frame(population: Population, units: np.ndarray, serial: np.ndarray
         "BROADBND": _blank(np.where(u["broadband"], 1, 2), household),
         "FS": np.where(u["food_stamps"], 1, 2),
         "LAPTOP": _blank(np.where(u["computer"], 1, 2), household),
-        "TEN": _blank(np.select([u["mortgage"], u["owner"], u["gross_rent"] > 0], [1, 2, 3], 4), household),
+        "TEN": _blank(
+            np.select([u["mortgage"], u["owner"], u["gross_rent"] > 0], [1, 2, 3], 4), household
+        ),
         "VACS": _blank(np.zeros(n), np.zeros(n, dtype=bool)),
         "VALP": _blank(u["home_value"], u["home_value"] > 0),
         "GRNTP": _blank(u["gross_rent"], u["gross_rent"] > 0),
@@ -215,7 +278,14 @@ def _housing_frame(population: Population, units: np.ndarray, serial: np.ndarray
     return pl.DataFrame(columns)
 
 
-def _vacant_rows(population: Population, state: StateSetting, like: pl.DataFrame, count: int, first: int, rng: np.random.Generator) -> pl.DataFrame:
+def _vacant_rows(
+    population: Population,
+    state: StateSetting,
+    like: pl.DataFrame,
+    count: int,
+    first: int,
+    rng: np.random.Generator,
+) -> pl.DataFrame:
     """Vacant housing units: NP 0, no tenure, no income, a vacancy status."""
     g = population.geography
     here = np.flatnonzero((g.state == state.fips) & g.populated)
@@ -234,7 +304,12 @@ def _vacant_rows(population: Population, state: StateSetting, like: pl.DataFrame
             "TYPEHUGQ": [1] * count,
             "VACS": rng.integers(1, 8, count).astype(str),
         },
-        schema_overrides={"ADJHSG": pl.Int64, "ADJINC": pl.Int64, "NP": pl.Int64, "TYPEHUGQ": pl.Int64},
+        schema_overrides={
+            "ADJHSG": pl.Int64,
+            "ADJINC": pl.Int64,
+            "NP": pl.Int64,
+            "TYPEHUGQ": pl.Int64,
+        },
     )
     return pl.concat([like.clear(), frame], how="diagonal")
 
@@ -243,17 +318,23 @@ def _replicate_columns(name: str, weights: np.ndarray) -> pl.DataFrame:
     return pl.DataFrame({f"{name}{r + 1}": weights[:, r] for r in range(REPLICATES)})
 
 
-def write_pums(folder: Folder, population: Population, one_year: np.ndarray, controls: dict[str, int]) -> None:
+def write_pums(
+    folder: Folder, population: Population, one_year: np.ndarray, controls: dict[str, int]
+) -> None:
     """``csv_p<st>.zip`` and ``csv_h<st>.zip``, members ``psam_p44.csv`` and so on.
 
-    A subsample of the one-year ACS; PWGTP adds up to the published state population exactly, a reference person has the
-    weight of the household, WGTP is zero for group quarters.
+    A subsample of the one-year ACS; PWGTP adds up to the published state population exactly, a
+    reference person has the weight of the household, WGTP is zero for group quarters.
     """
     settings, g = population.settings, population.geography
     weight = draw_weights(population, settings.surveys["pums"].share, "pums", within=one_year > 0)
     amounts = _person_amounts(population)
     asked = population.persons["age"] >= 15
-    income = np.bincount(population.persons["unit"][asked], weights=amounts["PINCP"][asked], minlength=population.unit_count).astype(np.int64)
+    income = np.bincount(
+        population.persons["unit"][asked],
+        weights=amounts["PINCP"][asked],
+        minlength=population.unit_count,
+    ).astype(np.int64)
     size = population.unit_size
     for place, state in enumerate(settings.states):
         rng = settings.stream(f"pums:{state.postal}")
@@ -263,8 +344,15 @@ def write_pums(folder: Folder, population: Population, one_year: np.ndarray, con
         units = units[rng.permutation(len(units))]
         household = population.is_household[units]
         # As in the real files, no serial number occurs in two states.
-        number = place * SERIALS_PER_STATE + np.arange(1, len(units) + 1) * 7 + rng.integers(0, 7, len(units))
-        serial = np.char.add(np.where(household, f"{settings.year}HU", f"{settings.year}GQ"), np.char.zfill(number.astype(str), 7))
+        number = (
+            place * SERIALS_PER_STATE
+            + np.arange(1, len(units) + 1) * 7
+            + rng.integers(0, 7, len(units))
+        )
+        serial = np.char.add(
+            np.where(household, f"{settings.year}HU", f"{settings.year}GQ"),
+            np.char.zfill(number.astype(str), 7),
+        )
         order = np.argsort(serial)
         units, household, serial = units[order], household[order], serial[order]
         unit_weight = integer_weights(weight[units], size[units], controls[state.fips])
@@ -280,24 +368,43 @@ def write_pums(folder: Folder, population: Population, one_year: np.ndarray, con
         unit_replicates = replicate_weights(rng, unit_weight.astype(float))
         ratio = person_weight / unit_weight[at]
         person_replicates = np.round(unit_replicates[at] * ratio[:, None]).astype(np.int64)
-        persons = _person_frame(population, people, serial[at], state, amounts).with_columns(pl.Series("PWGTP", person_weight))
+        persons = _person_frame(population, people, serial[at], state, amounts).with_columns(
+            pl.Series("PWGTP", person_weight)
+        )
         persons = persons.hstack(_replicate_columns("PWGTP", person_replicates))
         housing_weight = np.where(household, unit_weight, 0)
-        housing = _housing_frame(population, units, serial, state, income).with_columns(pl.Series("WGTP", housing_weight))
+        housing = _housing_frame(population, units, serial, state, income).with_columns(
+            pl.Series("WGTP", housing_weight)
+        )
         count = round(household.sum() * settings.vacant_share / (1 - settings.vacant_share))
         vacant = _vacant_rows(population, state, housing, count, int(number.max()) + 1, rng)
         housing = pl.concat([housing, vacant])
         replicates = np.where(household[:, None], unit_replicates, 0)
-        replicates = np.concatenate([replicates, replicate_weights(rng, vacant["WGTP"].to_numpy().astype(float))])
+        replicates = np.concatenate(
+            [replicates, replicate_weights(rng, vacant["WGTP"].to_numpy().astype(float))]
+        )
         housing = housing.hstack(_replicate_columns("WGTP", replicates))
         base, st = f"acs_pums/{settings.year}_1yr", state.postal.lower()
-        readme = f"ACS {settings.year} 1-year PUMS {settings.label}: invented records in the layout of the US Census Bureau.\n".encode()
-        folder.archive(f"{base}/csv_p{st}.zip", {f"psam_p{state.fips}.csv": csv_bytes(persons), "SYNTHETIC_README.txt": readme})
-        folder.archive(f"{base}/csv_h{st}.zip", {f"psam_h{state.fips}.csv": csv_bytes(housing), "SYNTHETIC_README.txt": readme})
+        readme = (
+            f"ACS {settings.year} 1-year PUMS {settings.label}: invented records in the layout of"
+            " the US Census Bureau.\n".encode()
+        )
+        folder.archive(
+            f"{base}/csv_p{st}.zip",
+            {f"psam_p{state.fips}.csv": csv_bytes(persons), "SYNTHETIC_README.txt": readme},
+        )
+        folder.archive(
+            f"{base}/csv_h{st}.zip",
+            {f"psam_h{state.fips}.csv": csv_bytes(housing), "SYNTHETIC_README.txt": readme},
+        )
 
 
-def _person_weights(rng: np.random.Generator, weight: np.ndarray, head: np.ndarray, total: int) -> np.ndarray:
-    """Person weights: the household's for the reference person, near it for the others, adding up to ``total``."""
+def _person_weights(
+    rng: np.random.Generator, weight: np.ndarray, head: np.ndarray, total: int
+) -> np.ndarray:
+    """Person weights: the household's for the reference person, near it for the others, adding up
+    to ``total``.
+    """
     jitter = np.where(head, 1.0, rng.gamma(100.0, 0.01, len(weight)))
     made = np.maximum(np.round(weight * jitter), 1.0).astype(np.int64)
     others = np.flatnonzero(~head)

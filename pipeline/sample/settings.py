@@ -29,7 +29,9 @@ class StateSetting(SpecModel):
 
 
 class CountySetting(SpecModel):
-    """A county: FIPS, name, yearly growth, shift of affluence, its PUMAs (2020), the kinds of its tracts, tracts without people."""
+    """A county: FIPS, name, yearly growth, shift of affluence, its PUMAs (2020), the kinds of its
+    tracts, tracts without people.
+    """
 
     fips: str = Field(pattern=r"^\d{5}$")
     name: str
@@ -83,17 +85,30 @@ class SampleSettings(SpecModel):
     five_year_income_factor: float
     odd_tracts: dict[str, float]
     controlled_tract: str
-    scale: float = Field(default=1.0, gt=0.0, le=10.0, description="multiplies households and group quarters of every tract")
+    scale: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=10.0,
+        description="multiplies households and group quarters of every tract",
+    )
 
     def stream(self, name: str) -> np.random.Generator:
-        """A random stream of its own for each named step, so that a change in one step leaves the others as they were."""
-        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, zlib.crc32(name.encode())])))
+        """A random stream of its own for each named step, so that a change in one step leaves the
+        others as they were.
+        """
+        return np.random.Generator(
+            np.random.PCG64(np.random.SeedSequence([self.seed, zlib.crc32(name.encode())]))
+        )
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the settings, of the generator's own code, and of the versions of the libraries that decide its bytes."""
+        """SHA-256 of the settings, of the generator's own code, and of the versions of the
+        libraries that decide its bytes.
+        """
         total = hashlib.sha256(self.model_dump_json().encode())
-        total.update(f"numpy {np.__version__} polars {pl.__version__} xlsxwriter {xlsxwriter.__version__}".encode())
+        total.update(
+            f"numpy {np.__version__} polars {pl.__version__} xlsxwriter {xlsxwriter.__version__}".encode()
+        )
         for path in sorted(Path(__file__).parent.glob("*.py")):
             total.update(path.name.encode())
             total.update(path.read_bytes())

@@ -1,11 +1,11 @@
 """Federal income tax returns of the true population, tax year 2022.
 
-Belongs here: filing units, who files, adjusted gross income, taxable Social Security, deductions, credits and tax, written
-independently of the pipeline's own tax units so that the sample can check them.
-Does not belong here: publishing (``irs.py``).
+Belongs here: filing units, who files, adjusted gross income, taxable Social Security, deductions,
+credits and tax, written independently of the pipeline's own tax units so that the sample can check
+them. Does not belong here: publishing (``irs.py``).
 
-Law: IRC sections 1, 24, 32, 63, 86 with the amounts of Revenue Procedure 2021-45. Left out on purpose: preferential rates,
-the alternative minimum tax, itemised deductions by item.
+Law: IRC sections 1, 24, 32, 63, 86 with the amounts of Revenue Procedure 2021-45. Left out on
+purpose: preferential rates, the alternative minimum tax, itemised deductions by item.
 """
 
 from __future__ import annotations
@@ -31,16 +31,29 @@ _BRACKETS = np.array(
     dtype=float,
 )
 # Upper bounds of the ten classes of adjusted gross income in Historic Table 2.
-AGI_UPPER = np.array([1, 10_000, 25_000, 50_000, 75_000, 100_000, 200_000, 500_000, 1_000_000], dtype=float)
-# Earned income credit by children 0, 1, 2, 3+: maximum, income at the maximum, start of the phase-out (single), phase-out rate.
-_EITC = np.array([[560, 7320, 9160, 0.0765], [3733, 10980, 20130, 0.1598], [6164, 15410, 20130, 0.2106], [6935, 15410, 20130, 0.2106]])
+AGI_UPPER = np.array(
+    [1, 10_000, 25_000, 50_000, 75_000, 100_000, 200_000, 500_000, 1_000_000], dtype=float
+)
+# Earned income credit by children 0, 1, 2, 3+: maximum, income at the maximum, start of the phase-
+# out (single), phase-out rate.
+_EITC = np.array(
+    [
+        [560, 7320, 9160, 0.0765],
+        [3733, 10980, 20130, 0.1598],
+        [6164, 15410, 20130, 0.2106],
+        [6935, 15410, 20130, 0.2106],
+    ]
+)
 
 
-def taxable_social_security(benefits: np.ndarray, other_income: np.ndarray, joint: np.ndarray) -> np.ndarray:
+def taxable_social_security(
+    benefits: np.ndarray, other_income: np.ndarray, joint: np.ndarray
+) -> np.ndarray:
     """Taxable part of Social Security, IRC section 86.
 
-    ``benefits`` and ``other_income`` (AGI without benefits, plus tax-exempt interest) in dollars. Up to half is taxable above
-    25,000 (32,000 joint) of provisional income, up to 85 % above 34,000 (44,000).
+    ``benefits`` and ``other_income`` (AGI without benefits, plus tax-exempt interest) in dollars.
+    Up to half is taxable above 25,000 (32,000 joint) of provisional income, up to 85 % above 34,000
+    (44,000).
     """
     first, second = np.where(joint, 32000.0, 25000.0), np.where(joint, 44000.0, 34000.0)
     provisional = other_income + 0.5 * benefits
@@ -51,31 +64,51 @@ def taxable_social_security(benefits: np.ndarray, other_income: np.ndarray, join
 
 
 def income_tax(taxable: np.ndarray, status: np.ndarray) -> np.ndarray:
-    """Ordinary tax on ``taxable`` income for ``status`` (index into STATUSES), IRC section 1, 2022 brackets."""
+    """Ordinary tax on ``taxable`` income for ``status`` (index into STATUSES), IRC section 1, 2022
+    brackets.
+    """
     edges = _BRACKETS[status]
     steps = np.diff(np.concatenate([[0.0], _RATES]))
     return (np.maximum(taxable[:, None] - edges, 0.0) * steps).sum(axis=1)
 
 
 def earned_income_credit(
-    earned: np.ndarray, agi: np.ndarray, children: np.ndarray, joint: np.ndarray, investment: np.ndarray, eligible: np.ndarray
+    earned: np.ndarray,
+    agi: np.ndarray,
+    children: np.ndarray,
+    joint: np.ndarray,
+    investment: np.ndarray,
+    eligible: np.ndarray,
 ) -> np.ndarray:
-    """Earned income credit, IRC section 32: phase-in to the maximum, then out on the larger of earnings and AGI."""
+    """Earned income credit, IRC section 32: phase-in to the maximum, then out on the larger of
+    earnings and AGI.
+    """
     top, full, start, rate = _EITC[np.minimum(children, 3)].T
     start = start + np.where(joint, 6130.0, 0.0)
-    credit = top * np.clip(earned / full, 0.0, 1.0) - rate * np.maximum(np.maximum(earned, agi) - start, 0.0)
+    credit = top * np.clip(earned / full, 0.0, 1.0) - rate * np.maximum(
+        np.maximum(earned, agi) - start, 0.0
+    )
     return np.where(eligible & (investment <= 10300.0) & (earned > 0), np.maximum(credit, 0.0), 0.0)
 
 
-def _filing_units(population: Population, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _filing_units(
+    population: Population, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Tax unit of every person, and whether the person is a dependent in it.
 
-    Reference person and spouse file together; own children and grandchildren under 19, or under 24 at college, and relatives with
-    little income depend on them; an unmarried partner and every other adult is a unit of one.
+    Reference person and spouse file together; own children and grandchildren under 19, or under 24
+    at college, and relatives with little income depend on them; an unmarried partner and every
+    other adult is a unit of one.
     """
     p = population.persons
     r, a, n = p["relationship"], p["age"], len(p["age"])
-    gross = p["wages"] + np.maximum(p["self_employment"], 0) + np.maximum(p["investment_income"], 0) + p["retirement"] + p["unemployment_compensation"]
+    gross = (
+        p["wages"]
+        + np.maximum(p["self_employment"], 0)
+        + np.maximum(p["investment_income"], 0)
+        + p["retirement"]
+        + p["unemployment_compensation"]
+    )
     child = np.isin(r, [3, 4]) & ((a < 19) | ((a < 24) & (p["school"] == 5)))
     relative = (r == 5) & (gross < 4400) & (rng.random(n) < 0.75)
     other_minor = np.isin(r, [5, 6]) & (a < 18)
@@ -88,15 +121,19 @@ def _filing_units(population: Population, rng: np.random.Generator) -> tuple[np.
 
 
 def build_tax_units(population: Population) -> pl.DataFrame:
-    """One row per filing unit (dependents with a return of their own included), dollars of the tax year.
+    """One row per filing unit (dependents with a return of their own included), dollars of the tax
+    year.
 
-    Columns: household_id, tract (of residence), filing_tract (of the return's address), county_fips and state_fips (of filing_tract),
-    filing_status, is_filer, is_dependent_return, persons, individuals (0 on a dependent's own return), elderly (primary taxpayer of 60 or over),
-    children (under 17), agi_class (1 to 10 as text), itemizes, and amounts: wages, interest, dividends, business, capital_gains, ira, pensions,
-    unemployment_compensation, social_security, taxable_social_security, rent, other_income, adjustments, total_income, agi, deduction,
-    standard_deduction, itemized_deduction, taxable_income, tax_before_credits, credits, income_tax, self_employment_tax, total_tax,
-    eitc, child_credit, additional_child_credit; and sums that are published: retirement (ira + pensions), self_employment (business),
-    investment_income (interest + dividends).
+    Columns: household_id, tract (of residence), filing_tract (of the return's address), county_fips
+    and state_fips (of filing_tract), filing_status, is_filer, is_dependent_return, persons,
+    individuals (0 on a dependent's own return), elderly (primary taxpayer of 60 or over), children
+    (under 17), agi_class (1 to 10 as text), itemizes, and amounts: wages, interest, dividends,
+    business, capital_gains, ira, pensions, unemployment_compensation, social_security,
+    taxable_social_security, rent, other_income, adjustments, total_income, agi, deduction,
+    standard_deduction, itemized_deduction, taxable_income, tax_before_credits, credits, income_tax,
+    self_employment_tax, total_tax, eitc, child_credit, additional_child_credit; and sums that are
+    published: retirement (ira + pensions), self_employment (business), investment_income (interest
+    + dividends).
     """
     settings, p = population.settings, population.persons
     rng = settings.stream("taxes")
@@ -118,9 +155,15 @@ def build_tax_units(population: Population) -> pl.DataFrame:
     x = {k: np.concatenate([v, extra[k]]) for k, v in x.items()}
     person = np.concatenate([first, np.flatnonzero(own)])
     alone = own.sum()
-    status = np.where(total(np.ones(len(a)), member) >= 2, 1, np.where(total(np.ones(len(a)), dependent & (a < 24)) > 0, 2, 0))
+    status = np.where(
+        total(np.ones(len(a)), member) >= 2,
+        1,
+        np.where(total(np.ones(len(a)), dependent & (a < 24)) > 0, 2, 0),
+    )
     status = np.concatenate([status, np.zeros(alone, dtype=np.int64)])
-    young = np.concatenate([total(np.ones(len(a)), dependent & (a < 17)), np.zeros(alone)]).astype(np.int64)
+    young = np.concatenate([total(np.ones(len(a)), dependent & (a < 17)), np.zeros(alone)]).astype(
+        np.int64
+    )
     claimed = np.concatenate([total(np.ones(len(a)), dependent), np.zeros(alone)]).astype(np.int64)
     elderly = np.concatenate([total(a >= 65, member), np.zeros(alone)]).astype(np.int64)
     members = np.concatenate([total(np.ones(len(a)), member), np.ones(alone)]).astype(np.int64)
@@ -128,12 +171,27 @@ def build_tax_units(population: Population) -> pl.DataFrame:
     dorm = (population.skeleton.gq_kind[p["unit"][person]] == 0) & (rng.random(len(person)) < 0.8)
     y = _returns(x, status, young, claimed - young, elderly, a[person], depends | dorm)
 
-    gross = x["wages"] + np.maximum(x["business"], 0) + x["interest"] + x["dividends"] + np.maximum(x["capital_gains"], 0) + x["ira"] + x["pensions"]
-    gross = gross + x["unemployment_compensation"] + np.maximum(x["rent"], 0) + y["taxable_social_security"]
+    gross = (
+        x["wages"]
+        + np.maximum(x["business"], 0)
+        + x["interest"]
+        + x["dividends"]
+        + np.maximum(x["capital_gains"], 0)
+        + x["ira"]
+        + x["pensions"]
+    )
+    gross = (
+        gross
+        + x["unemployment_compensation"]
+        + np.maximum(x["rent"], 0)
+        + y["taxable_social_security"]
+    )
     must = (gross >= y["standard_deduction"]) | (x["business"] >= 400)
     chance = np.select([depends, must, x["wages"] > 0, gross > 0], [1.0, 0.965, 0.74, 0.24], 0.07)
     prison_or_nursing = p["relationship"][person] == 7
-    files = (rng.random(len(person)) < np.where(prison_or_nursing, 0.25 * chance, chance)) & (a[person] >= 15)
+    files = (rng.random(len(person)) < np.where(prison_or_nursing, 0.25 * chance, chance)) & (
+        a[person] >= 15
+    )
     tract = population.unit_tract[p["unit"][person]]
     filing = _filing_tract(population, rng, tract, p["unit"][person])
     g = population.geography
@@ -161,11 +219,17 @@ def build_tax_units(population: Population) -> pl.DataFrame:
     ).with_columns(pl.col("agi_class").cast(pl.String))
 
 
-def _incomes(p: Arrays, total: Callable[[np.ndarray, np.ndarray], np.ndarray], who: np.ndarray) -> Arrays:
+def _incomes(
+    p: Arrays, total: Callable[[np.ndarray, np.ndarray], np.ndarray], who: np.ndarray
+) -> Arrays:
     pensions = p["retirement"] - p["ira"]
-    business = np.where(p["self_employment"] > 0, np.round(0.78 * p["self_employment"]), p["self_employment"])
+    business = np.where(
+        p["self_employment"] > 0, np.round(0.78 * p["self_employment"]), p["self_employment"]
+    )
     parts = {
-        "wages": np.round(0.955 * p["wages"]),  # salary deferrals and premiums are not taxable wages
+        "wages": np.round(
+            0.955 * p["wages"]
+        ),  # salary deferrals and premiums are not taxable wages
         "interest": p["interest"],
         "dividends": p["dividends"],
         "rent": p["rent"],
@@ -183,20 +247,50 @@ def _incomes(p: Arrays, total: Callable[[np.ndarray, np.ndarray], np.ndarray], w
     return x
 
 
-def _returns(x: Arrays, status: np.ndarray, young: np.ndarray, others: np.ndarray, elderly: np.ndarray, age: np.ndarray, claimed: np.ndarray) -> Arrays:
+def _returns(
+    x: Arrays,
+    status: np.ndarray,
+    young: np.ndarray,
+    others: np.ndarray,
+    elderly: np.ndarray,
+    age: np.ndarray,
+    claimed: np.ndarray,
+) -> Arrays:
     joint = status == 1
     y: Arrays = {}
-    y["self_employment_tax"] = np.round(np.where(x["business"] >= 434, 0.153 * 0.9235 * x["business"], 0.0))
-    y["adjustments"] = np.round(0.5 * y["self_employment_tax"]) + np.where(x["wages"] > 30000, np.round(0.002 * x["wages"]), 0.0)
-    names = ("wages", "interest", "dividends", "rent", "business", "capital_gains", "ira", "pensions", "unemployment_compensation", "other_income")
+    y["self_employment_tax"] = np.round(
+        np.where(x["business"] >= 434, 0.153 * 0.9235 * x["business"], 0.0)
+    )
+    y["adjustments"] = np.round(0.5 * y["self_employment_tax"]) + np.where(
+        x["wages"] > 30000, np.round(0.002 * x["wages"]), 0.0
+    )
+    names = (
+        "wages",
+        "interest",
+        "dividends",
+        "rent",
+        "business",
+        "capital_gains",
+        "ira",
+        "pensions",
+        "unemployment_compensation",
+        "other_income",
+    )
     before = sum(x[k] for k in names)
-    y["taxable_social_security"] = np.round(taxable_social_security(x["social_security"], before - y["adjustments"] + x["exempt_interest"], joint))
+    y["taxable_social_security"] = np.round(
+        taxable_social_security(
+            x["social_security"], before - y["adjustments"] + x["exempt_interest"], joint
+        )
+    )
     y["total_income"] = before + y["taxable_social_security"]
     y["agi"] = y["total_income"] - y["adjustments"]
     earned = x["wages"] + np.maximum(x["business"], 0.0)
     standard = STANDARD_DEDUCTION[status] + _AGED[status] * elderly
     y["standard_deduction"] = np.where(claimed, np.clip(earned + 400.0, 1150.0, standard), standard)
-    itemised = np.round(0.085 * np.maximum(y["agi"], 0.0) * np.where(y["agi"] > 90000, 1.0, 0.35) + np.where(y["agi"] > 120000, 11000.0, 1500.0))
+    itemised = np.round(
+        0.085 * np.maximum(y["agi"], 0.0) * np.where(y["agi"] > 90000, 1.0, 0.35)
+        + np.where(y["agi"] > 120000, 11000.0, 1500.0)
+    )
     y["itemizes"] = itemised > y["standard_deduction"]
     y["itemized_deduction"] = np.where(y["itemizes"], itemised, 0.0)
     y["deduction"] = np.where(y["itemizes"], itemised, y["standard_deduction"])
@@ -206,9 +300,13 @@ def _returns(x: Arrays, status: np.ndarray, young: np.ndarray, others: np.ndarra
     credit = np.maximum(2000.0 * young + 500.0 * others - phase_out, 0.0)
     y["child_credit"] = np.minimum(credit, y["tax_before_credits"])
     left = np.maximum(np.minimum(credit - y["child_credit"], 1500.0 * young), 0.0)
-    y["additional_child_credit"] = np.round(np.minimum(left, 0.15 * np.maximum(earned - 2500.0, 0.0)))
+    y["additional_child_credit"] = np.round(
+        np.minimum(left, 0.15 * np.maximum(earned - 2500.0, 0.0))
+    )
     y["credits"] = np.minimum(
-        y["child_credit"] + np.where(y["taxable_income"] > 60000, np.round(0.004 * y["tax_before_credits"]), 0.0), y["tax_before_credits"]
+        y["child_credit"]
+        + np.where(y["taxable_income"] > 60000, np.round(0.004 * y["tax_before_credits"]), 0.0),
+        y["tax_before_credits"],
     )
     y["income_tax"] = y["tax_before_credits"] - y["credits"]
     y["total_tax"] = y["income_tax"] + y["self_employment_tax"]
@@ -218,8 +316,12 @@ def _returns(x: Arrays, status: np.ndarray, young: np.ndarray, others: np.ndarra
     return y
 
 
-def _filing_tract(population: Population, rng: np.random.Generator, tract: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """Returns carry the filing address: half of the students in dormitories file from a home elsewhere in the state, 0.6 % of others too."""
+def _filing_tract(
+    population: Population, rng: np.random.Generator, tract: np.ndarray, unit: np.ndarray
+) -> np.ndarray:
+    """Returns carry the filing address: half of the students in dormitories file from a home
+    elsewhere in the state, 0.6 % of others too.
+    """
     g = population.geography
     dorm = population.skeleton.gq_kind[unit] == 0
     moves = rng.random(len(tract)) < np.where(dorm, 0.5, 0.006)

@@ -45,7 +45,17 @@ RELSHIPP = {
     38: "gq_noninstitutional",
 }
 MAR = {1: "married", 2: "widowed", 3: "divorced", 4: "separated", 5: "never_married"}
-RAC1P = {1: "white", 2: "black", 3: "aian", 4: "aian", 5: "aian", 6: "asian", 7: "nhpi", 8: "other", 9: "two_or_more"}
+RAC1P = {
+    1: "white",
+    2: "black",
+    3: "aian",
+    4: "aian",
+    5: "aian",
+    6: "asian",
+    7: "nhpi",
+    8: "other",
+    9: "two_or_more",
+}
 SCHG = {
     1: "preschool",
     2: "kindergarten",
@@ -54,9 +64,27 @@ SCHG = {
     15: "college",
     16: "college",
 }
-ESR = {1: "employed", 2: "employed", 3: "unemployed", 4: "armed_forces", 5: "armed_forces", 6: "not_in_labor_force"}
-COW = {1: "private", 2: "private", 3: "government", 4: "government", 5: "government", 6: "self_employed", 7: "private", 8: "unpaid_family", 9: None}
-# JWTR (to 2018) and JWTRNS (from 2019) number the kinds of public transport differently, but 2 to 6 are public transport in both.
+ESR = {
+    1: "employed",
+    2: "employed",
+    3: "unemployed",
+    4: "armed_forces",
+    5: "armed_forces",
+    6: "not_in_labor_force",
+}
+COW = {
+    1: "private",
+    2: "private",
+    3: "government",
+    4: "government",
+    5: "government",
+    6: "self_employed",
+    7: "private",
+    8: "unpaid_family",
+    9: None,
+}
+# JWTR (to 2018) and JWTRNS (from 2019) number the kinds of public transport differently, but 2 to 6
+# are public transport in both.
 JWTR = {
     1: "drove_alone",
     **dict.fromkeys(range(2, 7), "public_transit"),
@@ -69,10 +97,45 @@ WKW = {1: 50, 2: 48, 3: 40, 4: 27, 5: 14, 6: 1}
 PUERTO_RICO = 72
 
 PERSON_COLUMNS: tuple[str | tuple[str, ...], ...] = (
-    "SERIALNO", "SPORDER", ("PUMA", "PUMA20"), ("ST", "STATE"), "ADJINC", "PWGTP", "AGEP", "SEX", ("RELP", "RELSHIPP"), "MAR", "RAC1P", "HISP",
-    "SCHL", "SCH", "SCHG", "ESR", "COW", ("JWTR", "JWTRNS"), "JWRIP", "DIS", "MIL", "NATIVITY", "CIT", "LANX", "MIG", "FER", "POVPIP", ("WKWN", "WKW"), "WKHP",
-    "WAGP", "SEMP", "INTP", "SSP", "SSIP", "PAP", "RETP", "OIP", "PINCP",
-)  # fmt: skip
+    "SERIALNO",
+    "SPORDER",
+    ("PUMA", "PUMA20"),
+    ("ST", "STATE"),
+    "ADJINC",
+    "PWGTP",
+    "AGEP",
+    "SEX",
+    ("RELP", "RELSHIPP"),
+    "MAR",
+    "RAC1P",
+    "HISP",
+    "SCHL",
+    "SCH",
+    "SCHG",
+    "ESR",
+    "COW",
+    ("JWTR", "JWTRNS"),
+    "JWRIP",
+    "DIS",
+    "MIL",
+    "NATIVITY",
+    "CIT",
+    "LANX",
+    "MIG",
+    "FER",
+    "POVPIP",
+    ("WKWN", "WKW"),
+    "WKHP",
+    "WAGP",
+    "SEMP",
+    "INTP",
+    "SSP",
+    "SSIP",
+    "PAP",
+    "RETP",
+    "OIP",
+    "PINCP",
+)
 PERSON_OPTIONAL = ("MIGSP",)
 HOUSING_COLUMNS: tuple[str | tuple[str, ...], ...] = (
     "SERIALNO",

@@ -1,7 +1,8 @@
-"""Readers of American Community Survey and decennial tables, in the four forms the Census Bureau offers.
+"""Readers of American Community Survey and decennial tables, in the four forms the Census Bureau
+offers.
 
-Belongs here: API JSON, data.census.gov CSV (two header rows), API group CSV, table-based summary file (.dat). Does not
-belong here: microdata, population estimates and the SVI (``population.py``).
+Belongs here: API JSON, data.census.gov CSV (two header rows), API group CSV, table-based summary
+file (.dat). Does not belong here: microdata, population estimates and the SVI (``population.py``).
 
 Layouts: https://www.census.gov/data/developers/data-sets.html; table-based summary file:
 https://www.census.gov/programs-surveys/acs/data/summary-file.html
@@ -27,12 +28,16 @@ Split = Callable[[RawFile, ReadRequest], pl.DataFrame]
 
 
 def read_api_json(request: ReadRequest) -> SourceTable:
-    """Answers of api.census.gov stored as JSON lists of lists. Returns a PublishedTable; ``row`` is the place in the list."""
+    """Answers of api.census.gov stored as JSON lists of lists. Returns a PublishedTable; ``row`` is
+    the place in the list.
+    """
     return _read(request, lambda raw, _: json_table(raw))
 
 
 def read_download_csv(request: ReadRequest) -> SourceTable:
-    """Downloads of data.census.gov: a row of codes, a row of labels, then data. Returns a PublishedTable."""
+    """Downloads of data.census.gov: a row of codes, a row of labels, then data. Returns a
+    PublishedTable.
+    """
     return _read(request, _delimited)
 
 
@@ -42,16 +47,23 @@ def read_group_csv(request: ReadRequest) -> SourceTable:
 
 
 def read_table_based(request: ReadRequest) -> SourceTable:
-    """Files ``acsdt5yYYYY-b19001.dat``, pipe separated, columns B19001_E001 and B19001_M001. Returns a PublishedTable.
+    """Files ``acsdt5yYYYY-b19001.dat``, pipe separated, columns B19001_E001 and B19001_M001.
+    Returns a PublishedTable.
 
-    Area names come from the optional geography file (role ``geography``, columns GEO_ID and NAME); without it they are null.
+    Area names come from the optional geography file (role ``geography``, columns GEO_ID and NAME);
+    without it they are null.
     """
     return _read(request, _delimited)
 
 
 def _delimited(raw: RawFile, request: ReadRequest) -> pl.DataFrame:
     layout = request.layout
-    return delimited(raw, encoding=request.spec.encoding, separator=layout.separator, header_rows=layout.header_rows)
+    return delimited(
+        raw,
+        encoding=request.spec.encoding,
+        separator=layout.separator,
+        header_rows=layout.header_rows,
+    )
 
 
 def _read(request: ReadRequest, split: Split) -> SourceTable:
@@ -71,17 +83,27 @@ def _read(request: ReadRequest, split: Split) -> SourceTable:
 
 
 def _read_file(
-    request: ReadRequest, file: SourceFile, frame: pl.DataFrame, provenance: FileProvenance, names: pl.DataFrame | None
+    request: ReadRequest,
+    file: SourceFile,
+    frame: pl.DataFrame,
+    provenance: FileProvenance,
+    names: pl.DataFrame | None,
 ) -> tuple[pl.DataFrame, list[SourceNote]]:
     frame = apply_renames(request, frame)
     geography, name = request.layout.geography or "GEO_ID", request.layout.name_column or "NAME"
     need(frame, [geography], provenance)
     level, geoid = geo_id(geography)
-    frame = frame.with_columns(level.alias("level"), geoid.alias("geoid"), pl.lit("").alias("stratum"))
+    frame = frame.with_columns(
+        level.alias("level"), geoid.alias("geoid"), pl.lit("").alias("stratum")
+    )
     if names is not None:
-        frame = frame.drop("name", strict=False).join(names, left_on=geography, right_on="GEO_ID", how="left", maintain_order="left")
+        frame = frame.drop("name", strict=False).join(
+            names, left_on=geography, right_on="GEO_ID", how="left", maintain_order="left"
+        )
     else:
-        frame = frame.with_columns((pl.col(name) if name in frame.columns else pl.lit(None, pl.String)).alias("name"))
+        frame = frame.with_columns(
+            (pl.col(name) if name in frame.columns else pl.lit(None, pl.String)).alias("name")
+        )
     refuse_bad_codes(frame, geography, provenance, _GEO_ID_SHAPE)
     kept, notes = keep_areas(frame, request, file, provenance)
     refuse_duplicates(kept, provenance)
@@ -92,11 +114,15 @@ def _read_file(
 
 
 def _names(request: ReadRequest) -> tuple[pl.DataFrame | None, list[FileProvenance]]:
-    """GEO_ID and name of each area, from the geography file of the table-based summary file, where there is one."""
+    """GEO_ID and name of each area, from the geography file of the table-based summary file, where
+    there is one.
+    """
     found = [file for file in request.files if file.role == "geography"]
     if not found:
         return None, []
     raw = request.open(found[0])
     frame = delimited(raw, encoding="latin-1", separator="|")
     need(frame, ["GEO_ID", "NAME"], raw.provenance)
-    return frame.select("GEO_ID", pl.col("NAME").alias("name")).unique("GEO_ID", keep="first", maintain_order=True), [raw.provenance]
+    return frame.select("GEO_ID", pl.col("NAME").alias("name")).unique(
+        "GEO_ID", keep="first", maintain_order=True
+    ), [raw.provenance]

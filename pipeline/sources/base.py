@@ -1,4 +1,5 @@
-"""What every reader takes and gives: the request, the table, its notes, and the files a spec points to.
+"""What every reader takes and gives: the request, the table, its notes, and the files a spec points
+to.
 
 Belongs here: the data classes of reading, and finding a publication's files in the data folder.
 Does not belong here: opening files (``files.py``), or any publication's layout.
@@ -21,7 +22,9 @@ from pipeline.specs.states import BY_POSTAL, State, states_of
 
 @dataclass(frozen=True)
 class SourceNote:
-    """A counted fact about what was read: ``code`` names its kind, ``count`` how often, ``detail`` in words."""
+    """A counted fact about what was read: ``code`` names its kind, ``count`` how often, ``detail``
+    in words.
+    """
 
     code: str
     count: int
@@ -30,7 +33,9 @@ class SourceNote:
 
 @dataclass(frozen=True)
 class SourceTable:
-    """What a reader returns. ``frame``: a PublishedTable (or TractPumaTable); ``provenance``: one entry per file read."""
+    """What a reader returns. ``frame``: a PublishedTable (or TractPumaTable); ``provenance``: one
+    entry per file read.
+    """
 
     frame: pl.DataFrame
     provenance: tuple[FileProvenance, ...]
@@ -39,7 +44,9 @@ class SourceTable:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that a spec points to: the path to read, its role, the state or table it is for, where there is one, and its official address."""
+    """A file that a spec points to: the path to read, its role, the state or table it is for, where
+    there is one, and its official address.
+    """
 
     role: str
     path: Path
@@ -56,7 +63,9 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """One call of a reader: the spec, the vintage, the files found, and the states asked for (empty: all)."""
+    """One call of a reader: the spec, the vintage, the files found, and the states asked for
+    (empty: all).
+    """
 
     spec: SourceSpec
     vintage: str
@@ -72,7 +81,9 @@ class ReadRequest:
         return self.spec.layout_of(self.vintage)
 
     def open(self, file: SourceFile) -> RawFile:
-        """The bytes of ``file``, or of its one member where it is an archive. Raises SourceFileError, SourceLayoutError."""
+        """The bytes of ``file``, or of its one member where it is an archive. Raises
+        SourceFileError, SourceLayoutError.
+        """
         url = file.url or self.spec.url_of(self.vintage, file.state)
         if not file.exists:
             raise self._missing(file, url)
@@ -80,30 +91,59 @@ class ReadRequest:
         if file.members and file.path.suffix.lower() == ".zip":
             with open_zip(raw) as archive:
                 held = [name.lower() for name in archive.namelist()]
-            # The publisher has renamed members between vintages: the first listed name that the archive holds is taken.
-            known = [member for member in file.members if any(name.endswith(member.lower()) for name in held)]
+            # The publisher has renamed members between vintages: the first listed name that the
+            # archive holds is taken.
+            known = [
+                member
+                for member in file.members
+                if any(name.endswith(member.lower()) for name in held)
+            ]
             return read_member(raw, (known or list(file.members))[0])
         return raw
 
     def _missing(self, file: SourceFile, url: str) -> SourceFileError:
-        """What to fetch, from where, and where to put it; a file in another form than the publisher's is described by the vintage's notes."""
+        """What to fetch, from where, and where to put it; a file in another form than the
+        publisher's is described by the vintage's notes.
+        """
         several = len(file.alternatives) > 1
         place = "at one of those paths" if several else "at that path"
         if self.special.publishers_form:
             expected = f"{self.spec.title}, {self.vintage}, as the publisher offers it: {url}"
-            remedy = f"Download it from {self.spec.publisher}, put it {place}, and run `geocal check` again"
+            remedy = (
+                f"Download it from {self.spec.publisher}, put it {place}, and run `geocal check`"
+                " again"
+            )
         else:
-            expected = f"{self.spec.title}, {self.vintage}, in another form than the publisher's. {' '.join(self.special.notes)}"
-            remedy = f"Put the file described there {place}, and run `geocal check` again; its figures are those of {self.spec.publisher}, {url}"
-        words = "A raw file is missing; none of its usual names exists" if several else "A raw file is missing"
-        return SourceFileError(words, where=", ".join(file.alternatives) or str(file.path), expected=expected, remedy=remedy)
+            expected = (
+                f"{self.spec.title}, {self.vintage}, in another form than the publisher's."
+                f" {' '.join(self.special.notes)}"
+            )
+            remedy = (
+                f"Put the file described there {place}, and run `geocal check` again; its figures"
+                f" are those of {self.spec.publisher}, {url}"
+            )
+        words = (
+            "A raw file is missing; none of its usual names exists"
+            if several
+            else "A raw file is missing"
+        )
+        return SourceFileError(
+            words,
+            where=", ".join(file.alternatives) or str(file.path),
+            expected=expected,
+            remedy=remedy,
+        )
 
 
-def resolve_files(spec: SourceSpec, vintage: str, data_dir: Path, states: Iterable[str] | None = None) -> tuple[SourceFile, ...]:
-    """The files of a vintage, sorted as the spec lists them; a missing required file is listed too, so that it can be named.
+def resolve_files(
+    spec: SourceSpec, vintage: str, data_dir: Path, states: Iterable[str] | None = None
+) -> tuple[SourceFile, ...]:
+    """The files of a vintage, sorted as the spec lists them; a missing required file is listed too,
+    so that it can be named.
 
-    A file of a state source is resolved once per state asked for. Optional files appear only where they exist.
-    Raises ProfileError for an unknown state, or when a state source is asked for without states.
+    A file of a state source is resolved once per state asked for. Optional files appear only where
+    they exist. Raises ProfileError for an unknown state, or when a state source is asked for
+    without states.
     """
     wanted = states_of(states)
     if spec.coverage == "state" and not wanted:
@@ -120,12 +160,26 @@ def resolve_files(spec: SourceSpec, vintage: str, data_dir: Path, states: Iterab
     return tuple(found)
 
 
-def _resolve(spec: SourceSpec, file: FileSpec, vintage: str, data_dir: Path, wanted: tuple[State, ...], table: str | None) -> list[SourceFile]:
+def _resolve(
+    spec: SourceSpec,
+    file: FileSpec,
+    vintage: str,
+    data_dir: Path,
+    wanted: tuple[State, ...],
+    table: str | None,
+) -> list[SourceFile]:
     if spec.coverage == "state" and any(_per_state(path) for path in file.paths):
-        return [each for state in wanted for each in _first(spec, file, vintage, data_dir, state, table)]
+        return [
+            each for state in wanted for each in _first(spec, file, vintage, data_dir, state, table)
+        ]
     whole = [path for path in file.paths if not _per_state(path)]
     if not any((data_dir / fill(path, vintage, table=table)).exists() for path in whole):
-        excerpts = [each for path in file.paths if _per_state(path) for each in _excerpts(spec, file, path, vintage, data_dir, table)]
+        excerpts = [
+            each
+            for path in file.paths
+            if _per_state(path)
+            for each in _excerpts(spec, file, path, vintage, data_dir, table)
+        ]
         if excerpts:
             have = {each.state for each in excerpts}
             pattern = next(path for path in file.paths if _per_state(path))
@@ -148,23 +202,55 @@ def _per_state(path: str) -> bool:
     return any(mark in path for mark in ("{st}", "{ST}", "{fips}"))
 
 
-def _first(spec: SourceSpec, file: FileSpec, vintage: str, data_dir: Path, state: State | None, table: str | None) -> list[SourceFile]:
+def _first(
+    spec: SourceSpec,
+    file: FileSpec,
+    vintage: str,
+    data_dir: Path,
+    state: State | None,
+    table: str | None,
+) -> list[SourceFile]:
     paths = [data_dir / fill(path, vintage, state=state, table=table) for path in file.paths]
     members = tuple(fill(member, vintage, state=state, table=table) for member in file.members)
     existing = [path for path in paths if path.exists()]
     if not existing and file.optional:
         return []
-    return [SourceFile(file.role, (existing or paths)[0], members, state, table, tuple(map(str, paths)), spec.url_of(vintage, state, file=file, table=table))]
+    return [
+        SourceFile(
+            file.role,
+            (existing or paths)[0],
+            members,
+            state,
+            table,
+            tuple(map(str, paths)),
+            spec.url_of(vintage, state, file=file, table=table),
+        )
+    ]
 
 
-def _excerpts(spec: SourceSpec, file: FileSpec, path: str, vintage: str, data_dir: Path, table: str | None) -> list[SourceFile]:
+def _excerpts(
+    spec: SourceSpec, file: FileSpec, path: str, vintage: str, data_dir: Path, table: str | None
+) -> list[SourceFile]:
     """Files of single states that match ``path``, ordered by FIPS code."""
-    pattern = re.escape(fill(path, vintage, table=table)).replace(re.escape("{st}"), "(?P<st>[a-z]{2})").replace(re.escape("{ST}"), "(?P<ST>[A-Z]{2})")
+    pattern = (
+        re.escape(fill(path, vintage, table=table))
+        .replace(re.escape("{st}"), "(?P<st>[a-z]{2})")
+        .replace(re.escape("{ST}"), "(?P<ST>[A-Z]{2})")
+    )
     folder = data_dir / Path(fill(path, vintage, table=table)).parent
     found = []
     for candidate in sorted(folder.glob("*")) if folder.is_dir() else []:
         match = re.fullmatch(pattern, candidate.relative_to(data_dir).as_posix())
         state = BY_POSTAL.get(next(iter(match.groups())).upper()) if match else None
         if state is not None:
-            found.append(SourceFile(file.role, candidate, file.members, state, table, url=spec.url_of(vintage, state, file=file, table=table)))
+            found.append(
+                SourceFile(
+                    file.role,
+                    candidate,
+                    file.members,
+                    state,
+                    table,
+                    url=spec.url_of(vintage, state, file=file, table=table),
+                )
+            )
     return sorted(found, key=lambda each: each.state.fips)

@@ -1,7 +1,7 @@
 """Opening raw files: digests, and the checks that hold for every publisher.
 
-Belongs here: finding a file, hashing it, opening a zip member, refusing an HTML page in a data file's
-clothes. Does not belong here: knowledge of any one publication's columns.
+Belongs here: finding a file, hashing it, opening a zip member, refusing an HTML page in a data
+file's clothes. Does not belong here: knowledge of any one publication's columns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ _HTML_MARKS = (b"<!doctype html", b"<html", b"<head", b"<?xml version")
 
 @dataclass(frozen=True)
 class FileProvenance:
-    """Where bytes came from: ``path`` as given, ``member`` inside an archive or "", size in bytes, SHA-256 of the whole file."""
+    """Where bytes came from: ``path`` as given, ``member`` inside an archive or "", size in bytes,
+    SHA-256 of the whole file.
+    """
 
     path: str
     member: str
@@ -45,7 +47,9 @@ def digest(data: bytes) -> str:
 
 
 def read_raw(path: Path, *, url: str = "", publisher: str = "") -> RawFile:
-    """Read a raw file whole. Raises SourceFileError if it is missing, a folder, empty, or an HTML page."""
+    """Read a raw file whole. Raises SourceFileError if it is missing, a folder, empty, or an HTML
+    page.
+    """
     source = f" It is published by {publisher}" + (f" at {url}" if url else "") if publisher else ""
     if not path.exists():
         raise SourceFileError(
@@ -55,23 +59,39 @@ def read_raw(path: Path, *, url: str = "", publisher: str = "") -> RawFile:
             remedy=f"Download it, put it at that path, and run `geocal check` again.{source}",
         )
     if path.is_dir():
-        raise SourceFileError("A folder stands where a raw file should", where=str(path), expected="a file", remedy="Move the file to that path")
+        raise SourceFileError(
+            "A folder stands where a raw file should",
+            where=str(path),
+            expected="a file",
+            remedy="Move the file to that path",
+        )
     data = path.read_bytes()
     if not data:
-        raise SourceFileError("A raw file is empty (0 bytes)", where=str(path), expected="the published file", remedy="Download it again")
+        raise SourceFileError(
+            "A raw file is empty (0 bytes)",
+            where=str(path),
+            expected="the published file",
+            remedy="Download it again",
+        )
     head = data[:2048].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(_HTML_MARKS):
         raise SourceFileError(
             "The file is a web page, not data (it begins with HTML)",
             where=f"{path}, line 1",
             expected=f"the published {path.suffix or 'data'} file",
-            remedy="The server answered with an error or a log-in page; download the file again and look at its first line" + (f": {url}" if url else ""),
+            remedy=(
+                "The server answered with an error or a log-in page; download the file again and"
+                " look at its first line"
+            )
+            + (f": {url}" if url else ""),
         )
     return RawFile(data, FileProvenance(str(path), "", len(data), digest(data)))
 
 
 def open_zip(raw: RawFile) -> zipfile.ZipFile:
-    """Open a zip archive held in memory. Raises SourceFileError if it is truncated, damaged, or no zip at all."""
+    """Open a zip archive held in memory. Raises SourceFileError if it is truncated, damaged, or no
+    zip at all.
+    """
     where = raw.provenance.path
     try:
         archive = zipfile.ZipFile(io.BytesIO(raw.data))
@@ -80,7 +100,10 @@ def open_zip(raw: RawFile) -> zipfile.ZipFile:
             f"The zip archive cannot be opened ({error}); {len(raw.data):,} bytes were found",
             where=where,
             expected="a complete zip archive",
-            remedy="The download was probably cut short: download it again and compare its size with the publisher's",
+            remedy=(
+                "The download was probably cut short: download it again and compare its size with"
+                " the publisher's"
+            ),
         ) from error
     return archive
 
@@ -94,7 +117,8 @@ def read_member(raw: RawFile, name: str) -> RawFile:
         matches = [m for m in archive.namelist() if m.lower().endswith(name.lower())]
         if len(matches) != 1:
             raise SourceLayoutError(
-                f"{len(matches)} members end in {name!r}; the archive holds {', '.join(archive.namelist()) or 'nothing'}",
+                f"{len(matches)} members end in {name!r}; the archive holds"
+                f" {', '.join(archive.namelist()) or 'nothing'}",
                 where=raw.provenance.path,
                 expected=f"exactly one member {name}",
                 remedy="Check that this is the right publication and vintage",

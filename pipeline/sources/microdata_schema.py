@@ -1,8 +1,9 @@
 """The two tables every survey leaves its reader as, and the checks on their values.
 
-Belongs here: the schemas of persons and households, the vocabularies of their coded columns, the container
-a reader returns, and the checks between the two tables. Does not belong here: any one survey's codes
-(``acs_pums.py``, ``cps_asec.py``) or attributes derived for targets (``pipeline/records/units.py``).
+Belongs here: the schemas of persons and households, the vocabularies of their coded columns, the
+container a reader returns, and the checks between the two tables. Does not belong here: any one
+survey's codes (``acs_pums.py``, ``cps_asec.py``) or attributes derived for targets
+(``pipeline/records/units.py``).
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ COMPONENTS = tuple(name for name in AMOUNTS if name != "total_income")
 
 
 def _one_of(values: tuple[str, ...], nullable: bool = False) -> dy.String:
-    return dy.String(nullable=nullable, check={"vocabulary": lambda column, allowed=values: column.is_in(list(allowed))})
+    return dy.String(
+        nullable=nullable,
+        check={"vocabulary": lambda column, allowed=values: column.is_in(list(allowed))},
+    )
 
 
 def _amount() -> dy.Float64:
@@ -64,7 +68,9 @@ def _amount() -> dy.Float64:
 
 
 class PersonTable(dy.Schema):
-    """One row per person. Key: (household_id, person_number). Amounts in dollars of the survey's income year, signed."""
+    """One row per person. Key: (household_id, person_number). Amounts in dollars of the survey's
+    income year, signed.
+    """
 
     household_id = dy.String(primary_key=True, min_length=1)
     person_number = dy.Int32(primary_key=True, min=1)
@@ -119,7 +125,9 @@ class PersonTable(dy.Schema):
 
 
 class HouseholdTable(dy.Schema):
-    """One row per household, and one per person in group quarters. Key: household_id. ``household_income`` in dollars, signed."""
+    """One row per household, and one per person in group quarters. Key: household_id.
+    ``household_income`` in dollars, signed.
+    """
 
     household_id = dy.String(primary_key=True, min_length=1)
     source = dy.String(min_length=1)
@@ -135,7 +143,11 @@ class HouseholdTable(dy.Schema):
 
     @dy.rule()
     def group_quarters_are_single(cls) -> pl.Expr:
-        return ~pl.col("is_group_quarters") | ((pl.col("persons") == 1) & pl.col("household_income").is_null() & pl.col("tenure").is_null())
+        return ~pl.col("is_group_quarters") | (
+            (pl.col("persons") == 1)
+            & pl.col("household_income").is_null()
+            & pl.col("tenure").is_null()
+        )
 
     @dy.rule()
     def county_lies_in_state(cls) -> pl.Expr:
@@ -146,8 +158,9 @@ class HouseholdTable(dy.Schema):
 class Microdata:
     """What a microdata reader returns.
 
-    ``persons`` and ``households`` obey the schemas above and are sorted by their keys. ``replicate_weights`` is null unless asked
-    for: household_id, person_number, then one column per replicate. ``provenance`` names every file read; ``notes`` are counted facts.
+    ``persons`` and ``households`` obey the schemas above and are sorted by their keys.
+    ``replicate_weights`` is null unless asked for: household_id, person_number, then one column per
+    replicate. ``provenance`` names every file read; ``notes`` are counted facts.
     """
 
     persons: pl.DataFrame
@@ -158,7 +171,9 @@ class Microdata:
 
 
 def check_table(frame: pl.DataFrame, schema: type[dy.Schema], where: str) -> pl.DataFrame:
-    """Return ``frame`` with exactly the schema's columns, in order. Raises SourceValueError naming the rules broken and the first record that breaks each."""
+    """Return ``frame`` with exactly the schema's columns, in order. Raises SourceValueError naming
+    the rules broken and the first record that breaks each.
+    """
     names = list(schema.columns())
     try:
         selected = frame.select(names)
@@ -175,35 +190,57 @@ def check_table(frame: pl.DataFrame, schema: type[dy.Schema], where: str) -> pl.
         return good
     invalid = failure.invalid()
     broken = "; ".join(f"{rule} ({count:,} records)" for rule, count in sorted(counts.items()))
-    first = invalid.select(pl.col("household_id", *(["person_number"] if "person_number" in names else []))).row(0)
+    first = invalid.select(
+        pl.col("household_id", *(["person_number"] if "person_number" in names else []))
+    ).row(0)
     raise SourceValueError(
         f"{invalid.height:,} records of {schema.__name__} break these rules: {broken}",
         where=f"{where}, first at household {' person '.join(map(str, first))}",
         expected="values inside the published ranges and code lists",
-        remedy="Compare the file with the publisher's data dictionary for this vintage; a changed code needs a change in data_specs or the reader",
+        remedy=(
+            "Compare the file with the publisher's data dictionary for this vintage; a changed code"
+            " needs a change in data_specs or the reader"
+        ),
     )
 
 
-def check_microdata(persons: pl.DataFrame, households: pl.DataFrame, where: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+def check_microdata(
+    persons: pl.DataFrame, households: pl.DataFrame, where: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Check both tables and that they belong together; returns them sorted by key.
 
-    Raises RecordsError if there are no records, a person has no household, a household no persons, or the stated size is not the number of persons.
+    Raises RecordsError if there are no records, a person has no household, a household no persons,
+    or the stated size is not the number of persons.
     """
     if persons.is_empty() or households.is_empty():
         raise RecordsError(
-            "There are no records", where=where, expected="at least one person and one household", remedy="Check the state asked for and the file"
+            "There are no records",
+            where=where,
+            expected="at least one person and one household",
+            remedy="Check the state asked for and the file",
         )
     persons = check_table(persons, PersonTable, where).sort("household_id", "person_number")
     households = check_table(households, HouseholdTable, where).sort("household_id")
     sizes = persons.group_by("household_id").len("found")
     both = households.join(sizes, on="household_id", how="full", coalesce=True)
-    wrong = both.filter(pl.col("persons").is_null() | pl.col("found").is_null() | (pl.col("persons") != pl.col("found"))).sort("household_id")
+    wrong = both.filter(
+        pl.col("persons").is_null()
+        | pl.col("found").is_null()
+        | (pl.col("persons") != pl.col("found"))
+    ).sort("household_id")
     if wrong.height:
         row = wrong.row(0, named=True)
         raise RecordsError(
-            f"{wrong.height:,} households do not agree with their persons; the first states {row['persons']} persons and has {row['found']}",
+            f"{wrong.height:,} households do not agree with their persons; the first states"
+            f" {row['persons']} persons and has {row['found']}",
             where=f"{where}, household {row['household_id']}",
-            expected="every person in exactly one household, and as many persons as the household record states",
-            remedy="Person and housing file must be of the same state, vintage and edition: download both again",
+            expected=(
+                "every person in exactly one household, and as many persons as the household record"
+                " states"
+            ),
+            remedy=(
+                "Person and housing file must be of the same state, vintage and edition: download"
+                " both again"
+            ),
         )
     return persons, households

@@ -1,7 +1,7 @@
 """Readers by name, reading a source of a profile, and checking its files before an hour is spent.
 
-Belongs here: the table of readers, ``read_source`` and ``check_source``. Does not belong here: a publication's layout, or
-what the assets do with the tables.
+Belongs here: the table of readers, ``read_source`` and ``check_source``. Does not belong here: a
+publication's layout, or what the assets do with the tables.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ Checker = Callable[[ReadRequest, SourceFile], str]
 
 @dataclass(frozen=True)
 class CheckLine:
-    """The state of one raw file: ``ok``, its size and SHA-256 where it could be read, and what was found or is wrong."""
+    """The state of one raw file: ``ok``, its size and SHA-256 where it could be read, and what was
+    found or is wrong.
+    """
 
     source: str
     path: str
@@ -38,7 +40,9 @@ class CheckLine:
 
 @dataclass(frozen=True)
 class ReaderEntry:
-    """A reader, and how to check one of its files: by reading it (None) or by a cheaper function that returns a message."""
+    """A reader, and how to check one of its files: by reading it (None) or by a cheaper function
+    that returns a message.
+    """
 
     read: Reader
     check: Checker | None = None
@@ -62,14 +66,20 @@ _READERS: dict[str, ReaderEntry] = {
 
 
 def register_reader(name: str, read: Reader, check: Checker | None = None) -> None:
-    """Add a reader (of microdata, say) under ``name``; registering the same function again changes nothing.
+    """Add a reader (of microdata, say) under ``name``; registering the same function again changes
+    nothing.
 
-    ``check(request, file)`` opens one file, raises a GeocalError if it cannot serve, and returns a message.
-    Raises SpecError if another reader has the name.
+    ``check(request, file)`` opens one file, raises a GeocalError if it cannot serve, and returns a
+    message. Raises SpecError if another reader has the name.
     """
     held = _READERS.get(name)
     if held is not None and held.read is not read:
-        raise SpecError(f"A reader {name!r} exists", where="pipeline/sources/registry.py", expected="a new name", remedy="Give the reader another name")
+        raise SpecError(
+            f"A reader {name!r} exists",
+            where="pipeline/sources/registry.py",
+            expected="a new name",
+            remedy="Give the reader another name",
+        )
     _READERS[name] = ReaderEntry(read, check)
 
 
@@ -90,19 +100,29 @@ def _entry(spec: SourceSpec, vintage: str) -> ReaderEntry:
     return _READERS[name]
 
 
-def read_source(spec: SourceSpec, vintage: str, data_dir: Path, states: Iterable[str] | None = None) -> Any:
-    """Read one vintage of a source from ``data_dir``; ``states`` are postal codes, needed by sources with files per state.
+def read_source(
+    spec: SourceSpec, vintage: str, data_dir: Path, states: Iterable[str] | None = None
+) -> Any:
+    """Read one vintage of a source from ``data_dir``; ``states`` are postal codes, needed by
+    sources with files per state.
 
-    Returns the reader's SourceTable (microdata readers: what they return). Raises a GeocalError naming file, column and row.
+    Returns the reader's SourceTable (microdata readers: what they return). Raises a GeocalError
+    naming file, column and row.
     """
     wanted = list(states) if states is not None else None
     entry = _entry(spec, vintage)
-    request = ReadRequest(spec, vintage, resolve_files(spec, vintage, Path(data_dir), wanted), states_of(wanted))
+    request = ReadRequest(
+        spec, vintage, resolve_files(spec, vintage, Path(data_dir), wanted), states_of(wanted)
+    )
     return entry.read(request)
 
 
-def check_source(spec: SourceSpec, vintage: str, data_dir: Path, states: Iterable[str] | None = None) -> list[CheckLine]:
-    """One line per file of a source: each file is opened and its columns and cells are read; no fault stops the others."""
+def check_source(
+    spec: SourceSpec, vintage: str, data_dir: Path, states: Iterable[str] | None = None
+) -> list[CheckLine]:
+    """One line per file of a source: each file is opened and its columns and cells are read; no
+    fault stops the others.
+    """
     wanted = list(states) if states is not None else None
     try:
         files = resolve_files(spec, vintage, Path(data_dir), wanted)
@@ -139,40 +159,75 @@ def _check_file(request: ReadRequest, file: SourceFile) -> str:
         return _check_header(request, file)
     if file.role == "geography":
         return f"{len(request.open(file).data):,} bytes"
-    # A nationwide list can be judged without the states asked for; a state's own file is read as it will be.
+    # A nationwide list can be judged without the states asked for; a state's own file is read as it
+    # will be.
     table = entry.read(request if request.spec.coverage == "state" else replace(request, states=()))
     notes = sum(note.count for note in table.notes if note.code in ("suppressed", "not_available"))
-    return f"{table.frame.height:,} rows" + (f", {notes:,} cells withheld or not available" if notes else "")
+    return f"{table.frame.height:,} rows" + (
+        f", {notes:,} cells withheld or not available" if notes else ""
+    )
 
 
 def _check_pums(request: ReadRequest, file: SourceFile) -> str:
-    """Read the state's persons as a run would: their year, state and weights are no matter of the header."""
+    """Read the state's persons as a run would: their year, state and weights are no matter of the
+    header.
+    """
     from pipeline.sources.acs_pums import read_pums
 
     url = request.spec.url_of(request.vintage, file.state)
-    found = read_pums(file.path, year=int(request.vintage), state_fips=file.state.fips, source=request.spec.id, url=url)
+    found = read_pums(
+        file.path,
+        year=int(request.vintage),
+        state_fips=file.state.fips,
+        source=request.spec.id,
+        url=url,
+    )
     return f"{found.persons.height:,} persons"
 
 
 def _check_header(request: ReadRequest, file: SourceFile) -> str:
-    """Open each listed member of an archive and look for the required columns in its header; the contents are not read."""
-    raw = read_raw(file.path, url=request.spec.url_of(request.vintage, file.state), publisher=request.spec.publisher) if file.exists else request.open(file)
+    """Open each listed member of an archive and look for the required columns in its header; the
+    contents are not read.
+    """
+    raw = (
+        read_raw(
+            file.path,
+            url=request.spec.url_of(request.vintage, file.state),
+            publisher=request.spec.publisher,
+        )
+        if file.exists
+        else request.open(file)
+    )
     parts = [raw] if file.path.suffix.lower() != ".zip" else [request.open(file)]
     counts = [_header_columns(request, file, part) for part in parts]
     return f"{sum(counts)} columns"
 
 
 def _header_columns(request: ReadRequest, file: SourceFile, part: RawFile) -> int:
-    first = decode(replace(part, data=part.data[:200_000].rsplit(b"\n", 1)[0]), request.spec.encoding).split("\n", 1)[0]
+    first = decode(
+        replace(part, data=part.data[:200_000].rsplit(b"\n", 1)[0]), request.spec.encoding
+    ).split("\n", 1)[0]
     header = [name.strip().strip('"') for name in first.split(request.layout.separator)]
     if len(header) < 2:
-        raise SourceFileError("The first line is no header", where=part.provenance.path, expected="column names", remedy="Download the file again")
-    absent = [c.label for c in request.spec.columns_of(request.vintage, file.role) if c.required and not any(c.matches(h, request.vintage) for h in header)]
+        raise SourceFileError(
+            "The first line is no header",
+            where=part.provenance.path,
+            expected="column names",
+            remedy="Download the file again",
+        )
+    absent = [
+        c.label
+        for c in request.spec.columns_of(request.vintage, file.role)
+        if c.required and not any(c.matches(h, request.vintage) for h in header)
+    ]
     if absent:
         raise SourceLayoutError(
             f"{len(absent)} required column(s) are missing: {', '.join(absent)}",
             where=part.provenance.label,
             expected=f"the {len(absent)} columns among the {len(header)} of the header",
-            remedy="Check that this is the right publication and vintage; if the publisher renamed a column, add it under `renames`",
+            remedy=(
+                "Check that this is the right publication and vintage; if the publisher renamed a"
+                " column, add it under `renames`"
+            ),
         )
     return len(header)

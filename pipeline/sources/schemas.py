@@ -1,7 +1,8 @@
 """Schemas of the tables that leave a reader; values are checked, not only types.
 
 Belongs here: dataframely schemas and the conversion of a broken rule into a SourceValueError.
-Does not belong here: reading (the readers beside this module), or microdata (a schema module of their own).
+Does not belong here: reading (the readers beside this module), or microdata (a schema module of
+their own).
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ _KNOWN_FIPS = sorted(BY_FIPS)
 class PublishedTable(dy.Schema):
     """One row per published cell.
 
-    ``source, vintage``: id and data year of the publication. ``level, geoid, name``: the area. ``column``: the publisher's
-    column. ``stratum``: "" or a class within the area. ``estimate, margin_of_error``: plain units, the margin at 90 %.
-    ``status``: published, suppressed, controlled (no sampling error by design), not_available. ``row``: 1-based line of the
-    file. ``file, sha256``: file (and member) and the digest of the file as read.
+    ``source, vintage``: id and data year of the publication. ``level, geoid, name``: the area.
+    ``column``: the publisher's column. ``stratum``: "" or a class within the area. ``estimate,
+    margin_of_error``: plain units, the margin at 90 %. ``status``: published, suppressed,
+    controlled (no sampling error by design), not_available. ``row``: 1-based line of the file.
+    ``file, sha256``: file (and member) and the digest of the file as read.
     """
 
     source = dy.String(min_length=1)
@@ -66,12 +68,15 @@ class PublishedTable(dy.Schema):
 
     @dy.rule()
     def cell_is_unique(cls) -> pl.Expr:
-        # One struct key, not three columns over a window: it is several times faster on half a million cells.
+        # One struct key, not three columns over a window: it is several times faster on half a
+        # million cells.
         return pl.struct("level", "geoid", "column", "stratum").is_unique()
 
 
 class TractPumaTable(dy.Schema):
-    """One row per tract: ``state_fips`` (2), ``county_fips`` (5), ``tract`` (11), ``puma`` (7: state and PUMA)."""
+    """One row per tract: ``state_fips`` (2), ``county_fips`` (5), ``tract`` (11), ``puma`` (7:
+    state and PUMA).
+    """
 
     state_fips = dy.String(regex=r"^\d{2}$")
     county_fips = dy.String(regex=r"^\d{5}$")
@@ -105,7 +110,9 @@ def validated(frame: pl.DataFrame, schema: type[AnySchema], where: str) -> pl.Da
     Raises SourceValueError with the number of rows that break each rule and one example row.
     """
     try:
-        cast = frame.select([pl.col(name).cast(kind.dtype) for name, kind in schema.columns().items()])
+        cast = frame.select(
+            [pl.col(name).cast(kind.dtype) for name, kind in schema.columns().items()]
+        )
     except (pl.exceptions.PolarsError, TypeError) as error:
         raise SourceValueError(
             f"The table that was read has not the columns or types of {schema.__name__}: {error}",
@@ -116,13 +123,19 @@ def validated(frame: pl.DataFrame, schema: type[AnySchema], where: str) -> pl.Da
     good, failure = schema.filter(cast)
     counts = failure.counts()
     if counts:
-        broken = ", ".join(f"{rule.replace('|', ': ')} ({count:,} rows)" for rule, count in sorted(counts.items()))
+        broken = ", ".join(
+            f"{rule.replace('|', ': ')} ({count:,} rows)" for rule, count in sorted(counts.items())
+        )
         example = failure.invalid().row(0, named=True)
         raise SourceValueError(
-            f"The table that was read breaks {len(counts)} rule(s): {broken}; for example {_shown(example)}",
+            f"The table that was read breaks {len(counts)} rule(s): {broken}; for example"
+            f" {_shown(example)}",
             where=where,
             expected=f"values that satisfy {schema.__name__}",
-            remedy="Look at that row of the file; if the publisher changed a code, add it to the source's YAML",
+            remedy=(
+                "Look at that row of the file; if the publisher changed a code, add it to the"
+                " source's YAML"
+            ),
         )
     return good
 

@@ -1,7 +1,8 @@
 """From bytes to a frame of text cells, for delimited files, JSON lists and workbooks.
 
-Belongs here: decoding, splitting into columns, the signs of a damaged file (cut short, ragged, not JSON, not a
-workbook). Does not belong here: what a column or a cell means (``cells.py`` and the readers).
+Belongs here: decoding, splitting into columns, the signs of a damaged file (cut short, ragged, not
+JSON, not a workbook). Does not belong here: what a column or a cell means (``cells.py`` and the
+readers).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ REPEAT_MARK = "__repeat_"
 
 
 def decode(raw: RawFile, encoding: str) -> str:
-    """The file as text, without a byte-order mark. Raises SourceFileError naming the line of the first undecodable byte."""
+    """The file as text, without a byte-order mark. Raises SourceFileError naming the line of the
+    first undecodable byte.
+    """
     try:
         text = raw.data.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except UnicodeDecodeError as error:
@@ -29,7 +32,10 @@ def decode(raw: RawFile, encoding: str) -> str:
             f"Byte {raw.data[error.start]:#04x} at position {error.start:,} is not {encoding}",
             where=f"{raw.provenance.path}, line {raw.data[: error.start].count(10) + 1}",
             expected=f"text in {encoding}",
-            remedy="Download the file again; if the publisher changed the encoding, change `encoding` in the source's YAML",
+            remedy=(
+                "Download the file again; if the publisher changed the encoding, change `encoding`"
+                " in the source's YAML"
+            ),
         ) from error
     if "\x00" in text[:4096]:
         raise SourceFileError(
@@ -42,11 +48,13 @@ def decode(raw: RawFile, encoding: str) -> str:
 
 
 def delimited(raw: RawFile, *, encoding: str, separator: str, header_rows: int = 1) -> pl.DataFrame:
-    """All cells as text, with a column ``__row`` (Int64) of 1-based line numbers; blank cells are null.
+    """All cells as text, with a column ``__row`` (Int64) of 1-based line numbers; blank cells are
+    null.
 
-    The first of ``header_rows`` names the columns; the others are labels and are skipped. A repeated column name gets the
-    suffix that ``repeated_columns`` recognises. Raises SourceFileError if the last line breaks off, SourceLayoutError if a line
-    has too many fields or there is no data.
+    The first of ``header_rows`` names the columns; the others are labels and are skipped. A
+    repeated column name gets the suffix that ``repeated_columns`` recognises. Raises
+    SourceFileError if the last line breaks off, SourceLayoutError if a line has too many fields or
+    there is no data.
     """
     where = raw.provenance.path
     text = decode(raw, encoding).rstrip("\r\n") + "\n"
@@ -64,7 +72,12 @@ def delimited(raw: RawFile, *, encoding: str, separator: str, header_rows: int =
             new_columns=names,
         )
     except pl.exceptions.NoDataError as error:
-        raise SourceFileError("The file holds no lines", where=where, expected="a header and data", remedy="Download it again") from error
+        raise SourceFileError(
+            "The file holds no lines",
+            where=where,
+            expected="a header and data",
+            remedy="Download it again",
+        ) from error
     except pl.exceptions.PolarsError as error:
         raise SourceLayoutError(
             f"The file cannot be split into {len(header)} columns: {str(error).splitlines()[0]}",
@@ -76,7 +89,12 @@ def delimited(raw: RawFile, *, encoding: str, separator: str, header_rows: int =
     _refuse_short_lines(text, frame, separator, where)
     frame = frame.slice(header_rows)
     if frame.is_empty():
-        raise SourceLayoutError("The file has a header and no data", where=where, expected="at least one line of data", remedy="Download it again")
+        raise SourceLayoutError(
+            "The file has a header and no data",
+            where=where,
+            expected="at least one line of data",
+            remedy="Download it again",
+        )
     return frame
 
 
@@ -85,7 +103,9 @@ def _header(text: str, separator: str) -> list[str]:
 
 
 def _refuse_broken_end(text: str, header: list[str], separator: str, where: str) -> None:
-    """A download that was cut short ends inside a line: with fewer fields than the header, or inside a quote."""
+    """A download that was cut short ends inside a line: with fewer fields than the header, or
+    inside a quote.
+    """
     lines = text.rstrip("\r\n").split("\n")
     last = lines[-1] if lines else ""
     fields = next(csv.reader([last], delimiter=separator), [])
@@ -94,18 +114,27 @@ def _refuse_broken_end(text: str, header: list[str], separator: str, where: str)
             f"The last line has {len(fields)} of {len(header)} fields, so the file breaks off",
             where=f"{where}, line {len(lines)}",
             expected=f"{len(header)} fields in each line",
-            remedy="The download was probably cut short: download the file again and compare its size with the publisher's",
+            remedy=(
+                "The download was probably cut short: download the file again and compare its size"
+                " with the publisher's"
+            ),
         )
 
 
 def _refuse_short_lines(text: str, frame: pl.DataFrame, separator: str, where: str) -> None:
-    """The splitter fills a short line with nulls, which would pass for blank cells: count the separators of such lines."""
+    """The splitter fills a short line with nulls, which would pass for blank cells: count the
+    separators of such lines.
+    """
     width = frame.width - 1
     lines = pl.Series(text.rstrip("\r\n").split("\n"))
     if lines.len() == frame.height:
-        suspects = frame.select(ROW, line=lines).filter(frame.get_column(frame.columns[-1]).is_null())
+        suspects = frame.select(ROW, line=lines).filter(
+            frame.get_column(frame.columns[-1]).is_null()
+        )
         bare = pl.col("line").str.replace_all('"[^"]*"', "")
-        short = suspects.filter(bare.str.count_matches(separator, literal=True) < width - 1)[ROW].to_list()
+        short = suspects.filter(bare.str.count_matches(separator, literal=True) < width - 1)[
+            ROW
+        ].to_list()
     else:  # a quoted field holds a line break, so lines and rows differ
         records = csv.reader(io.StringIO(text), delimiter=separator)
         short = [number for number, fields in enumerate(records, start=1) if len(fields) < width]
@@ -143,9 +172,11 @@ def repeated_columns(frame: pl.DataFrame) -> dict[str, int]:
 
 
 def json_table(raw: RawFile) -> pl.DataFrame:
-    """The Census API's list of lists as text cells; ``__row`` is the position in the list (the header is 1).
+    """The Census API's list of lists as text cells; ``__row`` is the position in the list (the
+    header is 1).
 
-    Raises SourceFileError if it is not JSON, SourceLayoutError if it is not a list of equally long lists.
+    Raises SourceFileError if it is not JSON, SourceLayoutError if it is not a list of equally long
+    lists.
     """
     where = raw.provenance.path
     text = decode(raw, "utf-8")
@@ -157,9 +188,16 @@ def json_table(raw: RawFile) -> pl.DataFrame:
             f"The file is not JSON ({error.msg}); it begins with {start[0] if start else ''!r}",
             where=f"{where}, line {error.lineno}, character {error.colno}",
             expected="the complete answer of api.census.gov, a JSON list of lists",
-            remedy="The answer was cut short or is an error message: repeat the request and look at what it returns",
+            remedy=(
+                "The answer was cut short or is an error message: repeat the request and look at"
+                " what it returns"
+            ),
         ) from error
-    if not isinstance(content, list) or len(content) < 2 or not all(isinstance(row, list) for row in content):
+    if (
+        not isinstance(content, list)
+        or len(content) < 2
+        or not all(isinstance(row, list) for row in content)
+    ):
         raise SourceLayoutError(
             f"The JSON is not a list of lists with a header and data, but {_kind(content)}",
             where=where,
@@ -194,15 +232,20 @@ def workbook(raw: RawFile) -> fastexcel.ExcelReader:
         return fastexcel.read_excel(raw.data)
     except fastexcel.FastExcelError as error:
         raise SourceFileError(
-            f"The workbook cannot be opened ({str(error).splitlines()[0]}); {len(raw.data):,} bytes were found",
+            f"The workbook cannot be opened ({str(error).splitlines()[0]}); {len(raw.data):,} bytes"
+            " were found",
             where=raw.provenance.path,
             expected="a complete .xlsx workbook",
-            remedy="The download was probably cut short, or ssa.gov refused it: fetch the file with a browser and put it at that path",
+            remedy=(
+                "The download was probably cut short, or ssa.gov refused it: fetch the file with a"
+                " browser and put it at that path"
+            ),
         ) from error
 
 
 def sheet(book: fastexcel.ExcelReader, name: str, where: str) -> pl.DataFrame:
-    """One worksheet as text cells in columns A, B, C ...; ``__row`` is the row of the worksheet, counted from 1.
+    """One worksheet as text cells in columns A, B, C ...; ``__row`` is the row of the worksheet,
+    counted from 1.
 
     Raises SourceFileError if the sheet's part of the workbook is damaged.
     """
@@ -210,9 +253,14 @@ def sheet(book: fastexcel.ExcelReader, name: str, where: str) -> pl.DataFrame:
         frame = pl.DataFrame(book.load_sheet(name, header_row=None, skip_rows=0, dtypes="string"))
     except fastexcel.FastExcelError as error:
         raise SourceFileError(
-            f"Sheet {name!r} cannot be read ({str(error).splitlines()[0]})", where=where, expected="a readable worksheet", remedy="Download the workbook again"
+            f"Sheet {name!r} cannot be read ({str(error).splitlines()[0]})",
+            where=where,
+            expected="a readable worksheet",
+            remedy="Download the workbook again",
         ) from error
-    frame = frame.rename({old: column_letter(position) for position, old in enumerate(frame.columns)})
+    frame = frame.rename(
+        {old: column_letter(position) for position, old in enumerate(frame.columns)}
+    )
     return frame.with_row_index(ROW, offset=1).with_columns(pl.col(ROW).cast(pl.Int64))
 
 

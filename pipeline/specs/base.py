@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import SpecError
 
-# The C parser of the same safe loader, where libyaml is there: ten times faster on a few thousand lines.
+# The C parser of the same safe loader, where libyaml is there: ten times faster on a few thousand
+# lines.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 SPEC_ROOT = Path(__file__).resolve().parents[2] / "data_specs"
@@ -33,17 +34,32 @@ Model = TypeVar("Model", bound=SpecModel)
 def load_yaml(path: Path, model: type[Model]) -> Model:
     """Read ``path`` as one ``model``. Raises SpecError naming the file and every faulty key."""
     if not path.exists():
-        raise SpecError("A specification is missing", where=str(path), expected=f"a YAML file for {model.__name__}", remedy="Check the id, or add the file")
+        raise SpecError(
+            "A specification is missing",
+            where=str(path),
+            expected=f"a YAML file for {model.__name__}",
+            remedy="Check the id, or add the file",
+        )
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except yaml.YAMLError as error:
-        raise SpecError(f"The YAML cannot be parsed: {error}", where=str(path), expected="valid YAML", remedy="Mend the line named") from error
+        raise SpecError(
+            f"The YAML cannot be parsed: {error}",
+            where=str(path),
+            expected="valid YAML",
+            remedy="Mend the line named",
+        ) from error
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}" for e in error.errors())
+        faults = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}" for e in error.errors()
+        )
         raise SpecError(
-            f"The specification is not valid: {faults}", where=str(path), expected=f"the keys of {model.__name__}", remedy="Mend the keys named"
+            f"The specification is not valid: {faults}",
+            where=str(path),
+            expected=f"the keys of {model.__name__}",
+            remedy="Mend the keys named",
         ) from error
 
 

@@ -1,7 +1,8 @@
-"""Cross-categories: the classes whose combinations are the cells records are selected by, and how thin cells are collapsed.
+"""Cross-categories: the classes whose combinations are the cells records are selected by, and how
+thin cells are collapsed.
 
-Belongs here: the model of ``data_specs/cross_categories/*.yaml``. Does not belong here: the draw, or the cells of given records
-(``pipeline/weights/cells.py``).
+Belongs here: the model of ``data_specs/cross_categories/*.yaml``. Does not belong here: the draw,
+or the cells of given records (``pipeline/weights/cells.py``).
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ ANY = "any"
 class CategoryClass(SpecModel):
     """One class of a unit.
 
-    ``value`` is a SQL expression over the unit (household) table that gives one of the integers of ``values``, which names them in order.
-    ``coarser``: one mapping a coarsening, from the name of a group to its values; values not named stay as they are. Each
-    coarsening joins groups of the one before, never splits them. Coarser than all is the class dropped: ``any``.
+    ``value`` is a SQL expression over the unit (household) table that gives one of the integers of
+    ``values``, which names them in order. ``coarser``: one mapping a coarsening, from the name of a
+    group to its values; values not named stay as they are. Each coarsening joins groups of the one
+    before, never splits them. Coarser than all is the class dropped: ``any``.
     """
 
     name: str
@@ -36,7 +38,9 @@ class CategoryClass(SpecModel):
         try:
             pl.sql_expr(text)
         except Exception as error:
-            raise ValueError(f"{text!r} is not a SQL expression polars can parse ({error})") from error
+            raise ValueError(
+                f"{text!r} is not a SQL expression polars can parse ({error})"
+            ) from error
         return text
 
     @model_validator(mode="after")
@@ -44,9 +48,15 @@ class CategoryClass(SpecModel):
         for groups in self.coarser:
             named = Counter(v for group in groups.values() for v in group)
             if unknown := sorted(set(named) - set(self.values)):
-                raise ValueError(f"class {self.name}: a coarsening names values that are not declared: {', '.join(map(str, unknown))}")
+                raise ValueError(
+                    f"class {self.name}: a coarsening names values that are not declared:"
+                    f" {', '.join(map(str, unknown))}"
+                )
             if twice := sorted(v for v, n in named.items() if n > 1):
-                raise ValueError(f"class {self.name}: a coarsening names values twice: {', '.join(map(str, twice))}")
+                raise ValueError(
+                    f"class {self.name}: a coarsening names values twice:"
+                    f" {', '.join(map(str, twice))}"
+                )
         levels = [self.groups(level) for level in range(self.levels)]
         for fine, coarse in pairwise(levels):
             for label, members in fine.items():
@@ -56,7 +66,9 @@ class CategoryClass(SpecModel):
         for level in levels:
             for label, members in level.items():
                 if labels.setdefault(label, members) != members:
-                    raise ValueError(f"class {self.name}: the name {label!r} stands for two groups of values")
+                    raise ValueError(
+                        f"class {self.name}: the name {label!r} stands for two groups of values"
+                    )
         return self
 
     @property
@@ -65,7 +77,9 @@ class CategoryClass(SpecModel):
         return len(self.coarser) + 2
 
     def groups(self, level: int) -> dict[str, frozenset[int]]:
-        """Name and values of each group at a level: 0 as declared, 1 the first coarsening, ``levels`` - 1 dropped."""
+        """Name and values of each group at a level: 0 as declared, 1 the first coarsening,
+        ``levels`` - 1 dropped.
+        """
         if level == self.levels - 1:
             return {ANY: frozenset(self.values)}
         named = {} if level == 0 else self.coarser[level - 1]
@@ -79,9 +93,10 @@ class CategoryClass(SpecModel):
 class CrossCategories(SpecModel):
     """``order``: the column the list is sorted by within a cell.
 
-    ``collapse_order``: the steps a thin cell takes, first first. Each names a class, which takes its next coarsening; named once
-    more than it has coarsenings, it is dropped. A class that is not named so often is never given up so far.
-    ``fewest_records``, ``fewest_weight`` (households): a cell with fewer records or less design weight is thin.
+    ``collapse_order``: the steps a thin cell takes, first first. Each names a class, which takes
+    its next coarsening; named once more than it has coarsenings, it is dropped. A class that is not
+    named so often is never given up so far. ``fewest_records``, ``fewest_weight`` (households): a
+    cell with fewer records or less design weight is thin.
     """
 
     id: str
@@ -99,10 +114,16 @@ class CrossCategories(SpecModel):
             raise ValueError(f"classes named twice: {', '.join(twice)}")
         for name, count in Counter(self.collapse_order).items():
             if name not in names:
-                raise ValueError(f"collapse_order names {name!r}, which is no class; there are {', '.join(names)}")
+                raise ValueError(
+                    f"collapse_order names {name!r}, which is no class; there are"
+                    f" {', '.join(names)}"
+                )
             most = next(c for c in self.classes if c.name == name).levels - 1
             if count > most:
-                raise ValueError(f"collapse_order names {name!r} {count} times, but it has {most - 1} coarsenings and can be dropped once")
+                raise ValueError(
+                    f"collapse_order names {name!r} {count} times, but it has {most - 1}"
+                    " coarsenings and can be dropped once"
+                )
         return self
 
     def levels_at(self, step: int) -> tuple[int, ...]:

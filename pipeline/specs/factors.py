@@ -1,7 +1,8 @@
 """What a factor is: a published reason why a number of one year becomes a number of another.
 
-Belongs here: the model of ``data_specs/factors/*.yaml`` (except ``tax_rules.yaml``, which is no factor) and the arithmetic of
-pure series. Does not belong here: ratios of published cells, which need tables (``pipeline/targets/carry.py``).
+Belongs here: the model of ``data_specs/factors/*.yaml`` (except ``tax_rules.yaml``, which is no
+factor) and the arithmetic of pure series. Does not belong here: ratios of published cells, which
+need tables (``pipeline/targets/carry.py``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ Area = Literal["own", "finest", "county", "state", "nation"]
 class SeriesFactor(SpecModel):
     """An index by year, as published: factor(from, to) = values[to] / values[from].
 
-    A series published as changes (cost-of-living adjustments) gives ``percent_changes`` instead: the change of each year on the one before.
+    A series published as changes (cost-of-living adjustments) gives ``percent_changes`` instead:
+    the change of each year on the one before.
     """
 
     id: str
@@ -61,7 +63,9 @@ class SeriesFactor(SpecModel):
                 raise TargetError(
                     f"Series {self.id} has no value for {year}",
                     where=f"data_specs/factors ({self.title})",
-                    expected=f"years {from_year} and {to_year}; it has {min(index)} to {max(index)}",
+                    expected=(
+                        f"years {from_year} and {to_year}; it has {min(index)} to {max(index)}"
+                    ),
                     remedy=f"Add the published value of {year} from {self.url}",
                 )
         return index[to_year] / index[from_year]
@@ -75,10 +79,11 @@ class VintageYears(SpecModel):
 
 
 class RatioFactor(SpecModel):
-    """Ratio of one published column in two years: factor = cell(to) / cell(from), for the area named.
+    """Ratio of one published column in two years: factor = cell(to) / cell(from), for the area
+    named.
 
-    ``column`` holds ``{year}``. ``area``: ``finest`` is the target's own area, or its county for a tract.
-    A nation (or state) without a row of its own is the sum of its states (counties).
+    ``column`` holds ``{year}``. ``area``: ``finest`` is the target's own area, or its county for a
+    tract. A nation (or state) without a row of its own is the sum of its states (counties).
     """
 
     id: str
@@ -102,9 +107,11 @@ class GrowthPoint(SpecModel):
 
 
 class GrowthFactor(SpecModel):
-    """Geometric growth between two published points: factor = (end / start)^((to - from) / (end.year - start.year)).
+    """Geometric growth between two published points: factor = (end / start)^((to - from) /
+    (end.year - start.year)).
 
-    With ``area: own`` a tract has its own growth; where either point is zero or withheld there, the factor is one.
+    With ``area: own`` a tract has its own growth; where either point is zero or withheld there, the
+    factor is one.
     """
 
     id: str
@@ -123,15 +130,18 @@ class GrowthFactor(SpecModel):
 
 
 class AgeSexFactor(SpecModel):
-    """Cohort carrying of the cells of an age-by-sex partition, then scaled so that they add up to the area's published population.
+    """Cohort carrying of the cells of an age-by-sex partition, then scaled so that they add up to
+    the area's published population.
 
     For cell c of area a inside control area A (A = a, or its county for a tract):
-    carried(a, c) = B(a, c) * g(c) * P(A, to) / sum over a in A, c of B(a, c) * g(c), with g(c) the national change of the cell,
-    US population in c at ``to`` (``national``) over the national base: the target's own table where it has a nation row
-    (``base: own_nation``), else ``base_column`` of ``national`` (``base: national``).
-    ``stratum`` is the class of a single year of age, with {sex} (1 male, 2 female, 0 both) and {age}; ``top_age`` is the open one.
-    ``population`` names the ratio factor whose column gives P. Where ``control`` is given, tracts are control areas of their own
-    and P is that cell of the tract; a tract with nobody in the cells, or nobody in the control, keeps its cells times g.
+    carried(a, c) = B(a, c) * g(c) * P(A, to) / sum over a in A, c of B(a, c) * g(c), with g(c) the
+    national change of the cell, US population in c at ``to`` (``national``) over the national base:
+    the target's own table where it has a nation row (``base: own_nation``), else ``base_column`` of
+    ``national`` (``base: national``). ``stratum`` is the class of a single year of age, with {sex}
+    (1 male, 2 female, 0 both) and {age}; ``top_age`` is the open one. ``population`` names the
+    ratio factor whose column gives P. Where ``control`` is given, tracts are control areas of their
+    own and P is that cell of the tract; a tract with nobody in the cells, or nobody in the control,
+    keeps its cells times g.
     """
 
     id: str
@@ -151,11 +161,15 @@ class AgeSexFactor(SpecModel):
     @model_validator(mode="after")
     def _base_named(self) -> AgeSexFactor:
         if (self.base == "national") != bool(self.base_column):
-            raise ValueError(f"factor {self.id}: `base_column` is needed exactly when `base` is `national`")
+            raise ValueError(
+                f"factor {self.id}: `base_column` is needed exactly when `base` is `national`"
+            )
         return self
 
 
-Factor = Annotated[SeriesFactor | RatioFactor | GrowthFactor | AgeSexFactor, Field(discriminator="kind")]
+Factor = Annotated[
+    SeriesFactor | RatioFactor | GrowthFactor | AgeSexFactor, Field(discriminator="kind")
+]
 FACTOR_ADAPTER: TypeAdapter[Factor] = TypeAdapter(Factor)
 
 

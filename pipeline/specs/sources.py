@@ -1,8 +1,8 @@
 """What a source spec says: one YAML per publication, in ``data_specs/sources/``.
 
-Belongs here: the models of a publication, its vintages, files, columns, units and suppression codes, and
-the loader. Does not belong here: reading a raw file (``pipeline/sources/``) or what a column is used for
-(``data_specs/targets/``).
+Belongs here: the models of a publication, its vintages, files, columns, units and suppression
+codes, and the loader. Does not belong here: reading a raw file (``pipeline/sources/``) or what a
+column is used for (``data_specs/targets/``).
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ UNIT_SCALE: dict[str, tuple[float, str]] = {
 class ColumnSpec(SpecModel):
     """A published column, or all columns whose whole name matches a regular expression.
 
-    Exactly one of ``name`` and ``pattern``. ``{year}`` in a name stands for the vintage. ``rename`` is the name in the long
-    table (default: as published). ``role`` limits the column to files of that role. The first entry that matches a column wins.
+    Exactly one of ``name`` and ``pattern``. ``{year}`` in a name stands for the vintage. ``rename``
+    is the name in the long table (default: as published). ``role`` limits the column to files of
+    that role. The first entry that matches a column wins.
     """
 
     name: str | None = None
@@ -74,7 +75,9 @@ class ColumnSpec(SpecModel):
             try:
                 re.compile(self.pattern)
             except re.error as error:
-                raise ValueError(f"pattern {self.pattern!r} is no regular expression: {error}") from error
+                raise ValueError(
+                    f"pattern {self.pattern!r} is no regular expression: {error}"
+                ) from error
             if self.rename is not None:
                 raise ValueError("a pattern cannot be renamed")
         return self
@@ -99,9 +102,11 @@ class ColumnSpec(SpecModel):
 
 
 class CodeSpec(SpecModel):
-    """A mark that stands where a number would: text such as ``(X)``, a sentinel such as ``-666666666``, or a regular expression.
+    """A mark that stands where a number would: text such as ``(X)``, a sentinel such as
+    ``-666666666``, or a regular expression.
 
-    A code that reads as a number is compared as a number, so ``-666666666.00`` is met by ``-666666666``.
+    A code that reads as a number is compared as a number, so ``-666666666.00`` is met by
+    ``-666666666``.
     """
 
     code: str
@@ -121,9 +126,10 @@ class CodeSpec(SpecModel):
 class FileSpec(SpecModel):
     """One file of a publication: the first of ``paths`` that exists.
 
-    Placeholders: {year}, {yy}, {st}, {ST}, {fips}, {table}. A nationwide source whose path holds {st} is read from every
-    matching file; {table} is repeated for each of the source's tables. ``url`` is the official address of this file, where
-    the source's or vintage's is not (the same placeholders).
+    Placeholders: {year}, {yy}, {st}, {ST}, {fips}, {table}. A nationwide source whose path holds
+    {st} is read from every matching file; {table} is repeated for each of the source's tables.
+    ``url`` is the official address of this file, where the source's or vintage's is not (the same
+    placeholders).
     """
 
     role: str = "table"
@@ -134,10 +140,11 @@ class FileSpec(SpecModel):
 
 
 class SheetSpec(SpecModel):
-    """One kind of worksheet. ``name`` may hold {state}, the state's name: then there is a sheet per state.
+    """One kind of worksheet. ``name`` may hold {state}, the state's name: then there is a sheet per
+    state.
 
-    ``label`` and ``code`` are column letters; ``columns`` maps a column letter to the published measure, whose heading
-    (all header cells above the data in that column) must match ``headings``.
+    ``label`` and ``code`` are column letters; ``columns`` maps a column letter to the published
+    measure, whose heading (all header cells above the data in that column) must match ``headings``.
     """
 
     name: str
@@ -151,10 +158,11 @@ class SheetSpec(SpecModel):
 
 
 class Fingerprint(SpecModel):
-    """Traits by which a file betrays its vintage. ``has_areas`` counts only where the file covers that state at all.
+    """Traits by which a file betrays its vintage. ``has_areas`` counts only where the file covers
+    that state at all.
 
-    ``equal_columns``: pairs of columns whose values agree in every area, where both are present; ``unequal_columns``: pairs
-    that agree in every area only under another year's numbering.
+    ``equal_columns``: pairs of columns whose values agree in every area, where both are present;
+    ``unequal_columns``: pairs that agree in every area only under another year's numbering.
     """
 
     has_columns: tuple[str, ...] = ()
@@ -166,11 +174,13 @@ class Fingerprint(SpecModel):
 
 
 class Layout(SpecModel):
-    """How a delimited, JSON or workbook form is laid out. Each reader uses the keys that concern it.
+    """How a delimited, JSON or workbook form is laid out. Each reader uses the keys that concern
+    it.
 
-    ``parts`` says how a column's name tells estimate from margin: by suffix (DP05_0001E, DP05_0001M), infix
-    (B19001_E001, B19001_M001), prefix (E_TOTPOP, M_TOTPOP) or not at all (plain: no margins). ``category_column`` names
-    the column of a tidy file whose value completes a column's ``rename`` at {category}.
+    ``parts`` says how a column's name tells estimate from margin: by suffix (DP05_0001E,
+    DP05_0001M), infix (B19001_E001, B19001_M001), prefix (E_TOTPOP, M_TOTPOP) or not at all (plain:
+    no margins). ``category_column`` names the column of a tidy file whose value completes a
+    column's ``rename`` at {category}.
     """
 
     separator: str = ","
@@ -188,9 +198,12 @@ class Layout(SpecModel):
 
 
 class VintageSpec(SpecModel):
-    """What differs in one vintage. ``renames`` maps the name published in this vintage to the name the spec uses; ``recode_counties``
-    (tract lists) a county's code in this vintage to the code that statistics of later years carry. ``url`` is the official address where it
-    differs from the source's. ``publishers_form`` is false where the file read is not the publisher's own; ``notes`` then say what it is."""
+    """What differs in one vintage. ``renames`` maps the name published in this vintage to the name
+    the spec uses; ``recode_counties`` (tract lists) a county's code in this vintage to the code
+    that statistics of later years carry. ``url`` is the official address where it differs from the
+    source's. ``publishers_form`` is false where the file read is not the publisher's own; ``notes``
+    then say what it is.
+    """
 
     title: str = ""
     url: str | None = Field(default=None, pattern=r"^https?://")
@@ -208,7 +221,9 @@ class VintageSpec(SpecModel):
 
 
 class SourceSpec(SpecModel):
-    """One publication. See ``data_specs/sources/*.yaml``; every key is checked, unknown keys are errors."""
+    """One publication. See ``data_specs/sources/*.yaml``; every key is checked, unknown keys are
+    errors.
+    """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str = Field(min_length=5)
@@ -249,16 +264,30 @@ class SourceSpec(SpecModel):
         for vintage, special in self.vintages.items():
             files = special.files or self.files
             if any("{table}" in path for file in files for path in file.paths) and not self.tables:
-                raise ValueError(f"vintage {vintage} has {{table}} in a path but the source lists no tables")
-            if any("{table}" in (file.url or "") and "{table}" not in "".join(file.paths) for file in files) or "{table}" in self.url + (special.url or ""):
-                raise ValueError(f"vintage {vintage} has {{table}} in a url of no single table; give it as `url` of a file whose path holds {{table}}")
+                raise ValueError(
+                    f"vintage {vintage} has {{table}} in a path but the source lists no tables"
+                )
+            if any(
+                "{table}" in (file.url or "") and "{table}" not in "".join(file.paths)
+                for file in files
+            ) or "{table}" in self.url + (special.url or ""):
+                raise ValueError(
+                    f"vintage {vintage} has {{table}} in a url of no single table; give it as `url`"
+                    " of a file whose path holds {table}"
+                )
             if not special.publishers_form and not special.notes:
-                raise ValueError(f"vintage {vintage} is not read in the publisher's form; say in its notes what is read")
+                raise ValueError(
+                    f"vintage {vintage} is not read in the publisher's form; say in its notes what"
+                    " is read"
+                )
             layout = special.layout or self.layout
             for sheet in layout.sheets:
                 unknown = sorted(set(sheet.columns.values()) - set(names))
                 if unknown:
-                    raise ValueError(f"sheet {sheet.name!r} names measures that are no columns: {', '.join(unknown)}")
+                    raise ValueError(
+                        f"sheet {sheet.name!r} names measures that are no columns:"
+                        f" {', '.join(unknown)}"
+                    )
         return self
 
     def vintage(self, vintage: str) -> VintageSpec:
@@ -293,15 +322,39 @@ class SourceSpec(SpecModel):
     def columns_of(self, vintage: str, role: str) -> tuple[ColumnSpec, ...]:
         """Columns that files of ``role`` have in ``vintage``."""
         absent = set(self.vintage(vintage).columns_absent)
-        return tuple(column for column in self.columns if column.role in (None, role) and column.label not in absent and column.name not in absent)
+        return tuple(
+            column
+            for column in self.columns
+            if column.role in (None, role)
+            and column.label not in absent
+            and column.name not in absent
+        )
 
-    def url_of(self, vintage: str, state: State | None = None, *, file: FileSpec | None = None, table: str | None = None) -> str:
-        """The official address (the file's, else the vintage's, else the source's) with its year, state and table filled in, as far as given."""
-        return fill((file.url if file else None) or self.vintage(vintage).url or self.url, vintage, state=state, table=table)
+    def url_of(
+        self,
+        vintage: str,
+        state: State | None = None,
+        *,
+        file: FileSpec | None = None,
+        table: str | None = None,
+    ) -> str:
+        """The official address (the file's, else the vintage's, else the source's) with its year,
+        state and table filled in, as far as given.
+        """
+        return fill(
+            (file.url if file else None) or self.vintage(vintage).url or self.url,
+            vintage,
+            state=state,
+            table=table,
+        )
 
 
-def fill(pattern: str, vintage: str, *, state: State | None = None, table: str | None = None) -> str:
-    """``pattern`` with {year}, {yy}, {st}, {ST}, {fips} and {table} replaced, as far as they are known."""
+def fill(
+    pattern: str, vintage: str, *, state: State | None = None, table: str | None = None
+) -> str:
+    """``pattern`` with {year}, {yy}, {st}, {ST}, {fips} and {table} replaced, as far as they are
+    known.
+    """
     values = {"{year}": vintage, "{yy}": vintage[-2:]}
     if state is not None:
         values |= {"{st}": state.postal.lower(), "{ST}": state.postal, "{fips}": state.fips}
@@ -313,7 +366,9 @@ def fill(pattern: str, vintage: str, *, state: State | None = None, table: str |
 
 
 def load_source(source_id: str, root: Path = SPEC_ROOT) -> SourceSpec:
-    """The spec with this id. Raises SpecError if there is none, it is invalid, or its id is not its file name."""
+    """The spec with this id. Raises SpecError if there is none, it is invalid, or its id is not its
+    file name.
+    """
     path = root / "sources" / f"{source_id}.yaml"
     if not path.exists():
         known = sorted(p.stem for p in (root / "sources").glob("*.yaml"))
@@ -325,10 +380,18 @@ def load_source(source_id: str, root: Path = SPEC_ROOT) -> SourceSpec:
         )
     spec = load_yaml(path, SourceSpec)
     if spec.id != source_id:
-        raise SpecError(f"The file's id is {spec.id!r}", where=str(path), expected=f"id: {source_id}", remedy="Make the id equal the file name")
+        raise SpecError(
+            f"The file's id is {spec.id!r}",
+            where=str(path),
+            expected=f"id: {source_id}",
+            remedy="Make the id equal the file name",
+        )
     return spec
 
 
 def load_sources(root: Path = SPEC_ROOT) -> dict[str, SourceSpec]:
     """All source specs by id, sorted."""
-    return {path.stem: load_source(path.stem, root) for path in sorted((root / "sources").glob("*.yaml"))}
+    return {
+        path.stem: load_source(path.stem, root)
+        for path in sorted((root / "sources").glob("*.yaml"))
+    }

@@ -1,7 +1,8 @@
-"""Names, postal codes and FIPS codes of the states, the District of Columbia and the outlying areas.
+"""Names, postal codes and FIPS codes of the states, the District of Columbia and the outlying
+areas.
 
-Belongs here: the fixed list and look-ups over it. Does not belong here: counties and tracts (read from
-the publications), or any statistic of a state.
+Belongs here: the fixed list and look-ups over it. Does not belong here: counties and tracts (read
+from the publications), or any statistic of a state.
 
 Codes: FIPS PUB 5-2 / ANSI INCITS 38:2009, as the Census Bureau lists them.
 """
@@ -16,7 +17,9 @@ from pipeline.errors import ProfileError
 
 @dataclass(frozen=True)
 class State:
-    """One state or outlying area: ``fips`` two digits, ``postal`` two capital letters, ``name`` as the Census Bureau writes it."""
+    """One state or outlying area: ``fips`` two digits, ``postal`` two capital letters, ``name`` as
+    the Census Bureau writes it.
+    """
 
     fips: str
     postal: str
@@ -32,7 +35,10 @@ _STATES = """
 45 SC South Carolina|46 SD South Dakota|47 TN Tennessee|48 TX Texas|49 UT Utah|50 VT Vermont|51 VA Virginia|53 WA Washington
 54 WV West Virginia|55 WI Wisconsin|56 WY Wyoming
 """
-_OUTLYING = "60 AS American Samoa|66 GU Guam|69 MP Northern Mariana Islands|72 PR Puerto Rico|78 VI Virgin Islands"
+_OUTLYING = (
+    "60 AS American Samoa|66 GU Guam|69 MP Northern Mariana Islands|72 PR Puerto Rico|78 VI Virgin"
+    " Islands"
+)
 
 
 def _parse(text: str) -> tuple[State, ...]:
@@ -68,4 +74,6 @@ def state_of(postal: str) -> State:
 
 def states_of(postals: Iterable[str] | None) -> tuple[State, ...]:
     """The states with these postal codes, ordered by FIPS code, each once; empty for None."""
-    return tuple(sorted({state_of(postal) for postal in postals or ()}, key=lambda state: state.fips))
+    return tuple(
+        sorted({state_of(postal) for postal in postals or ()}, key=lambda state: state.fips)
+    )

@@ -1,8 +1,9 @@
-"""What a target file says: published columns of one source, at which levels, and how sure and how old they are.
+"""What a target file says: published columns of one source, at which levels, and how sure and how
+old they are.
 
-Belongs here: the model of ``data_specs/targets/*.yaml``. Does not belong here: reading published tables
-(``pipeline/sources``), turning them into target rows (``pipeline/targets/build.py``) or what a record contributes
-(``specs/variables.py``).
+Belongs here: the model of ``data_specs/targets/*.yaml``. Does not belong here: reading published
+tables (``pipeline/sources``), turning them into target rows (``pipeline/targets/build.py``) or what
+a record contributes (``specs/variables.py``).
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ Level = Literal["nation", "state", "county", "tract"]
 class StandardErrorRule(SpecModel):
     """How the standard error of one published cell is had; ``why`` defends it.
 
-    ``acs_margin``: margin / 1.645 (zero where controlled). ``relative``: max(share * |value|, floor).
-    ``rounding``: sqrt(unit^2 / 12 + (relative * value)^2). ``exact``: zero.
+    ``acs_margin``: margin / 1.645 (zero where controlled). ``relative``: max(share * |value|,
+    floor). ``rounding``: sqrt(unit^2 / 12 + (relative * value)^2). ``exact``: zero.
     """
 
     rule: Literal["acs_margin", "relative", "rounding", "exact"]
@@ -43,8 +44,9 @@ class StandardErrorRule(SpecModel):
 class CarryRule(SpecModel):
     """How a value of another year is carried to the target year.
 
-    ``rule`` names one factor, or several that are multiplied, or ``none``. ``relative_error`` is the standard error of carrying as a
-    share of the value; it is added in quadrature, and only where the data year differs from the target year.
+    ``rule`` names one factor, or several that are multiplied, or ``none``. ``relative_error`` is
+    the standard error of carrying as a share of the value; it is added in quadrature, and only
+    where the data year differs from the target year.
     """
 
     rule: tuple[str, ...]
@@ -74,17 +76,21 @@ class Product(SpecModel):
 
 
 class RecordsFrom(SpecModel):
-    """The table is comparable only with records of ``year`` or later (a question or its coding changed then)."""
+    """The table is comparable only with records of ``year`` or later (a question or its coding
+    changed then).
+    """
 
     year: int
     reason: str
 
 
 class TargetItem(VariableKey):
-    """One published column, or a sum or product of columns, that says what one variable x domain totals.
+    """One published column, or a sum or product of columns, that says what one variable x domain
+    totals.
 
-    ``vintages`` limits the item to vintages that have the column. ``validation_only`` keeps the target out of calibration always,
-    ``validation_only_when_carried`` where it had to be carried from another year, ``records_from`` where the records are older; each says why.
+    ``vintages`` limits the item to vintages that have the column. ``validation_only`` keeps the
+    target out of calibration always, ``validation_only_when_carried`` where it had to be carried
+    from another year, ``records_from`` where the records are older; each says why.
     """
 
     column: str | None = None
@@ -102,7 +108,10 @@ class TargetItem(VariableKey):
     @model_validator(mode="after")
     def _one_origin(self) -> TargetItem:
         if sum(x is not None for x in (self.column, self.sum, self.product)) != 1:
-            raise ValueError(f"{self.variable}/{self.domain}: exactly one of `column`, `sum`, `product` is needed")
+            raise ValueError(
+                f"{self.variable}/{self.domain}: exactly one of `column`, `sum`, `product` is"
+                " needed"
+            )
         return self
 
     @property
@@ -116,7 +125,9 @@ class TargetItem(VariableKey):
 
 
 class AgeSexCell(SpecModel):
-    """A column that counts persons of one sex in ages ``from`` .. ``to`` (both included, 120 = no upper end)."""
+    """A column that counts persons of one sex in ages ``from`` .. ``to`` (both included, 120 = no
+    upper end).
+    """
 
     column: str
     sex: Literal["male", "female", "both"]
@@ -126,8 +137,9 @@ class AgeSexCell(SpecModel):
 class TargetSpec(SpecModel):
     """``data_specs/targets/<id>.yaml``.
 
-    ``nation_minus``: areas of level ``other`` to take out of the national row. ``exclude_geoids``: codes (or their beginnings) to leave out.
-    ``recode_geoids``: areas renamed since, old code to present code.
+    ``nation_minus``: areas of level ``other`` to take out of the national row. ``exclude_geoids``:
+    codes (or their beginnings) to leave out. ``recode_geoids``: areas renamed since, old code to
+    present code.
     """
 
     id: str
@@ -150,7 +162,9 @@ class TargetSpec(SpecModel):
         seen: set[tuple[str, str]] = set()
         for item in self.items:
             if (item.variable, item.domain) in seen:
-                raise ValueError(f"{item.variable}/{item.domain} appears twice; one file states a variable once")
+                raise ValueError(
+                    f"{item.variable}/{item.domain} appears twice; one file states a variable once"
+                )
             seen.add((item.variable, item.domain))
         return self
 

@@ -1,7 +1,8 @@
 """What a variable is: a measure over a domain, and how one record contributes to it.
 
-Belongs here: the model of ``data_specs/variables/*.yaml`` and its checks. Does not belong here: published
-columns (``specs/targets.py``) or the evaluation of expressions on records (``pipeline/records/expressions.py``).
+Belongs here: the model of ``data_specs/variables/*.yaml`` and its checks. Does not belong here:
+published columns (``specs/targets.py``) or the evaluation of expressions on records
+(``pipeline/records/expressions.py``).
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ class VariableKey(SpecModel):
 class Variable(VariableKey):
     """One measure x domain.
 
-    ``value`` (a SQL number, default 1) is summed over the rows of table ``over`` for which ``where`` (a SQL condition) holds;
-    dollar amounts in expressions are annual dollars of the profile's target year.
-    ``over: null`` declares a published variable that no record of any source here can express; ``not_expressible`` then says why,
-    and its targets are reported with role ``dropped``.
+    ``value`` (a SQL number, default 1) is summed over the rows of table ``over`` for which
+    ``where`` (a SQL condition) holds; dollar amounts in expressions are annual dollars of the
+    profile's target year. ``over: null`` declares a published variable that no record of any source
+    here can express; ``not_expressible`` then says why, and its targets are reported with role
+    ``dropped``.
     """
 
     label: str
@@ -58,13 +60,18 @@ class Variable(VariableKey):
         try:
             pl.sql_expr(text)
         except Exception as error:
-            raise ValueError(f"{text!r} is not a SQL expression polars can parse ({error})") from error
+            raise ValueError(
+                f"{text!r} is not a SQL expression polars can parse ({error})"
+            ) from error
         return text
 
     @model_validator(mode="after")
     def _says_why_not(self) -> Variable:
         if (self.over is None) != bool(self.not_expressible):
-            raise ValueError(f"{self.variable}/{self.domain}: `not_expressible` must give the reason exactly when `over` is null")
+            raise ValueError(
+                f"{self.variable}/{self.domain}: `not_expressible` must give the reason exactly"
+                " when `over` is null"
+            )
         return self
 
 
@@ -76,7 +83,9 @@ class VariableFile(SpecModel):
 
 
 class CategoryGroup(SpecModel):
-    """Children that partition a parent: every record that counts for the parent counts for exactly one child."""
+    """Children that partition a parent: every record that counts for the parent counts for exactly
+    one child.
+    """
 
     id: str
     parent: VariableKey

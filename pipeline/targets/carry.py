@@ -1,10 +1,11 @@
 """Factors that carry a published value of one year to the profile's target year.
 
-Belongs here: evaluating the rules of ``data_specs/factors`` on published tables. Does not belong here: the rules themselves,
-or the standard error of a carried value (``standard_errors.py``).
+Belongs here: evaluating the rules of ``data_specs/factors`` on published tables. Does not belong
+here: the rules themselves, or the standard error of a carried value (``standard_errors.py``).
 
-An area without a figure of its own is the sum of the areas below it (a nation of its states, a state of its counties, a county of its
-tracts); withheld cells add nothing to such a sum, which is why a factor should rest on columns that are seldom withheld.
+An area without a figure of its own is the sum of the areas below it (a nation of its states, a
+state of its counties, a county of its tracts); withheld cells add nothing to such a sum, which is
+why a factor should rest on columns that are seldom withheld.
 """
 
 from __future__ import annotations
@@ -27,20 +28,28 @@ AGE_LIMIT = 120
 
 
 class Cells:
-    """Look-ups in published tables, with sums over children where a level has no rows of its own."""
+    """Look-ups in published tables, with sums over children where a level has no rows
+    of its own.
+    """
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._found: dict[tuple[str, ...], dict[str, float]] = {}
 
-    def values(self, source: str, vintage: str, column: str, level: str, stratum: str = "") -> dict[str, float]:
-        """``{geoid: value}`` of one column at ``level``. Raises TargetError if the table or the column is not there."""
+    def values(
+        self, source: str, vintage: str, column: str, level: str, stratum: str = ""
+    ) -> dict[str, float]:
+        """``{geoid: value}`` of one column at ``level``. Raises TargetError if the table or the
+        column is not there.
+        """
         key = (source, vintage, column, level, stratum)
         if key not in self._found:
             self._found[key] = self._look_up(*key)
         return self._found[key]
 
-    def _look_up(self, source: str, vintage: str, column: str, level: str, stratum: str) -> dict[str, float]:
+    def _look_up(
+        self, source: str, vintage: str, column: str, level: str, stratum: str
+    ) -> dict[str, float]:
         table = self._tables.get((source, vintage))
         if table is None:
             have = ", ".join(f"{s} {v}" for s, v in sorted(self._tables)) or "none"
@@ -48,17 +57,28 @@ class Cells:
                 f"A carry rule needs {source} {vintage}, which was not read",
                 where=f"column {column}",
                 expected=f"that table among those read ({have})",
-                remedy=f"List {source} {vintage} under `sources` of the profile, or choose another carry rule",
+                remedy=(
+                    f"List {source} {vintage} under `sources` of the profile, or choose another"
+                    " carry rule"
+                ),
             )
         rows = table.filter((pl.col("column") == column) & (pl.col("stratum") == stratum))
         if rows.is_empty():
             raise TargetError(
-                f"A carry rule needs column {column}{f' ({stratum})' if stratum else ''}, which {source} {vintage} does not have",
+                f"A carry rule needs column {column}{f' ({stratum})' if stratum else ''}, which"
+                f" {source} {vintage} does not have",
                 where=f"{source} {vintage}",
                 expected="the column the factor names",
-                remedy="Check the year: another vintage of the source may hold it; or correct data_specs/factors",
+                remedy=(
+                    "Check the year: another vintage of the source may hold it; or correct"
+                    " data_specs/factors"
+                ),
             )
-        rows = rows.select(pl.col("level").cast(pl.String), "geoid", "estimate").filter(~pl.col("geoid").str.slice(0, 2).is_in(_OUTLYING)).sort("geoid")
+        rows = (
+            rows.select(pl.col("level").cast(pl.String), "geoid", "estimate")
+            .filter(~pl.col("geoid").str.slice(0, 2).is_in(_OUTLYING))
+            .sort("geoid")
+        )
         found: dict[str, float] = {}
         for finer in reversed(_BELOW[level]):
             own = rows.filter(pl.col("level") == finer).drop_nulls("estimate")
@@ -71,10 +91,11 @@ class Cells:
 
 
 def control_areas(area: str, level: str, geoids: Iterable[str]) -> tuple[str, list[str]]:
-    """Level and GEOIDs of the areas whose figures carry targets of ``level``: the coarser of the rule's area and the target's own.
+    """Level and GEOIDs of the areas whose figures carry targets of ``level``: the coarser of the
+    rule's area and the target's own.
 
-    ``finest`` is the target's own area, or the county of a tract (no estimates by year are published for tracts); ``own`` is the
-    target's own area, tracts included.
+    ``finest`` is the target's own area, or the county of a tract (no estimates by year are
+    published for tracts); ``own`` is the target's own area, tracts included.
     """
     if area == "own":
         return level, list(geoids)
@@ -97,16 +118,25 @@ class Carrier:
         """The factor called ``name``. Raises TargetError if there is none."""
         if name not in self._factors:
             raise TargetError(
-                f"There is no factor {name!r}", where="data_specs/factors", expected=", ".join(sorted(self._factors)), remedy="Correct the carry rule"
+                f"There is no factor {name!r}",
+                where="data_specs/factors",
+                expected=", ".join(sorted(self._factors)),
+                remedy="Correct the carry rule",
             )
         return self._factors[name]
 
     def age_sex_rule(self, rule: tuple[str, ...]) -> AgeSexFactor | None:
-        """The age-by-sex factor of ``rule``, if that is what it is (it cannot be multiplied with others)."""
+        """The age-by-sex factor of ``rule``, if that is what it is (it cannot be multiplied with
+        others).
+        """
         return next((f for f in map(self.rule, rule) if isinstance(f, AgeSexFactor)), None)
 
-    def factors(self, rule: tuple[str, ...], level: str, geoids: list[str], data_year: int) -> np.ndarray:
-        """Product of the factors of ``rule``, one number per area, shape (areas,). All ones where no year lies between."""
+    def factors(
+        self, rule: tuple[str, ...], level: str, geoids: list[str], data_year: int
+    ) -> np.ndarray:
+        """Product of the factors of ``rule``, one number per area, shape (areas,). All ones where
+        no year lies between.
+        """
         result = np.ones(len(geoids))
         if data_year == self.target_year:
             return result
@@ -126,28 +156,49 @@ class Carrier:
                 )
         return result
 
-    def population(self, factor: RatioFactor, level: str, geoids: list[str], year: int) -> np.ndarray:
+    def population(
+        self, factor: RatioFactor, level: str, geoids: list[str], year: int
+    ) -> np.ndarray:
         """The level (not the ratio) of a ratio factor's column in ``year``, shape (areas,)."""
-        vintage = next((v.vintage for v in factor.vintages if v.years[0] <= year <= v.years[1]), None)
+        vintage = next(
+            (v.vintage for v in factor.vintages if v.years[0] <= year <= v.years[1]), None
+        )
         if vintage is None:
             raise TargetError(
                 f"Factor {factor.id} has no vintage that gives {year}",
                 where=f"data_specs/factors ({factor.title})",
-                expected=", ".join(f"{v.vintage}: {v.years[0]}-{v.years[1]}" for v in factor.vintages),
-                remedy="Add the vintage that holds the year, to the factor and to the profile's sources",
+                expected=", ".join(
+                    f"{v.vintage}: {v.years[0]}-{v.years[1]}" for v in factor.vintages
+                ),
+                remedy=(
+                    "Add the vintage that holds the year, to the factor and to the profile's"
+                    " sources"
+                ),
             )
         values = self._cells.values(factor.source, vintage, factor.column.format(year=year), level)
-        return _pick(values, geoids, f"{factor.source} {vintage}, {level}, {factor.column.format(year=year)}")
+        return _pick(
+            values, geoids, f"{factor.source} {vintage}, {level}, {factor.column.format(year=year)}"
+        )
 
-    def _ratio(self, factor: RatioFactor, level: str, geoids: list[str], data_year: int) -> np.ndarray:
+    def _ratio(
+        self, factor: RatioFactor, level: str, geoids: list[str], data_year: int
+    ) -> np.ndarray:
         control, areas = control_areas(factor.area, level, geoids)
         after = self.population(factor, control, areas, self.target_year)
-        return after / _above_zero(self.population(factor, control, areas, data_year), areas, f"{factor.id} {data_year}")
+        return after / _above_zero(
+            self.population(factor, control, areas, data_year), areas, f"{factor.id} {data_year}"
+        )
 
-    def _growth(self, factor: GrowthFactor, level: str, geoids: list[str], data_year: int) -> np.ndarray:
+    def _growth(
+        self, factor: GrowthFactor, level: str, geoids: list[str], data_year: int
+    ) -> np.ndarray:
         control, areas = control_areas(factor.area, level, geoids)
         start, end = (
-            _pick(self._cells.values(p.source, p.vintage, p.column, control, p.stratum), areas, f"{p.source} {p.vintage}, {control}, {p.column}")
+            _pick(
+                self._cells.values(p.source, p.vintage, p.column, control, p.stratum),
+                areas,
+                f"{p.source} {p.vintage}, {control}, {p.column}",
+            )
             for p in (factor.start, factor.end)
         )
         if factor.area == "own":
@@ -157,18 +208,40 @@ class Carrier:
         return (end / _above_zero(start, areas, f"{factor.id} {factor.start.year}")) ** span
 
     def age_sex(
-        self, factor: AgeSexFactor, partition: tuple[AgeSexCell, ...], source: str, vintage: str, level: str, geoids: list[str], cells: np.ndarray
+        self,
+        factor: AgeSexFactor,
+        partition: tuple[AgeSexCell, ...],
+        source: str,
+        vintage: str,
+        level: str,
+        geoids: list[str],
+        cells: np.ndarray,
     ) -> np.ndarray:
-        """Factors of the partition's cells, shape (areas, cells); ``cells`` holds their published values (NaN where withheld).
+        """Factors of the partition's cells, shape (areas, cells); ``cells`` holds their published
+        values (NaN where withheld).
 
         carried(a, c) = B(a, c) g(c) P(A) / sum over a in A and c of B(a, c) g(c): see AgeSexFactor.
         """
-        after = np.array([self._national(factor, cell, factor.national_column.format(year=self.target_year)) for cell in partition])
+        after = np.array(
+            [
+                self._national(factor, cell, factor.national_column.format(year=self.target_year))
+                for cell in partition
+            ]
+        )
         if factor.base == "own_nation":
-            before = np.array([self._cells.values(source, vintage, cell.column, "nation").get("", np.nan) for cell in partition])
+            before = np.array(
+                [
+                    self._cells.values(source, vintage, cell.column, "nation").get("", np.nan)
+                    for cell in partition
+                ]
+            )
         else:
-            before = np.array([self._national(factor, cell, factor.base_column) for cell in partition])
-        change = after / _above_zero(before, [c.column for c in partition], f"{factor.id}, national base")
+            before = np.array(
+                [self._national(factor, cell, factor.base_column) for cell in partition]
+            )
+        change = after / _above_zero(
+            before, [c.column for c in partition], f"{factor.id}, national base"
+        )
         if factor.control is not None and level == "tract":
             return self._age_sex_own(factor, geoids, cells, change)
         control, areas = control_areas("finest", level, geoids)
@@ -178,23 +251,34 @@ class Carrier:
         np.add.at(grown, owner, np.nansum(cells * change, axis=1))
         ratio_factor = self.rule(factor.population)
         published = self.population(ratio_factor, control, names, self.target_year)
-        return (published / _above_zero(grown, names, f"{factor.id}, cells of {source} {vintage}"))[owner][:, None] * change[None, :]
+        return (published / _above_zero(grown, names, f"{factor.id}, cells of {source} {vintage}"))[
+            owner
+        ][:, None] * change[None, :]
 
-    def _age_sex_own(self, factor: AgeSexFactor, geoids: list[str], cells: np.ndarray, change: np.ndarray) -> np.ndarray:
+    def _age_sex_own(
+        self, factor: AgeSexFactor, geoids: list[str], cells: np.ndarray, change: np.ndarray
+    ) -> np.ndarray:
         """Factors where every tract is its own control area; see AgeSexFactor.control."""
         point = factor.control
-        values = self._cells.values(point.source, point.vintage, point.column, "tract", point.stratum)
+        values = self._cells.values(
+            point.source, point.vintage, point.column, "tract", point.stratum
+        )
         published = _pick(values, geoids, f"{point.source} {point.vintage}, tract, {point.column}")
         grown = np.nansum(cells * change, axis=1)
         usable = (grown > 0) & (published > 0)
-        return np.where(usable, published / np.where(usable, grown, 1.0), 1.0)[:, None] * change[None, :]
+        return (
+            np.where(usable, published / np.where(usable, grown, 1.0), 1.0)[:, None]
+            * change[None, :]
+        )
 
     def _national(self, factor: AgeSexFactor, cell: AgeSexCell, column: str) -> float:
         sexes = {"male": "1", "female": "2", "both": "0"}[cell.sex]
         total = 0.0
         for age in range(cell.ages[0], min(cell.ages[1], factor.top_age) + 1):
             stratum = factor.stratum.format(sex=sexes, age=age)
-            total += self._cells.values(factor.national, factor.national_vintage, column, "nation", stratum).get("", np.nan)
+            total += self._cells.values(
+                factor.national, factor.national_vintage, column, "nation", stratum
+            ).get("", np.nan)
         return total
 
 
@@ -202,11 +286,15 @@ def _pick(values: Mapping[str, float], geoids: list[str], what: str) -> np.ndarr
     missing = sorted({g for g in geoids if g not in values})
     if missing:
         raise TargetError(
-            f"A carry rule finds no value for {', '.join(missing[:5])}{f' and {len(missing) - 5} more areas' if len(missing) > 5 else ''}",
+            "A carry rule finds no value for"
+            f" {', '.join(missing[:5])}{f' and {len(missing) - 5} more areas' if len(missing) > 5 else ''}",
             where=what,
             expected="a published value for every area that is carried",
-            remedy="The areas' codes may have changed between the vintages (Connecticut in 2022): carry these targets by their state, or leave them out; "
-            "if one of the files was cut or edited, download it again",
+            remedy=(
+                "The areas' codes may have changed between the vintages (Connecticut in 2022):"
+                " carry these targets by their state, or leave them out; if one of the files was"
+                " cut or edited, download it again"
+            ),
         )
     return np.array([values[g] for g in geoids], dtype=np.float64)
 

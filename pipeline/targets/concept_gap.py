@@ -1,15 +1,19 @@
-"""How far records, weighted as the survey weighted them, are from the targets before any calibration.
+"""How far records, weighted as the survey weighted them, are from the targets before any
+calibration.
 
-Belongs here: measuring the gap and deciding which targets calibrate. Does not belong here: record totals
-(``pipeline/records/design_totals.py``) or the declared reasons of a target file (``build.py``).
+Belongs here: measuring the gap and deciding which targets calibrate. Does not belong here: record
+totals (``pipeline/records/design_totals.py``) or the declared reasons of a target file
+(``build.py``).
 
-Rule: design-weighted totals (each record with its own weight, so that persons add up to what the survey says) are first scaled by one
-number so that they agree with the target for total persons: growth of the population between the survey and the target year, which is
-no difference of concept. What remains,
-gap = (scaled record total - target) / |target|, compares concepts (a tax return against a unit rebuilt from survey persons; income
-as asked against income as assessed). Beyond the limit the target is kept for validation only. Tables made from the very questions
-the records answer have no difference of concept; there the gap is sampling and change over time, and a wider limit applies.
-A gap that cannot be measured because cells are withheld counts as too wide, unless concepts are the same.
+Rule: design-weighted totals (each record with its own weight, so that persons add up to what the
+survey says) are first scaled by one number so that they agree with the target for total persons:
+growth of the population between the survey and the target year, which is no difference of concept.
+What remains, gap = (scaled record total - target) / |target|, compares concepts (a tax return
+against a unit rebuilt from survey persons; income as asked against income as assessed). Beyond the
+limit the target is kept for validation only. Tables made from the very questions the records answer
+have no difference of concept; there the gap is sampling and change over time, and a wider limit
+applies. A gap that cannot be measured because cells are withheld counts as too wide, unless
+concepts are the same.
 """
 
 from __future__ import annotations
@@ -38,28 +42,42 @@ GAP_SCHEMA: dict[str, pl.DataType] = {
 
 
 def state_targets(targets: pl.DataFrame, state_fips: str) -> pl.DataFrame:
-    """One figure a variable for the state: its own row, else the sum of its counties, else of its tracts; rows that calibrate come first.
+    """One figure a variable for the state: its own row, else the sum of its counties, else of its
+    tracts; rows that calibrate come first.
 
-    Columns variable, domain, unit, target (null if cells of the level used are withheld), target_level, role, reason.
+    Columns variable, domain, unit, target (null if cells of the level used are withheld),
+    target_level, role, reason.
     """
-    own = targets.filter(pl.col("level").is_in(["state", "county", "tract"]) & pl.col("geoid").str.starts_with(state_fips))
+    own = targets.filter(
+        pl.col("level").is_in(["state", "county", "tract"])
+        & pl.col("geoid").str.starts_with(state_fips)
+    )
     rank = {"state": 0, "county": 1, "tract": 2}
     # Sorted first, so that floating-point sums do not depend on row order.
     summed = (
         own.sort("level", "geoid", *KEY)
         .group_by("level", *KEY, "unit", maintain_order=True)
         .agg(
-            target=pl.when(pl.col("published_value").is_null().any()).then(None).otherwise(pl.col("published_value").sum()),
+            target=pl.when(pl.col("published_value").is_null().any())
+            .then(None)
+            .otherwise(pl.col("published_value").sum()),
             declared=pl.col("role").mode().sort().first(),
             why=pl.col("reason").filter(pl.col("role") != "calibrate").sort().first(),
         )
     )
     ranked = summed.with_columns(
-        rank=pl.col("level").replace_strict(rank, return_dtype=pl.Int64), held=pl.col("target").is_null(), spare=pl.col("declared") != "calibrate"
+        rank=pl.col("level").replace_strict(rank, return_dtype=pl.Int64),
+        held=pl.col("target").is_null(),
+        spare=pl.col("declared") != "calibrate",
     )
     best = ranked.sort("spare", "held", "rank").group_by(*KEY, maintain_order=True).first()
     return best.select(
-        *KEY, "unit", "target", pl.col("level").alias("target_level"), pl.col("declared").alias("role"), pl.col("why").fill_null("").alias("reason")
+        *KEY,
+        "unit",
+        "target",
+        pl.col("level").alias("target_level"),
+        pl.col("declared").alias("role"),
+        pl.col("why").fill_null("").alias("reason"),
     ).sort(KEY)
 
 
@@ -76,30 +94,41 @@ def concept_gaps(
 
     Parameters
     ----------
-    design_totals : variable, domain, total: record totals in target-year dollars, each record with its own design weight; total null (or
-        the row absent) where the records hold no value at all.
+    design_totals : variable, domain, total: record totals in target-year dollars, each record with
+        its own design weight; total null (or the row absent) where the records hold no value at
+        all.
     targets : target rows (``build.TARGET_SCHEMA``) of the state, any levels.
-    limit, same_concept_limit : widest relative gap that still calibrates, in general and for ``same_concept`` variables.
+    limit, same_concept_limit : widest relative gap that still calibrates, in general and for
+        ``same_concept`` variables.
 
-    Returns GAP_SCHEMA sorted by variable and domain; ``role`` calibrate, validation or dropped; ``reason`` in words.
-    Raises TargetError if total persons is missing from either side, since nothing can then be scaled.
+    Returns GAP_SCHEMA sorted by variable and domain; ``role`` calibrate, validation or dropped;
+    ``reason`` in words. Raises TargetError if total persons is missing from either side, since
+    nothing can then be scaled.
     """
-    figures = state_targets(targets, state_fips).join(design_totals.select(*KEY, "total"), on=KEY, how="left")
+    figures = state_targets(targets, state_fips).join(
+        design_totals.select(*KEY, "total"), on=KEY, how="left"
+    )
     base = figures.filter((pl.col("variable") == SCALE_BY[0]) & (pl.col("domain") == SCALE_BY[1]))
     if base.height != 1 or not base["total"][0] or not base["target"][0]:
         raise TargetError(
-            "Total persons is not known both from records and from targets, so gaps cannot be scaled",
+            "Total persons is not known both from records and from targets, so gaps cannot be"
+            " scaled",
             where=f"state {state_fips}, variable persons/total",
             expected="one design-weighted total and one published population above zero",
             remedy="Keep the population estimates among the profile's targets",
         )
     growth = base["target"][0] / base["total"][0]
-    same = pl.DataFrame(sorted(same_concept), schema={"variable": pl.String, "domain": pl.String}, orient="row").with_columns(same=pl.lit(True))
+    same = pl.DataFrame(
+        sorted(same_concept), schema={"variable": pl.String, "domain": pl.String}, orient="row"
+    ).with_columns(same=pl.lit(True))
     wide = limit if same_concept_limit is None else same_concept_limit
     measured = (
         figures.join(same, on=KEY, how="left")
         .with_columns(pl.col("same").fill_null(False))
-        .with_columns(record_total=pl.col("total") * growth, limit=pl.when("same").then(pl.lit(wide)).otherwise(pl.lit(limit)))
+        .with_columns(
+            record_total=pl.col("total") * growth,
+            limit=pl.when("same").then(pl.lit(wide)).otherwise(pl.lit(limit)),
+        )
         .with_columns(
             gap=pl.when(pl.col("target") == 0)
             .then(pl.when(pl.col("record_total") == 0).then(0.0).otherwise(float("inf")))
@@ -118,21 +147,42 @@ def _decide(row: dict) -> dict:
         elif row["record_total"] == 0 and row["target"]:
             role, reason = "dropped", "no record of the state counts for it"
         elif gap is None and not row["same"]:
-            role, reason = "validation", "withheld cells leave no figure for the state, so the gap between records and publication cannot be measured"
+            role, reason = (
+                "validation",
+                (
+                    "withheld cells leave no figure for the state, so the gap between records and"
+                    " publication cannot be measured"
+                ),
+            )
         elif gap is not None and abs(gap) > row["limit"]:
             side = "above" if gap > 0 else "below"
-            size = f"{abs(gap):.0%} {side} the published figure" if gap != float("inf") else "above a published zero"
+            size = (
+                f"{abs(gap):.0%} {side} the published figure"
+                if gap != float("inf")
+                else "above a published zero"
+            )
             role = "validation"
-            reason = f"concept gap too wide: design-weighted records are {size} ({row['record_total']:,.0f} against {row['target']:,.0f} {row['unit']}), the limit is {row['limit']:.0%}"
+            reason = (
+                f"concept gap too wide: design-weighted records are {size}"
+                f" ({row['record_total']:,.0f} against {row['target']:,.0f} {row['unit']}), the"
+                f" limit is {row['limit']:.0%}"
+            )
     return {name: row.get(name) for name in GAP_SCHEMA} | {"role": role, "reason": reason}
 
 
 def apply_gaps(targets: pl.DataFrame, gaps: pl.DataFrame, state_fips: str) -> pl.DataFrame:
-    """Target rows of the state with the role and reason of ``gaps``; rows of other areas (the nation, other states) are left as they are."""
-    decided = gaps.filter(pl.col("role") != "calibrate").select(*KEY, pl.col("role").alias("new_role"), pl.col("reason").alias("new_reason"))
-    inside = pl.col("level").is_in([level for level, length in GEOID_LENGTH.items() if length]) & pl.col("geoid").str.starts_with(state_fips)
+    """Target rows of the state with the role and reason of ``gaps``; rows of other areas (the
+    nation, other states) are left as they are.
+    """
+    decided = gaps.filter(pl.col("role") != "calibrate").select(
+        *KEY, pl.col("role").alias("new_role"), pl.col("reason").alias("new_reason")
+    )
+    inside = pl.col("level").is_in(
+        [level for level, length in GEOID_LENGTH.items() if length]
+    ) & pl.col("geoid").str.starts_with(state_fips)
     changes = inside & pl.col("new_role").is_not_null() & (pl.col("role") == "calibrate")
     joined = targets.join(decided, on=KEY, how="left", maintain_order="left")
-    return joined.with_columns(role=pl.when(changes).then("new_role").otherwise("role"), reason=pl.when(changes).then("new_reason").otherwise("reason")).drop(
-        "new_role", "new_reason"
-    )
+    return joined.with_columns(
+        role=pl.when(changes).then("new_role").otherwise("role"),
+        reason=pl.when(changes).then("new_reason").otherwise("reason"),
+    ).drop("new_role", "new_reason")

@@ -1,19 +1,24 @@
-"""Measures of fit and of weights, the same for every method: from pairs and weights to a row of figures a level.
+"""Measures of fit and of weights, the same for every method: from pairs and weights to a row of
+figures a level.
 
 For targets t, fitted f, published 90 % margins m (the margin's standard error times 1.645):
 
-* absolute relative error ARE = |f - t| / |t|; targets below one person, household or return, or 1,000 dollars, have none and are counted
-  (``zero_targets``);
+* absolute relative error ARE = |f - t| / |t|; targets below one person, household or return, or
+  1,000 dollars, have none and are counted (``zero_targets``);
 * inside the margin: |f - t| <= m, of the targets with a published margin;
-* capped loss: sum_j omega_j min(|f_j - t_j| / max(|t_j|, 1), 1) / sum_j omega_j, omega_j proportional to max(|t_j|, 1)^0.5 within each of
-  two bases (counts, dollar amounts) that get the same total;
-* denominator-degenerate targets: |t| below the largest contribution a single record makes at its initial weight (its prior weight in that
-  area): one household more or less is more than the whole target. Counted and named, and means are given with and without them;
+* capped loss: sum_j omega_j min(|f_j - t_j| / max(|t_j|, 1), 1) / sum_j omega_j, omega_j
+  proportional to max(|t_j|, 1)^0.5 within each of two bases (counts, dollar amounts) that get the
+  same total;
+* denominator-degenerate targets: |t| below the largest contribution a single record makes at its
+  initial weight (its prior weight in that area): one household more or less is more than the whole
+  target. Counted and named, and means are given with and without them;
 * against the truth, where it is known: the ARE of f to the true total.
 
-Effective sample size (sum w)^2 / sum w^2 (Kish), design effect k / ESS, extremes, share of the top 1 % (``pipeline/reports/fit.py``).
+Effective sample size (sum w)^2 / sum w^2 (Kish), design effect k / ESS, extremes, share of the top
+1 % (``pipeline/reports/fit.py``).
 
-Belongs here: figures from arrays and frames. Does not belong here: which targets are withheld (``holdout.py``), loops (``compare.py``).
+Belongs here: figures from arrays and frames. Does not belong here: which targets are withheld
+(``holdout.py``), loops (``compare.py``).
 """
 
 from __future__ import annotations
@@ -25,8 +30,8 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from calibration_core.geography import GeographyTree
-from calibration_core.problem import PoolProblem
+from calibration_core.tree.geography import GeographyTree
+from calibration_core.tree.problem import PoolProblem
 from pipeline.reports.fit import LEAST_DENOMINATOR, weight_summary
 from pipeline.targets.standard_errors import MARGIN_90
 from pipeline.weights.calibrate import StateProblem
@@ -38,15 +43,17 @@ KEY = ["level", "geoid", "variable", "domain"]
 
 @dataclass(frozen=True, eq=False)
 class TargetSet:
-    """Targets to measure against, in the order of ``frame``: levels from the top, then areas, then variables.
+    """Targets to measure against, in the order of ``frame``: levels from the top, then areas, then
+    variables.
 
     Attributes
     ----------
     tree : of the state.
     designs : per level, (records, variables) float64.
     places : per level, (targets of the level, 2) int64: area and variable of each.
-    frame : level, geoid, variable, domain, family, unit, value, margin_standard_error, contribution (largest of a single record at its
-        prior weight, in the target's unit), zero, degenerate, truth (null where not known); a row a target.
+    frame : level, geoid, variable, domain, family, unit, value, margin_standard_error, contribution
+        (largest of a single record at its prior weight, in the target's unit), zero, degenerate,
+        truth (null where not known); a row a target.
     """
 
     tree: GeographyTree
@@ -55,7 +62,9 @@ class TargetSet:
     frame: pl.DataFrame
 
     def fitted(self, leaf: np.ndarray, record: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """(targets,) float64: weighted totals of pairs. ``leaf``, ``record`` (pairs,) int64, ``weight`` (pairs,) float64."""
+        """(targets,) float64: weighted totals of pairs. ``leaf``, ``record`` (pairs,) int64,
+        ``weight`` (pairs,) float64.
+        """
         pieces = []
         for depth, (design, place) in enumerate(zip(self.designs, self.places, strict=True)):
             area = self.tree.ancestor_of_leaves(depth)[leaf]
@@ -65,10 +74,18 @@ class TargetSet:
         return np.concatenate(pieces) if pieces else np.zeros(0)
 
 
-def target_set(problem: StateProblem, targets: pl.DataFrame, use: Sequence[np.ndarray], pool: PoolProblem, truth: pl.DataFrame | None = None) -> TargetSet:
-    """The targets of ``problem`` that ``use`` marks (per level, (areas, variables) bool), with their rows in ``targets``.
+def target_set(
+    problem: StateProblem,
+    targets: pl.DataFrame,
+    use: Sequence[np.ndarray],
+    pool: PoolProblem,
+    truth: pl.DataFrame | None = None,
+) -> TargetSet:
+    """The targets of ``problem`` that ``use`` marks (per level, (areas, variables) bool), with
+    their rows in ``targets``.
 
-    ``pool`` gives the initial weights of records; ``truth`` has level, geoid, variable, domain, truth.
+    ``pool`` gives the initial weights of records; ``truth`` has level, geoid, variable, domain,
+    truth.
     """
     designs, places, rows, contributions = [], [], [], []
     for depth, (row, chosen) in enumerate(zip(problem.rows, use, strict=True)):
@@ -79,10 +96,16 @@ def target_set(problem: StateProblem, targets: pl.DataFrame, use: Sequence[np.nd
         places.append(place)
         rows.append(row[:, columns][place[:, 0], place[:, 1]])
         contributions.append(_largest_contribution(pool, depth, design)[place[:, 0], place[:, 1]])
-    frame = targets[np.concatenate(rows)].select(*KEY, "family", "unit", "value", "margin_standard_error")
+    frame = targets[np.concatenate(rows)].select(
+        *KEY, "family", "unit", "value", "margin_standard_error"
+    )
     least = pl.col("unit").replace_strict(LEAST_DENOMINATOR, default=1.0, return_dtype=pl.Float64)
-    frame = frame.with_columns(contribution=pl.Series(np.concatenate(contributions), dtype=pl.Float64)).with_columns(zero=pl.col("value").abs() < least)
-    frame = frame.with_columns(degenerate=~pl.col("zero") & (pl.col("value").abs() < pl.col("contribution")))
+    frame = frame.with_columns(
+        contribution=pl.Series(np.concatenate(contributions), dtype=pl.Float64)
+    ).with_columns(zero=pl.col("value").abs() < least)
+    frame = frame.with_columns(
+        degenerate=~pl.col("zero") & (pl.col("value").abs() < pl.col("contribution"))
+    )
     if truth is None:
         frame = frame.with_columns(truth=pl.lit(None, pl.Float64))
     else:
@@ -91,18 +114,27 @@ def target_set(problem: StateProblem, targets: pl.DataFrame, use: Sequence[np.nd
 
 
 def _largest_contribution(pool: PoolProblem, depth: int, design: np.ndarray) -> np.ndarray:
-    """(areas, variables): max over records of |contribution| times the record's prior weight in the area. A record's prior is the same in all
-    areas up to its group's share, so the largest of each group, times that share, is enough."""
+    """(areas, variables): max over records of |contribution| times the record's prior weight in the
+    area. A record's prior is the same in all areas up to its group's share, so the largest of each
+    group, times that share, is enough.
+    """
     size = pool.leaf_prior.shape[1]
     weighted = np.abs(design) * pool.record_prior[:, None]
     of_group = np.zeros((size, design.shape[1]))
     np.maximum.at(of_group, pool.group, weighted)
     share = pool.tree.sum_leaves(pool.leaf_prior, depth)
-    return np.stack([(share[area][:, None] * of_group).max(axis=0, initial=0.0) for area in range(share.shape[0])])
+    return np.stack(
+        [
+            (share[area][:, None] * of_group).max(axis=0, initial=0.0)
+            for area in range(share.shape[0])
+        ]
+    )
 
 
 def error_rows(targets: TargetSet, fitted: np.ndarray, by_family: bool = False) -> list[dict]:
-    """A dictionary of figures for each level and for all of them (``level`` "all"); with ``by_family`` also for each family of each level."""
+    """A dictionary of figures for each level and for all of them (``level`` "all"); with
+    ``by_family`` also for each family of each level.
+    """
     frame = targets.frame
     level, family = frame["level"].to_numpy(), frame["family"].to_numpy()
     columns = _Columns.of(frame)
@@ -111,7 +143,14 @@ def error_rows(targets: TargetSet, fitted: np.ndarray, by_family: bool = False) 
         here = np.ones(level.size, dtype=bool) if name == ALL_LEVELS else level == name
         rows.append({"level": name, "family": None, **_figures(columns, fitted, here)})
         if by_family:
-            rows += [{"level": name, "family": each, **_figures(columns, fitted, here & (family == each))} for each in sorted(set(family[here]))]
+            rows += [
+                {
+                    "level": name,
+                    "family": each,
+                    **_figures(columns, fitted, here & (family == each)),
+                }
+                for each in sorted(set(family[here]))
+            ]
     return rows
 
 
@@ -155,7 +194,10 @@ def _figures(columns: _Columns, fitted: np.ndarray, here: np.ndarray) -> dict:
         "worst_are": float(are.max()) if are.size else None,
         "mean_are_without_degenerate": _mean(sound),
         "median_are_without_degenerate": _median(sound),
-        **{f"share_within_{percent}pct": _mean((are <= percent / 100).astype(np.float64)) for percent in (1, 5, 10)},
+        **{
+            f"share_within_{percent}pct": _mean((are <= percent / 100).astype(np.float64))
+            for percent in (1, 5, 10)
+        },
         "with_published_margin": int(known.sum()),
         "share_inside_margin": _mean((error <= margin)[known].astype(np.float64)),
         "capped_loss": capped_loss(value, f, columns.amount[here]),
@@ -164,12 +206,18 @@ def _figures(columns: _Columns, fitted: np.ndarray, here: np.ndarray) -> dict:
     scored = np.isfinite(truth) & ~zero & (np.abs(truth) > 0)
     if np.isfinite(columns.truth).any():
         against = np.abs(f - truth)[scored] / np.abs(truth[scored])
-        figures |= {"with_truth": int(scored.sum()), "mean_are_truth": _mean(against), "median_are_truth": _median(against)}
+        figures |= {
+            "with_truth": int(scored.sum()),
+            "mean_are_truth": _mean(against),
+            "median_are_truth": _median(against),
+        }
     return figures
 
 
 def capped_loss(value: np.ndarray, fitted: np.ndarray, amount: np.ndarray) -> float | None:
-    """The capped loss of the module's docstring; ``amount`` marks dollar targets. None without targets."""
+    """The capped loss of the module's docstring; ``amount`` marks dollar targets. None without
+    targets.
+    """
     if not value.size:
         return None
     size = np.maximum(np.abs(value), 1.0)
@@ -181,7 +229,9 @@ def capped_loss(value: np.ndarray, fitted: np.ndarray, amount: np.ndarray) -> fl
 
 
 def weight_figures(record: np.ndarray, weight: np.ndarray) -> dict[str, float | int]:
-    """``weight_summary`` of pairs: pairs, records, sum_of_weights, ess, design_effect, smallest and largest weight and shares."""
+    """``weight_summary`` of pairs: pairs, records, sum_of_weights, ess, design_effect, smallest and
+    largest weight and shares.
+    """
     return weight_summary(pl.DataFrame({"household_id": record, "weight": weight}))
 
 

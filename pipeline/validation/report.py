@@ -1,7 +1,9 @@
-"""What held-out validation found, for people and for programs: tables on the terminal, and one JSON document.
+"""What held-out validation found, for people and for programs: tables on the terminal, and one JSON
+document.
 
-Belongs here: averages over draws and cells for show, the tables, the document (``docs/validation.md`` describes it). Does not belong here:
-the figures themselves (``measures.py``, ``paired.py``), the chart (``frontier.py``).
+Belongs here: averages over draws and cells for show, the tables, the document
+(``docs/validation.md`` describes it). Does not belong here: the figures themselves
+(``measures.py``, ``paired.py``), the chart (``frontier.py``).
 """
 
 from __future__ import annotations
@@ -20,7 +22,13 @@ from pipeline.validation.compare import DENSE, Run, Validation
 from pipeline.validation.measures import ALL_LEVELS
 
 SHOWN_NAMES = 6
-_ERRORS = ("mean_are", "median_are", "mean_are_without_degenerate", "share_inside_margin", "capped_loss")
+_ERRORS = (
+    "mean_are",
+    "median_are",
+    "mean_are_without_degenerate",
+    "share_inside_margin",
+    "capped_loss",
+)
 _WEIGHTS = ("ess", "design_effect", "largest_weight", "share_of_top_1pct")
 
 
@@ -48,14 +56,20 @@ def document(found: Validation) -> dict:
 
 
 def summary(runs: Sequence[Run]) -> list[dict]:
-    """A row for each level, method and budget: figures averaged over the draws of each cell (state and group), then over cells.
+    """A row for each level, method and budget: figures averaged over the draws of each cell (state
+    and group), then over cells.
 
-    Keys: level, method, pairs, cells, draws, failed, not_converged; ``outside`` and ``inside``: the error figures; k and weight figures
-    and seconds as averages in the same way, ``largest_weight`` the largest of all.
+    Keys: level, method, pairs, cells, draws, failed, not_converged; ``outside`` and ``inside``: the
+    error figures; k and weight figures and seconds as averages in the same way, ``largest_weight``
+    the largest of all.
     """
     rows = []
     held = {row["level"] for run in runs for row in (*run.inside, *run.outside)}
-    order = [(None if method == DENSE else pairs, method) for pairs in _budgets(runs) for method in dict.fromkeys(run.method for run in runs)]
+    order = [
+        (None if method == DENSE else pairs, method)
+        for pairs in _budgets(runs)
+        for method in dict.fromkeys(run.method for run in runs)
+    ]
     for level in (*(name for name in LEVEL_ORDER if name in held), ALL_LEVELS):
         for pairs, method in dict.fromkeys(order):
             of = [run for run in runs if run.method == method and run.pairs == pairs]
@@ -67,18 +81,28 @@ def summary(runs: Sequence[Run]) -> list[dict]:
                     "level": level,
                     "method": method,
                     "pairs": pairs,
-                    "cells": len({(run.postal, run.group) for run in good if _row(run.outside, level)["targets"]}),
+                    "cells": len(
+                        {
+                            (run.postal, run.group)
+                            for run in good
+                            if _row(run.outside, level)["targets"]
+                        }
+                    ),
                     "draws": len(good),
                     "failed": len(of) - len(good),
                     "not_converged": sum(not run.converged for run in good),
                     "k": _cells(good, lambda run: run.k),
                     **{sample: _errors(good, sample, level) for sample in ("outside", "inside")},
-                    "weights": {name: _cells(good, lambda run, n=name: run.weights[n]) for name in _WEIGHTS},
+                    "weights": {
+                        name: _cells(good, lambda run, n=name: run.weights[n]) for name in _WEIGHTS
+                    },
                     "seconds_selection": _cells(good, lambda run: run.seconds_selection),
                     "seconds_refit": _cells(good, lambda run: run.seconds_refit),
                 }
             )
-            rows[-1]["weights"]["largest_weight"] = max((run.weights["largest_weight"] for run in good), default=None)
+            rows[-1]["weights"]["largest_weight"] = max(
+                (run.weights["largest_weight"] for run in good), default=None
+            )
     return rows
 
 
@@ -87,12 +111,21 @@ def _budgets(runs: Sequence[Run]) -> list[int]:
 
 
 def _row(rows: Iterable[dict], level: str) -> dict:
-    return next((row for row in rows if row["level"] == level and row["family"] is None), {"targets": 0})
+    return next(
+        (row for row in rows if row["level"] == level and row["family"] is None), {"targets": 0}
+    )
 
 
 def _errors(runs: Sequence[Run], sample: str, level: str) -> dict:
-    figures = [name for name in (*_ERRORS, "mean_are_truth", "median_are_truth") if any(name in row for run in runs for row in getattr(run, sample))]
-    return {name: _cells(runs, lambda run, n=name: _row(getattr(run, sample), level).get(n)) for name in figures}
+    figures = [
+        name
+        for name in (*_ERRORS, "mean_are_truth", "median_are_truth")
+        if any(name in row for run in runs for row in getattr(run, sample))
+    ]
+    return {
+        name: _cells(runs, lambda run, n=name: _row(getattr(run, sample), level).get(n))
+        for name in figures
+    }
 
 
 def _cells(runs: Sequence[Run], value) -> float | None:
@@ -106,15 +139,21 @@ def _cells(runs: Sequence[Run], value) -> float | None:
 
 
 def print_validation(found: Validation, out: Console) -> None:
-    """What was withheld, errors by level, weights and seconds, paired differences, and what the reader should beware of."""
+    """What was withheld, errors by level, weights and seconds, paired differences, and what the
+    reader should beware of.
+    """
     label = " · SYNTHETIC" if found.profile.synthetic else ""
     _print_withheld(found, out, label)
     print_tables(found.runs, found.paired, found.settings.reference, out, label)
     _print_cautions(found, out)
 
 
-def print_tables(runs: Sequence[Run], paired: Sequence[dict], reference: str, out: Console, label: str = "") -> None:
-    """Errors by level, weights and seconds, and paired differences from the reference; runs may come from several validations."""
+def print_tables(
+    runs: Sequence[Run], paired: Sequence[dict], reference: str, out: Console, label: str = ""
+) -> None:
+    """Errors by level, weights and seconds, and paired differences from the reference; runs may
+    come from several validations.
+    """
     rows = summary(runs)
     for level in dict.fromkeys(row["level"] for row in rows):
         _print_errors([row for row in rows if row["level"] == level], level, label, out)
@@ -135,38 +174,83 @@ def _print_withheld(found: Validation, out: Console, label: str) -> None:
     )
     families = {group.id: ", ".join(group.families) for group in found.groups}
     for held in found.held:
-        counts = [f"{held['withheld_by_level'][level]:,}" if level in held["withheld_by_level"] else "" for level in _levels(found)]
-        table.add_row(held["state"], held["group"], families[held["group"]], f"{held['fitted']:,}", *counts, f"{held['never_fitted']:,}")
+        counts = [
+            f"{held['withheld_by_level'][level]:,}" if level in held["withheld_by_level"] else ""
+            for level in _levels(found)
+        ]
+        table.add_row(
+            held["state"],
+            held["group"],
+            families[held["group"]],
+            f"{held['fitted']:,}",
+            *counts,
+            f"{held['never_fitted']:,}",
+        )
     out.print(table)
 
 
 def _levels(found: Validation) -> list[str]:
-    return [level for level in LEVEL_ORDER if any(level in held["withheld_by_level"] for held in found.held)]
+    return [
+        level
+        for level in LEVEL_ORDER
+        if any(level in held["withheld_by_level"] for held in found.held)
+    ]
 
 
 def _print_errors(rows: list[dict], level: str, label: str, out: Console) -> None:
     truth = any("mean_are_truth" in row["outside"] for row in rows)
     words = "all levels together" if level == ALL_LEVELS else f"level {level}"
     table = _table(f"Error, {words}: withheld targets, then fitted ones{label}")
-    names = ["mean", "median", "mean, sound", "in margin", "loss", *(("median, truth",) if truth else ()), "fitted: mean", "median", "in margin"]
+    names = [
+        "mean",
+        "median",
+        "mean, sound",
+        "in margin",
+        "loss",
+        *(("median, truth",) if truth else ()),
+        "fitted: mean",
+        "median",
+        "in margin",
+    ]
     for name in names:
         table.add_column(name, justify="right")
     for row in rows:
         outside, inside = row["outside"], row["inside"]
-        cells = [outside.get(name) for name in _ERRORS] + ([outside.get("median_are_truth")] if truth else [])
+        cells = [outside.get(name) for name in _ERRORS] + (
+            [outside.get("median_are_truth")] if truth else []
+        )
         cells += [inside.get(name) for name in ("mean_are", "median_are", "share_inside_margin")]
-        table.add_row("" if row["pairs"] is None else str(row["pairs"]), row["method"], *map(_percent, cells))
+        table.add_row(
+            "" if row["pairs"] is None else str(row["pairs"]), row["method"], *map(_percent, cells)
+        )
     out.print(table)
 
 
 def _print_weights(rows: list[dict], label: str, out: Console) -> None:
     table = _table(f"Weights and seconds{label}")
-    for name in ("k", "ESS", "ESS / k", "design effect", "largest", "choice, s", "refit, s", "draws", "not converged", "failed"):
+    for name in (
+        "k",
+        "ESS",
+        "ESS / k",
+        "design effect",
+        "largest",
+        "choice, s",
+        "refit, s",
+        "draws",
+        "not converged",
+        "failed",
+    ):
         table.add_column(name, justify="right")
     for row in rows:
         w = row["weights"]
         share = w["ess"] / row["k"] if row["k"] else None
-        cells = [_number(row["k"], 0), _number(w["ess"], 0), _number(share, 2), _number(w["design_effect"], 2), _number(w["largest_weight"], 1)]
+        cells = [
+            _number(row["k"], 0),
+            _number(w["ess"], 0),
+            _number(share, 2),
+            _number(w["design_effect"], 2),
+            _number(w["largest_weight"], 1),
+        ]
         cells += [_number(row["seconds_selection"], 2), _number(row["seconds_refit"], 2)]
         cells += [str(row[name]) for name in ("draws", "not_converged", "failed")]
         table.add_row("" if row["pairs"] is None else str(row["pairs"]), row["method"], *cells)
@@ -176,13 +260,24 @@ def _print_weights(rows: list[dict], label: str, out: Console) -> None:
 def _print_paired(paired: Sequence[dict], reference: str, label: str, out: Console) -> None:
     """A table for the mean, the mean of sound targets and the median, a column a level."""
     rows = [row for row in paired if row["scope"] == "all" and row["sample"] == "outside"]
-    levels = [level for level in (*LEVEL_ORDER, ALL_LEVELS) if any(row["level"] == level for row in rows)]
-    for figure, word in (("mean_are", "Mean"), ("mean_are_without_degenerate", "Mean, sound,"), ("median_are", "Median")):
-        of = {(row["pairs"], row["method"], row["level"]): row for row in rows if row["figure"] == figure}
+    levels = [
+        level for level in (*LEVEL_ORDER, ALL_LEVELS) if any(row["level"] == level for row in rows)
+    ]
+    for figure, word in (
+        ("mean_are", "Mean"),
+        ("mean_are_without_degenerate", "Mean, sound,"),
+        ("median_are", "Median"),
+    ):
+        of = {
+            (row["pairs"], row["method"], row["level"]): row
+            for row in rows
+            if row["figure"] == figure
+        }
         if not of:
             continue
         out.print(
-            f"{word} withheld error less {reference}'s: points (95 % paired interval), units in which {reference} is lower{label}",
+            f"{word} withheld error less {reference}'s: points (95 % paired interval), units in"
+            f" which {reference} is lower{label}",
             style="italic",
             highlight=False,
         )
@@ -192,7 +287,11 @@ def _print_paired(paired: Sequence[dict], reference: str, label: str, out: Conso
             table.add_column(level, justify="right")
         for pairs in (*sorted({key[0] for key in of} - {None}), None):
             for method in dict.fromkeys(key[1] for key in of):
-                table.add_row("all" if pairs is None else str(pairs), method, *(_interval(of.get((pairs, method, level))) for level in levels))
+                table.add_row(
+                    "all" if pairs is None else str(pairs),
+                    method,
+                    *(_interval(of.get((pairs, method, level))) for level in levels),
+                )
         out.print(table)
 
 
@@ -205,18 +304,38 @@ def _print_cautions(found: Validation, out: Console) -> None:
             say(note)
     for state in dict.fromkeys(held["state"] for held in found.held):
         for sample, words in (("outside", "withheld"), ("inside", "fitted")):
-            named = {(d["level"], d["geoid"], d["variable"], d["domain"]): d["value"] for d in found.degenerate if (d["state"], d["sample"]) == (state, sample)}
+            named = {
+                (d["level"], d["geoid"], d["variable"], d["domain"]): d["value"]
+                for d in found.degenerate
+                if (d["state"], d["sample"]) == (state, sample)
+            }
             if named:
-                names = "; ".join(f"{' '.join(key)} ({value:,.4g})" for key, value in list(named.items())[:SHOWN_NAMES])
-                more = f" and {len(named) - SHOWN_NAMES:,} more, all named by --json" if len(named) > SHOWN_NAMES else ""
-                say(f"{state}: {len(named):,} {words} targets are smaller than one record's contribution; `sound` leaves them out: {names}{more}")
+                names = "; ".join(
+                    f"{' '.join(key)} ({value:,.4g})"
+                    for key, value in list(named.items())[:SHOWN_NAMES]
+                )
+                more = (
+                    f" and {len(named) - SHOWN_NAMES:,} more, all named by --json"
+                    if len(named) > SHOWN_NAMES
+                    else ""
+                )
+                say(
+                    f"{state}: {len(named):,} {words} targets are smaller than one record's"
+                    f" contribution; `sound` leaves them out: {names}{more}"
+                )
             zero = max(held["zero"][sample] for held in found.held if held["state"] == state)
             if zero:
-                say(f"{state}: up to {zero:,} {words} targets are next to zero and have no relative error")
+                say(
+                    f"{state}: up to {zero:,} {words} targets are next to zero and have no relative"
+                    " error"
+                )
     for text in found.skipped:
         say(text)
     if found.interrupted:
-        say("INTERRUPTED: the figures above are of what was done before, and not every cell has every draw")
+        say(
+            "INTERRUPTED: the figures above are of what was done before, and not every cell has"
+            " every draw"
+        )
 
 
 def _table(title: str) -> Table:

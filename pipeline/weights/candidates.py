@@ -1,9 +1,12 @@
-"""Candidates of one state: the pool of units with what each adds to every variable, and where its prior weight may lie.
+"""Candidates of one state: the pool of units with what each adds to every variable, and where its
+prior weight may lie.
 
-A candidate is a (unit, area) pair. Pairs are never written out: the prior of unit h in area t is its design weight times
-the share of its PUMA's population that lives in t, blended with a small share for every other area of the state.
+A candidate is a (unit, area) pair. Pairs are never written out: the prior of unit h in area t is
+its design weight times the share of its PUMA's population that lives in t, blended with a small
+share for every other area of the state.
 
-Belongs here: the two candidate tables. Does not belong here: solving, how a variable is measured, or what a cell is (``cells.py``).
+Belongs here: the two candidate tables. Does not belong here: solving, how a variable is measured,
+or what a cell is (``cells.py``).
 """
 
 from __future__ import annotations
@@ -26,9 +29,11 @@ DESIGN_SEPARATOR = "|"
 
 @dataclass(frozen=True)
 class Candidates:
-    """``units``: household_id, puma, prior_weight, cell, order, then one column ``variable|domain`` a variable (float64), sorted by
-    household_id. ``areas``: area, puma, share: where a unit of each PUMA may lie, shares of one PUMA summing to one.
-    ``inexpressible``: variables these records cannot express. ``notes``: counted facts. ``cells``: what the column ``cell`` numbers."""
+    """``units``: household_id, puma, prior_weight, cell, order, then one column ``variable|domain``
+    a variable (float64), sorted by household_id. ``areas``: area, puma, share: where a unit of each
+    PUMA may lie, shares of one PUMA summing to one. ``inexpressible``: variables these records
+    cannot express. ``notes``: counted facts. ``cells``: what the column ``cell`` numbers.
+    """
 
     units: pl.DataFrame
     areas: pl.DataFrame
@@ -52,16 +57,18 @@ def build_candidates(
 
     Parameters
     ----------
-    tables : ``persons``, ``households``, ``tax_units`` of one state, amounts in target-year dollars.
+    tables : ``persons``, ``households``, ``tax_units`` of one state, amounts in target-year
+        dollars.
     variables : the variables to measure.
     targets : reconciled targets; the population of each finest area is read from them.
     geography : areas of the targets' vintage (state_fips, county_fips, tract, puma).
-    puma_link : the same table in the vintage of the records' PUMAs; where it is the same vintage, PUMAs link to areas
-        directly, else through the counties both vintages share.
+    puma_link : the same table in the vintage of the records' PUMAs; where it is the same vintage,
+        PUMAs link to areas directly, else through the counties both vintages share.
     cross : classes of the cells, and how thin ones are collapsed.
     elsewhere_share : prior share of a unit that lies anywhere in the state, by population.
 
-    Raises RecordsError if there are no records, or a PUMA of the records is in no area; TargetError if an area has no population target.
+    Raises RecordsError if there are no records, or a PUMA of the records is in no area; TargetError
+    if an area has no population target.
     """
     households = tables["households"].sort("household_id")
     if households.is_empty():
@@ -77,7 +84,11 @@ def build_candidates(
     cells = build_cells(households, cross)
     columns = {name: measured.matrix[:, i] for i, name in enumerate(names)}
     population = _population(targets, geography, finest_level)
-    prior, scale = _prior_weight(households, measured.matrix[:, measured.expressible.index(POPULATION)], population["population"].sum())
+    prior, scale = _prior_weight(
+        households,
+        measured.matrix[:, measured.expressible.index(POPULATION)],
+        population["population"].sum(),
+    )
     units = pl.DataFrame(
         {
             "household_id": households["household_id"],
@@ -90,34 +101,61 @@ def build_candidates(
     )
     empty = [a for a, n in population.iter_rows() if n <= 0]
     notes = [
-        f"household design weights multiplied by {scale:.6f} so that the persons in them count the target year's population",
+        (
+            f"household design weights multiplied by {scale:.6f} so that the persons in them count"
+            " the target year's population"
+        ),
         *cells.notes,
         *(str(n) for n in measured.notes),
     ]
     if empty:
-        notes.append(f"{len(empty)} areas have no population and get no record: {', '.join(empty[:8])}{' ...' if len(empty) > 8 else ''}")
-    areas = _area_shares(units["puma"].unique().sort().to_list(), geography, puma_link, population, finest_level, elsewhere_share)
+        notes.append(
+            f"{len(empty)} areas have no population and get no record:"
+            f" {', '.join(empty[:8])}{' ...' if len(empty) > 8 else ''}"
+        )
+    areas = _area_shares(
+        units["puma"].unique().sort().to_list(),
+        geography,
+        puma_link,
+        population,
+        finest_level,
+        elsewhere_share,
+    )
     return Candidates(units, areas, measured.inexpressible, tuple(notes), cells)
 
 
 def candidate_pairs(units: pl.DataFrame, areas: pl.DataFrame) -> int:
-    """Number of (unit, area) pairs with prior weight: those k can be chosen from. An area in which nobody lives has none."""
+    """Number of (unit, area) pairs with prior weight: those k can be chosen from. An area in which
+    nobody lives has none.
+    """
     here = units.filter(pl.col("prior_weight") > 0).group_by("puma").len("units")
     there = areas.filter(pl.col("share") > 0).group_by("puma").len("areas")
-    return int(here.join(there, on="puma").select((pl.col("units").cast(pl.Int64) * pl.col("areas").cast(pl.Int64)).sum()).item())
+    return int(
+        here.join(there, on="puma")
+        .select((pl.col("units").cast(pl.Int64) * pl.col("areas").cast(pl.Int64)).sum())
+        .item()
+    )
 
 
 def design_matrix(units: pl.DataFrame, keys: Sequence[tuple[str, str]]) -> np.ndarray:
     """Contributions of every unit to ``keys``, (units, keys) float64."""
-    return units.select([DESIGN_SEPARATOR.join(key) for key in keys]).to_numpy().astype(np.float64, copy=False) if keys else np.zeros((units.height, 0))
+    return (
+        units.select([DESIGN_SEPARATOR.join(key) for key in keys])
+        .to_numpy()
+        .astype(np.float64, copy=False)
+        if keys
+        else np.zeros((units.height, 0))
+    )
 
 
 def _population(targets: pl.DataFrame, geography: pl.DataFrame, finest_level: str) -> pl.DataFrame:
     column = "tract" if finest_level == "tract" else "county_fips"
     areas = geography.select(pl.col(column).alias("area")).unique().sort("area")
-    known = targets.filter((pl.col("level") == finest_level) & (pl.col("variable") == POPULATION[0]) & (pl.col("domain") == POPULATION[1])).select(
-        pl.col("geoid").alias("area"), pl.col("value").alias("population")
-    )
+    known = targets.filter(
+        (pl.col("level") == finest_level)
+        & (pl.col("variable") == POPULATION[0])
+        & (pl.col("domain") == POPULATION[1])
+    ).select(pl.col("geoid").alias("area"), pl.col("value").alias("population"))
     joined = areas.join(known, on="area", how="left").sort("area")
     if joined["population"].null_count():
         missing = joined.filter(pl.col("population").is_null())["area"]
@@ -130,16 +168,28 @@ def _population(targets: pl.DataFrame, geography: pl.DataFrame, finest_level: st
     return joined
 
 
-def _prior_weight(households: pl.DataFrame, persons: np.ndarray, population: float) -> tuple[np.ndarray, float]:
+def _prior_weight(
+    households: pl.DataFrame, persons: np.ndarray, population: float
+) -> tuple[np.ndarray, float]:
     weight = households["weight"].to_numpy().astype(np.float64)
     total = float(weight @ persons)
     if total <= 0:
-        raise RecordsError("The records carry no design weight", where="households.weight", expected="positive weights", remedy="Check the microdata file")
+        raise RecordsError(
+            "The records carry no design weight",
+            where="households.weight",
+            expected="positive weights",
+            remedy="Check the microdata file",
+        )
     return weight * (population / total), population / total
 
 
 def _area_shares(
-    pumas: list[str], geography: pl.DataFrame, puma_link: pl.DataFrame, population: pl.DataFrame, finest_level: str, elsewhere: float
+    pumas: list[str],
+    geography: pl.DataFrame,
+    puma_link: pl.DataFrame,
+    population: pl.DataFrame,
+    finest_level: str,
+    elsewhere: float,
 ) -> pl.DataFrame:
     column = "tract" if finest_level == "tract" else "county_fips"
     same_vintage = (
@@ -147,11 +197,14 @@ def _area_shares(
         and set(geography["puma"].drop_nulls()) == set(puma_link["puma"].drop_nulls())
         and set(geography["tract"]) == set(puma_link["tract"])
     )
-    area_county = dict(geography.select(area=pl.col(column), county=pl.col("county_fips")).unique().iter_rows())
+    area_county = dict(
+        geography.select(area=pl.col(column), county=pl.col("county_fips")).unique().iter_rows()
+    )
     people = dict(population.iter_rows())
     areas = population["area"].to_list()
     total = sum(people.values())
-    # How a PUMA's people spread over counties is not published; tracts are drawn to about 4,000 persons each, so their number stands in for it.
+    # How a PUMA's people spread over counties is not published; tracts are drawn to about 4,000
+    # persons each, so their number stands in for it.
     tracts = puma_link.group_by("puma", "county_fips").len().sort("puma", "county_fips")
     rows = []
     for puma in pumas:
@@ -172,6 +225,10 @@ def _area_shares(
                 remedy="Check the profile's puma_link_vintage",
             )
         everywhere = np.array([people[a] for a in areas]) / total
-        share = everywhere if local.sum() <= 0 else (1 - elsewhere) * local / local.sum() + elsewhere * everywhere
+        share = (
+            everywhere
+            if local.sum() <= 0
+            else (1 - elsewhere) * local / local.sum() + elsewhere * everywhere
+        )
         rows.append(pl.DataFrame({"area": areas, "puma": [puma] * len(areas), "share": share}))
     return pl.concat(rows).sort("area", "puma")

@@ -1,12 +1,15 @@
-"""Cells of one state's records: the cross product of declared classes, thin cells collapsed in the declared order.
+"""Cells of one state's records: the cross product of declared classes, thin cells collapsed in the
+declared order.
 
-A thin cell takes the next step of ``collapse_order`` (one class one level coarser) together with all cells its coarser label covers,
-and again until it is thick enough or the order ends. Labels after more steps cover those after fewer, so cells stay disjoint, and the
-result depends on how many records carry each label, never on the order of records. Cells that are thick keep all their classes unless a
-thin cell's coarser label covers them.
+A thin cell takes the next step of ``collapse_order`` (one class one level coarser) together with
+all cells its coarser label covers, and again until it is thick enough or the order ends. Labels
+after more steps cover those after fewer, so cells stay disjoint, and the result depends on how many
+records carry each label, never on the order of records. Cells that are thick keep all their classes
+unless a thin cell's coarser label covers them.
 
-Belongs here: cells, what was collapsed, which categories hold which cells. Does not belong here: how many records a cell gets
-(``calibration_core/sampling/rounding.py``) or the classes themselves (``data_specs/cross_categories``).
+Belongs here: cells, what was collapsed, which categories hold which cells. Does not belong here:
+how many records a cell gets (``calibration_core/sampling/rounding.py``) or the classes themselves
+(``data_specs/cross_categories``).
 """
 
 from __future__ import annotations
@@ -21,14 +24,23 @@ from pipeline.errors import RecordsError
 from pipeline.specs.cross_categories import CategoryClass, CrossCategories
 
 Code = tuple[int, ...]
-COLLAPSED_SCHEMA = {"step": pl.Int64, "gave_up": pl.String, "from": pl.String, "to": pl.String, "records": pl.Int64, "weight": pl.Float64}
+COLLAPSED_SCHEMA = {
+    "step": pl.Int64,
+    "gave_up": pl.String,
+    "from": pl.String,
+    "to": pl.String,
+    "records": pl.Int64,
+    "weight": pl.Float64,
+}
 
 
 @dataclass(frozen=True)
 class Family:
-    """Categories of one class and its coarser values: ``labels`` (categories,), ``members`` (categories, cells) bool, nested.
+    """Categories of one class and its coarser values: ``labels`` (categories,), ``members``
+    (categories, cells) bool, nested.
 
-    A cell is a member where all its values of the class lie in the category; one collapsed beyond it is in a coarser category only.
+    A cell is a member where all its values of the class lie in the category; one collapsed beyond
+    it is in a coarser category only.
     """
 
     name: str
@@ -43,10 +55,10 @@ class Cells:
     Attributes
     ----------
     cell : (units,) int64 in 0..cells-1, numbered in the order of the classes' values.
-    table : cell, label, records, weight (design, households), thin, then the value of every class by name: of its finest version that
-        all the cell's records share.
-    collapsed : a row for every cell that was joined to others: step (from 1), the class that step gave up, label before and after, its own
-        records and design weight.
+    table : cell, label, records, weight (design, households), thin, then the value of every class
+        by name: of its finest version that all the cell's records share.
+    collapsed : a row for every cell that was joined to others: step (from 1), the class that step
+        gave up, label before and after, its own records and design weight.
     before : number of cells before.
     families : one a class, in their declared order: the categories that rounding can hold.
     """
@@ -64,19 +76,35 @@ class Cells:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Counted facts: how many cells were collapsed, and which are still thin after the last step."""
-        joined = self.collapsed.filter(pl.col("step") == self.collapsed["step"].min()) if self.collapsed.height else self.collapsed
+        """Counted facts: how many cells were collapsed, and which are still thin after the last
+        step.
+        """
+        joined = (
+            self.collapsed.filter(pl.col("step") == self.collapsed["step"].min())
+            if self.collapsed.height
+            else self.collapsed
+        )
         first = f"; first {joined['from'][0]} -> {joined['to'][0]}" if joined.height else ""
-        notes = [f"{self.before} cross-category cells before collapsing, {self.table.height} after: {self.collapsed.height} were joined to others{first}"]
+        notes = [
+            f"{self.before} cross-category cells before collapsing, {self.table.height} after:"
+            f" {self.collapsed.height} were joined to others{first}"
+        ]
         thin = self.table.filter("thin")
         if thin.height:
-            named = ", ".join(f"{row['label']} ({row['records']} records)" for row in thin.head(8).iter_rows(named=True))
-            notes.append(f"{thin.height} cells are still thin after the last step of the collapse order: {named}{' ...' if thin.height > 8 else ''}")
+            named = ", ".join(
+                f"{row['label']} ({row['records']} records)"
+                for row in thin.head(8).iter_rows(named=True)
+            )
+            notes.append(
+                f"{thin.height} cells are still thin after the last step of the collapse order:"
+                f" {named}{' ...' if thin.height > 8 else ''}"
+            )
         return tuple(notes)
 
 
 def build_cells(households: pl.DataFrame, cross: CrossCategories) -> Cells:
-    """Cells of ``households`` (one row a unit, with the columns the classes' SQL reads, and ``weight``).
+    """Cells of ``households`` (one row a unit, with the columns the classes' SQL reads, and
+    ``weight``).
 
     Raises RecordsError if a class gives a unit no value, or one that is not declared.
     """
@@ -85,7 +113,9 @@ def build_cells(households: pl.DataFrame, cross: CrossCategories) -> Cells:
     for code, weight in zip(codes, households["weight"].to_list(), strict=True):
         weights.setdefault(code, []).append(float(weight or 0.0))
     position = [{value: i for i, value in enumerate(c.values)} for c in cross.classes]
-    fine = sorted(weights, key=lambda code: tuple(p[v] for p, v in zip(position, code, strict=True)))
+    fine = sorted(
+        weights, key=lambda code: tuple(p[v] for p, v in zip(position, code, strict=True))
+    )
     # Exact sums: whether a cell is thin must not depend on the order of its records.
     size = {code: (len(weights[code]), math.fsum(weights[code])) for code in fine}
     home, collapsed = _collapse(fine, size, cross)
@@ -99,7 +129,9 @@ def build_cells(households: pl.DataFrame, cross: CrossCategories) -> Cells:
 
 
 def families_of(table: pl.DataFrame, cross: CrossCategories) -> tuple[Family, ...]:
-    """Categories of a stored ``Cells.table``: of every class, those that some but not all cells are in, the finest first."""
+    """Categories of a stored ``Cells.table``: of every class, those that some but not all cells are
+    in, the finest first.
+    """
     families = []
     for c in cross.classes:
         held = _values_held(table, c)
@@ -111,12 +143,17 @@ def families_of(table: pl.DataFrame, cross: CrossCategories) -> tuple[Family, ..
                     seen.add(row)
                     labels.append(label)
                     rows.append(row)
-        families.append(Family(c.name, tuple(labels), np.array(rows, dtype=bool).reshape(len(rows), table.height)))
+        families.append(
+            Family(
+                c.name, tuple(labels), np.array(rows, dtype=bool).reshape(len(rows), table.height)
+            )
+        )
     return tuple(families)
 
 
 def affinity_of(table: pl.DataFrame, cross: CrossCategories) -> np.ndarray:
-    """(cells, cells) float64: number of leading classes two cells agree in, then, behind the point, of all classes.
+    """(cells, cells) float64: number of leading classes two cells agree in, then, behind the point,
+    of all classes.
 
     They agree in a class where one's values are among the other's.
     """
@@ -125,7 +162,9 @@ def affinity_of(table: pl.DataFrame, cross: CrossCategories) -> np.ndarray:
         held = _values_held(table, c)
         agree.append([[a <= b or b <= a for b in held] for a in held])
     same = np.array(agree, dtype=bool).reshape(len(cross.classes), table.height, table.height)
-    return np.logical_and.accumulate(same, axis=0).sum(axis=0) + same.sum(axis=0) / (len(cross.classes) + 1.0)
+    return np.logical_and.accumulate(same, axis=0).sum(axis=0) + same.sum(axis=0) / (
+        len(cross.classes) + 1.0
+    )
 
 
 def _values_held(table: pl.DataFrame, c: CategoryClass) -> list[frozenset[int]]:
@@ -139,15 +178,22 @@ def _values(households: pl.DataFrame, c: CategoryClass) -> list[int]:
     if wrong.any():
         first = values.filter(wrong)[0]
         raise RecordsError(
-            f"Class {c.name} gives {int(wrong.sum()):,} units {'no value' if first is None else f'the value {first}'}",
-            where=f"household {households['household_id'].filter(wrong)[0]}" if "household_id" in households.columns else c.value,
+            f"Class {c.name} gives {int(wrong.sum()):,} units"
+            f" {'no value' if first is None else f'the value {first}'}",
+            where=(
+                f"household {households['household_id'].filter(wrong)[0]}"
+                if "household_id" in households.columns
+                else c.value
+            ),
             expected=f"one of {', '.join(map(str, c.values))}",
             remedy="Mend the class's value, or declare the value, in data_specs/cross_categories",
         )
     return values.to_list()
 
 
-def _collapse(fine: list[Code], size: dict[Code, tuple[int, float]], cross: CrossCategories) -> tuple[dict[Code, tuple[str, ...]], pl.DataFrame]:
+def _collapse(
+    fine: list[Code], size: dict[Code, tuple[int, float]], cross: CrossCategories
+) -> tuple[dict[Code, tuple[str, ...]], pl.DataFrame]:
     """The label of each finest cell after collapsing, and the table of what was joined."""
     rank = {code: i for i, code in enumerate(fine)}
     home = {code: _label(code, 0, cross) for code in fine}
@@ -164,12 +210,23 @@ def _collapse(fine: list[Code], size: dict[Code, tuple[int, float]], cross: Cros
             if goal[members[0]] in covered:
                 parts.setdefault(goal[members[0]], []).append(label)
         for target, labels in parts.items():
-            joined = sorted((code for label in labels for code in groups[label]), key=rank.__getitem__)
+            joined = sorted(
+                (code for label in labels for code in groups[label]), key=rank.__getitem__
+            )
             if len(labels) > 1:
                 to = _text(_shared(joined, cross), cross)
                 for label in labels:
                     records, weight = _size(groups[label], size)
-                    rows.append((step, cross.collapse_order[step - 1], _text(_shared(groups[label], cross), cross), to, records, weight))
+                    rows.append(
+                        (
+                            step,
+                            cross.collapse_order[step - 1],
+                            _text(_shared(groups[label], cross), cross),
+                            to,
+                            records,
+                            weight,
+                        )
+                    )
             for code in joined:
                 home[code] = target
     return home, pl.DataFrame(rows, schema=COLLAPSED_SCHEMA, orient="row")
@@ -186,14 +243,19 @@ def _size(members: list[Code], size: dict[Code, tuple[int, float]]) -> tuple[int
     return sum(size[code][0] for code in members), math.fsum(size[code][1] for code in members)
 
 
-def _is_thin(members: list[Code], size: dict[Code, tuple[int, float]], cross: CrossCategories) -> bool:
+def _is_thin(
+    members: list[Code], size: dict[Code, tuple[int, float]], cross: CrossCategories
+) -> bool:
     records, weight = _size(members, size)
     return records < cross.fewest_records or weight < cross.fewest_weight
 
 
 def _label(code: Code, step: int, cross: CrossCategories) -> tuple[str, ...]:
     """Label of a finest cell when every class is as coarse as after ``step``."""
-    return tuple(_group(c, level, value) for c, level, value in zip(cross.classes, cross.levels_at(step), code, strict=True))
+    return tuple(
+        _group(c, level, value)
+        for c, level, value in zip(cross.classes, cross.levels_at(step), code, strict=True)
+    )
 
 
 def _group(c: CategoryClass, level: int, value: int) -> str:
@@ -205,18 +267,46 @@ def _shared(members: list[Code], cross: CrossCategories) -> tuple[str, ...]:
     found = []
     for i, c in enumerate(cross.classes):
         values = {code[i] for code in members}
-        found.append(next(label for level in range(c.levels) for label, group in c.groups(level).items() if values <= group))
+        found.append(
+            next(
+                label
+                for level in range(c.levels)
+                for label, group in c.groups(level).items()
+                if values <= group
+            )
+        )
     return tuple(found)
 
 
 def _text(labels: tuple[str, ...], cross: CrossCategories) -> str:
-    return ", ".join(f"{label} {c.name}" if label == "any" else label for label, c in zip(labels, cross.classes, strict=True))
+    return ", ".join(
+        f"{label} {c.name}" if label == "any" else label
+        for label, c in zip(labels, cross.classes, strict=True)
+    )
 
 
-def _table(groups: list[list[Code]], size: dict[Code, tuple[int, float]], cross: CrossCategories) -> pl.DataFrame:
+def _table(
+    groups: list[list[Code]], size: dict[Code, tuple[int, float]], cross: CrossCategories
+) -> pl.DataFrame:
     rows = []
     for number, members in enumerate(groups):
         labels = _shared(members, cross)
-        rows.append((number, _text(labels, cross), *_size(members, size), _is_thin(members, size, cross), *labels))
-    schema = {"cell": pl.Int64, "label": pl.String, "records": pl.Int64, "weight": pl.Float64, "thin": pl.Boolean}
-    return pl.DataFrame(rows, schema=schema | {c.name: pl.String for c in cross.classes}, orient="row")
+        rows.append(
+            (
+                number,
+                _text(labels, cross),
+                *_size(members, size),
+                _is_thin(members, size, cross),
+                *labels,
+            )
+        )
+    schema = {
+        "cell": pl.Int64,
+        "label": pl.String,
+        "records": pl.Int64,
+        "weight": pl.Float64,
+        "thin": pl.Boolean,
+    }
+    return pl.DataFrame(
+        rows, schema=schema | {c.name: pl.String for c in cross.classes}, orient="row"
+    )

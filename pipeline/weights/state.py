@@ -1,9 +1,12 @@
-"""One state without Dagster, from raw files to the problem its weights solve: readers, records, targets and candidates in order.
+"""One state without Dagster, from raw files to the problem its weights solve: readers, records,
+targets and candidates in order.
 
-Belongs here: the order of the steps, and everything a caller needs to take some of them again. Does not belong here: any step
-itself (a module each in ``sources``, ``records``, ``targets`` and beside this one), or storing what comes out (``pipeline/assets``).
+Belongs here: the order of the steps, and everything a caller needs to take some of them again. Does
+not belong here: any step itself (a module each in ``sources``, ``records``, ``targets`` and beside
+this one), or storing what comes out (``pipeline/assets``).
 
-The steps and their inputs are those of the assets, so targets, candidates and problem are the ones a run of the profile has.
+The steps and their inputs are those of the assets, so targets, candidates and problem are the ones
+a run of the profile has.
 """
 
 from __future__ import annotations
@@ -40,9 +43,11 @@ class StateInputs:
 
     Attributes
     ----------
-    below : target rows of the levels below the state as published and carried, with the roles that concept gaps leave them.
+    below : target rows of the levels below the state as published and carried, with the roles that
+        concept gaps leave them.
     above : the same for the nation and all states, reconciled among themselves.
-    geography, puma_link : the state's areas in the vintage of the targets, and of the records' PUMAs.
+    geography, puma_link : the state's areas in the vintage of the targets, and of the records'
+        PUMAs.
     records : ``persons``, ``households``, ``tax_units`` of the state.
     variables : what records are measured for.
     """
@@ -57,7 +62,9 @@ class StateInputs:
 
 @dataclass(frozen=True)
 class LoadedState:
-    """A state ready to be calibrated, what it was made from, and the seconds each step before took."""
+    """A state ready to be calibrated, what it was made from, and the seconds each step
+    before took.
+    """
 
     profile: Profile
     targets: pl.DataFrame
@@ -68,9 +75,11 @@ class LoadedState:
 
 
 def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
-    """Everything up to the calibration problem of one state. ``data``: the folder of raw files; of a synthetic profile, the generated ones.
+    """Everything up to the calibration problem of one state. ``data``: the folder of raw files; of
+    a synthetic profile, the generated ones.
 
-    Raises a GeocalError that names file, column and row if a file is missing or not what it should be.
+    Raises a GeocalError that names file, column and row if a file is missing or not what it should
+    be.
     """
     clock = _Clock()
     catalog = load_catalog()
@@ -78,10 +87,16 @@ def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
     tables = {}
     for source, vintage in sorted(catalog.required_tables(profile)):
         spec = load_source(source)
-        # A nationwide file is read whole: the nation reconciles with all its states, not with the profile's alone.
-        tables[source, vintage] = read_source(spec, vintage, data, [postal] if spec.coverage == "state" else None).frame
+        # A nationwide file is read whole: the nation reconciles with all its states, not with the
+        # profile's alone.
+        tables[source, vintage] = read_source(
+            spec, vintage, data, [postal] if spec.coverage == "state" else None
+        ).frame
     vintages = profile.geography.vintage, profile.geography.puma_link_vintage
-    geography, link = (read_source(load_source(profile.geography.source), vintage, data, [postal]).frame for vintage in vintages)
+    geography, link = (
+        read_source(load_source(profile.geography.source), vintage, data, [postal]).frame
+        for vintage in vintages
+    )
     clock.lap("published tables")
     records = _records(catalog, profile, postal, data)
     clock.lap("microdata and records")
@@ -96,7 +111,9 @@ def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
 
 def reconciled_targets(inputs: StateInputs, profile: Profile, catalog: Catalog) -> pl.DataFrame:
     """The state's targets as one consistent tree; only rows of role ``calibrate`` take part."""
-    return reconcile_state(inputs.below, inputs.above, inputs.geography, profile.levels, catalog.categories.values()).frame
+    return reconcile_state(
+        inputs.below, inputs.above, inputs.geography, profile.levels, catalog.categories.values()
+    ).frame
 
 
 def candidates_of(inputs: StateInputs, targets: pl.DataFrame, profile: Profile) -> Candidates:
@@ -113,27 +130,63 @@ def candidates_of(inputs: StateInputs, targets: pl.DataFrame, profile: Profile) 
     )
 
 
-def _records(catalog: Catalog, profile: Profile, postal: str, data: Path) -> Mapping[str, pl.DataFrame]:
+def _records(
+    catalog: Catalog, profile: Profile, postal: str, data: Path
+) -> Mapping[str, pl.DataFrame]:
     spec = load_source(profile.records.source)
-    files = {file.role: file.path for file in resolve_files(spec, profile.records.vintage, data, [postal])}
-    survey = read_pums(files["persons"], files.get("housing"), year=int(profile.records.vintage), state_fips=state_of(postal).fips, source=spec.id)
+    files = {
+        file.role: file.path
+        for file in resolve_files(spec, profile.records.vintage, data, [postal])
+    }
+    survey = read_pums(
+        files["persons"],
+        files.get("housing"),
+        year=int(profile.records.vintage),
+        state_fips=state_of(postal).fips,
+        source=spec.id,
+    )
     donors = None
     if profile.records.donor is not None:
-        archive = resolve_files(load_source(profile.records.donor.source), profile.records.donor.vintage, data)[0].path
+        archive = resolve_files(
+            load_source(profile.records.donor.source), profile.records.donor.vintage, data
+        )[0].path
         donors = read_asec(archive, year=int(profile.records.donor.vintage)).persons
     return assemble_records(catalog, profile, survey.persons, survey.households, donors).tables
 
 
-def _inputs(catalog: Catalog, profile: Profile, postal: str, tables, geography: pl.DataFrame, link: pl.DataFrame, records) -> StateInputs:
+def _inputs(
+    catalog: Catalog,
+    profile: Profile,
+    postal: str,
+    tables,
+    geography: pl.DataFrame,
+    link: pl.DataFrame,
+    records,
+) -> StateInputs:
     fips = state_of(postal).fips
-    national = reconcile_national(build_targets(catalog, profile, tables, ("nation", "state")).frame, catalog.categories.values()).frame
-    below = build_targets(catalog, profile, tables, [level for level in profile.levels if level not in ("nation", "state")], fips).frame
-    keys = {(item.variable, item.domain) for spec in catalog.specs_of(profile) for item in spec.items}
-    variables = tuple(catalog.variables[key] for key in sorted(keys) if catalog.variables[key].expressible)
+    national = reconcile_national(
+        build_targets(catalog, profile, tables, ("nation", "state")).frame,
+        catalog.categories.values(),
+    ).frame
+    below = build_targets(
+        catalog,
+        profile,
+        tables,
+        [level for level in profile.levels if level not in ("nation", "state")],
+        fips,
+    ).frame
+    keys = {
+        (item.variable, item.domain) for spec in catalog.specs_of(profile) for item in spec.items
+    }
+    variables = tuple(
+        catalog.variables[key] for key in sorted(keys) if catalog.variables[key].expressible
+    )
     totals, _ = design_totals(records, variables)
     gaps = concept_gaps(
         totals,
-        pl.concat([national.filter((pl.col("level") == "state") & (pl.col("geoid") == fips)), below]),
+        pl.concat(
+            [national.filter((pl.col("level") == "state") & (pl.col("geoid") == fips)), below]
+        ),
         profile.concept_gap_limit,
         state_fips=fips,
         same_concept=catalog.same_concept(profile),

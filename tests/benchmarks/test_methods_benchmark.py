@@ -1,4 +1,6 @@
-"""The timing benchmark: its problem, its judging, and one small run without peers. No time is asserted."""
+"""The timing benchmark: its problem, its judging, and one small run without peers. No time is
+asserted.
+"""
 
 import sys
 
@@ -12,7 +14,9 @@ from benchmarks.problems import margins_and_amounts
 CONTENDER = methods.Contender("kl", "someone", "run_none.py", "kl", "nowhere")
 
 
-@pytest.mark.parametrize("targets, shape", [(126, (24, 6)), (20, (3, 5)), (5, (1, 0)), (11, (2, 1)), (252, (48, 12))])
+@pytest.mark.parametrize(
+    "targets, shape", [(126, (24, 6)), (20, (3, 5)), (5, (1, 0)), (11, (2, 1)), (252, (48, 12))]
+)
 def test_the_shape_keeps_the_proportion_and_the_count(targets, shape):
     assert methods.shape_of(targets) == shape
     assert shape[0] * methods.LEVELS + shape[1] == targets
@@ -51,10 +55,16 @@ def test_a_contender_that_fails_hangs_or_grows_is_a_remark(tmp_path, monkeypatch
     said = {}
     for word, limits in {"crash": (30, 1e12), "hang": (1.0, 1e12), "grow": (30, 2e8)}.items():
         c = methods.Contender("kl", word, f"run_{word}.py", "kl", "x")
-        report, weights = methods.run_contender(c, sys.executable, tmp_path / "none.npz", tmp_path, methods.Limits(*limits, 1, 1))
+        report, weights = methods.run_contender(
+            c, sys.executable, tmp_path / "none.npz", tmp_path, methods.Limits(*limits, 1, 1)
+        )
         assert weights is None
         said[word] = report["error"]
-    assert "boom" in said["crash"] and said["hang"] == "stopped after 1 s" and "GB of memory" in said["grow"]
+    assert (
+        "boom" in said["crash"]
+        and said["hang"] == "stopped after 1 s"
+        and "GB of memory" in said["grow"]
+    )
 
 
 def test_a_peer_that_is_not_installed_is_skipped_by_name():

@@ -1,4 +1,6 @@
-"""The nation benchmark: whole on a few tracts, the same on one process and on two, and no invented list where a real one was asked for."""
+"""The nation benchmark: whole on a few tracts, the same on one process and on two, and no invented
+list where a real one was asked for.
+"""
 
 import json
 
@@ -15,7 +17,10 @@ MEASURED = {"seconds", "peak_mb", "wall_seconds_states", "device", "machine", "w
 
 
 def run(path, *arguments: str) -> dict:
-    assert main(["--tracts", "370", "--pool", "150", "--pairs", "30", "--json", str(path), *arguments]) == 0
+    assert (
+        main(["--tracts", "370", "--pool", "150", "--pairs", "30", "--json", str(path), *arguments])
+        == 0
+    )
     (figures,) = json.loads(path.read_text())
     return figures
 
@@ -41,14 +46,32 @@ def test_a_small_nation_keeps_exactly_the_pairs_asked_for(figures):
 
 def test_stages_stay_apart_and_the_selection_is_told_by_state(figures):
     stages = figures["stages"]
-    assert list(stages) == ["tree", "invent the population", "reconcile", "set up states", "dense calibration", "selection", "refinement", "fit"]
+    assert list(stages) == [
+        "tree",
+        "invent the population",
+        "reconcile",
+        "set up states",
+        "dense calibration",
+        "selection",
+        "refinement",
+        "fit",
+    ]
     assert figures["seconds"] == pytest.approx(sum(stages[s]["seconds"] for s in list(stages)[2:7]))
-    assert figures["wall_seconds_states"] > 0 and figures["peak_mb"] >= stages["selection"]["peak_mb"] > 0
+    assert (
+        figures["wall_seconds_states"] > 0
+        and figures["peak_mb"] >= stages["selection"]["peak_mb"] > 0
+    )
     selection = figures["selection"]
     assert sum(state["tracts"] for state in selection["states"]) == figures["tracts"]
     assert sum(state["pairs"] for state in selection["states"]) == figures["pairs_kept"]
-    assert sum(state["seconds"] for state in selection["states"]) == pytest.approx(stages["selection"]["seconds"])
-    assert selection["exchanges"] > 0 and 0 <= selection["mass_lost"] < 0.5 and selection["cells_lost"] > 0
+    assert sum(state["seconds"] for state in selection["states"]) == pytest.approx(
+        stages["selection"]["seconds"]
+    )
+    assert (
+        selection["exchanges"] > 0
+        and 0 <= selection["mass_lost"] < 0.5
+        and selection["cells_lost"] > 0
+    )
 
 
 def test_two_processes_give_the_same_figures(figures, tmp_path):
@@ -66,7 +89,11 @@ def test_settings_of_the_selection_reach_it(figures, tmp_path, capsys):
 
 def test_families_of_invented_cells_are_income_and_size():
     income, size = families_of(np.array([0, 4, 7, 11]))
-    assert income.astype(int).tolist() == [[1] * 5 + [0] * 7, [0] * 5 + [1] * 5 + [0] * 2, [0] * 10 + [1] * 2]
+    assert income.astype(int).tolist() == [
+        [1] * 5 + [0] * 7,
+        [0] * 5 + [1] * 5 + [0] * 2,
+        [0] * 10 + [1] * 2,
+    ]
     assert size.shape == (5, 12) and (size.sum(axis=0) == 1).all() and size[1, [1, 6, 11]].all()
 
 

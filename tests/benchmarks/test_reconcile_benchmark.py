@@ -1,4 +1,6 @@
-"""The reconciliation benchmark: its tree and tables, what it reports, and what it says without a peer."""
+"""The reconciliation benchmark: its tree and tables, what it reports, and what it says without a
+peer.
+"""
 
 import json
 import sys
@@ -8,7 +10,7 @@ import polars as pl
 import pytest
 
 from benchmarks.reconcile import about, area_list, main, make_tables, with_holes
-from calibration_core.geography import GeographyTree
+from calibration_core.tree.geography import GeographyTree
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +28,27 @@ def test_the_generated_nation_has_the_size_of_the_real_one(areas):
 def test_smaller_sizes_are_whole_states_but_one(areas):
     part = about(areas, 6_000, 1)
     assert part.height == 6_000
-    whole = areas.filter(pl.col("state").is_in(part["state"].unique().to_list())).group_by("state").len()
-    cut = part.group_by("state").len().join(whole, on="state").filter(pl.col("len") != pl.col("len_right"))
+    whole = (
+        areas.filter(pl.col("state").is_in(part["state"].unique().to_list()))
+        .group_by("state")
+        .len()
+    )
+    cut = (
+        part.group_by("state")
+        .len()
+        .join(whole, on="state")
+        .filter(pl.col("len") != pl.col("len_right"))
+    )
     assert cut.height <= 1
     assert about(areas, 10**6, 1).equals(areas)
 
 
 def test_tables_are_what_they_are_said_to_be(areas):
     part = about(areas, 3_000, 1)
-    tree = GeographyTree.from_leaves(["nation", "state", "county", "tract"], [[""] * 3_000, *(part[c].to_list() for c in ("state", "county", "tract"))])
+    tree = GeographyTree.from_leaves(
+        ["nation", "state", "county", "tract"],
+        [[""] * 3_000, *(part[c].to_list() for c in ("state", "county", "tract"))],
+    )
     tables = make_tables(tree, 6, 1)
     holes = with_holes(tables, 1)
     assert all((y >= 0).all() for y in tables.y)
@@ -44,7 +58,24 @@ def test_tables_are_what_they_are_said_to_be(areas):
 
 
 def test_figures_come_as_a_table_and_as_json(tmp_path, capsys):
-    assert main(["--tracts", "400", "800", "--variables", "4", "--repeat", "1", "--json", str(tmp_path / "out.json"), "--peers-python", sys.executable]) == 0
+    assert (
+        main(
+            [
+                "--tracts",
+                "400",
+                "800",
+                "--variables",
+                "4",
+                "--repeat",
+                "1",
+                "--json",
+                str(tmp_path / "out.json"),
+                "--peers-python",
+                sys.executable,
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert "a generated list of 85,452 tracts" in said
     assert "reconciled, s" in said

@@ -1,4 +1,6 @@
-"""The smaller PNG shows the same picture. Belongs here: ``benchmarks/small_png.py``. Does not belong here: charts."""
+"""The smaller PNG shows the same picture. Belongs here: ``benchmarks/small_png.py``. Does not
+belong here: charts.
+"""
 
 import struct
 import zlib
@@ -16,9 +18,16 @@ def rendered(pixels: np.ndarray, filtered: int = 1) -> bytes:
     height, width = pixels.shape[:2]
     rows = pixels.copy()
     rows[:, 1:] -= pixels[:, :-1]
-    lines = np.concatenate([np.full((height, 1), filtered, dtype=np.uint8), rows.reshape(height, -1)], axis=1)
+    lines = np.concatenate(
+        [np.full((height, 1), filtered, dtype=np.uint8), rows.reshape(height, -1)], axis=1
+    )
     header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
-    return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(lines.tobytes())) + _chunk(b"IEND", b"")
+    return (
+        SIGNATURE
+        + _chunk(b"IHDR", header)
+        + _chunk(b"IDAT", zlib.compress(lines.tobytes()))
+        + _chunk(b"IEND", b"")
+    )
 
 
 def shown(content: bytes) -> np.ndarray:
@@ -53,7 +62,9 @@ def test_rare_shades_take_the_nearest_colour():
     assert (shown(small_png(rendered(pixels), colours=2))[0, 0] == 0).all()
 
 
-@pytest.mark.parametrize("content", [b"GIF89a", rendered(np.zeros((2, 2, 4), dtype=np.uint8), filtered=4)])
+@pytest.mark.parametrize(
+    "content", [b"GIF89a", rendered(np.zeros((2, 2, 4), dtype=np.uint8), filtered=4)]
+)
 def test_other_files_are_refused(content):
     with pytest.raises(ValueError, match="PNG"):
         small_png(content)

@@ -1,4 +1,5 @@
-"""The unit of a target, of an amount, of the weights matters to nothing: same weights, same words, same advice.
+"""The unit of a target, of an amount, of the weights matters to nothing: same weights, same words,
+same advice.
 
 Belongs here: problems written in other units, and targets at another level than the weights.
 Does not belong here: the order of records and targets (``test_order.py``).
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from calibration_core import METHODS, CalibrationProblem, advise, calibrate, diagnose
-from calibration_core.methods.entropy import moment_problem
+from calibration_core.flat.methods.entropy import moment_problem
 
 BOUNDED = {"truncated_linear", "logit", "raking_bounded", "trim"}
 EXTRA = {
@@ -27,7 +28,9 @@ NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
 
 
 def arrays(records=150, seed=3, conflict=0.0):
-    """Two margins, an amount, a count; totals that can be met, or regions that sum to more than sexes by ``conflict``."""
+    """Two margins, an amount, a count; totals that can be met, or regions that sum to more than
+    sexes by ``conflict``.
+    """
     rng = np.random.default_rng(seed)
     sex, region = rng.integers(0, 2, records), rng.integers(0, 4, records)
     income = np.round(np.exp(rng.normal(10, 1, records))) * (rng.random(records) < 0.8)
@@ -66,11 +69,17 @@ def units(name, targets):
     return rows, float(factor) if which == "weights" else 1.0
 
 
-CASES = [f"{which} x {f:g}" for which in ("rows", "one amount", "one category", "weights") for f in FACTORS]
+CASES = [
+    f"{which} x {f:g}"
+    for which in ("rows", "one amount", "one category", "weights")
+    for f in FACTORS
+]
 
 
 def words(texts):
-    """Texts with every number that is not a plain count replaced: a target is told in its own unit."""
+    """Texts with every number that is not a plain count replaced: a target is told in
+    its own unit.
+    """
     return [NUMBER.sub("#", text) for text in texts]
 
 
@@ -86,7 +95,11 @@ def test_no_unit_changes_weights_or_words(method, conflict):
             warnings.simplefilter("error")
             after = run(method, given)
         np.testing.assert_allclose(
-            after.weights / weight, before.weights, rtol=1e-6, atol=1e-7 * before.weights.max(), err_msg=case
+            after.weights / weight,
+            before.weights,
+            rtol=1e-6,
+            atol=1e-7 * before.weights.max(),
+            err_msg=case,
         )
         assert after.converged == before.converged, case
         assert [w.code for w in after.warnings] == [w.code for w in before.warnings], case
@@ -108,7 +121,9 @@ def test_powers_of_two_change_no_bit(method):
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"logit", "trim", "relaxed_entropy"}))
 def test_targets_in_another_level_than_the_weights(method):
-    """Shares, thousands or millions against weights in persons: the same weights in that unit, and the targets met."""
+    """Shares, thousands or millions against weights in persons: the same weights in that unit, and
+    the targets met.
+    """
     matrix, targets, design = arrays()
     fields = {"weight_bounds": (0.0, 8.0 * design)} if method in BOUNDED else {}
     plain = problem("" if method in BOUNDED else method, matrix, targets, design, **fields)
@@ -116,15 +131,26 @@ def test_targets_in_another_level_than_the_weights(method):
     assert before.targets_met.all()
     for factor in (1e-8, 1.0 / targets[:2].sum(), 1e-3, 1e3, 1e6, 1e8):
         fields = {"weight_bounds": (0.0, 8.0 * design * factor)} if method in BOUNDED else {}
-        given = problem("" if method in BOUNDED else method, matrix, targets * factor, design, **fields)
+        given = problem(
+            "" if method in BOUNDED else method, matrix, targets * factor, design, **fields
+        )
         after = run(method, given)
-        assert after.targets_met.all() and after.converged == before.converged, (factor, after.status)
+        assert after.targets_met.all() and after.converged == before.converged, (
+            factor,
+            after.status,
+        )
         np.testing.assert_allclose(
-            after.weights / factor, before.weights, rtol=1e-4, atol=1e-5 * before.weights.max(), err_msg=f"{factor:g}"
+            after.weights / factor,
+            before.weights,
+            rtol=1e-4,
+            atol=1e-5 * before.weights.max(),
+            err_msg=f"{factor:g}",
         )
 
 
-@pytest.mark.parametrize("rows", [slice(1, None), slice(6, None)], ids=["no full margin", "amounts"])
+@pytest.mark.parametrize(
+    "rows", [slice(1, None), slice(6, None)], ids=["no full margin", "amounts"]
+)
 @pytest.mark.parametrize("method", ["truncated_linear", "raking_bounded", "linear", "raking"])
 def test_a_level_far_off_without_a_margin_that_says_so(method, rows):
     """Where no margin gives the sum of weights there is still an answer, and it is found."""
@@ -132,14 +158,21 @@ def test_a_level_far_off_without_a_margin_that_says_so(method, rows):
     for factor in (1e-6, 1e-3, 1e3, 1e6):
         bounds = {"weight_bounds": (0.0, 8.0 * design * factor)} if method in BOUNDED else {}
         names = NAMES[rows]
-        part = CalibrationProblem(matrix[rows], targets[rows] * factor, design, target_names=names, **bounds)
+        part = CalibrationProblem(
+            matrix[rows], targets[rows] * factor, design, target_names=names, **bounds
+        )
         result = calibrate(part, method)
         assert result.converged and result.targets_met.all(), (factor, result.status)
 
 
 def test_fourth_moments_in_dollars_and_in_thousands():
     rng = np.random.default_rng(0)
-    draw = lambda n: np.column_stack([rng.normal(45, 10, n), rng.lognormal(10, 1, n), rng.integers(0, 2, n)])  # noqa: E731
+
+    def draw(n):
+        return np.column_stack(
+            [rng.normal(45, 10, n), rng.lognormal(10, 1, n), rng.integers(0, 2, n)]
+        )
+
     x, t = draw(400), draw(120)
     answers = []
     for unit in (1.0, 1e-3, 1e-6):
@@ -175,14 +208,20 @@ def test_advice_and_diagnosis_do_not_know_units(conflict):
         for case in CASES:
             rows, weight = units(case, targets.size)
             given = plain.change(
-                matrix=matrix * rows[:, None], targets=targets * rows * weight, initial_weights=design * weight
+                matrix=matrix * rows[:, None],
+                targets=targets * rows * weight,
+                initial_weights=design * weight,
             )
             assert advise(given).summary() == advice.summary(), case
             found = diagnose(given)
             assert found.feasible == diagnosis.feasible, case
-            assert found.minimax_error == pytest.approx(diagnosis.minimax_error, rel=1e-5, abs=1e-10), case
+            assert found.minimax_error == pytest.approx(
+                diagnosis.minimax_error, rel=1e-5, abs=1e-10
+            ), case
             assert [w.code for w in found.findings] == [w.code for w in diagnosis.findings], case
-            assert words(str(w) for w in found.findings) == words(str(w) for w in diagnosis.findings), case
+            assert words(str(w) for w in found.findings) == words(
+                str(w) for w in diagnosis.findings
+            ), case
 
 
 def test_numbers_are_told_in_the_units_that_were_given():
@@ -190,9 +229,18 @@ def test_numbers_are_told_in_the_units_that_were_given():
     names = list(NAMES)
     far = targets.copy()
     far[6] = -5e7
-    found = diagnose(CalibrationProblem(matrix * np.r_[1, 1, 1, 1, 1, 1, 1e3, 1][:, None], far * np.r_[1, 1, 1, 1, 1, 1, 1e3, 1], design, target_names=names))
+    found = diagnose(
+        CalibrationProblem(
+            matrix * np.r_[1, 1, 1, 1, 1, 1, 1e3, 1][:, None],
+            far * np.r_[1, 1, 1, 1, 1, 1, 1e3, 1],
+            design,
+            target_names=names,
+        )
+    )
     assert any("-5e+10" in w.message or "-50,000,000,000" in w.message for w in found.findings)
-    none = calibrate(CalibrationProblem(matrix[:6], targets[:6] * 1e6, target_names=names[:6]), "raking")
+    none = calibrate(
+        CalibrationProblem(matrix[:6], targets[:6] * 1e6, target_names=names[:6]), "raking"
+    )
     told = none.warned("no_initial_weights")[0]
     assert told.size == pytest.approx(targets[:2].sum() * 1e6 / 150, rel=0.2)
     assert f"{told.size:.6g}" in told.message

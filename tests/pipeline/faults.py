@@ -1,7 +1,8 @@
 """Bad inputs, one by one: which raw file is damaged and how, and what must be said about it.
 
-Used by ``tests/pipeline/test_bad_inputs.py`` (small sample, the affected assets only) and ``benchmarks/bad_inputs.py`` (the whole command).
-A fault edits bytes of a publisher's file; nothing here knows how the pipeline reads it.
+Used by ``tests/pipeline/test_bad_inputs.py`` (small sample, the affected assets only) and
+``benchmarks/bad_inputs.py`` (the whole command). A fault edits bytes of a publisher's file; nothing
+here knows how the pipeline reads it.
 """
 
 from __future__ import annotations
@@ -26,12 +27,17 @@ from pipeline.specs.profiles import Profile
 Rows = list[list[str]]
 Edit = Callable[[bytes], "bytes | None"]
 
-HTML = b"<!DOCTYPE html>\n<html><head><title>403 Forbidden</title></head><body>Request Rejected</body></html>\n"
+HTML = (
+    b"<!DOCTYPE html>\n<html><head><title>403 Forbidden</title></head><body>Request"
+    b" Rejected</body></html>\n"
+)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files that faults damage lie, relative to the data folder, and the year of the microdata."""
+    """Where the files that faults damage lie, relative to the data folder, and the year of the
+    microdata.
+    """
 
     pums: str
     pums_member: str
@@ -60,8 +66,9 @@ RHODE_ISLAND = _layout(2018, "ssa/ssi_c16.xlsx", "irs/22incyallnoagi_ri.csv")
 class Fault:
     """One bad input.
 
-    ``edits``: role of a Layout and what becomes of that file's bytes (None: the file is removed). ``assets``: the assets that meet it, for a
-    run of those alone. ``national``: the file is of the whole nation, so no state can start. ``says``: what the message must contain. ``note``: no
+    ``edits``: role of a Layout and what becomes of that file's bytes (None: the file is removed).
+    ``assets``: the assets that meet it, for a run of those alone. ``national``: the file is of the
+    whole nation, so no state can start. ``says``: what the message must contain. ``note``: no
     error, but a counted note in the metadata of the first asset. ``pairs``: k asked for.
     """
 
@@ -76,21 +83,38 @@ class Fault:
 
 
 def small_sample(folder: Path) -> None:
-    """A SYNTHETIC sample of a dozen households a tract and 21 tracts, in the publishers' formats, without the generator's stamp, which a profile of files refuses."""
+    """A SYNTHETIC sample of a dozen households a tract and 21 tracts, in the publishers' formats,
+    without the generator's stamp, which a profile of files refuses.
+    """
     settings = load_settings()
-    counties = tuple(c.model_copy(update={"tracts": c.tracts[: 5 if c.fips == "44007" else 2], "empty_tracts": 0}) for c in settings.counties)
+    counties = tuple(
+        c.model_copy(
+            update={"tracts": c.tracts[: 5 if c.fips == "44007" else 2], "empty_tracts": 0}
+        )
+        for c in settings.counties
+    )
     generate_sample(folder, settings.model_copy(update={"scale": 0.15, "counties": counties}))
     (folder / STAMP).unlink()
 
 
 def files_profile(pairs_per_area: int = 30) -> Profile:
-    """The ``sample`` profile as a profile of files: it reads the folder given, as published, instead of generating its own; a quick method."""
+    """The ``sample`` profile as a profile of files: it reads the folder given, as published,
+    instead of generating its own; a quick method.
+    """
     sample = load_catalog().profile("sample")
     method = sample.method.model_copy(
-        update={"tau_path": (1.0,), "refine_tau_path": (1.0,), "selection": sample.method.selection.model_copy(update={"rounds": 0})}
+        update={
+            "tau_path": (1.0,),
+            "refine_tau_path": (1.0,),
+            "selection": sample.method.selection.model_copy(update={"rounds": 0}),
+        }
     )
-    budget = sample.budget.model_copy(update={"pairs_per_area": pairs_per_area, "minimum_pairs": min(5, pairs_per_area)})
-    return sample.model_copy(update={"id": "sample_files", "synthetic": False, "method": method, "budget": budget})
+    budget = sample.budget.model_copy(
+        update={"pairs_per_area": pairs_per_area, "minimum_pairs": min(5, pairs_per_area)}
+    )
+    return sample.model_copy(
+        update={"id": "sample_files", "synthetic": False, "method": method, "budget": budget}
+    )
 
 
 def catalog_with(profile: Profile) -> Catalog:
@@ -100,7 +124,9 @@ def catalog_with(profile: Profile) -> Catalog:
 
 
 def apply(fault: Fault, folder: Path, layout: Layout) -> dict[Path, bytes]:
-    """Damage the files of ``fault`` below ``folder``; returns the bytes they had. Links are replaced, never followed."""
+    """Damage the files of ``fault`` below ``folder``; returns the bytes they had. Links are
+    replaced, never followed.
+    """
     before: dict[Path, bytes] = {}
     for role, edit in fault.edits:
         path = folder / getattr(layout, role)
@@ -157,7 +183,10 @@ def _member(edit: Edit) -> Edit:
 
     def apply_to(data: bytes) -> bytes:
         out = io.BytesIO()
-        with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        with (
+            zipfile.ZipFile(io.BytesIO(data)) as old,
+            zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new,
+        ):
             target = next(name for name in old.namelist() if name.endswith((".csv", "_PUMA.txt")))
             for name in old.namelist():
                 content = old.read(name)
@@ -172,7 +201,15 @@ def _sheets(edit: Callable[[dict[str, list[list[str | None]]]], None]) -> Edit:
 
     def apply_to(data: bytes) -> bytes:
         book = fastexcel.read_excel(data)
-        sheets = {name: [list(row) for row in pl.DataFrame(book.load_sheet(name, header_row=None, dtypes="string")).rows()] for name in book.sheet_names}
+        sheets = {
+            name: [
+                list(row)
+                for row in pl.DataFrame(
+                    book.load_sheet(name, header_row=None, dtypes="string")
+                ).rows()
+            ]
+            for name in book.sheet_names
+        }
         edit(sheets)
         return workbook_bytes(sheets, "SYNTHETIC")
 
@@ -243,7 +280,16 @@ def _unlisted(rows: Rows, at: int) -> Rows:
 
 def _older_pep(rows: Rows) -> Rows:
     """The file of vintage 2019: its columns are of 2010 to 2019."""
-    return [[cell.replace("BASE2020", "BASE2010").replace("2024", "2019").replace("2023", "2018").replace("2020", "2015") for cell in rows[0]], *rows[1:]]
+    return [
+        [
+            cell.replace("BASE2020", "BASE2010")
+            .replace("2024", "2019")
+            .replace("2023", "2018")
+            .replace("2020", "2015")
+            for cell in rows[0]
+        ],
+        *rows[1:],
+    ]
 
 
 def _swapped(one: str, other: str) -> Callable[[Rows], Rows]:
@@ -268,23 +314,109 @@ def _nobody(rows: Rows) -> Rows:
 
 
 FAULTS = (
-    Fault("missing_file", "missing file", (("profile", _gone),), ("acs5_profile_tracts",), ("pophousing_retrieved_data.json", "missing", "Download it")),
-    Fault("missing_national_file", "missing file of the nation", (("ht2", _gone),), ("irs_historic_table_2",), ("22in55cmcsv.csv", "missing"), national=True),
-    Fault("empty_file", "file of 0 bytes", (("profile", lambda _: b""),), ("acs5_profile_tracts",), ("pophousing", "0 bytes", "Download it again")),
-    Fault("truncated_zip", "zip cut short", (("pums", _cut),), ("microdata",), ("csv_pri.zip", "zip", "download it again")),
-    Fault("truncated_national_zip", "zip of the nation cut short", (("pumas", _cut),), ("geography",), ("Tract_to_2020_PUMA.zip", "zip"), national=True),
-    Fault("truncated_json", "JSON cut short", (("profile", _cut),), ("acs5_profile_tracts",), ("pophousing", "not JSON", "cut short")),
-    Fault("truncated_csv", "CSV cut short", (("ht2", _cut),), ("irs_historic_table_2",), ("22in55cmcsv.csv, line", "cut short"), national=True),
-    Fault("truncated_xlsx", "workbook cut short", (("workbook", _cut),), ("ssa_ssi_counties",), ("ssi_", "workbook"), national=True),
-    Fault("html_csv", "HTML error page saved as .csv", (("pep", _html),), ("pep_counties",), ("co-est2024-alldata.csv, line 1", "HTML"), national=True),
-    Fault("html_json", "HTML error page saved as .json", (("profile", _html),), ("acs5_profile_tracts",), ("pophousing", "line 1", "HTML")),
-    Fault("html_zip", "HTML error page saved as .zip", (("pums", _html),), ("microdata",), ("csv_pri.zip, line 1", "HTML")),
-    Fault("html_xlsx", "HTML error page saved as .xlsx", (("workbook", _html),), ("ssa_ssi_counties",), (".xlsx, line 1", "HTML"), national=True),
     Fault(
-        "missing_column", "missing column", (("profile", _json(_without("DP05_0001E"))),), ("acs5_profile_tracts",), ("pophousing", "DP05_0001", "is missing")
+        "missing_file",
+        "missing file",
+        (("profile", _gone),),
+        ("acs5_profile_tracts",),
+        ("pophousing_retrieved_data.json", "missing", "Download it"),
     ),
     Fault(
-        "missing_pums_column", "missing column of the PUMS", (("pums", _member(_table(_without("PWGTP")))),), ("microdata",), ("csv_pri.zip", "PWGTP", "line 1")
+        "missing_national_file",
+        "missing file of the nation",
+        (("ht2", _gone),),
+        ("irs_historic_table_2",),
+        ("22in55cmcsv.csv", "missing"),
+        national=True,
+    ),
+    Fault(
+        "empty_file",
+        "file of 0 bytes",
+        (("profile", lambda _: b""),),
+        ("acs5_profile_tracts",),
+        ("pophousing", "0 bytes", "Download it again"),
+    ),
+    Fault(
+        "truncated_zip",
+        "zip cut short",
+        (("pums", _cut),),
+        ("microdata",),
+        ("csv_pri.zip", "zip", "download it again"),
+    ),
+    Fault(
+        "truncated_national_zip",
+        "zip of the nation cut short",
+        (("pumas", _cut),),
+        ("geography",),
+        ("Tract_to_2020_PUMA.zip", "zip"),
+        national=True,
+    ),
+    Fault(
+        "truncated_json",
+        "JSON cut short",
+        (("profile", _cut),),
+        ("acs5_profile_tracts",),
+        ("pophousing", "not JSON", "cut short"),
+    ),
+    Fault(
+        "truncated_csv",
+        "CSV cut short",
+        (("ht2", _cut),),
+        ("irs_historic_table_2",),
+        ("22in55cmcsv.csv, line", "cut short"),
+        national=True,
+    ),
+    Fault(
+        "truncated_xlsx",
+        "workbook cut short",
+        (("workbook", _cut),),
+        ("ssa_ssi_counties",),
+        ("ssi_", "workbook"),
+        national=True,
+    ),
+    Fault(
+        "html_csv",
+        "HTML error page saved as .csv",
+        (("pep", _html),),
+        ("pep_counties",),
+        ("co-est2024-alldata.csv, line 1", "HTML"),
+        national=True,
+    ),
+    Fault(
+        "html_json",
+        "HTML error page saved as .json",
+        (("profile", _html),),
+        ("acs5_profile_tracts",),
+        ("pophousing", "line 1", "HTML"),
+    ),
+    Fault(
+        "html_zip",
+        "HTML error page saved as .zip",
+        (("pums", _html),),
+        ("microdata",),
+        ("csv_pri.zip, line 1", "HTML"),
+    ),
+    Fault(
+        "html_xlsx",
+        "HTML error page saved as .xlsx",
+        (("workbook", _html),),
+        ("ssa_ssi_counties",),
+        (".xlsx, line 1", "HTML"),
+        national=True,
+    ),
+    Fault(
+        "missing_column",
+        "missing column",
+        (("profile", _json(_without("DP05_0001E"))),),
+        ("acs5_profile_tracts",),
+        ("pophousing", "DP05_0001", "is missing"),
+    ),
+    Fault(
+        "missing_pums_column",
+        "missing column of the PUMS",
+        (("pums", _member(_table(_without("PWGTP")))),),
+        ("microdata",),
+        ("csv_pri.zip", "PWGTP", "line 1"),
     ),
     Fault(
         "renamed_column",
@@ -295,10 +427,20 @@ FAULTS = (
         national=True,
     ),
     Fault(
-        "repeated_column", "column given twice", (("ht2", _table(_renamed("MARS1", "N1"))),), ("irs_historic_table_2",), ("N1", "22in55cmcsv"), national=True
+        "repeated_column",
+        "column given twice",
+        (("ht2", _table(_renamed("MARS1", "N1"))),),
+        ("irs_historic_table_2",),
+        ("N1", "22in55cmcsv"),
+        national=True,
     ),
     Fault(
-        "wrong_vintage", "wrong vintage of a table", (("pep", _table(_older_pep)),), ("pep_counties",), ("co-est2024", "looks like vintage 2019"), national=True
+        "wrong_vintage",
+        "wrong vintage of a table",
+        (("pep", _table(_older_pep)),),
+        ("pep_counties",),
+        ("co-est2024", "looks like vintage 2019"),
+        national=True,
     ),
     Fault(
         "wrong_numbering",
@@ -307,11 +449,28 @@ FAULTS = (
         ("acs5_profile_tracts",),
         ("pophousing", "vintage 2021, not 2022", "DP05_0070"),
     ),
-    Fault("wrong_pums_year", "wrong vintage of the PUMS", (("pums", _member(_table(_aged))),), ("microdata",), ("psam_p44.csv", "SERIALNO", "line 2", "2016")),
+    Fault(
+        "wrong_pums_year",
+        "wrong vintage of the PUMS",
+        (("pums", _member(_table(_aged))),),
+        ("microdata",),
+        ("psam_p44.csv", "SERIALNO", "line 2", "2016"),
+    ),
     Fault(
         "sentinels",
         "ACS sentinel values",
-        (("profile", _json(_cells(("DP05_0024E", 3, "-666666666"), ("DP05_0024M", 4, "-222222222"), ("DP05_0021M", 3, "-555555555")))),),
+        (
+            (
+                "profile",
+                _json(
+                    _cells(
+                        ("DP05_0024E", 3, "-666666666"),
+                        ("DP05_0024M", 4, "-222222222"),
+                        ("DP05_0021M", 3, "-555555555"),
+                    )
+                ),
+            ),
+        ),
         ("acs5_profile_tracts",),
         ("'-666666666'", "'-222222222'", "'-555555555'"),
         note=True,
@@ -324,9 +483,21 @@ FAULTS = (
         ("estimate cell(s) marked '(X)'", "estimate cell(s) marked 'blank'"),
         note=True,
     ),
-    Fault("suppressed_sheet", "(X) in an SSA workbook", (("workbook", _sheets(_suppressed_sheet)),), ("ssa_ssi_counties",), ("marked '(X)'",), True, True),
     Fault(
-        "unknown_code", "a mark of no known meaning", (("profile", _json(_cell("DP05_0001E", 3, "see note"))),), ("acs5_profile_tracts",), ("row 3", "see note")
+        "suppressed_sheet",
+        "(X) in an SSA workbook",
+        (("workbook", _sheets(_suppressed_sheet)),),
+        ("ssa_ssi_counties",),
+        ("marked '(X)'",),
+        True,
+        True,
+    ),
+    Fault(
+        "unknown_code",
+        "a mark of no known meaning",
+        (("profile", _json(_cell("DP05_0001E", 3, "see note"))),),
+        ("acs5_profile_tracts",),
+        ("row 3", "see note"),
     ),
     Fault(
         "negative_count",
@@ -344,7 +515,11 @@ FAULTS = (
         national=True,
     ),
     Fault(
-        "negative_weight", "negative design weight", (("pums", _member(_table(_cell("PWGTP", 2, "-7")))),), ("microdata",), ("psam_p44.csv", "PWGTP", "line 2")
+        "negative_weight",
+        "negative design weight",
+        (("pums", _member(_table(_cell("PWGTP", 2, "-7")))),),
+        ("microdata",),
+        ("psam_p44.csv", "PWGTP", "line 2"),
     ),
     Fault(
         "duplicated_geoid",
@@ -354,7 +529,12 @@ FAULTS = (
         ("pophousing", "GEOID 44", "rows 3 and", "Remove"),
     ),
     Fault(
-        "duplicated_county", "duplicated county", (("irs", _table(_repeated(3))),), ("irs_county",), ("22incyallnoagi", "GEOID", "rows 3 and"), national=True
+        "duplicated_county",
+        "duplicated county",
+        (("irs", _table(_repeated(3))),),
+        ("irs_county",),
+        ("22incyallnoagi", "GEOID", "rows 3 and"),
+        national=True,
     ),
     Fault(
         "duplicated_tract",
@@ -369,7 +549,11 @@ FAULTS = (
         "tract of the tables that is not in the tract list, so that no county owns it",
         (("pumas", _member(_table(_first_tract(_unlisted)))),),
         ("geography", "reconciled_targets"),
-        ("1 tracts that the tract list has not, first tract 44", "acs5_profile_tracts", "Compare the tract list"),
+        (
+            "1 tracts that the tract list has not, first tract 44",
+            "acs5_profile_tracts",
+            "Compare the tract list",
+        ),
     ),
     Fault(
         "tract_without_table",
@@ -383,9 +567,32 @@ FAULTS = (
         "tract of the list in a county that no table has",
         (("pumas", _member(_table(_first_tract(_listed_in_new_county)))),),
         ("geography", "reconciled_targets"),
-        ("1 tracts that are in none of the tables, first tract 44099990100", "Compare the tract list"),
+        (
+            "1 tracts that are in none of the tables, first tract 44099990100",
+            "Compare the tract list",
+        ),
     ),
-    Fault("no_records", "state without records", (("pums", _member(_table(_nobody))),), ("microdata",), ("psam_p44.csv", "no records", "state 44")),
-    Fault("few_pairs", "k smaller than the number of areas", (), ("selected_pairs",), ("budget k is 3 ", "areas"), pairs=3),
-    Fault("many_pairs", "k larger than the pairs", (), ("selected_pairs",), ("pairs exist", "or fewer"), pairs=10**9),
+    Fault(
+        "no_records",
+        "state without records",
+        (("pums", _member(_table(_nobody))),),
+        ("microdata",),
+        ("psam_p44.csv", "no records", "state 44"),
+    ),
+    Fault(
+        "few_pairs",
+        "k smaller than the number of areas",
+        (),
+        ("selected_pairs",),
+        ("budget k is 3 ", "areas"),
+        pairs=3,
+    ),
+    Fault(
+        "many_pairs",
+        "k larger than the pairs",
+        (),
+        ("selected_pairs",),
+        ("pairs exist", "or fewer"),
+        pairs=10**9,
+    ),
 )

@@ -39,8 +39,15 @@ def invoke(monkeypatch, capsys):
 def toy(monkeypatch):
     """`geocal run` over the toy graph; returns a setter for what is broken."""
     broken: dict = {}
-    monkeypatch.setattr("pipeline.definitions.build_definitions", lambda profile, environment: toy_definitions(environment, **broken))
-    monkeypatch.setattr(cli, "_print_results", lambda environment, states: cli.out.print(f"fit of {', '.join(states)}"))
+    monkeypatch.setattr(
+        "pipeline.definitions.build_definitions",
+        lambda profile, environment: toy_definitions(environment, **broken),
+    )
+    monkeypatch.setattr(
+        cli,
+        "_print_results",
+        lambda environment, states: cli.out.print(f"fit of {', '.join(states)}"),
+    )
     return broken
 
 
@@ -91,25 +98,65 @@ def test_traceback_is_shown_when_asked_for(invoke, toy, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        pytest.param(["run", "--profile", "atlantis"], "There is no profile 'atlantis'", id="unknown profile"),
-        pytest.param(["run", "--states", "WY"], "Profile sample has no state WY", id="state not in profile"),
-        pytest.param(["run", "--profile", "rhode_island"], "there is no data folder", id="real files without a folder"),
-        pytest.param(["check", "--profile", "rhode_island", "--data", "nowhere"], "there is no data folder", id="folder that is not there"),
-        pytest.param(["show", "RI"], "has not been run in profile sample", id="nothing materialised"),
-        pytest.param(["show", "Rhode Island"], "Profile sample has no state RHODE ISLAND. Where: the argument STATE", id="a name for a code"),
-        pytest.param(["show", "RI,DE"], "One state is expected, not 'RI,DE'. Where: the argument STATE", id="two states to show"),
-        pytest.param(["show", ""], "One state is expected, not ''. Where: the argument STATE", id="no state to show"),
-        pytest.param(["run", "--states", ""], "No state is named. Where: --states ''. Expected: states of profile sample: RI, DE", id="no state to run"),
+        pytest.param(
+            ["run", "--profile", "atlantis"], "There is no profile 'atlantis'", id="unknown profile"
+        ),
+        pytest.param(
+            ["run", "--states", "WY"], "Profile sample has no state WY", id="state not in profile"
+        ),
+        pytest.param(
+            ["run", "--profile", "rhode_island"],
+            "there is no data folder",
+            id="real files without a folder",
+        ),
+        pytest.param(
+            ["check", "--profile", "rhode_island", "--data", "nowhere"],
+            "there is no data folder",
+            id="folder that is not there",
+        ),
+        pytest.param(
+            ["show", "RI"], "has not been run in profile sample", id="nothing materialised"
+        ),
+        pytest.param(
+            ["show", "Rhode Island"],
+            "Profile sample has no state RHODE ISLAND. Where: the argument STATE",
+            id="a name for a code",
+        ),
+        pytest.param(
+            ["show", "RI,DE"],
+            "One state is expected, not 'RI,DE'. Where: the argument STATE",
+            id="two states to show",
+        ),
+        pytest.param(
+            ["show", ""],
+            "One state is expected, not ''. Where: the argument STATE",
+            id="no state to show",
+        ),
+        pytest.param(
+            ["run", "--states", ""],
+            "No state is named. Where: --states ''. Expected: states of profile sample: RI, DE",
+            id="no state to run",
+        ),
         pytest.param(["check", "--states", " , "], "No state is named", id="no state to check"),
         pytest.param(["run", "--output", "taken"], "cannot be written", id="run into a file"),
         pytest.param(["env", "--output", "taken"], "cannot be written", id="env of a file"),
         pytest.param(["ui", "--output", "taken"], "cannot be written", id="ui of a file"),
         pytest.param(["check", "--output", "taken"], "cannot be written", id="check into a file"),
-        pytest.param(["run", "--profile", "rhode_island", "--data", "made_up"], "the folder holds SYNTHETIC files", id="run of made-up files as real"),
-        pytest.param(["check", "--profile", "rhode_island", "--data", "made_up"], "the folder holds SYNTHETIC files", id="check of made-up files as real"),
+        pytest.param(
+            ["run", "--profile", "rhode_island", "--data", "made_up"],
+            "the folder holds SYNTHETIC files",
+            id="run of made-up files as real",
+        ),
+        pytest.param(
+            ["check", "--profile", "rhode_island", "--data", "made_up"],
+            "the folder holds SYNTHETIC files",
+            id="check of made-up files as real",
+        ),
     ],
 )
-def test_wrong_use_is_answered_in_words_without_a_traceback(invoke, tmp_path, monkeypatch, arguments, said):
+def test_wrong_use_is_answered_in_words_without_a_traceback(
+    invoke, tmp_path, monkeypatch, arguments, said
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").write_text("a file where a folder should be")
     (tmp_path / "made_up").mkdir()
@@ -138,7 +185,10 @@ def test_ctrl_c_says_where_it_came_and_the_status_is_130(invoke, toy, tmp_path):
     toy["broken"] = CtrlC()
     status, out, err = invoke("run", "--output", str(tmp_path))
     assert status == 130
-    assert err.strip() == "Interrupted during RI, asset weights. Not started: DE. What was made before is kept."
+    assert (
+        err.strip()
+        == "Interrupted during RI, asset weights. Not started: DE. What was made before is kept."
+    )
     assert "INTERRUPTED" in out and "national_report" not in out
 
 
@@ -166,7 +216,9 @@ def test_check_reads_every_file_of_the_sample(invoke, tmp_path):
 def test_the_table_of_check_shows_every_path_whole(invoke, tmp_path):
     data = tmp_path / "files"
     data.mkdir()
-    status, out, _ = invoke("check", "--profile", "rhode_island", "--data", str(data), "--output", str(tmp_path / "o"))
+    status, out, _ = invoke(
+        "check", "--profile", "rhode_island", "--data", str(data), "--output", str(tmp_path / "o")
+    )
     assert status == 1
     assert "csv_pri.zip" in out and "\u2026" not in out
 
@@ -175,7 +227,15 @@ def test_check_goes_on_past_a_faulty_file_and_names_every_one(invoke, tmp_path):
     page = tmp_path / "irs" / "22in55cmcsv.csv"
     page.parent.mkdir()
     page.write_text("<!DOCTYPE html><html>Access denied</html>")
-    status, out, err = invoke("check", "--profile", "rhode_island", "--data", str(tmp_path), "--output", str(tmp_path / "o"))
+    status, out, err = invoke(
+        "check",
+        "--profile",
+        "rhode_island",
+        "--data",
+        str(tmp_path),
+        "--output",
+        str(tmp_path / "o"),
+    )
     assert status == 1
     assert "web page, not data" in err and "22in55cmcsv.csv" in err
     assert "csv_pri.zip" in err
@@ -195,10 +255,17 @@ def test_env_prints_shell_lines_for_dg(invoke, tmp_path):
     status, out, _ = invoke("env", "--output", str(tmp_path / "a b"))
     assert status == 0
     assert f"export DAGSTER_HOME='{tmp_path}/a b/sample/dagster_home'" in out
-    assert "enabled: false" in (RunEnvironment("sample", tmp_path, tmp_path / "a b").dagster_home / "dagster.yaml").read_text()
+    assert (
+        "enabled: false"
+        in (
+            RunEnvironment("sample", tmp_path, tmp_path / "a b").dagster_home / "dagster.yaml"
+        ).read_text()
+    )
 
 
-def test_ui_serves_on_the_local_address_only_and_ends_with_its_children(monkeypatch, tmp_path, invoke):
+def test_ui_serves_on_the_local_address_only_and_ends_with_its_children(
+    monkeypatch, tmp_path, invoke
+):
     seen = {}
 
     def serve(commands, variables, folder):

@@ -1,4 +1,6 @@
-"""The real definitions of every profile: they load, their graph has the promised shape, and states materialise from the sample."""
+"""The real definitions of every profile: they load, their graph has the promised shape, and states
+materialise from the sample.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ GROUPS = {
 
 
 def definitions_of(profile: str, folder: Path) -> dg.Definitions:
-    return build_definitions(load_catalog().profile(profile), RunEnvironment(profile, folder / "raw", folder / "output"))
+    return build_definitions(
+        load_catalog().profile(profile), RunEnvironment(profile, folder / "raw", folder / "output")
+    )
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -57,14 +61,20 @@ def test_groups_and_partitions(profile, tmp_path):
         assert node.group_name == group, name
         assert node.is_partitioned is partitioned, name
         if partitioned:
-            assert node.partitions_def.get_partition_keys() == order_states(load_catalog().profile(profile).states)
+            assert node.partitions_def.get_partition_keys() == order_states(
+                load_catalog().profile(profile).states
+            )
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_asset_belongs_to_exactly_one_job_and_says_what_it_is(profile, tmp_path):
     definitions = definitions_of(profile, tmp_path)
     graph = definitions.resolve_asset_graph()
-    members = [key for job in (NATIONAL_INPUTS, STATES, NATIONAL_OUTPUTS) for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys]
+    members = [
+        key
+        for job in (NATIONAL_INPUTS, STATES, NATIONAL_OUTPUTS)
+        for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys
+    ]
     assert sorted(members) == sorted(graph.get_all_asset_keys())
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
@@ -73,8 +83,15 @@ def test_every_asset_belongs_to_exactly_one_job_and_says_what_it_is(profile, tmp
 
 def test_data_flows_one_way_through_the_groups(tmp_path):
     graph = definitions_of("rhode_island", tmp_path).resolve_asset_graph()
-    below = {"sources": {"sources"}, "targets": {"sources", "targets", "candidates"}, "candidates": {"sources", "targets", "candidates"}}
-    below |= {"weights": {*below["candidates"], "weights"}, "reports": {*below["candidates"], "weights", "reports"}}
+    below = {
+        "sources": {"sources"},
+        "targets": {"sources", "targets", "candidates"},
+        "candidates": {"sources", "targets", "candidates"},
+    }
+    below |= {
+        "weights": {*below["candidates"], "weights"},
+        "reports": {*below["candidates"], "weights", "reports"},
+    }
     for key in graph.get_all_asset_keys():
         parents = {graph.get(parent).group_name for parent in graph.get(key).parent_keys}
         assert parents <= below[graph.get(key).group_name], key
@@ -83,7 +100,10 @@ def test_data_flows_one_way_through_the_groups(tmp_path):
 def test_hard_rules_block_and_thresholds_do_not(tmp_path):
     specs: dict[tuple[str, str], bool] = {}
     for asset in definitions_of("sample", tmp_path).assets:
-        specs |= {(spec.asset_key.to_user_string(), spec.name): spec.blocking for spec in asset.check_specs}
+        specs |= {
+            (spec.asset_key.to_user_string(), spec.name): spec.blocking
+            for spec in asset.check_specs
+        }
     assert specs[("selected_pairs", "exactly_k")] is True
     assert specs[("dense_weights", "converged")] is True
     assert specs[("fit_report", "every_target_accounted_for")] is True
@@ -92,23 +112,39 @@ def test_hard_rules_block_and_thresholds_do_not(tmp_path):
 
 def test_nothing_starts_by_itself(tmp_path):
     definitions = definitions_of("sample", tmp_path)
-    assert [schedule.default_status for schedule in definitions.schedules] == [dg.DefaultScheduleStatus.STOPPED]
-    assert {sensor.default_status for sensor in definitions.sensors} == {dg.DefaultSensorStatus.STOPPED}
+    assert [schedule.default_status for schedule in definitions.schedules] == [
+        dg.DefaultScheduleStatus.STOPPED
+    ]
+    assert {sensor.default_status for sensor in definitions.sensors} == {
+        dg.DefaultSensorStatus.STOPPED
+    }
     assert len(definitions.sensors) == 2
 
 
 def test_only_a_synthetic_profile_makes_raw_files_and_says_so(tmp_path):
     made = dg.AssetKey("synthetic_raw_files")
-    assert made not in definitions_of("rhode_island", tmp_path).resolve_asset_graph().get_all_asset_keys()
+    assert (
+        made
+        not in definitions_of("rhode_island", tmp_path).resolve_asset_graph().get_all_asset_keys()
+    )
     sample = definitions_of("sample", tmp_path).resolve_asset_graph()
     assert "SYNTHETIC" in sample.get(made).description
-    sources = [key for key in sample.get_all_asset_keys() if sample.get(key).group_name == "sources" and key != made]
+    sources = [
+        key
+        for key in sample.get_all_asset_keys()
+        if sample.get(key).group_name == "sources" and key != made
+    ]
     assert all(made in sample.get(key).parent_keys for key in sources)
 
 
 def test_importing_the_code_location_loads_nothing_heavy():
-    script = "import pipeline.definitions, sys; print([m for m in ('torch', 'scipy', 'altair', 'vl_convert', 'pandas') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    script = (
+        "import pipeline.definitions, sys; print([m for m in ('torch', 'scipy', 'altair',"
+        " 'vl_convert', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -125,27 +161,52 @@ def test_states_materialise_one_by_one_with_an_ephemeral_instance(sample):
         def materialize(*names: str, partition: str | None = None) -> dg.ExecuteInProcessResult:
             resources = {"io_manager": definitions.resources["io_manager"]}
             return dg.materialize(
-                list(definitions.assets), selection=[dg.AssetKey(n) for n in names], instance=instance, resources=resources, partition_key=partition
+                list(definitions.assets),
+                selection=[dg.AssetKey(n) for n in names],
+                instance=instance,
+                resources=resources,
+                partition_key=partition,
             )
 
         assert materialize("synthetic_raw_files").success
         assert materialize("geography", "cps_asec_persons", "cps_asec_households").success
         for state in order_states(load_catalog().profile("sample").states):
-            result = materialize("microdata_persons", "microdata_households", "record_persons", "record_households", "record_tax_units", partition=state)
+            result = materialize(
+                "microdata_persons",
+                "microdata_households",
+                "record_persons",
+                "record_households",
+                "record_tax_units",
+                partition=state,
+            )
             assert result.success
         alone = materialize("record_persons", partition="RI")
-        assert [e.asset_key.to_user_string() for e in alone.get_asset_materialization_events()] == ["record_persons"]
-        assert instance.get_materialized_partitions(dg.AssetKey("record_households")) == {"RI", "DE"}
+        assert [e.asset_key.to_user_string() for e in alone.get_asset_materialization_events()] == [
+            "record_persons"
+        ]
+        assert instance.get_materialized_partitions(dg.AssetKey("record_households")) == {
+            "RI",
+            "DE",
+        }
         (event,) = result.asset_materializations_for_node("microdata")[:1]
-    assert {"preview", "plot", "files", "sha256", "dagster/column_schema", "peak_memory_mb"} <= set(event.metadata)
+    assert {"preview", "plot", "files", "sha256", "dagster/column_schema", "peak_memory_mb"} <= set(
+        event.metadata
+    )
     assert "SYNTHETIC" in event.metadata["label"].value
     persons = pl.read_parquet(sample.table_path("record_persons", "RI"))
     assert persons["state_fips"].unique().to_list() == ["44"]
     facts = read_facts(sample.table_path("microdata_persons", "RI"))
     assert facts["synthetic"] is True
-    assert [Path(item["file"]).name for item in facts["provenance"]] == ["csv_hri.zip", "csv_pri.zip"]
+    assert [Path(item["file"]).name for item in facts["provenance"]] == [
+        "csv_hri.zip",
+        "csv_pri.zip",
+    ]
     assert not any(item["file"].startswith("/") for item in facts["provenance"])
-    assert set(read_facts(sample.table_path("record_persons", "RI"))["inputs"]) == {"microdata_persons[RI]", "microdata_households[RI]", "cps_asec_persons"}
+    assert set(read_facts(sample.table_path("record_persons", "RI"))["inputs"]) == {
+        "microdata_persons[RI]",
+        "microdata_households[RI]",
+        "cps_asec_persons",
+    }
 
 
 def test_a_faulty_file_stops_its_asset_with_the_four_answers(tmp_path):

@@ -1,6 +1,9 @@
-"""Storing tables: layout, atomic replacement, digests, provenance, and what a missing or damaged file says."""
+"""Storing tables: layout, atomic replacement, digests, provenance, and what a missing or damaged
+file says.
+"""
 
-# No `from __future__ import annotations` here: Dagster compares the type of `context` itself, not its name.
+# No `from __future__ import annotations` here: Dagster compares the type of `context` itself, not
+# its name.
 
 import hashlib
 from pathlib import Path
@@ -28,7 +31,12 @@ def environment(tmp_path: Path) -> RunEnvironment:
 def make_assets(fail_on: str | None = None) -> list[dg.AssetsDefinition]:
     @dg.asset
     def nation(context: dg.AssetExecutionContext):
-        return dg.MaterializeResult(value=Table(FRAME, {"provenance": [{"file": "a.csv", "member": "", "bytes": 3, "sha256": "0" * 64}]}))
+        return dg.MaterializeResult(
+            value=Table(
+                FRAME,
+                {"provenance": [{"file": "a.csv", "member": "", "bytes": 3, "sha256": "0" * 64}]},
+            )
+        )
 
     @dg.asset(partitions_def=STATES)
     def weights(context: dg.AssetExecutionContext, nation: pl.DataFrame):
@@ -38,12 +46,22 @@ def make_assets(fail_on: str | None = None) -> list[dg.AssetsDefinition]:
 
     @dg.asset(ins={"weights": dg.AssetIn("weights", metadata={"allow_missing_partitions": True})})
     def total(context: dg.AssetExecutionContext, weights: dict[str, pl.DataFrame]):
-        return dg.MaterializeResult(value=pl.DataFrame({"state": sorted(weights), "rows": [weights[k].height for k in sorted(weights)]}))
+        return dg.MaterializeResult(
+            value=pl.DataFrame(
+                {"state": sorted(weights), "rows": [weights[k].height for k in sorted(weights)]}
+            )
+        )
 
     return [nation, weights, total]
 
 
-def materialize(environment: RunEnvironment, selection: str, instance: dg.DagsterInstance, partition: str | None = None, **kwargs) -> dg.ExecuteInProcessResult:
+def materialize(
+    environment: RunEnvironment,
+    selection: str,
+    instance: dg.DagsterInstance,
+    partition: str | None = None,
+    **kwargs,
+) -> dg.ExecuteInProcessResult:
     facts = {"profile": "sample", "synthetic": True, "seed": 7}
     return dg.materialize(
         make_assets(kwargs.pop("fail_on", None)),
@@ -71,11 +89,17 @@ def test_layout_metadata_and_inputs(environment, instance):
     assert event.metadata["sha256"].value == hashlib.sha256(stored).hexdigest()
     assert event.metadata["dagster/row_count"].value == 2
     assert event.metadata["label"].value == "SYNTHETIC"
-    assert [column.name for column in event.metadata["dagster/column_schema"].value.columns] == ["household_id", "weight", "state"]
+    assert [column.name for column in event.metadata["dagster/column_schema"].value.columns] == [
+        "household_id",
+        "weight",
+        "state",
+    ]
     facts = read_facts(path)
     assert facts["synthetic"] is True
     assert facts["partition"] == "RI"
-    assert facts["inputs"] == {"nation": hashlib.sha256(environment.table_path("nation").read_bytes()).hexdigest()}
+    assert facts["inputs"] == {
+        "nation": hashlib.sha256(environment.table_path("nation").read_bytes()).hexdigest()
+    }
     assert read_facts(environment.table_path("nation"))["provenance"][0]["file"] == "a.csv"
 
 
@@ -113,7 +137,9 @@ def test_the_hive_layout_reads_as_one_table(environment, instance):
     materialize(environment, "nation", instance)
     for state in ("DE", "RI"):
         materialize(environment, "weights", instance, state)
-    frame = pl.read_parquet(environment.root / "weights" / "**" / "*.parquet", hive_partitioning=True)
+    frame = pl.read_parquet(
+        environment.root / "weights" / "**" / "*.parquet", hive_partitioning=True
+    )
     assert sorted(frame["state"].unique()) == ["DE", "RI"]
     assert frame.height == 4
 
@@ -131,7 +157,9 @@ def test_a_damaged_table_is_named(environment, instance):
     materialize(environment, "nation", instance)
     path = environment.table_path("nation")
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(StoreError, match=r"cannot be read.*nation\.parquet.*materialise its asset again"):
+    with pytest.raises(
+        StoreError, match=r"cannot be read.*nation\.parquet.*materialise its asset again"
+    ):
         read_facts(path)
     with pytest.raises(StoreError, match="cannot be read"):
         decode(path, path.read_bytes())
@@ -143,12 +171,19 @@ def test_a_foreign_parquet_file_has_no_facts(tmp_path):
         read_facts(tmp_path / "other.parquet")
 
 
-def test_an_asset_that_returns_no_table_is_refused_before_anything_is_written(environment, instance):
+def test_an_asset_that_returns_no_table_is_refused_before_anything_is_written(
+    environment, instance
+):
     @dg.asset
     def wrong():
         return dg.MaterializeResult(value=[1, 2])
 
-    result = dg.materialize([wrong], instance=instance, resources={"io_manager": ParquetIOManager(environment)}, raise_on_error=False)
+    result = dg.materialize(
+        [wrong],
+        instance=instance,
+        resources={"io_manager": ParquetIOManager(environment)},
+        raise_on_error=False,
+    )
     assert not result.success
     assert not environment.table_path("wrong").exists()
 
@@ -168,7 +203,13 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_debris(tmp_path, monkey
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(frame=dataframes(max_cols=4, max_size=20, allowed_dtypes=[pl.String, pl.Float64, pl.Int64, pl.Boolean, pl.Int32]))
+@given(
+    frame=dataframes(
+        max_cols=4,
+        max_size=20,
+        allowed_dtypes=[pl.String, pl.Float64, pl.Int64, pl.Boolean, pl.Int32],
+    )
+)
 def test_every_frame_survives_the_round_trip_with_its_facts(frame):
     facts = {"seed": 3, "provenance": [{"file": "ä.csv"}]}
     data = encode(frame, facts)

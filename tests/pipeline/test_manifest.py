@@ -20,7 +20,14 @@ from pipeline.settings import RunEnvironment, ensure_instance_home
 from pipeline.targets.moves import moved
 from tests.pipeline.toy import toy_definitions
 
-FACTS = {"profile": "sample", "synthetic": True, "target_year": 2022, "seed": 7, "specs_sha256": "a" * 64, "code_sha256": "b" * 12}
+FACTS = {
+    "profile": "sample",
+    "synthetic": True,
+    "target_year": 2022,
+    "seed": 7,
+    "specs_sha256": "a" * 64,
+    "code_sha256": "b" * 12,
+}
 
 
 @pytest.fixture
@@ -30,7 +37,11 @@ def environment(tmp_path) -> RunEnvironment:
 
 def manifest_of(environment: RunEnvironment, state: str, definitions: dg.Definitions) -> dict:
     graph = definitions.resolve_asset_graph()
-    assets = {key: graph.get(key).is_partitioned for key in graph.get_all_asset_keys() if key != dg.AssetKey("national_report")}
+    assets = {
+        key: graph.get(key).is_partitioned
+        for key in graph.get_all_asset_keys()
+        if key != dg.AssetKey("national_report")
+    }
     with dg.DagsterInstance.from_config(str(ensure_instance_home(environment))) as instance:
         return build_manifest(instance, environment, assets, state, FACTS)
 
@@ -45,10 +56,15 @@ def test_a_manifest_names_inputs_versions_and_seconds(environment):
     assert manifest["inputs"] == [{**raw["provenance"][0], "tables": ["nation"]}]
     table = manifest["tables"]["weights"]
     assert table["path"] == "weights/state=RI/weights.parquet"
-    assert table["sha256"] == hashlib.sha256(environment.table_path("weights", "RI").read_bytes()).hexdigest()
+    assert (
+        table["sha256"]
+        == hashlib.sha256(environment.table_path("weights", "RI").read_bytes()).hexdigest()
+    )
     assert table["rows"] == 1
     assert manifest["seconds_by_asset"]["weights"] >= 0
-    assert manifest["seconds_total"] == pytest.approx(sum(manifest["seconds_by_asset"].values()), abs=0.002)
+    assert manifest["seconds_total"] == pytest.approx(
+        sum(manifest["seconds_by_asset"].values()), abs=0.002
+    )
     assert manifest["peak_memory_mb"] > 10
     assert manifest["packages"]["dagster"] == package_versions(["dagster"])["dagster"]
 
@@ -90,13 +106,98 @@ def test_a_package_that_is_not_installed_is_left_out():
 
 def _fit() -> pl.DataFrame:
     rows = [
-        # level, geoid, variable, domain, value, published, se, margin, role, fitted, dense, truth, reason
-        ("state", "44", "persons", "total", 100.0, 101.0, 0.0, False, "calibrate", 101.0, 100.0, 98.0, ""),
-        ("tract", "44007000101", "persons", "total", 50.0, 50.0, 10.0, True, "calibrate", 60.0, 50.0, 55.0, ""),
-        ("tract", "44007000102", "persons", "total", 50.0, 50.0, 1.0, True, "calibrate", 55.0, 51.0, 45.0, ""),
-        ("tract", "44007000102", "persons", "veteran", 0.0, 0.0, 8.0, True, "calibrate", 1.0, 0.0, 0.0, ""),
-        ("tract", "44007000101", "households", "owner", 5.0, 5.0, 2.0, True, "dropped", None, None, None, "dropped: no tenure"),
-        ("tract", "44007000102", "households", "owner", 6.0, 6.0, 2.0, True, "dropped", None, None, None, "dropped: no tenure"),
+        # level, geoid, variable, domain, value, published, se, margin, role, fitted, dense, truth,
+        # reason
+        (
+            "state",
+            "44",
+            "persons",
+            "total",
+            100.0,
+            101.0,
+            0.0,
+            False,
+            "calibrate",
+            101.0,
+            100.0,
+            98.0,
+            "",
+        ),
+        (
+            "tract",
+            "44007000101",
+            "persons",
+            "total",
+            50.0,
+            50.0,
+            10.0,
+            True,
+            "calibrate",
+            60.0,
+            50.0,
+            55.0,
+            "",
+        ),
+        (
+            "tract",
+            "44007000102",
+            "persons",
+            "total",
+            50.0,
+            50.0,
+            1.0,
+            True,
+            "calibrate",
+            55.0,
+            51.0,
+            45.0,
+            "",
+        ),
+        (
+            "tract",
+            "44007000102",
+            "persons",
+            "veteran",
+            0.0,
+            0.0,
+            8.0,
+            True,
+            "calibrate",
+            1.0,
+            0.0,
+            0.0,
+            "",
+        ),
+        (
+            "tract",
+            "44007000101",
+            "households",
+            "owner",
+            5.0,
+            5.0,
+            2.0,
+            True,
+            "dropped",
+            None,
+            None,
+            None,
+            "dropped: no tenure",
+        ),
+        (
+            "tract",
+            "44007000102",
+            "households",
+            "owner",
+            6.0,
+            6.0,
+            2.0,
+            True,
+            "dropped",
+            None,
+            None,
+            None,
+            "dropped: no tenure",
+        ),
     ]
     names = [
         "level",
@@ -136,7 +237,10 @@ def stored(environment) -> RunEnvironment:
     )
     data = encode(weights, {**FACTS, "candidate_pairs": 40})
     write_atomic(environment.table_path("weights", "RI"), data)
-    write_atomic(environment.table_path("fit_report", "RI"), encode(_fit(), {**FACTS, "inputs": {"weights[RI]": file_digest(data)}}))
+    write_atomic(
+        environment.table_path("fit_report", "RI"),
+        encode(_fit(), {**FACTS, "inputs": {"weights[RI]": file_digest(data)}}),
+    )
     more = {
         "geocal": "0.1.0",
         "python": "3.11.7",
@@ -145,7 +249,20 @@ def stored(environment) -> RunEnvironment:
         "seconds_total": 2.5,
         "seconds_by_asset": {"weights": 2.5},
     }
-    write_manifest(environment, "RI", {**FACTS, **more, "tables": {"weights": {"materialized": "2026-01-01T00:00:00+00:00", "sha256": file_digest(data)}}})
+    write_manifest(
+        environment,
+        "RI",
+        {
+            **FACTS,
+            **more,
+            "tables": {
+                "weights": {
+                    "materialized": "2026-01-01T00:00:00+00:00",
+                    "sha256": file_digest(data),
+                }
+            },
+        },
+    )
     return environment
 
 
@@ -161,15 +278,31 @@ def test_the_report_of_a_state(stored):
     assert tract["worst_are"] == pytest.approx(0.2)
     assert report["dense_levels"]["tract"]["worst_are"] == pytest.approx(0.02)
     assert report["truth_levels"]["state"]["median_are"] == pytest.approx(3 / 98)
-    assert report["not_fitted"] == [{"variable": "households", "domain": "owner", "reason": "dropped: no tenure", "levels": "tract", "targets": 2}]
+    assert report["not_fitted"] == [
+        {
+            "variable": "households",
+            "domain": "owner",
+            "reason": "dropped: no tenure",
+            "levels": "tract",
+            "targets": 2,
+        }
+    ]
     assert report["seconds_by_asset"] == {"weights": 2.5}
-    assert [row["geoid"] for row in report["worst_targets"]] == ["44", "44007000102", "44007000101"], "coarse levels first; tracts by error in standard errors"
+    assert [row["geoid"] for row in report["worst_targets"]] == [
+        "44",
+        "44007000102",
+        "44007000101",
+    ], "coarse levels first; tracts by error in standard errors"
 
 
 def test_the_report_is_json_and_every_top_key_is_documented(stored):
     report = json.loads(json.dumps(state_report(stored, "RI"), allow_nan=False))
     text = (PROJECT_ROOT / "docs" / "dagster.md").read_text()
-    undocumented = [key for key in [*report, *report["levels"]["tract"], *report["weights"]] if f"`{key}`" not in text]
+    undocumented = [
+        key
+        for key in [*report, *report["levels"]["tract"], *report["weights"]]
+        if f"`{key}`" not in text
+    ]
     assert not undocumented
 
 
@@ -179,7 +312,12 @@ def test_the_printed_report_says_synthetic_and_names_what_was_not_fitted(stored)
     console = Console(record=True, width=132, file=io.StringIO())
     print_state(state_report(stored, "RI"), console)
     text = console.export_text()
-    assert "SYNTHETIC" in text and "households owner" in text and "no tenure" in text and "peak memory 300 MiB" in text
+    assert (
+        "SYNTHETIC" in text
+        and "households owner" in text
+        and "no tenure" in text
+        and "peak memory 300 MiB" in text
+    )
 
 
 def test_the_printed_fit_says_how_many_targets_have_a_published_margin(stored):
@@ -187,7 +325,10 @@ def test_the_printed_fit_says_how_many_targets_have_a_published_margin(stored):
 
     console = Console(record=True, width=160, file=io.StringIO())
     print_fit(state_report(stored, "RI"), console)
-    tract, state = (next(line for line in console.export_text(clear=False).splitlines() if name in line) for name in ("tract", "state "))
+    tract, state = (
+        next(line for line in console.export_text(clear=False).splitlines() if name in line)
+        for name in ("tract", "state ")
+    )
     assert "66.7 % of 3" in tract
     assert " of " not in state, "no margin is published at this level"
 
@@ -195,11 +336,17 @@ def test_the_printed_fit_says_how_many_targets_have_a_published_margin(stored):
 def _moves(**columns: list) -> pl.DataFrame:
     """A fit table of one row a list entry, published value 100."""
     count = len(columns["value"])
-    rest = {"level": "tract", "variable": "persons", "domain": "total", "published_value": 100.0, "source": "s"}
+    rest = {
+        "level": "tract",
+        "variable": "persons",
+        "domain": "total",
+        "published_value": 100.0,
+        "source": "s",
+    }
     geoids = [f"4400700010{i}" for i in range(count)]
-    return pl.DataFrame({"geoid": geoids, **columns}, schema_overrides=dict.fromkeys(columns, pl.Float64)).with_columns(
-        **{k: pl.lit(v) for k, v in rest.items()}
-    )
+    return pl.DataFrame(
+        {"geoid": geoids, **columns}, schema_overrides=dict.fromkeys(columns, pl.Float64)
+    ).with_columns(**{k: pl.lit(v) for k, v in rest.items()})
 
 
 def test_moves_are_counted_in_errors_of_the_margin_else_of_the_published_value():
@@ -215,7 +362,13 @@ def test_moves_are_counted_in_errors_of_the_margin_else_of_the_published_value()
 
 
 def test_an_exact_target_that_moved_at_all_is_listed_without_a_size_and_last():
-    found = moved(_moves(value=[100.001, 100.00001, 200.0], published_standard_error=[0.0, 0.0, 10.0], margin_standard_error=[0.0, 0.0, 10.0]))
+    found = moved(
+        _moves(
+            value=[100.001, 100.00001, 200.0],
+            published_standard_error=[0.0, 0.0, 10.0],
+            margin_standard_error=[0.0, 0.0, 10.0],
+        )
+    )
     assert [geoid[-1] for geoid in found["geoid"]] == ["2", "0"]
     assert found["adjustment_in_standard_errors"].to_list() == [10.0, None]
 
@@ -224,10 +377,18 @@ def test_a_move_of_an_exact_target_is_printed_as_exact(stored):
     from rich.console import Console
 
     report = state_report(stored, "RI")
-    assert [row["adjustment_in_standard_errors"] for row in report["moved_by_reconciliation"]] == [None], "persons of the state: 101 published, 100 aimed at"
+    assert [row["adjustment_in_standard_errors"] for row in report["moved_by_reconciliation"]] == [
+        None
+    ], "persons of the state: 101 published, 100 aimed at"
     console = Console(record=True, width=160, file=io.StringIO())
     print_state(report, console)
-    assert "exact" in console.export_text().split("Moved by reconciliation")[1].split("Weights:")[0].rsplit("state", 1)[1]
+    assert (
+        "exact"
+        in console.export_text()
+        .split("Moved by reconciliation")[1]
+        .split("Weights:")[0]
+        .rsplit("state", 1)[1]
+    )
 
 
 def test_a_table_that_vanished_is_named(stored):
@@ -237,4 +398,12 @@ def test_a_table_that_vanished_is_named(stored):
 
 
 def test_reasons_are_grouped_by_variable():
-    assert not_fitted(_fit()).to_dicts() == [{"variable": "households", "domain": "owner", "reason": "dropped: no tenure", "levels": "tract", "targets": 2}]
+    assert not_fitted(_fit()).to_dicts() == [
+        {
+            "variable": "households",
+            "domain": "owner",
+            "reason": "dropped: no tenure",
+            "levels": "tract",
+            "targets": 2,
+        }
+    ]

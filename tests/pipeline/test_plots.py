@@ -1,4 +1,6 @@
-"""Charts: real PNG files, honest about what they leave out, and labelled where the data are made up."""
+"""Charts: real PNG files, honest about what they leave out, and labelled where the data are made
+up.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +13,55 @@ from pipeline.reports import plots
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FIT = pl.DataFrame(
-    {"level": ["state", "county", "tract", "tract"], "value": [1e6, 1e4, 100.0, 0.0], "fitted": [1.01e6, 0.9e4, 140.0, 3.0], "weight": [0.5, 2.0, 30.0, 0.0]}
+    {
+        "level": ["state", "county", "tract", "tract"],
+        "value": [1e6, 1e4, 100.0, 0.0],
+        "fitted": [1.01e6, 0.9e4, 140.0, 3.0],
+        "weight": [0.5, 2.0, 30.0, 0.0],
+    }
 )
 TWO = pl.DataFrame(
-    {"weights": ["dense"] * 3 + ["selected"] * 3, "value": [1e3, 2e4, 3e5] * 2, "share": [0.2, 0.5, 1.0, 0.3, 0.6, 1.0]},
+    {
+        "weights": ["dense"] * 3 + ["selected"] * 3,
+        "value": [1e3, 2e4, 3e5] * 2,
+        "share": [0.2, 0.5, 1.0, 0.3, 0.6, 1.0],
+    }
 )
-PAIRS = pl.DataFrame({"dense": [0.1, 0.2, 0.3, None], "selected": [0.12, 0.0, 0.28, 0.5], "kind": ["a", "a", "b", "b"]})
-SIZES = pl.DataFrame({"geoid": ["1", "2", "3"], "ess": [30.0, 40.0, None], "pairs": [60.0, 80.0, 0.0]})
+PAIRS = pl.DataFrame(
+    {
+        "dense": [0.1, 0.2, 0.3, None],
+        "selected": [0.12, 0.0, 0.28, 0.5],
+        "kind": ["a", "a", "b", "b"],
+    }
+)
+SIZES = pl.DataFrame(
+    {"geoid": ["1", "2", "3"], "ess": [30.0, 40.0, None], "pairs": [60.0, 80.0, 0.0]}
+)
 CHARTS = {
     "scatter": lambda frame, synthetic: plots.fit_scatter(frame, "Fit", synthetic=synthetic),
     "errors": lambda frame, synthetic: plots.error_curves(frame, "Errors", synthetic=synthetic),
-    "histogram": lambda frame, synthetic: plots.histogram(frame, "weight", "Weights", "weight", synthetic=synthetic),
-    "bars": lambda frame, synthetic: plots.bars(frame, "level", "weight", "Bars", "weight", synthetic=synthetic),
+    "histogram": lambda frame, synthetic: plots.histogram(
+        frame, "weight", "Weights", "weight", synthetic=synthetic
+    ),
+    "bars": lambda frame, synthetic: plots.bars(
+        frame, "level", "weight", "Bars", "weight", synthetic=synthetic
+    ),
 }
 
 
 COMPARISONS = {
-    "curves": lambda synthetic, empty: plots.distribution_curves(TWO.clear() if empty else TWO, "Income", "dollars", synthetic=synthetic),
-    "agreement": lambda synthetic, empty: plots.agreement(PAIRS.clear() if empty else PAIRS, "Correlations", "r", "pairs", synthetic=synthetic),
-    "log agreement": lambda synthetic, empty: plots.agreement(PAIRS.clear() if empty else PAIRS, "Cells", "share", "cells", synthetic=synthetic, log=True),
-    "sample sizes": lambda synthetic, empty: plots.sample_sizes(SIZES.clear() if empty else SIZES, "ESS", "tract", synthetic=synthetic),
+    "curves": lambda synthetic, empty: plots.distribution_curves(
+        TWO.clear() if empty else TWO, "Income", "dollars", synthetic=synthetic
+    ),
+    "agreement": lambda synthetic, empty: plots.agreement(
+        PAIRS.clear() if empty else PAIRS, "Correlations", "r", "pairs", synthetic=synthetic
+    ),
+    "log agreement": lambda synthetic, empty: plots.agreement(
+        PAIRS.clear() if empty else PAIRS, "Cells", "share", "cells", synthetic=synthetic, log=True
+    ),
+    "sample sizes": lambda synthetic, empty: plots.sample_sizes(
+        SIZES.clear() if empty else SIZES, "ESS", "tract", synthetic=synthetic
+    ),
 }
 
 
@@ -61,7 +92,12 @@ def test_a_table_without_rows_still_draws(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("scatter", "1 at zero are not shown"), ("errors", "1 targets of zero left out"), ("histogram", "1 not above zero are not shown")]
+    ("name", "said"),
+    [
+        ("scatter", "1 at zero are not shown"),
+        ("errors", "1 targets of zero left out"),
+        ("histogram", "1 not above zero are not shown"),
+    ],
 )
 def test_rows_left_out_are_counted(name, said, drawn):
     CHARTS[name](FIT, False)
@@ -69,9 +105,13 @@ def test_rows_left_out_are_counted(name, said, drawn):
 
 
 def test_many_targets_are_thinned_evenly_and_the_ends_stay(drawn):
-    many = pl.DataFrame({"level": ["tract"] * 9000, "value": [float(i + 1) for i in range(9000)]}).with_columns(fitted=pl.col("value"))
+    many = pl.DataFrame(
+        {"level": ["tract"] * 9000, "value": [float(i + 1) for i in range(9000)]}
+    ).with_columns(fitted=pl.col("value"))
     plots.fit_scatter(many, "Fit", synthetic=False, limit=300)
-    points = next(layer for layer in drawn[-1]["layer"] if layer["mark"]["type"] == "circle")["data"]["values"]
+    points = next(layer for layer in drawn[-1]["layer"] if layer["mark"]["type"] == "circle")[
+        "data"
+    ]["values"]
     assert len(points) == 300
     values = [point["value"] for point in points]
     assert min(values) == 1.0
@@ -83,7 +123,13 @@ def _mixed(tracts: int) -> pl.DataFrame:
     """Tracts with errors of 1, 2, ... ten-thousandths, and two counties in their midst."""
     values = [100.0] * tracts + [100.0, 100.0]
     errors = [(i + 1) / 10_000 for i in range(tracts)] + [0.0123, 0.0456]
-    return pl.DataFrame({"level": ["tract"] * tracts + ["county"] * 2, "value": values, "fitted": [v * (1 + e) for v, e in zip(values, errors, strict=True)]})
+    return pl.DataFrame(
+        {
+            "level": ["tract"] * tracts + ["county"] * 2,
+            "value": values,
+            "fitted": [v * (1 + e) for v, e in zip(values, errors, strict=True)],
+        }
+    )
 
 
 def test_an_error_curve_ends_at_the_worst_error_and_begins_at_the_least(drawn):
@@ -109,16 +155,27 @@ def test_thinning_keeps_the_first_and_last_of_each_level_whatever_the_order_of_r
 
 @pytest.mark.parametrize("chart", [plots.fit_scatter, plots.error_curves])
 def test_the_legend_lists_levels_with_a_point_in_their_usual_colour(chart, drawn):
-    for frame, levels in ((FIT, ["state", "county", "tract"]), (FIT.filter(pl.col("level") == "tract"), ["tract"])):
+    for frame, levels in (
+        (FIT, ["state", "county", "tract"]),
+        (FIT.filter(pl.col("level") == "tract"), ["tract"]),
+    ):
         chart(frame, "Fit", synthetic=False)
-        layer = next(each for each in drawn[-1].get("layer", [drawn[-1]]) if "color" in each["encoding"])
+        layer = next(
+            each for each in drawn[-1].get("layer", [drawn[-1]]) if "color" in each["encoding"]
+        )
         scale = layer["encoding"]["color"]["scale"]
         assert scale["domain"] == levels
-        assert scale["range"] == [plots.LEVEL_COLOURS[plots.LEVELS.index(level)] for level in levels]
+        assert scale["range"] == [
+            plots.LEVEL_COLOURS[plots.LEVELS.index(level)] for level in levels
+        ]
 
 
 def test_errors_beyond_the_axis_are_counted(drawn):
-    plots.error_curves(pl.DataFrame({"level": ["tract"] * 2, "value": [1.0, 1.0], "fitted": [1.5, 30.0]}), "Errors", synthetic=False)
+    plots.error_curves(
+        pl.DataFrame({"level": ["tract"] * 2, "value": [1.0, 1.0], "fitted": [1.5, 30.0]}),
+        "Errors",
+        synthetic=False,
+    )
     assert "1 errors above 1,000 % drawn there" in drawn[-1]["title"]["subtitle"]
 
 
@@ -136,12 +193,19 @@ def test_comparisons_count_what_they_leave_out(drawn):
     plots.agreement(PAIRS, "Cells", "share", "cells", synthetic=False, log=True)
     assert drawn[-1]["title"]["subtitle"] == "2 cells; 2 that only one of the two has not shown"
     plots.sample_sizes(SIZES, "ESS", "tract", synthetic=False)
-    assert drawn[-1]["title"]["subtitle"] == "2 areas; median 35.0; the line: 70 pairs, the median; 1 without a pair not shown"
+    assert (
+        drawn[-1]["title"]["subtitle"]
+        == "2 areas; median 35.0; the line: 70 pairs, the median; 1 without a pair not shown"
+    )
 
 
 def test_the_lower_panel_is_the_difference_of_the_curves_in_points(drawn):
     plots.distribution_curves(TWO, "Income", "dollars", synthetic=False)
-    found = [layer["data"]["values"] for layer in drawn[-1]["vconcat"][1]["layer"] if "gap" in str(layer["data"]["values"])]
+    found = [
+        layer["data"]["values"]
+        for layer in drawn[-1]["vconcat"][1]["layer"]
+        if "gap" in str(layer["data"]["values"])
+    ]
     assert [row["gap"] for row in found[0]] == pytest.approx([10.0, 10.0, 0.0])
 
 

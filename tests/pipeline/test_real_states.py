@@ -1,4 +1,5 @@
-"""Real official files end to end, through the assets: Rhode Island to the tract, and states of 2018 to the county.
+"""Real official files end to end, through the assets: Rhode Island to the tract, and states of 2018
+to the county.
 
 The thresholds are those the project promises; they are about accuracy, never about speed.
 """
@@ -20,13 +21,17 @@ from pipeline.specs.catalog import load_catalog
 
 def run(profile: str, states: list[str], data: Path, output: Path) -> dict:
     environment = run_environment(profile, data, output, environ={})
-    outcome = run_profile(build_definitions(load_catalog().profile(profile), environment), environment, states)
+    outcome = run_profile(
+        build_definitions(load_catalog().profile(profile), environment), environment, states
+    )
     assert outcome.success, [job.failures for job in outcome.jobs]
     return {state: state_report(environment, state) for state in states}
 
 
 def digest(output: Path, profile: str, state: str) -> str:
-    return hashlib.sha256((output / profile / "weights" / f"state={state}" / "weights.parquet").read_bytes()).hexdigest()
+    return hashlib.sha256(
+        (output / profile / "weights" / f"state={state}" / "weights.parquet").read_bytes()
+    ).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +64,15 @@ def test_rhode_island_counties_and_state_are_met(rhode_island):
 
 
 def test_rhode_island_has_the_breadth_promised(rhode_island, outputs):
-    fit = pl.read_parquet(outputs / "rhode_island" / "fit_report" / "state=RI" / "fit_report.parquet")
+    fit = pl.read_parquet(
+        outputs / "rhode_island" / "fit_report" / "state=RI" / "fit_report.parquet"
+    )
     fitted = fit.filter(pl.col("fitted").is_not_null() & pl.col("published_value").is_not_null())
-    counts = dict(fitted.group_by("level").agg(pl.struct("variable", "domain").n_unique().alias("n")).iter_rows())
+    counts = dict(
+        fitted.group_by("level")
+        .agg(pl.struct("variable", "domain").n_unique().alias("n"))
+        .iter_rows()
+    )
     assert counts["tract"] >= 40
     assert counts["county"] >= 20
     assert counts["state"] >= 100
@@ -70,20 +81,26 @@ def test_rhode_island_has_the_breadth_promised(rhode_island, outputs):
 
 
 def test_published_totals_come_out_of_the_stored_files(rhode_island, outputs):
-    """Nothing but the product: weights joined to the selected records must count the people the Census Bureau publishes."""
+    """Nothing but the product: weights joined to the selected records must count the people the
+    Census Bureau publishes.
+    """
     root = outputs / "rhode_island"
     weights = pl.read_parquet(root / "weights" / "state=RI" / "weights.parquet")
-    households = pl.read_parquet(root / "selected_households" / "state=RI" / "selected_households.parquet").select(
-        "household_id", "persons", "is_group_quarters"
-    )
+    households = pl.read_parquet(
+        root / "selected_households" / "state=RI" / "selected_households.parquet"
+    ).select("household_id", "persons", "is_group_quarters")
     both = weights.join(households, on="household_id", how="left", validate="m:1")
     people = both.select((pl.col("weight") * pl.col("persons")).sum()).item()
     units = both.filter(~pl.col("is_group_quarters"))["weight"].sum()
-    assert people == pytest.approx(1_099_498, rel=0.005)  # population estimate of July 2022, Vintage 2024
+    assert people == pytest.approx(
+        1_099_498, rel=0.005
+    )  # population estimate of July 2022, Vintage 2024
     assert units == pytest.approx(432_219, rel=0.005)  # households, ACS 2018-2022
 
 
-def test_again_and_with_another_state_between_gives_the_same_bytes(rhode_island, realdata, outputs, tmp_path_factory):
+def test_again_and_with_another_state_between_gives_the_same_bytes(
+    rhode_island, realdata, outputs, tmp_path_factory
+):
     first = digest(outputs, "rhode_island", "RI")
     run("counties_2018", ["DE"], realdata, outputs)
     assert digest(outputs, "rhode_island", "RI") == first

@@ -1,4 +1,6 @@
-"""A run of several states in one process: order, failures, history, and the sensors that do the same from the UI."""
+"""A run of several states in one process: order, failures, history, and the sensors that do the
+same from the UI.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,27 @@ def environment(tmp_path) -> RunEnvironment:
 
 def test_nation_then_states_then_nation_and_all_of_it_in_the_history(environment):
     events: list[AssetEvent] = []
-    outcome = run_profile(toy_definitions(environment), environment, ["RI", "DE"], listener=events.append)
+    outcome = run_profile(
+        toy_definitions(environment), environment, ["RI", "DE"], listener=events.append
+    )
     assert outcome.success
-    assert [(job.job, job.partition) for job in outcome.jobs] == [(NATIONAL_INPUTS, None), (STATES, "RI"), (STATES, "DE"), (NATIONAL_OUTPUTS, None)]
-    assert [(e.kind, e.asset) for e in events][:4] == [("started", "nation"), ("finished", "nation"), ("started", "weights"), ("finished", "weights")]
+    assert [(job.job, job.partition) for job in outcome.jobs] == [
+        (NATIONAL_INPUTS, None),
+        (STATES, "RI"),
+        (STATES, "DE"),
+        (NATIONAL_OUTPUTS, None),
+    ]
+    assert [(e.kind, e.asset) for e in events][:4] == [
+        ("started", "nation"),
+        ("finished", "nation"),
+        ("started", "weights"),
+        ("finished", "weights"),
+    ]
     assert set(outcome.jobs[1].seconds) == {"weights"}
-    assert pl.read_parquet(environment.table_path("national_report"))["state"].to_list() == ["DE", "RI"]
+    assert pl.read_parquet(environment.table_path("national_report"))["state"].to_list() == [
+        "DE",
+        "RI",
+    ]
     with dg.DagsterInstance.from_config(str(ensure_instance_home(environment))) as instance:
         assert instance.get_materialized_partitions(dg.AssetKey("weights")) == {"RI", "DE"}
         assert instance.get_runs_count() == 4
@@ -49,7 +66,9 @@ def test_a_failed_state_leaves_the_others_and_its_own_previous_result(environmen
 
 
 def test_no_state_starts_when_the_national_inputs_fail(environment):
-    outcome = run_profile(toy_definitions(environment, nation_broken=True), environment, ["RI", "DE"])
+    outcome = run_profile(
+        toy_definitions(environment, nation_broken=True), environment, ["RI", "DE"]
+    )
     assert not outcome.success
     assert outcome.not_started == ["RI", "DE"]
     assert len(outcome.jobs) == 1
@@ -68,7 +87,9 @@ def interrupting(kind: str, asset: str, partition: str | None, events: list[Asse
 
 
 class CtrlC:
-    """Asked inside ``weights`` whether the state is broken; for Rhode Island Ctrl-C comes instead of an answer, or an error that it caused."""
+    """Asked inside ``weights`` whether the state is broken; for Rhode Island Ctrl-C comes instead
+    of an answer, or an error that it caused.
+    """
 
     def __init__(self, way: str) -> None:
         self.way = way
@@ -88,28 +109,69 @@ def interrupted(request, environment) -> dg.Definitions:
 
 def test_ctrl_c_in_a_state_ends_the_run_and_keeps_what_was_made(environment, interrupted):
     assert run_profile(toy_definitions(environment), environment, ["RI", "DE"]).success
-    kept = {name: environment.table_path(*name).read_bytes() for name in [("weights", "RI"), ("weights", "DE"), ("national_report",)]}
+    kept = {
+        name: environment.table_path(*name).read_bytes()
+        for name in [("weights", "RI"), ("weights", "DE"), ("national_report",)]
+    }
     events: list[AssetEvent] = []
     outcome = run_profile(interrupted, environment, ["RI", "DE"], listener=events.append)
     assert outcome.interrupted and not outcome.success
     assert outcome.not_started == ["DE"]
-    assert [(job.job, job.partition) for job in outcome.jobs] == [(NATIONAL_INPUTS, None), (STATES, "RI")]
-    assert (outcome.jobs[-1].interrupted_step, outcome.jobs[-1].failures, outcome.failed_states) == ("weights", {}, [])
+    assert [(job.job, job.partition) for job in outcome.jobs] == [
+        (NATIONAL_INPUTS, None),
+        (STATES, "RI"),
+    ]
+    assert (
+        outcome.jobs[-1].interrupted_step,
+        outcome.jobs[-1].failures,
+        outcome.failed_states,
+    ) == ("weights", {}, [])
     assert [e.kind for e in events if e.partition == "RI"] == ["started", "interrupted"]
-    assert outcome.interruption == "Interrupted during RI, asset weights. Not started: DE. What was made before is kept."
+    assert (
+        outcome.interruption
+        == "Interrupted during RI, asset weights. Not started: DE. What was made before is kept."
+    )
     assert {name: environment.table_path(*name).read_bytes() for name in kept} == kept
 
 
 @pytest.mark.parametrize(
     ("asset", "partition", "jobs", "not_started", "says"),
     [
-        pytest.param("nation", None, 1, ["RI", "DE"], "Interrupted during nation. Not started: RI, DE.", id="national inputs"),
-        pytest.param("weights", "RI", 2, ["DE"], "Interrupted during RI. Not started: DE.", id="a state's last step"),
-        pytest.param("national_report", None, 4, [], "Interrupted during nation. What was", id="national tables"),
+        pytest.param(
+            "nation",
+            None,
+            1,
+            ["RI", "DE"],
+            "Interrupted during nation. Not started: RI, DE.",
+            id="national inputs",
+        ),
+        pytest.param(
+            "weights",
+            "RI",
+            2,
+            ["DE"],
+            "Interrupted during RI. Not started: DE.",
+            id="a state's last step",
+        ),
+        pytest.param(
+            "national_report",
+            None,
+            4,
+            [],
+            "Interrupted during nation. What was",
+            id="national tables",
+        ),
     ],
 )
-def test_ctrl_c_between_steps_is_not_forgotten(environment, asset, partition, jobs, not_started, says):
-    outcome = run_profile(toy_definitions(environment), environment, ["RI", "DE"], listener=interrupting("finished", asset, partition, []))
+def test_ctrl_c_between_steps_is_not_forgotten(
+    environment, asset, partition, jobs, not_started, says
+):
+    outcome = run_profile(
+        toy_definitions(environment),
+        environment,
+        ["RI", "DE"],
+        listener=interrupting("finished", asset, partition, []),
+    )
     assert outcome.interrupted and not outcome.success
     assert (len(outcome.jobs), outcome.not_started) == (jobs, not_started)
     assert outcome.interruption.startswith(says)
@@ -127,7 +189,10 @@ def test_ctrl_c_outside_any_step_ends_the_run_too(environment, monkeypatch, erro
     monkeypatch.setattr(dg.JobDefinition, "execute_in_process", execute)
     outcome = run_profile(toy_definitions(environment), environment, ["RI", "DE"])
     assert outcome.interrupted
-    assert outcome.interruption == "Interrupted during RI. Not started: DE. What was made before is kept."
+    assert (
+        outcome.interruption
+        == "Interrupted during RI. Not started: DE. What was made before is kept."
+    )
     assert len(outcome.jobs) == 2
 
 
@@ -151,18 +216,35 @@ def test_a_data_error_is_never_retried(environment):
     run_profile(definitions, environment, ["RI"])
     with dg.DagsterInstance.from_config(str(ensure_instance_home(environment))) as instance:
         (run,) = instance.get_runs(dg.RunsFilter(job_name=STATES))
-        failures = [e.dagster_event for e in instance.all_logs(run.run_id) if e.dagster_event and e.dagster_event.is_step_failure]
-        assert not [e for e in instance.all_logs(run.run_id) if e.dagster_event and e.dagster_event.event_type_value == "STEP_UP_FOR_RETRY"]
-    assert failures[0].step_failure_data.user_failure_data.metadata["remedy"].value == "Download it again"
+        failures = [
+            e.dagster_event
+            for e in instance.all_logs(run.run_id)
+            if e.dagster_event and e.dagster_event.is_step_failure
+        ]
+        assert not [
+            e
+            for e in instance.all_logs(run.run_id)
+            if e.dagster_event and e.dagster_event.event_type_value == "STEP_UP_FOR_RETRY"
+        ]
+    assert (
+        failures[0].step_failure_data.user_failure_data.metadata["remedy"].value
+        == "Download it again"
+    )
 
 
 def test_steps_of_a_job_are_the_length_of_its_progress_bar(environment):
     definitions = toy_definitions(environment)
-    assert [job_steps(definitions, job) for job in (NATIONAL_INPUTS, STATES, NATIONAL_OUTPUTS)] == [1, 1, 1]
+    assert [job_steps(definitions, job) for job in (NATIONAL_INPUTS, STATES, NATIONAL_OUTPUTS)] == [
+        1,
+        1,
+        1,
+    ]
 
 
 def _finished(definitions, instance, job, tags, partition=None):
-    return definitions.resolve_job_def(job).execute_in_process(instance=instance, tags=tags, partition_key=partition)
+    return definitions.resolve_job_def(job).execute_in_process(
+        instance=instance, tags=tags, partition_key=partition
+    )
 
 
 def test_sensors_carry_a_production_run_from_the_nation_to_the_states_and_back(environment):
@@ -171,7 +253,10 @@ def test_sensors_carry_a_production_run_from_the_nation_to_the_states_and_back(e
 
         def evaluate(sensor: str, result):
             context = dg.build_run_status_sensor_context(
-                sensor_name=sensor, dagster_event=result.get_run_success_event(), dagster_instance=instance, dagster_run=result.dagster_run
+                sensor_name=sensor,
+                dagster_event=result.get_run_success_event(),
+                dagster_instance=instance,
+                dagster_run=result.dagster_run,
             )
             return definitions.resolve_sensor_def(sensor)(context)
 

@@ -9,22 +9,42 @@ import pytest
 import yaml
 
 from pipeline.errors import StoreError
-from pipeline.settings import RunEnvironment, ensure_instance_home, ensure_writable, run_environment, thread_variables
+from pipeline.settings import (
+    RunEnvironment,
+    ensure_instance_home,
+    ensure_writable,
+    run_environment,
+    thread_variables,
+)
 
 
 def test_an_argument_beats_a_variable_and_a_variable_the_default(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     default = run_environment(environ={})
-    assert (default.profile, default.output, default.data) == ("sample", tmp_path / "output", tmp_path / "output" / "sample" / "raw")
-    environ = {"GEOCAL_PROFILE": "rhode_island", "GEOCAL_DATA": str(tmp_path / "d"), "GEOCAL_OUTPUT": str(tmp_path / "o")}
-    assert run_environment(environ=environ) == RunEnvironment("rhode_island", tmp_path / "d", tmp_path / "o")
-    assert run_environment("sample", Path("x"), Path("y"), environ) == RunEnvironment("sample", tmp_path / "x", tmp_path / "y")
+    assert (default.profile, default.output, default.data) == (
+        "sample",
+        tmp_path / "output",
+        tmp_path / "output" / "sample" / "raw",
+    )
+    environ = {
+        "GEOCAL_PROFILE": "rhode_island",
+        "GEOCAL_DATA": str(tmp_path / "d"),
+        "GEOCAL_OUTPUT": str(tmp_path / "o"),
+    }
+    assert run_environment(environ=environ) == RunEnvironment(
+        "rhode_island", tmp_path / "d", tmp_path / "o"
+    )
+    assert run_environment("sample", Path("x"), Path("y"), environ) == RunEnvironment(
+        "sample", tmp_path / "x", tmp_path / "y"
+    )
 
 
 def test_variables_lead_a_child_process_to_the_same_place(tmp_path):
     environment = RunEnvironment("sample", tmp_path / "d", tmp_path / "o")
     assert run_environment(environ=environment.variables()) == environment
-    assert environment.variables()["DAGSTER_HOME"] == str(tmp_path / "o" / "sample" / "dagster_home")
+    assert environment.variables()["DAGSTER_HOME"] == str(
+        tmp_path / "o" / "sample" / "dagster_home"
+    )
 
 
 def test_the_instance_opens_with_telemetry_off_and_a_fast_queue(tmp_path):
@@ -44,7 +64,9 @@ def test_instance_settings_are_restored_when_somebody_edits_them(tmp_path):
     assert yaml.safe_load(settings.read_text())["telemetry"]["enabled"] is False
 
 
-def test_a_folder_that_cannot_be_written_is_refused_with_its_name_and_a_remedy(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_refused_with_its_name_and_a_remedy(
+    tmp_path, monkeypatch
+):
     file = tmp_path / "taken"
     file.write_text("a file")
     for make in (ensure_instance_home, lambda e: ensure_writable(e, e.data)):

@@ -1,4 +1,6 @@
-"""Held-out validation of a whole state: nothing of the withheld figures reaches what is calibrated, and the command says what it found."""
+"""Held-out validation of a whole state: nothing of the withheld figures reaches what is calibrated,
+and the command says what it found.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 
 import pipeline.cli as cli
 from calibration_core.errors import ProblemError
-from calibration_core.pair_methods import PAIR_METHODS
+from calibration_core.tree.rivals import PAIR_METHODS
 from pipeline.cli_validate import HoldOutOption, ListOptions, MethodsOption
 from pipeline.cli_validate import PairsOption as BudgetsOption
 from pipeline.reports.truth import truth_totals
@@ -32,7 +34,9 @@ from pipeline.weights.state import load_state
 
 CATALOG = load_catalog()
 SAMPLE = CATALOG.profile("sample")
-SETTINGS = ValidationSettings(("random", "proportional"), pairs=(20,), seeds=2, reference="proportional")
+SETTINGS = ValidationSettings(
+    ("random", "proportional"), pairs=(20,), seeds=2, reference="proportional"
+)
 
 
 def groups(*names: str, profile=SAMPLE):
@@ -55,7 +59,14 @@ def delaware(folder):
 @pytest.fixture(scope="module")
 def found(folder, delaware):
     truth = truth_totals(folder, delaware.inputs.variables, "10")
-    return validate(["DE"], lambda postal: (delaware, truth), groups("education", "race"), SETTINGS, SAMPLE, CATALOG)
+    return validate(
+        ["DE"],
+        lambda postal: (delaware, truth),
+        groups("education", "race"),
+        SETTINGS,
+        SAMPLE,
+        CATALOG,
+    )
 
 
 @pytest.mark.parametrize("name", ["race", "income", "education", "irs"])
@@ -63,10 +74,17 @@ def test_other_withheld_figures_would_change_nothing_that_is_calibrated(delaware
     (group,) = groups(name)
     of_group = pl.col("family").is_in(group.families)
     other = {
-        table: getattr(delaware.inputs, table).with_columns(value=pl.when(of_group).then(pl.col("value") * 1.7 + 40.0).otherwise("value"))
+        table: (
+            getattr(delaware.inputs, table).with_columns(
+                value=pl.when(of_group).then(pl.col("value") * 1.7 + 40.0).otherwise("value")
+            )
+        )
         for table in ("below", "above")
     }
-    task, moved = (hold_out("DE", state, group, CATALOG) for state in (delaware, replace(delaware, inputs=replace(delaware.inputs, **other))))
+    task, moved = (
+        hold_out("DE", state, group, CATALOG)
+        for state in (delaware, replace(delaware, inputs=replace(delaware.inputs, **other)))
+    )
     for mine, theirs in zip(task.problem.targets.values, moved.problem.targets.values, strict=True):
         assert np.array_equal(mine, theirs)
     for mine, theirs in zip(task.problem.targets.scales, moved.problem.targets.scales, strict=True):
@@ -76,7 +94,9 @@ def test_other_withheld_figures_would_change_nothing_that_is_calibrated(delaware
 
 
 def test_reconciling_with_the_withheld_figures_would_have_leaked(delaware):
-    """Income classes add up to households, so that figures reconciled with them are not free of them: the reason reconciliation is repeated."""
+    """Income classes add up to households, so that figures reconciled with them are not free of
+    them: the reason reconciliation is repeated.
+    """
     (group,) = groups("income")
     task = hold_out("DE", delaware, group, CATALOG)
     assert task.moved > 0
@@ -92,7 +112,10 @@ def test_inside_and_outside_part_what_the_whole_state_fits(delaware):
     assert task.inside.frame.height + task.outside.frame.height == whole
     assert set(task.outside.frame["family"]) <= set(group.families)
     assert not set(task.inside.frame["family"]) & set(group.families)
-    assert task.counts == {level: task.outside.frame.filter(pl.col("level") == level).height for level in ("state", "county", "tract")}
+    assert task.counts == {
+        level: task.outside.frame.filter(pl.col("level") == level).height
+        for level in ("state", "county", "tract")
+    }
 
 
 def test_measured_totals_are_those_of_the_engine(delaware):
@@ -101,7 +124,9 @@ def test_measured_totals_are_those_of_the_engine(delaware):
     dense = dense_calibration(task.problem, task.candidates.units, task.candidates.areas, SAMPLE)
     leaf, record = np.nonzero(dense.weights)
     measured = task.inside.fitted(leaf, record, dense.weights[leaf, record])
-    engine = np.concatenate([fitted[rows >= 0] for fitted, rows in zip(dense.fitted, task.problem.rows, strict=True)])
+    engine = np.concatenate(
+        [fitted[rows >= 0] for fitted, rows in zip(dense.fitted, task.problem.rows, strict=True)]
+    )
     np.testing.assert_allclose(measured, engine, rtol=1e-9, atol=1e-6)
 
 
@@ -128,21 +153,35 @@ def test_every_method_keeps_the_same_pairs_an_area_and_dense_is_the_floor(found,
     dense = {run.group: run for run in found.runs if run.method == DENSE}
     for run in found.runs:
         if run.method != DENSE:
-            mine, floor = (next(row for row in r.inside if row["level"] == "tract")["mean_are"] for r in (run, dense[run.group]))
+            mine, floor = (
+                next(row for row in r.inside if row["level"] == "tract")["mean_are"]
+                for r in (run, dense[run.group])
+            )
             assert mine > floor
 
 
 def test_the_truth_of_the_sample_is_scored(found):
     for run in found.runs:
-        everything = next(row for row in run.outside if row["level"] == "all" and row["family"] is None)
+        everything = next(
+            row for row in run.outside if row["level"] == "all" and row["family"] is None
+        )
         assert everything["with_truth"] > 0
         assert 0 < everything["median_are_truth"] < 2
 
 
 def test_seeds_give_other_draws_and_the_same_seed_the_same(found, delaware):
-    again = validate(["DE"], lambda postal: (delaware, None), groups("education"), replace(SETTINGS, methods=("random",), seeds=1), SAMPLE, CATALOG)
+    again = validate(
+        ["DE"],
+        lambda postal: (delaware, None),
+        groups("education"),
+        replace(SETTINGS, methods=("random",), seeds=1),
+        SAMPLE,
+        CATALOG,
+    )
     mine = next(run for run in again.runs if run.method == "random")
-    first, second = (run for run in found.runs if run.method == "random" and run.group == "education")
+    first, second = (
+        run for run in found.runs if run.method == "random" and run.group == "education"
+    )
     assert (first.seed, second.seed) == (0, 1)
     assert mine.weights == first.weights != second.weights
     assert [row["mean_are"] for row in mine.outside] == [row["mean_are"] for row in first.outside]
@@ -150,20 +189,41 @@ def test_seeds_give_other_draws_and_the_same_seed_the_same(found, delaware):
 
 def test_a_state_gives_the_same_whatever_else_is_run(found, folder, delaware):
     loaded = {"DE": delaware, "RI": load_state("sample", "RI", folder)}
-    both = validate(["RI", "DE"], lambda postal: (loaded[postal], None), groups("ssa", "education"), replace(SETTINGS, seeds=1), SAMPLE, CATALOG)
+    both = validate(
+        ["RI", "DE"],
+        lambda postal: (loaded[postal], None),
+        groups("ssa", "education"),
+        replace(SETTINGS, seeds=1),
+        SAMPLE,
+        CATALOG,
+    )
     mine = [run for run in both.runs if run.postal == "DE" and run.group == "education"]
     alone = [run for run in found.runs if run.group == "education" and run.seed in (None, 0)]
-    assert [run.method for run in mine] == [run.method for run in alone] == [DENSE, "random", "proportional"]
+    assert (
+        [run.method for run in mine]
+        == [run.method for run in alone]
+        == [DENSE, "random", "proportional"]
+    )
     for one, other in zip(mine, alone, strict=True):
         assert one.weights == other.weights
-        assert [row["capped_loss"] for row in one.outside] == [row["capped_loss"] for row in other.outside]
+        assert [row["capped_loss"] for row in one.outside] == [
+            row["capped_loss"] for row in other.outside
+        ]
 
 
 def test_steps_reported_add_up(delaware):
     reported: list[int] = []
     held = groups("education", "ssa")
     small = replace(SETTINGS, methods=("random",), seeds=1)
-    validate(["DE"], lambda postal: (delaware, None), held, small, SAMPLE, CATALOG, progress=lambda what, steps: reported.append(steps))
+    validate(
+        ["DE"],
+        lambda postal: (delaware, None),
+        held,
+        small,
+        SAMPLE,
+        CATALOG,
+        progress=lambda what, steps: reported.append(steps),
+    )
     assert sum(reported) == steps_of(["DE"], held, small)
 
 
@@ -173,7 +233,9 @@ def test_a_method_that_fails_is_kept_as_failed_and_the_others_go_on(delaware, mo
 
     monkeypatch.setitem(PAIR_METHODS, "broken", broken)
     small = ValidationSettings(("broken", "random"), pairs=(20,), seeds=1, reference="random")
-    result = validate(["DE"], lambda postal: (delaware, None), groups("education"), small, SAMPLE, CATALOG)
+    result = validate(
+        ["DE"], lambda postal: (delaware, None), groups("education"), small, SAMPLE, CATALOG
+    )
     assert [run.method for run in result.failures] == ["broken"]
     assert "gave up" in result.failures[0].failure
     row = next(row for row in document(result)["summary"] if row["method"] == "broken")
@@ -186,7 +248,9 @@ def test_ctrl_c_keeps_what_was_done_and_says_so(delaware, monkeypatch):
 
     monkeypatch.setitem(PAIR_METHODS, "stops", stops)
     small = ValidationSettings(("random", "stops"), pairs=(20,), seeds=2, reference="random")
-    result = validate(["DE"], lambda postal: (delaware, None), groups("education"), small, SAMPLE, CATALOG)
+    result = validate(
+        ["DE"], lambda postal: (delaware, None), groups("education"), small, SAMPLE, CATALOG
+    )
     assert result.interrupted
     assert [run.method for run in result.runs] == [DENSE, "random"]
     assert document(result)["interrupted"] is True
@@ -216,21 +280,33 @@ def test_the_document_is_json_and_the_chart_a_png(found):
         "degenerate",
     }
     assert back["synthetic"] is True
-    assert {(held["state"], held["group"]) for held in back["held_out"]} == {("DE", "education"), ("DE", "race")}
+    assert {(held["state"], held["group"]) for held in back["held_out"]} == {
+        ("DE", "education"),
+        ("DE", "race"),
+    }
     for held in back["held_out"]:
-        named = [d for d in back["degenerate"] if (d["state"], d["group"], d["sample"]) == (held["state"], held["group"], "outside")]
+        named = [
+            d
+            for d in back["degenerate"]
+            if (d["state"], d["group"], d["sample"]) == (held["state"], held["group"], "outside")
+        ]
         assert len(named) == held["degenerate"]["outside"]
         assert all(0 < abs(d["value"]) < d["contribution"] for d in named)
     row = next(r for r in back["summary"] if r["level"] == "all" and r["method"] == "random")
     runs = [run for run in found.runs if run.method == "random"]
-    means = [next(r for r in run.outside if r["level"] == "all" and r["family"] is None)["mean_are"] for run in runs]
+    means = [
+        next(r for r in run.outside if r["level"] == "all" and r["family"] is None)["mean_are"]
+        for run in runs
+    ]
     assert row["outside"]["mean_are"] == pytest.approx(np.mean(means))
     assert frontier(found).startswith(b"\x89PNG\r\n\x1a\n")
 
 
 @pytest.fixture
 def invoke(monkeypatch, capsys, tmp_path):
-    """Run the command as a shell would, in an empty folder: exit status, standard output, standard error."""
+    """Run the command as a shell would, in an empty folder: exit status, standard output, standard
+    error.
+    """
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)
@@ -248,17 +324,59 @@ def invoke(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        pytest.param(["--hold-out", "schooling"], "There is no target family 'schooling'", id="unknown family"),
-        pytest.param(["--hold-out", "population"], "cannot be withheld", id="family that cannot be withheld"),
-        pytest.param(["--hold-out", "race", "--states", "WY"], "Profile sample has no state WY", id="state not in profile"),
-        pytest.param(["--hold-out", "race", "--methods", "lasso"], "There is no sparse method 'lasso'. Where: --methods", id="unknown method"),
-        pytest.param(["--hold-out", "race", "--methods", ""], "The methods are none. Where: --methods", id="no method"),
-        pytest.param(["--hold-out", "race", "--pairs", "0"], "The budgets are 0. Where: --pairs", id="budget too small"),
-        pytest.param(["--hold-out", "race", "--pairs", "20", "many"], "'many' is no whole number. Where: --pairs 20,many", id="budget in words"),
-        pytest.param(["--hold-out", "race", "--json", "a.txt"], "does not end in .json. Where: --json", id="JSON under another name"),
-        pytest.param(["--hold-out", "race", "--plot", "no/a.png"], "lies in a folder that does not exist. Where: --plot", id="no such folder"),
-        pytest.param(["--hold-out", "race", "--profile", "rhode_island", "--data", "nowhere"], "there is no data folder", id="no data"),
-        pytest.param(["--hold-out", "race", "--profile", "rhode_island", "--data", "."], "Download", id="file missing"),
+        pytest.param(
+            ["--hold-out", "schooling"],
+            "There is no target family 'schooling'",
+            id="unknown family",
+        ),
+        pytest.param(
+            ["--hold-out", "population"], "cannot be withheld", id="family that cannot be withheld"
+        ),
+        pytest.param(
+            ["--hold-out", "race", "--states", "WY"],
+            "Profile sample has no state WY",
+            id="state not in profile",
+        ),
+        pytest.param(
+            ["--hold-out", "race", "--methods", "lasso"],
+            "There is no sparse method 'lasso'. Where: --methods",
+            id="unknown method",
+        ),
+        pytest.param(
+            ["--hold-out", "race", "--methods", ""],
+            "The methods are none. Where: --methods",
+            id="no method",
+        ),
+        pytest.param(
+            ["--hold-out", "race", "--pairs", "0"],
+            "The budgets are 0. Where: --pairs",
+            id="budget too small",
+        ),
+        pytest.param(
+            ["--hold-out", "race", "--pairs", "20", "many"],
+            "'many' is no whole number. Where: --pairs 20,many",
+            id="budget in words",
+        ),
+        pytest.param(
+            ["--hold-out", "race", "--json", "a.txt"],
+            "does not end in .json. Where: --json",
+            id="JSON under another name",
+        ),
+        pytest.param(
+            ["--hold-out", "race", "--plot", "no/a.png"],
+            "lies in a folder that does not exist. Where: --plot",
+            id="no such folder",
+        ),
+        pytest.param(
+            ["--hold-out", "race", "--profile", "rhode_island", "--data", "nowhere"],
+            "there is no data folder",
+            id="no data",
+        ),
+        pytest.param(
+            ["--hold-out", "race", "--profile", "rhode_island", "--data", "."],
+            "Download",
+            id="file missing",
+        ),
     ],
 )
 def test_wrong_use_is_one_message_before_any_work(invoke, arguments, said):
@@ -273,7 +391,15 @@ def test_wrong_use_is_one_message_before_any_work(invoke, arguments, said):
 def test_the_command_explains_itself():
     shown = CliRunner().invoke(cli.app, ["validate", "--help"])
     assert shown.exit_code == 0
-    for word in ("--hold-out", "--pairs", "--seeds", "--methods", "--json", "--plot", "docs/validation.md"):
+    for word in (
+        "--hold-out",
+        "--pairs",
+        "--seeds",
+        "--methods",
+        "--json",
+        "--plot",
+        "docs/validation.md",
+    ):
         assert word in shown.output
 
 
@@ -282,14 +408,34 @@ def test_lists_are_words_commas_or_both():
     application = typer.Typer()
 
     @application.command(cls=ListOptions)
-    def command(hold_out: HoldOutOption, pairs: BudgetsOption = "20", seeds: int = 3, methods: MethodsOption = None) -> None:
+    def command(
+        hold_out: HoldOutOption,
+        pairs: BudgetsOption = "20",
+        seeds: int = 3,
+        methods: MethodsOption = None,
+    ) -> None:
         read.append((hold_out, pairs, seeds, methods))
 
-    arguments = ["--hold-out", "race", "ssa,irs", "--seeds", "2", "--pairs", "20", "40", "--methods", "random", "--hold-out", "age"]
+    arguments = [
+        "--hold-out",
+        "race",
+        "ssa,irs",
+        "--seeds",
+        "2",
+        "--pairs",
+        "20",
+        "40",
+        "--methods",
+        "random",
+        "--hold-out",
+        "age",
+    ]
     result = CliRunner().invoke(application, arguments)
     assert result.exit_code == 0, result.output
     assert read == [(["race,ssa,irs", "age"], "20,40", 2, "random")]
-    assert CliRunner().invoke(application, ["--hold-out", "race", "--seeds", "2", "3"]).exit_code == 2
+    assert (
+        CliRunner().invoke(application, ["--hold-out", "race", "--seeds", "2", "3"]).exit_code == 2
+    )
 
 
 def test_seeds_must_be_a_number_and_a_family_must_be_named(invoke):
@@ -301,9 +447,13 @@ def test_seeds_must_be_a_number_and_a_family_must_be_named(invoke):
     assert "--hold-out" in err
 
 
-def test_a_budget_above_the_candidates_is_refused_with_the_largest_there_is(invoke, monkeypatch, delaware):
+def test_a_budget_above_the_candidates_is_refused_with_the_largest_there_is(
+    invoke, monkeypatch, delaware
+):
     monkeypatch.setattr("pipeline.cli_validate._loader", lambda *_: lambda postal: (delaware, None))
-    status, _, err = invoke("--hold-out", "race", "--states", "DE", "--pairs", "20", "100000", "--methods", "random")
+    status, _, err = invoke(
+        "--hold-out", "race", "--states", "DE", "--pairs", "20", "100000", "--methods", "random"
+    )
     assert status == 1
     assert "--pairs 100000, state DE" in err
     assert "pairs an area" in err
@@ -311,11 +461,31 @@ def test_a_budget_above_the_candidates_is_refused_with_the_largest_there_is(invo
 
 def test_the_command_prints_tables_and_writes_both_files(invoke, monkeypatch, delaware, tmp_path):
     monkeypatch.setattr("pipeline.cli_validate._loader", lambda *_: lambda postal: (delaware, None))
-    arguments = ["--hold-out", "education", "--states", "DE", "--pairs", "20,25", "--seeds", "1", "--methods", "random", "proportional"]
+    arguments = [
+        "--hold-out",
+        "education",
+        "--states",
+        "DE",
+        "--pairs",
+        "20,25",
+        "--seeds",
+        "1",
+        "--methods",
+        "random",
+        "proportional",
+    ]
     status, out, err = invoke(*arguments, "--json", "a.json", "--plot", "a.png")
     assert status == 0, err
     assert "SYNTHETIC" in out
-    for word in ("education", "dense", "random", "proportional", "level tract", "never fitted", "Weights and seconds"):
+    for word in (
+        "education",
+        "dense",
+        "random",
+        "proportional",
+        "level tract",
+        "never fitted",
+        "Weights and seconds",
+    ):
         assert word in out
     content = json.loads((tmp_path / "a.json").read_text())
     assert content["settings"]["pairs_per_area"] == [20, 25]
@@ -327,12 +497,23 @@ def test_real_files_of_vermont(realdata):
     profile = CATALOG.profile("counties_2018")
     state = load_state("counties_2018", "VT", realdata)
     small = ValidationSettings(("random", "proportional"), pairs=(60,), seeds=1, reference="random")
-    result = validate(["VT"], lambda postal: (state, None), groups("income", profile=profile), small, profile, CATALOG)
+    result = validate(
+        ["VT"],
+        lambda postal: (state, None),
+        groups("income", profile=profile),
+        small,
+        profile,
+        CATALOG,
+    )
     assert not result.failures
     assert result.held[0]["withheld_by_level"]["county"] >= 140
     for run in result.runs:
-        inside, outside = (next(row for row in rows if row["level"] == "all" and row["family"] is None) for rows in (run.inside, run.outside))
+        inside, outside = (
+            next(row for row in rows if row["level"] == "all" and row["family"] is None)
+            for rows in (run.inside, run.outside)
+        )
         assert "mean_are_truth" not in outside
         if run.method == DENSE:
-            # Fitted targets are met; withheld ones are not known to the weights, and yet not far off.
+            # Fitted targets are met; withheld ones are not known to the weights, and yet not far
+            # off.
             assert inside["median_are"] < 0.005 < outside["median_are"] < 0.2

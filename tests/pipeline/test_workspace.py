@@ -32,7 +32,10 @@ def served(tmp_path, monkeypatch) -> RunEnvironment:
 def test_the_location_is_named_as_dg_names_it():
     (entry,) = yaml.safe_load((PROJECT_ROOT / "workspace.yaml").read_text())["load_from"]
     project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
-    assert entry["python_module"] == {"module_name": "pipeline.definitions", "location_name": project["code_location_name"]}
+    assert entry["python_module"] == {
+        "module_name": "pipeline.definitions",
+        "location_name": project["code_location_name"],
+    }
 
 
 def test_workspace_yaml_loads_the_location_with_its_jobs(served):
@@ -41,15 +44,21 @@ def test_workspace_yaml_loads_the_location_with_its_jobs(served):
         WorkspaceProcessContext(instance, WorkspaceFileTarget(["workspace.yaml"])) as context,
     ):
         request = context.create_request_context()
-        assert [entry.load_error for entry in request.get_code_location_entries().values()] == [None]
+        assert [entry.load_error for entry in request.get_code_location_entries().values()] == [
+            None
+        ]
         (repository,) = request.get_code_location("geocal").get_repositories().values()
-        assert {"national_inputs", "states", "national_outputs"} <= {job.name for job in repository.get_all_jobs()}
+        assert {"national_inputs", "states", "national_outputs"} <= {
+            job.name for job in repository.get_all_jobs()
+        }
         assert [schedule.name for schedule in repository.get_schedules()] == ["production"]
 
 
 def test_dg_check_defs_is_clean(served):
     program = Path(sys.executable).parent / "dg"
-    done = subprocess.run([program, "check", "defs"], capture_output=True, text=True, env=dict(os.environ))
+    done = subprocess.run(
+        [program, "check", "defs"], capture_output=True, text=True, env=dict(os.environ)
+    )
     assert done.returncode == 0, done.stderr
     assert "All definitions loaded successfully" in done.stdout + done.stderr
     assert "Warning" not in done.stdout + done.stderr

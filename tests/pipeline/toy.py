@@ -1,10 +1,11 @@
 """A graph of the real shape and no real work, for tests of jobs, runs and the command line.
 
-``nation`` (no partition) -> ``weights`` (a state) -> ``national_report`` (reads every state). A state named in
-``broken`` fails in ``weights`` with a GeocalError, as a data fault does.
+``nation`` (no partition) -> ``weights`` (a state) -> ``national_report`` (reads every state). A
+state named in ``broken`` fails in ``weights`` with a GeocalError, as a data fault does.
 """
 
-# No `from __future__ import annotations` here: Dagster compares the type of `context` itself, not its name.
+# No `from __future__ import annotations` here: Dagster compares the type of `context` itself, not
+# its name.
 import dagster as dg
 import polars as pl
 
@@ -17,13 +18,21 @@ from pipeline.settings import RunEnvironment
 
 
 def toy_definitions(
-    environment: RunEnvironment, states: tuple[str, ...] = ("DE", "RI"), broken: tuple[str, ...] = (), nation_broken: bool = False
+    environment: RunEnvironment,
+    states: tuple[str, ...] = ("DE", "RI"),
+    broken: tuple[str, ...] = (),
+    nation_broken: bool = False,
 ) -> dg.Definitions:
     @dg.asset
     @permanent
     def nation(context: dg.AssetExecutionContext):
         if nation_broken:
-            raise SourceFileError("A raw file is missing", where="irs/22in55cmcsv.csv", expected="the published file", remedy="Download it")
+            raise SourceFileError(
+                "A raw file is missing",
+                where="irs/22in55cmcsv.csv",
+                expected="the published file",
+                remedy="Download it",
+            )
         return dg.MaterializeResult(value=pl.DataFrame({"total": [10.0]}))
 
     @dg.asset(partitions_def=state_partitions(states))
@@ -31,9 +40,14 @@ def toy_definitions(
     def weights(context: dg.AssetExecutionContext, nation: pl.DataFrame):
         if context.partition_key in broken:
             raise SourceFileError(
-                "The zip archive cannot be opened", where=f"csv_p{context.partition_key.lower()}.zip", expected="a zip", remedy="Download it again"
+                "The zip archive cannot be opened",
+                where=f"csv_p{context.partition_key.lower()}.zip",
+                expected="a zip",
+                remedy="Download it again",
             )
-        return dg.MaterializeResult(value=pl.DataFrame({"weight": [nation["total"][0]], "key": [context.partition_key]}))
+        return dg.MaterializeResult(
+            value=pl.DataFrame({"weight": [nation["total"][0]], "key": [context.partition_key]})
+        )
 
     @dg.asset(ins={"weights": dg.AssetIn("weights", metadata={"allow_missing_partitions": True})})
     @permanent
@@ -47,6 +61,8 @@ def toy_definitions(
         jobs=list(jobs.values()),
         schedules=build_schedules(jobs),
         sensors=build_sensors(jobs, list(states)),
-        resources={"io_manager": ParquetIOManager(environment, {"profile": "sample", "synthetic": True})},
+        resources={
+            "io_manager": ParquetIOManager(environment, {"profile": "sample", "synthetic": True})
+        },
         executor=dg.in_process_executor,
     )

@@ -12,15 +12,24 @@ from pipeline.sources.microdata_schema import AMOUNTS, HouseholdTable, PersonTab
 Tables = tuple[pl.DataFrame, pl.DataFrame]
 
 
-def _make(homes: dict[str, list[dict[str, object]]], *, source: str = "acs_pums_1yr", weight: float = 10.0) -> Tables:
-    """Households by id, each a list of persons given by what differs from an unmarried reference person of 40 without income."""
+def _make(
+    homes: dict[str, list[dict[str, object]]], *, source: str = "acs_pums_1yr", weight: float = 10.0
+) -> Tables:
+    """Households by id, each a list of persons given by what differs from an unmarried reference
+    person of 40 without income.
+    """
     persons, households = [], []
     for household_id, members in homes.items():
         rows = []
         for number, member in enumerate(members, 1):
-            relationship = member.get("relationship", "reference_person" if number == 1 else "child")
+            relationship = member.get(
+                "relationship", "reference_person" if number == 1 else "child"
+            )
             age = member.get("age", 40)
-            amounts = {name: (0.0 if age >= 15 and name != "unemployment_compensation" else None) for name in AMOUNTS}
+            amounts = {
+                name: 0.0 if age >= 15 and name != "unemployment_compensation" else None
+                for name in AMOUNTS
+            }
             row = {
                 "household_id": household_id,
                 "person_number": number,
@@ -56,7 +65,11 @@ def _make(homes: dict[str, list[dict[str, object]]], *, source: str = "acs_pums_
                 **amounts,
                 **member,
             }
-            parts = [name for name in AMOUNTS if name not in ("total_income", "unemployment_compensation")]
+            parts = [
+                name
+                for name in AMOUNTS
+                if name not in ("total_income", "unemployment_compensation")
+            ]
             if "total_income" not in member and age >= 15:
                 row["total_income"] = sum(row[name] or 0.0 for name in parts)
             rows.append(row)
@@ -73,12 +86,20 @@ def _make(homes: dict[str, list[dict[str, object]]], *, source: str = "acs_pums_
                 "weight": weight,
                 "persons": len(rows),
                 "tenure": None if group_quarters else "owner",
-                "household_income": None if group_quarters else float(sum(row["total_income"] or 0.0 for row in rows)),
+                "household_income": (
+                    None
+                    if group_quarters
+                    else float(sum(row["total_income"] or 0.0 for row in rows))
+                ),
                 "food_stamps": None,
             }
         )
-    people = pl.DataFrame(persons, schema={name: column.dtype for name, column in PersonTable.columns().items()})
-    units = pl.DataFrame(households, schema={name: column.dtype for name, column in HouseholdTable.columns().items()})
+    people = pl.DataFrame(
+        persons, schema={name: column.dtype for name, column in PersonTable.columns().items()}
+    )
+    units = pl.DataFrame(
+        households, schema={name: column.dtype for name, column in HouseholdTable.columns().items()}
+    )
     return check_microdata(people, units, "test")
 
 

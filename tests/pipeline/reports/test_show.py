@@ -13,7 +13,10 @@ def store(environment: RunEnvironment, weight: float, *, reported: str | None = 
     data = encode(pl.DataFrame({"household_id": ["a"], "weight": [weight]}), {})
     write_atomic(environment.table_path("weights", "RI"), data)
     inputs = {"weights[RI]": reported or file_digest(data)}
-    write_atomic(environment.table_path("fit_report", "RI"), encode(pl.DataFrame({"x": [1]}), {"inputs": inputs}))
+    write_atomic(
+        environment.table_path("fit_report", "RI"),
+        encode(pl.DataFrame({"x": [1]}), {"inputs": inputs}),
+    )
     return file_digest(data)
 
 
@@ -29,7 +32,9 @@ def test_weights_newer_than_their_report_are_refused(tmp_path):
     new = store(environment, 2.0, reported=old)
     with pytest.raises(StoreError, match="fit_report of RI was made from other weights"):
         require_of_one_run(environment, "RI", {"tables": {"weights": {"sha256": new}}})
-    with pytest.raises(StoreError, match="fit_report and run_manifest of RI were made from other weights"):
+    with pytest.raises(
+        StoreError, match="fit_report and run_manifest of RI were made from other weights"
+    ):
         require_of_one_run(environment, "RI", {"tables": {"weights": {"sha256": old}}})
 
 

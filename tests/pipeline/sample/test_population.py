@@ -24,13 +24,27 @@ def test_the_population_has_the_size_that_was_asked_for(manifest, truth):
 
 def test_tracts_lie_in_real_counties_and_pumas_nest_in_counties(population, settings):
     g = population.geography
-    assert {c.fips for c in settings.counties} == {"44001", "44003", "44005", "44007", "44009", "10001", "10003", "10005"}
+    assert {c.fips for c in settings.counties} == {
+        "44001",
+        "44003",
+        "44005",
+        "44007",
+        "44009",
+        "10001",
+        "10003",
+        "10005",
+    }
     assert len(set(g.tract)) == len(g.tract)
     assert all(len(t) == 11 and t.startswith(c) for t, c in zip(g.tract, g.county, strict=True))
-    # A PUMA may hold two small counties whole, as Bristol and Newport share one; it never splits a county with another PUMA's people mixed in.
+    # A PUMA may hold two small counties whole, as Bristol and Newport share one; it never splits a
+    # county with another PUMA's people mixed in.
     for county in set(g.county):
         pumas = set(g.puma[g.county == county])
-        others = {str(c) for c in set(g.county) if c != county and set(g.puma[(g.county == c)]) & pumas and c[:2] == county[:2]}
+        others = {
+            str(c)
+            for c in set(g.county)
+            if c != county and set(g.puma[(g.county == c)]) & pumas and c[:2] == county[:2]
+        }
         assert len(pumas) == 1 or not others
 
 
@@ -41,15 +55,26 @@ def test_tracts_differ_enough_to_make_matching_them_a_task(truth):
         (pl.col("school") == "college").mean().alias("students"),
         (pl.col("poverty_ratio") < 100).mean().alias("poor"),
     )
-    for column, low, high in (("old", 0.06, 0.40), ("hispanic", 0.06, 0.50), ("students", 0.05, 0.35), ("poor", 0.08, 0.28)):
+    for column, low, high in (
+        ("old", 0.06, 0.40),
+        ("hispanic", 0.06, 0.50),
+        ("students", 0.05, 0.35),
+        ("poor", 0.08, 0.28),
+    ):
         assert by[column].min() < low
         assert by[column].max() > high
-    income = truth.households.filter(~pl.col("is_group_quarters")).group_by("tract").agg(pl.col("household_income").median())["household_income"]
+    income = (
+        truth.households.filter(~pl.col("is_group_quarters"))
+        .group_by("tract")
+        .agg(pl.col("household_income").median())["household_income"]
+    )
     assert income.max() > 2.2 * income.min()
 
 
 def test_incomes_are_alike_among_neighbours(truth):
-    """Affluence is shared within a county: the spread between county means exceeds what shuffled tracts would give."""
+    """Affluence is shared within a county: the spread between county means exceeds what shuffled
+    tracts would give.
+    """
     by = (
         truth.households.filter(~pl.col("is_group_quarters"))
         .group_by("tract", "county_fips")
@@ -59,7 +84,14 @@ def test_incomes_are_alike_among_neighbours(truth):
     y, county = by["y"].to_numpy(), by["county_fips"].to_numpy()
 
     def spread(labels: np.ndarray) -> float:
-        return float(np.sum([(labels == c).sum() * (y[labels == c].mean() - y.mean()) ** 2 for c in np.unique(county)]))
+        return float(
+            np.sum(
+                [
+                    (labels == c).sum() * (y[labels == c].mean() - y.mean()) ** 2
+                    for c in np.unique(county)
+                ]
+            )
+        )
 
     rng = np.random.default_rng(0)
     shuffled = [spread(rng.permutation(county)) for _ in range(400)]
@@ -81,7 +113,14 @@ def test_households_are_possible(population):
     assert (p["employment"][s.age < 16] == -1).all()
     assert (p["schl"][s.age < 18] <= 15).all()
     assert (p["wages"][s.age < 16] == 0).all()
-    for name in ("wages", "social_security", "ssi", "retirement", "unemployment_compensation", "public_assistance"):
+    for name in (
+        "wages",
+        "social_security",
+        "ssi",
+        "retirement",
+        "unemployment_compensation",
+        "public_assistance",
+    ):
         assert (p[name] >= 0).all()
 
 

@@ -21,13 +21,21 @@ from pipeline.sample.taxes import earned_income_credit, income_tax, taxable_soci
     ],
 )
 def test_taxable_social_security_follows_section_86(benefits, other, joint, taxable):
-    got = taxable_social_security(np.array([benefits], float), np.array([other], float), np.array([joint]))
+    got = taxable_social_security(
+        np.array([benefits], float), np.array([other], float), np.array([joint])
+    )
     assert got[0] == pytest.approx(taxable)
 
 
 @pytest.mark.parametrize(
     ("taxable", "status", "tax"),
-    [(10275, 0, 1027.5), (50000, 0, 1027.5 + 0.12 * 31500 + 0.22 * 8225), (83550, 1, 2055 + 0.12 * 63000), (0, 2, 0.0), (700000, 0, 162718.0 + 0.37 * 160100)],
+    [
+        (10275, 0, 1027.5),
+        (50000, 0, 1027.5 + 0.12 * 31500 + 0.22 * 8225),
+        (83550, 1, 2055 + 0.12 * 63000),
+        (0, 2, 0.0),
+        (700000, 0, 162718.0 + 0.37 * 160100),
+    ],
 )
 def test_income_tax_follows_the_brackets_of_2022(taxable, status, tax):
     assert income_tax(np.array([taxable], float), np.array([status]))[0] == pytest.approx(tax)
@@ -35,11 +43,24 @@ def test_income_tax_follows_the_brackets_of_2022(taxable, status, tax):
 
 @pytest.mark.parametrize(
     ("earned", "children", "joint", "credit"),
-    [(15410, 2, False, 6164), (7320, 0, False, 560), (20130 + 10000, 1, False, 3733 - 1598), (60000, 1, False, 0), (0, 2, True, 0)],
+    [
+        (15410, 2, False, 6164),
+        (7320, 0, False, 560),
+        (20130 + 10000, 1, False, 3733 - 1598),
+        (60000, 1, False, 0),
+        (0, 2, True, 0),
+    ],
 )
 def test_earned_income_credit_at_its_corners(earned, children, joint, credit):
     one = np.array([True])
-    got = earned_income_credit(np.array([earned], float), np.array([earned], float), np.array([children]), np.array([joint]), np.zeros(1), one)
+    got = earned_income_credit(
+        np.array([earned], float),
+        np.array([earned], float),
+        np.array([children]),
+        np.array([joint]),
+        np.zeros(1),
+        one,
+    )
     assert got[0] == pytest.approx(credit, abs=7)  # published tables round the phase-in
 
 
@@ -60,8 +81,22 @@ def test_returns_leave_the_gap_that_life_leaves(folder):
 
 def test_a_return_adds_up(folder):
     t = read_truth(folder).tax_units
-    parts = ["wages", "interest", "dividends", "rent", "business", "capital_gains", "ira", "pensions", "unemployment_compensation", "other_income"]
-    assert (t.select(pl.sum_horizontal(*parts, "taxable_social_security")).to_series() - t["total_income"]).abs().max() < 0.5
+    parts = [
+        "wages",
+        "interest",
+        "dividends",
+        "rent",
+        "business",
+        "capital_gains",
+        "ira",
+        "pensions",
+        "unemployment_compensation",
+        "other_income",
+    ]
+    assert (
+        t.select(pl.sum_horizontal(*parts, "taxable_social_security")).to_series()
+        - t["total_income"]
+    ).abs().max() < 0.5
     assert ((t["total_income"] - t["adjustments"]) - t["agi"]).abs().max() < 0.5
     assert (t["taxable_social_security"] <= 0.85 * t["social_security"] + 0.5).all()
     assert (t["income_tax"] >= 0).all()
@@ -72,4 +107,6 @@ def test_a_return_adds_up(folder):
         .sort("agi_class")
     )
     assert (bounds["high"][:-1] < bounds["low"][1:]).all()
-    assert bounds.filter(pl.col("agi_class") == 3).select(pl.col("low") >= 10_000, pl.col("high") < 25_000).row(0) == (True, True)
+    assert bounds.filter(pl.col("agi_class") == 3).select(
+        pl.col("low") >= 10_000, pl.col("high") < 25_000
+    ).row(0) == (True, True)

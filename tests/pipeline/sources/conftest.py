@@ -1,4 +1,6 @@
-"""Fixtures of the reader tests: write small files in a publisher's form, and read them with the project's own specs."""
+"""Fixtures of the reader tests: write small files in a publisher's form, and read them with the
+project's own specs.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,12 @@ def put(tmp_path: Path) -> Callable[[Mapping[str, str | bytes]], Path]:
 def read(put):
     """Write ``files`` and read them as ``source`` (an id, or a spec) of ``vintage``."""
 
-    def call(source: str | SourceSpec, vintage: str, files: Mapping[str, str | bytes], states: list[str] | None = None):
+    def call(
+        source: str | SourceSpec,
+        vintage: str,
+        files: Mapping[str, str | bytes],
+        states: list[str] | None = None,
+    ):
         spec = load_source(source) if isinstance(source, str) else source
         return read_source(spec, vintage, put(files), states)
 
@@ -43,7 +50,9 @@ def read(put):
 def cell():
     """The one row of a PublishedTable with this geoid and column."""
 
-    def find(frame: pl.DataFrame, geoid: str, column: str, stratum: str | None = None) -> dict[str, object]:
+    def find(
+        frame: pl.DataFrame, geoid: str, column: str, stratum: str | None = None
+    ) -> dict[str, object]:
         rows = frame.filter((pl.col("geoid") == geoid) & (pl.col("column") == column))
         rows = rows if stratum is None else rows.filter(pl.col("stratum") == stratum)
         assert rows.height == 1, f"{rows.height} rows for {geoid} {column}"

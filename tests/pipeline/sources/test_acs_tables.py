@@ -1,4 +1,6 @@
-"""The four forms of ACS tables: sentinels and marks, area codes, bad input, and figures of real files."""
+"""The four forms of ACS tables: sentinels and marks, area codes, bad input, and figures of real
+files.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ GROUP = "acs_tables/state_us_2022_1yr/{}/acs-acs1-2022-GROUP_B19065_DATA.csv"
 
 
 def one_table(**changes) -> SourceSpec:
-    """The spec of the 1-year tables with B19065 alone, so that a test writes two small files and not 28."""
+    """The spec of the 1-year tables with B19065 alone, so that a test writes two small files and
+    not 28.
+    """
     spec = load_source("acs1_detailed")
     columns = tuple(c for c in spec.columns if (c.name or c.pattern).startswith("B19065"))
     return spec.model_copy(update={"tables": ("B19065",), "columns": columns, **changes})
@@ -30,14 +34,24 @@ def one_table(**changes) -> SourceSpec:
 
 def group(rows: list[tuple[str, str, str]], last: str = "state") -> str:
     lines = [f"GEO_ID,B19065_001E,B19065_001M,NAME,B19065_001EA,B19065_001MA,{last}"]
-    return "\n".join(lines + [f"{geo},{e},{m},SYNTHETIC {geo[-2:]},null,null,{geo[-2:]}" for geo, e, m in rows]) + "\n"
+    return (
+        "\n".join(
+            lines
+            + [f"{geo},{e},{m},SYNTHETIC {geo[-2:]},null,null,{geo[-2:]}" for geo, e, m in rows]
+        )
+        + "\n"
+    )
 
 
 def groups(rows: list[tuple[str, str, str]]) -> dict[str, str]:
-    return {GROUP.format("bystate"): group(rows), GROUP.format("us"): group([("0100000US", "9000", "90")], "us")}
+    return {
+        GROUP.format("bystate"): group(rows),
+        GROUP.format("us"): group([("0100000US", "9000", "90")], "us"),
+    }
 
 
-# ------------------------------------------------------------------------------------------------ marks and numbers
+# ------------------------------------------------------------------------------------------------
+# marks and numbers
 
 
 @pytest.mark.parametrize(
@@ -46,16 +60,24 @@ def groups(rows: list[tuple[str, str, str]]) -> dict[str, str]:
         pytest.param("100", "10", (100.0, 10.0, "published"), id="plain"),
         pytest.param('"1,100"', "10.0", (1100.0, 10.0, "published"), id="thousands separator"),
         pytest.param("100", "-555555555", (100.0, 0.0, "controlled"), id="controlled sentinel"),
-        pytest.param("100", "-555555555.0", (100.0, 0.0, "controlled"), id="controlled with decimals"),
+        pytest.param(
+            "100", "-555555555.0", (100.0, 0.0, "controlled"), id="controlled with decimals"
+        ),
         pytest.param("100", "*****", (100.0, 0.0, "controlled"), id="controlled stars"),
         pytest.param("100", "-222222222", (100.0, None, "published"), id="margin not computable"),
-        pytest.param("100", "-333333333.00", (100.0, None, "published"), id="margin of an open class"),
+        pytest.param(
+            "100", "-333333333.00", (100.0, None, "published"), id="margin of an open class"
+        ),
         pytest.param("100", "**", (100.0, None, "published"), id="two stars"),
         pytest.param("100", "***", (100.0, None, "published"), id="three stars"),
         pytest.param("100", "null", (100.0, None, "published"), id="null margin"),
         pytest.param("100", "", (100.0, None, "published"), id="blank margin"),
-        pytest.param("-666666666", "-222222222", (None, None, "not_available"), id="estimate not computable"),
-        pytest.param("-888888888.0", "-888888888", (None, None, "not_available"), id="not applicable"),
+        pytest.param(
+            "-666666666", "-222222222", (None, None, "not_available"), id="estimate not computable"
+        ),
+        pytest.param(
+            "-888888888.0", "-888888888", (None, None, "not_available"), id="not applicable"
+        ),
         pytest.param("-999999999", "-222222222", (None, None, "suppressed"), id="too few cases"),
         pytest.param("N", "N", (None, None, "suppressed"), id="N"),
         pytest.param("(X)", "(X)", (None, None, "not_available"), id="X"),
@@ -73,7 +95,17 @@ def test_marks_become_a_status_before_any_arithmetic(read, cell, estimate, margi
 
 
 def test_every_mark_is_counted_by_file_code_and_column(read):
-    table = read(one_table(), "2022", groups([("0400000US44", "N", "N"), ("0400000US10", "N", "N"), ("0400000US50", "5", "-555555555")]))
+    table = read(
+        one_table(),
+        "2022",
+        groups(
+            [
+                ("0400000US44", "N", "N"),
+                ("0400000US10", "N", "N"),
+                ("0400000US50", "5", "-555555555"),
+            ]
+        ),
+    )
     counted = {note.code: note for note in table.notes}
     assert counted["suppressed"].count == 2
     assert "'N'" in counted["suppressed"].detail
@@ -90,9 +122,18 @@ def test_a_margin_beside_a_withheld_estimate_is_not_kept_and_is_counted(read, ce
 @pytest.mark.parametrize(
     ("estimate", "margin", "words"),
     [
-        pytest.param("-7", "3", ["estimate", "negative", "'-7'", "B19065_001", "row 2", "44"], id="negative amount"),
-        pytest.param("7", "-3", ["margin", "negative", "'-3'", "B19065_001", "row 2"], id="negative margin"),
-        pytest.param("many", "3", ["neither a number nor a known code", "'many'", "-666666666"], id="a word"),
+        pytest.param(
+            "-7",
+            "3",
+            ["estimate", "negative", "'-7'", "B19065_001", "row 2", "44"],
+            id="negative amount",
+        ),
+        pytest.param(
+            "7", "-3", ["margin", "negative", "'-3'", "B19065_001", "row 2"], id="negative margin"
+        ),
+        pytest.param(
+            "many", "3", ["neither a number nor a known code", "'many'", "-666666666"], id="a word"
+        ),
         pytest.param("nan", "3", ["neither a number", "'nan'"], id="nan is no number"),
         pytest.param("7", "inf", ["neither a number", "'inf'"], id="infinity is no number"),
     ],
@@ -110,7 +151,9 @@ def test_an_amount_may_be_negative_where_the_spec_says_so(read, cell):
     assert cell(table.frame, "44", "B19065_001")["estimate"] == -7
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.integers(0, 10**12), min_size=2, max_size=2), st.randoms(use_true_random=False))
 def test_numbers_survive_and_the_order_of_rows_and_columns_does_not_matter(read, values, random):
     rows = [("0400000US44", str(values[0]), "1"), ("0400000US10", f"{values[1]:,}".join('""'), "2")]
@@ -122,67 +165,120 @@ def test_numbers_survive_and_the_order_of_rows_and_columns_does_not_matter(read,
     assert set(first.filter(pl.col("level") == "state")["estimate"]) == {float(v) for v in values}
 
 
-# ------------------------------------------------------------------------------------------------ columns and areas
+# ------------------------------------------------------------------------------------------------
+# columns and areas
 
 
 def test_group_files_give_states_and_nation_with_provenance(read, cell):
     table = read(one_table(), "2022", groups([("0400000US44", "100", "10")]))
     assert cell(table.frame, "", "B19065_001")["level"] == "nation"
     row = cell(table.frame, "44", "B19065_001")
-    assert (row["level"], row["vintage"], row["row"], row["name"]) == ("state", "2022", 2, "SYNTHETIC 44")
+    assert (row["level"], row["vintage"], row["row"], row["name"]) == (
+        "state",
+        "2022",
+        2,
+        "SYNTHETIC 44",
+    )
     assert {p.sha256 for p in table.provenance} == set(table.frame["sha256"])
     assert any(n.code == "columns_not_read" and "B19065_001EA" in n.detail for n in table.notes)
 
 
 def test_a_repeated_area_is_named_with_both_rows(read):
     with pytest.raises(SourceValueError, match=r"GEOID 44 .* rows 2 and 4"):
-        read(one_table(), "2022", groups([("0400000US44", "1", "1"), ("0400000US10", "2", "1"), ("0400000US44", "1", "1")]))
+        read(
+            one_table(),
+            "2022",
+            groups(
+                [("0400000US44", "1", "1"), ("0400000US10", "2", "1"), ("0400000US44", "1", "1")]
+            ),
+        )
 
 
 def test_a_renamed_column_is_pointed_out_with_the_nearest_name(read):
-    files = {name: text.replace("B19065_001E,", "B19065_01E,") for name, text in groups([("0400000US44", "1", "1")]).items()}
+    files = {
+        name: text.replace("B19065_001E,", "B19065_01E,")
+        for name, text in groups([("0400000US44", "1", "1")]).items()
+    }
     with pytest.raises(SourceLayoutError) as caught:
         read(one_table(), "2022", files)
-    assert "Column B19065_001E is missing; the nearest names there are B19065_01E" in str(caught.value)
+    assert "Column B19065_001E is missing; the nearest names there are B19065_01E" in str(
+        caught.value
+    )
     assert "acs-acs1-2022-GROUP_B19065_DATA.csv" in str(caught.value)
 
 
 def test_a_rename_in_the_yaml_mends_it(read, cell):
     spec = one_table()
-    vintages = {**spec.vintages, "2022": spec.vintages["2022"].model_copy(update={"renames": {"B19065_01E": "B19065_001E"}})}
-    files = {name: text.replace("B19065_001E,", "B19065_01E,") for name, text in groups([("0400000US44", "1", "1")]).items()}
-    assert cell(read(one_table(vintages=vintages), "2022", files).frame, "44", "B19065_001")["estimate"] == 1
+    vintages = {
+        **spec.vintages,
+        "2022": spec.vintages["2022"].model_copy(update={"renames": {"B19065_01E": "B19065_001E"}}),
+    }
+    files = {
+        name: text.replace("B19065_001E,", "B19065_01E,")
+        for name, text in groups([("0400000US44", "1", "1")]).items()
+    }
+    assert (
+        cell(read(one_table(vintages=vintages), "2022", files).frame, "44", "B19065_001")[
+            "estimate"
+        ]
+        == 1
+    )
 
 
 def test_an_area_code_of_no_state_and_a_broken_code_are_errors(read):
-    with pytest.raises(SourceValueError, match=r"known_state|begins with a known state|geoid_begins"):
+    with pytest.raises(
+        SourceValueError, match=r"known_state|begins with a known state|geoid_begins"
+    ):
         read(one_table(), "2022", groups([("0400000US03", "1", "1")]))
     with pytest.raises(SourceValueError, match=r"no usable area code.*'44'"):
         read(one_table(), "2022", groups([("44", "1", "1")]))
 
 
 def test_a_column_given_twice_is_an_error(read):
-    files = {n: t.replace("B19065_001EA,B19065_001MA", "B19065_001E,B19065_001MA") for n, t in groups([("0400000US44", "1", "1")]).items()}
+    files = {
+        n: t.replace("B19065_001EA,B19065_001MA", "B19065_001E,B19065_001MA")
+        for n, t in groups([("0400000US44", "1", "1")]).items()
+    }
     with pytest.raises(SourceLayoutError, match="B19065_001E stands in the header 2 times"):
         read(one_table(), "2022", files)
 
 
-# ------------------------------------------------------------------------------------------------ data.census.gov
+# ------------------------------------------------------------------------------------------------
+# data.census.gov
 
 
 def download(rows: list[list[str]]) -> str:
-    columns = ["GEO_ID", "NAME"] + [f"S1901_C01_{n:03d}{part}" for n in range(1, 14) for part in "EM"]
-    labels = ["Geography", "Geographic Area Name"] + ["Estimate!!Households", "Margin of Error!!Households"] * 13
+    columns = ["GEO_ID", "NAME"] + [
+        f"S1901_C01_{n:03d}{part}" for n in range(1, 14) for part in "EM"
+    ]
+    labels = ["Geography", "Geographic Area Name"] + [
+        "Estimate!!Households",
+        "Margin of Error!!Households",
+    ] * 13
     lines = [columns, labels, *rows]
     return "\n".join(",".join(f'"{c}"' for c in line) + "," for line in lines) + "\n"
 
 
 def county(geoid: str, households: str = "1000", name: str = "SYNTHETIC County") -> list[str]:
-    return [f"0500000US{geoid}", name, households, "10", *["10.0", "0.5"] * 10, "60,000", "900", "80000", "***"]
+    return [
+        f"0500000US{geoid}",
+        name,
+        households,
+        "10",
+        *["10.0", "0.5"] * 10,
+        "60,000",
+        "900",
+        "80000",
+        "***",
+    ]
 
 
 def test_the_download_form_skips_labels_and_keeps_counts_percents_and_dollars(read, cell):
-    table = read("acs5_s1901_counties", "2022", {S1901: download([["0400000US36", *county("36")[1:]], county("44001"), county("44003")])})
+    table = read(
+        "acs5_s1901_counties",
+        "2022",
+        {S1901: download([["0400000US36", *county("36")[1:]], county("44001"), county("44003")])},
+    )
     assert set(table.frame["geoid"]) == {"44001", "44003"}
     assert [n.count for n in table.notes if n.code == "rows_of_other_levels"] == [1]
     assert cell(table.frame, "44001", "S1901_C01_001")["row"] == 4
@@ -192,7 +288,13 @@ def test_the_download_form_skips_labels_and_keeps_counts_percents_and_dollars(re
 
 
 def test_counties_betray_another_vintage(read):
-    with pytest.raises(SourceLayoutError, match=r"looks like vintage 2012 or 2018 or 2021, not 2022: .*09110 is absent; area 09001 is present"):
+    with pytest.raises(
+        SourceLayoutError,
+        match=(
+            r"looks like vintage 2012 or 2018 or 2021, not 2022: .*09110 is absent; area 09001 is"
+            r" present"
+        ),
+    ):
         read("acs5_s1901_counties", "2022", {S1901: download([county("09001"), county("44001")])})
 
 
@@ -212,12 +314,17 @@ def test_a_file_cut_short_and_short_or_long_lines_are_errors(read):
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
-        pytest.param("<!DOCTYPE html><html><body>Sorry</body></html>", SourceFileError, "web page", id="html"),
+        pytest.param(
+            "<!DOCTYPE html><html><body>Sorry</body></html>", SourceFileError, "web page", id="html"
+        ),
         pytest.param("", SourceFileError, "empty", id="empty"),
         pytest.param('"GEO_ID","NAME"\n', SourceLayoutError, "no data", id="header only"),
         pytest.param(b"\xff\xfe\x00GEO", SourceFileError, "not utf-8", id="other encoding"),
         pytest.param(
-            "GEOID,NAME\nGeography,Name\n0500000US44001,SYNTHETIC\n", SourceLayoutError, "GEO_ID is missing; the nearest names there are GEOID", id="no GEO_ID"
+            "GEOID,NAME\nGeography,Name\n0500000US44001,SYNTHETIC\n",
+            SourceLayoutError,
+            "GEO_ID is missing; the nearest names there are GEOID",
+            id="no GEO_ID",
         ),
     ],
 )
@@ -231,18 +338,29 @@ def test_a_missing_file_is_named_with_its_address(read):
         read("acs5_s1901_counties", "2022", {"nothing": "x"})
 
 
-# ------------------------------------------------------------------------------------------------ API JSON
+# ------------------------------------------------------------------------------------------------
+# API JSON
 
 
 def profile(numbering: int = 2022, tract: str = "44001030100", **cells: str) -> dict[str, str]:
     total = "DP05_0072" if numbering == 2022 else "DP05_0070"
-    pop = {f"DP05_{n:04d}": "100" for n in (1, 2, 3, 19, 21, 24)} | {"DP05_0070": "7", "DP05_0072": "9"} | {total: "100"}
+    pop = (
+        {f"DP05_{n:04d}": "100" for n in (1, 2, 3, 19, 21, 24)}
+        | {"DP05_0070": "7", "DP05_0072": "9"}
+        | {total: "100"}
+    )
     pop |= {f"DP04_{n:04d}": "40" for n in (2, 46, 47)} | cells
     social = {"DP02_0001": "40", "DP03_0004": "50", "DP03_0051": "40", "DP03_0063": "70000"}
 
     def answer(values: dict[str, str]) -> str:
-        header = ["GEO_ID", "NAME"] + [name + part for name in values for part in ("E", "M", "PE", "PM")] + ["state", "county", "tract"]
-        row = [f"1400000US{tract}", "Census Tract 301; SYNTHETIC County"] + [x for v in values.values() for x in (v, "5", "50.0", "1.0")]
+        header = (
+            ["GEO_ID", "NAME"]
+            + [name + part for name in values for part in ("E", "M", "PE", "PM")]
+            + ["state", "county", "tract"]
+        )
+        row = [f"1400000US{tract}", "Census Tract 301; SYNTHETIC County"] + [
+            x for v in values.values() for x in (v, "5", "50.0", "1.0")
+        ]
         return json.dumps([header, [*row, tract[:2], tract[2:5], tract[5:]]])
 
     return {POP: answer(pop), SOC: answer(social)}
@@ -251,35 +369,64 @@ def profile(numbering: int = 2022, tract: str = "44001030100", **cells: str) -> 
 def test_json_pairs_estimate_and_margin_and_leaves_percents(read, cell):
     table = read("acs5_profile_tracts", "2022", profile(), ["RI"])
     row = cell(table.frame, "44001030100", "DP05_0001")
-    assert (row["level"], row["estimate"], row["margin_of_error"], row["row"]) == ("tract", 100.0, 5.0, 2)
+    assert (row["level"], row["estimate"], row["margin_of_error"], row["row"]) == (
+        "tract",
+        100.0,
+        5.0,
+        2,
+    )
     assert not [c for c in table.frame["column"] if c.endswith("P")]
 
 
 def test_percent_columns_are_read_when_declared(read, cell):
     spec = load_source("acs5_profile_tracts")
-    percent = spec.columns[0].model_copy(update={"name": "DP05_0002P", "unit": "percent", "type": "rate"})
-    table = read(spec.model_copy(update={"columns": (*spec.columns, percent)}), "2022", profile(), ["RI"])
+    percent = spec.columns[0].model_copy(
+        update={"name": "DP05_0002P", "unit": "percent", "type": "rate"}
+    )
+    table = read(
+        spec.model_copy(update={"columns": (*spec.columns, percent)}), "2022", profile(), ["RI"]
+    )
     assert cell(table.frame, "44001030100", "DP05_0002P")["estimate"] == 50.0
 
 
 def test_the_numbering_of_another_year_is_recognised(read):
-    with pytest.raises(SourceLayoutError, match=r"looks like vintage 2021, not 2022: DP05_0001 and DP05_0072 differ"):
+    with pytest.raises(
+        SourceLayoutError,
+        match=r"looks like vintage 2021, not 2022: DP05_0001 and DP05_0072 differ",
+    ):
         read("acs5_profile_tracts", "2022", profile(numbering=2021), ["RI"])
 
 
 def test_a_tract_of_another_state_is_an_error(read):
-    with pytest.raises(SourceValueError, match=r"file of RI holds 1 area\(s\) of another state, the first 10001040100"):
+    with pytest.raises(
+        SourceValueError,
+        match=r"file of RI holds 1 area\(s\) of another state, the first 10001040100",
+    ):
         read("acs5_profile_tracts", "2022", profile(tract="10001040100"), ["RI"])
 
 
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
-        pytest.param('[["GEO_ID","NAME"],["1400000US44', SourceFileError, "not JSON", id="cut short"),
-        pytest.param("error: unknown variable 'DP99'", SourceFileError, "begins with .*unknown variable", id="error message"),
-        pytest.param('{"error": "no key"}', SourceLayoutError, "object with the keys error", id="object"),
+        pytest.param(
+            '[["GEO_ID","NAME"],["1400000US44', SourceFileError, "not JSON", id="cut short"
+        ),
+        pytest.param(
+            "error: unknown variable 'DP99'",
+            SourceFileError,
+            "begins with .*unknown variable",
+            id="error message",
+        ),
+        pytest.param(
+            '{"error": "no key"}', SourceLayoutError, "object with the keys error", id="object"
+        ),
         pytest.param("[]", SourceLayoutError, "list of 0", id="empty list"),
-        pytest.param('[["GEO_ID","NAME"],["1400000US44001030100"]]', SourceLayoutError, "List 2 has 1 values", id="ragged"),
+        pytest.param(
+            '[["GEO_ID","NAME"],["1400000US44001030100"]]',
+            SourceLayoutError,
+            "List 2 has 1 values",
+            id="ragged",
+        ),
     ],
 )
 def test_broken_answers_are_refused(read, content, error, words):
@@ -287,35 +434,58 @@ def test_broken_answers_are_refused(read, content, error, words):
         read("acs5_profile_tracts", "2022", profile() | {POP: content}, ["RI"])
 
 
-# ------------------------------------------------------------------------------------------------ table-based .dat
+# ------------------------------------------------------------------------------------------------
+# table-based .dat
 
 
 def dat(rows: list[tuple[str, str, str]]) -> str:
-    return "\n".join(["GEO_ID|B19001_E001|B19001_M001|B19001_E002|B19001_M002"] + [f"{g}|{e}|{m}|1|2" for g, e, m in rows]) + "\n"
+    return (
+        "\n".join(
+            ["GEO_ID|B19001_E001|B19001_M001|B19001_E002|B19001_M002"]
+            + [f"{g}|{e}|{m}|1|2" for g, e, m in rows]
+        )
+        + "\n"
+    )
 
 
 def test_table_based_files_are_cut_to_the_states_asked_for(read, cell):
-    rows = [("0100000US", "9", "1"), ("1400000US44001030100", "40", "5"), ("1400000US10001040100", "30", "-555555555"), ("1400000US50001960100", "8", "1")]
+    rows = [
+        ("0100000US", "9", "1"),
+        ("1400000US44001030100", "40", "5"),
+        ("1400000US10001040100", "30", "-555555555"),
+        ("1400000US50001960100", "8", "1"),
+    ]
     geography = "FILEID|GEO_ID|NAME\nACSSF|1400000US44001030100|Census Tract 301, SYNTHETIC\n"
     table = read("acs5_detailed_tracts", "2022", {DAT: dat(rows), GEO: geography}, ["RI", "DE"])
     assert set(table.frame["geoid"]) == {"44001030100", "10001040100"}
     assert cell(table.frame, "44001030100", "B19001_001")["name"] == "Census Tract 301, SYNTHETIC"
     assert cell(table.frame, "10001040100", "B19001_001")["status"] == "controlled"
     assert cell(table.frame, "10001040100", "B19001_001")["row"] == 4
-    assert {n.code: n.count for n in table.notes if n.code.startswith("rows")} == {"rows_of_other_levels": 1, "rows_of_other_states": 1}
+    assert {n.code: n.count for n in table.notes if n.code.startswith("rows")} == {
+        "rows_of_other_levels": 1,
+        "rows_of_other_states": 1,
+    }
 
 
 def test_names_are_null_without_the_geography_file(read, cell):
-    table = read("acs5_detailed_tracts", "2022", {DAT: dat([("1400000US44001030100", "40", "5")])}, ["RI"])
+    table = read(
+        "acs5_detailed_tracts", "2022", {DAT: dat([("1400000US44001030100", "40", "5")])}, ["RI"]
+    )
     assert cell(table.frame, "44001030100", "B19001_002")["name"] is None
 
 
 def test_a_file_without_the_state_is_an_error(read):
     with pytest.raises(SourceValueError, match=r"No row is left .* in DE"):
-        read("acs5_detailed_tracts", "2022", {DAT: dat([("1400000US44001030100", "40", "5")])}, ["DE"])
+        read(
+            "acs5_detailed_tracts",
+            "2022",
+            {DAT: dat([("1400000US44001030100", "40", "5")])},
+            ["DE"],
+        )
 
 
-# ------------------------------------------------------------------------------------------------ real files
+# ------------------------------------------------------------------------------------------------
+# real files
 
 
 def test_real_tracts_of_rhode_island(realdata):
@@ -323,7 +493,11 @@ def test_real_tracts_of_rhode_island(realdata):
     population = frame.filter(pl.col("column") == "DP05_0001")
     assert population.height == 250
     assert population["estimate"].sum() == 1_094_250
-    counties = population.group_by(pl.col("geoid").str.slice(0, 5)).agg(pl.col("estimate").sum()).sort("geoid")
+    counties = (
+        population.group_by(pl.col("geoid").str.slice(0, 5))
+        .agg(pl.col("estimate").sum())
+        .sort("geoid")
+    )
     assert counties["estimate"].to_list() == [50_658, 170_168, 85_442, 657_984, 129_998]
     assert frame.filter(pl.col("column") == "DP02_0001")["estimate"].sum() == 432_219
     assert set(frame["status"]) == {"published", "not_available"}
@@ -331,13 +505,25 @@ def test_real_tracts_of_rhode_island(realdata):
 
 
 def test_real_tract_households_equal_the_counties(realdata):
-    tracts = read_source(load_source("acs5_profile_tracts"), "2022", realdata, ["RI"]).frame.filter(pl.col("column") == "DP02_0001")
-    counties = read_source(load_source("acs5_s1901_counties"), "2022", realdata).frame.filter(pl.col("column") == "S1901_C01_001")
-    summed = dict(tracts.group_by(pl.col("geoid").str.slice(0, 5)).agg(pl.col("estimate").sum()).iter_rows())
-    assert summed == dict(counties.filter(pl.col("geoid").str.starts_with("44")).select("geoid", "estimate").iter_rows())
+    tracts = read_source(load_source("acs5_profile_tracts"), "2022", realdata, ["RI"]).frame.filter(
+        pl.col("column") == "DP02_0001"
+    )
+    counties = read_source(load_source("acs5_s1901_counties"), "2022", realdata).frame.filter(
+        pl.col("column") == "S1901_C01_001"
+    )
+    summed = dict(
+        tracts.group_by(pl.col("geoid").str.slice(0, 5)).agg(pl.col("estimate").sum()).iter_rows()
+    )
+    assert summed == dict(
+        counties.filter(pl.col("geoid").str.starts_with("44"))
+        .select("geoid", "estimate")
+        .iter_rows()
+    )
 
 
-@pytest.mark.parametrize(("vintage", "counties"), [("2012", 3221), ("2018", 3220), ("2021", 3221), ("2022", 3222)])
+@pytest.mark.parametrize(
+    ("vintage", "counties"), [("2012", 3221), ("2018", 3220), ("2021", 3221), ("2022", 3222)]
+)
 def test_real_counties_of_every_vintage(realdata, vintage, counties):
     frame = read_source(load_source("acs5_s1901_counties"), vintage, realdata).frame
     assert frame["geoid"].n_unique() == counties
@@ -345,15 +531,28 @@ def test_real_counties_of_every_vintage(realdata, vintage, counties):
 
 
 def test_real_county_files_are_told_apart_by_their_areas(realdata, read):
-    for asked, held in (("2022", "2021"), ("2021", "2022"), ("2018", "2012"), ("2012", "2018"), ("2018", "2021")):
+    for asked, held in (
+        ("2022", "2021"),
+        ("2021", "2022"),
+        ("2018", "2012"),
+        ("2012", "2018"),
+        ("2018", "2021"),
+    ):
         data = (realdata / f"acs_tables/county_us/ACSST5Y{held}.S1901-Data.csv").read_bytes()
         with pytest.raises(SourceLayoutError, match=f"looks like vintage {held}, not {asked}"):
-            read("acs5_s1901_counties", asked, {f"acs_tables/county_us/ACSST5Y{asked}.S1901-Data.csv": data})
+            read(
+                "acs5_s1901_counties",
+                asked,
+                {f"acs_tables/county_us/ACSST5Y{asked}.S1901-Data.csv": data},
+            )
 
 
 def test_real_profile_is_not_taken_for_the_year_before(realdata, read):
     files = {f.replace("2022", "2021"): (realdata / f).read_bytes() for f in (POP, SOC)}
-    with pytest.raises(SourceLayoutError, match="looks like vintage 2022, not 2021: DP05_0001 and DP05_0072 agree in all 250 areas"):
+    with pytest.raises(
+        SourceLayoutError,
+        match="looks like vintage 2022, not 2021: DP05_0001 and DP05_0072 agree in all 250 areas",
+    ):
         read("acs5_profile_tracts", "2021", files, ["RI"])
 
 
@@ -378,7 +577,9 @@ def test_real_census_counts(realdata):
 
 
 def test_one_faulty_total_is_not_taken_for_another_year(read, realdata, tmp_path):
-    """The traits of a vintage are judged by most areas: a negative count in one tract is reported as that."""
+    """The traits of a vintage are judged by most areas: a negative count in one tract is reported
+    as that.
+    """
     spec = load_source("acs5_profile_tracts")
     folder = tmp_path / "acs_tables" / "ri_tracts"
     folder.mkdir(parents=True)
@@ -388,5 +589,8 @@ def test_one_faulty_total_is_not_taken_for_another_year(read, realdata, tmp_path
         if name == "pophousing":
             rows[2][rows[0].index("DP05_0001E")] = "-12"
         (tmp_path / file).write_text(json.dumps(rows))
-    with pytest.raises(SourceValueError, match=r"negative; the first is '-12'.*column DP05_0001 \(estimate\), row 3"):
+    with pytest.raises(
+        SourceValueError,
+        match=r"negative; the first is '-12'.*column DP05_0001 \(estimate\), row 3",
+    ):
         read_source(spec, "2022", tmp_path, ["RI"])

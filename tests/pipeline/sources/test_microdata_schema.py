@@ -6,7 +6,12 @@ import polars as pl
 import pytest
 
 from pipeline.errors import RecordsError, SourceValueError
-from pipeline.sources.microdata_schema import HouseholdTable, PersonTable, check_microdata, check_table
+from pipeline.sources.microdata_schema import (
+    HouseholdTable,
+    PersonTable,
+    check_microdata,
+    check_table,
+)
 
 HOUSEHOLD = {
     "household_id": "h",
@@ -42,7 +47,9 @@ PERSON = {
 
 
 def table(schema: type, *rows: dict[str, object]) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema={name: column.dtype for name, column in schema.columns().items()})
+    return pl.DataFrame(
+        list(rows), schema={name: column.dtype for name, column in schema.columns().items()}
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,22 +63,36 @@ def table(schema: type, *rows: dict[str, object]) -> pl.DataFrame:
         pytest.param({"wages": -1.0}, "wages|min", id="negative-wages"),
         pytest.param({"education": 25}, "education|max", id="education"),
         pytest.param({"poverty_ratio": 502}, "poverty_ratio|max", id="poverty"),
-        pytest.param({"relationship": "gq_institutional"}, "group_quarters_relationship", id="group-quarters"),
-        pytest.param({"naturalized": True, "foreign_born": True, "citizen": False}, "naturalized_are", id="naturalized-not-citizen"),
+        pytest.param(
+            {"relationship": "gq_institutional"}, "group_quarters_relationship", id="group-quarters"
+        ),
+        pytest.param(
+            {"naturalized": True, "foreign_born": True, "citizen": False},
+            "naturalized_are",
+            id="naturalized-not-citizen",
+        ),
         pytest.param({"race": None}, "race|nullability", id="null"),
     ],
 )
 def test_a_person_that_breaks_a_rule_is_named(change: dict[str, object], rule: str) -> None:
     with pytest.raises(SourceValueError) as caught:
         check_table(table(PersonTable, {**PERSON, **change}), PersonTable, "file.csv")
-    assert rule in str(caught.value) and "household h person 1" in str(caught.value) and "file.csv" in str(caught.value)
+    assert (
+        rule in str(caught.value)
+        and "household h person 1" in str(caught.value)
+        and "file.csv" in str(caught.value)
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        pytest.param({"is_group_quarters": True}, "group_quarters_are_single", id="income-in-group-quarters"),
-        pytest.param({"county_fips": "09001"}, "county_lies_in_state", id="county-of-another-state"),
+        pytest.param(
+            {"is_group_quarters": True}, "group_quarters_are_single", id="income-in-group-quarters"
+        ),
+        pytest.param(
+            {"county_fips": "09001"}, "county_lies_in_state", id="county-of-another-state"
+        ),
         pytest.param({"tenure": "owned"}, "tenure|check__vocabulary", id="tenure"),
         pytest.param({"persons": 0}, "persons|min", id="empty"),
     ],
@@ -88,7 +109,9 @@ def test_duplicate_keys_missing_columns_and_tables_that_disagree() -> None:
         check_table(table(HouseholdTable, HOUSEHOLD).drop("tenure"), HouseholdTable, "f")
     persons, households = table(PersonTable, PERSON), table(HouseholdTable, HOUSEHOLD)
     with pytest.raises(RecordsError, match="states 2 persons and has 1"):
-        check_microdata(persons, households.with_columns(pl.lit(2, dtype=pl.Int32).alias("persons")), "f")
+        check_microdata(
+            persons, households.with_columns(pl.lit(2, dtype=pl.Int32).alias("persons")), "f"
+        )
     with pytest.raises(RecordsError, match="no records"):
         check_microdata(persons.clear(), households.clear(), "f")
 
@@ -96,7 +119,11 @@ def test_duplicate_keys_missing_columns_and_tables_that_disagree() -> None:
 def test_good_tables_come_back_sorted_with_the_columns_in_order() -> None:
     second = {**PERSON, "person_number": 2, "relationship": "child"}
     persons, households = check_microdata(
-        table(PersonTable, second, PERSON).with_columns(pl.lit(1).alias("extra")), table(HouseholdTable, {**HOUSEHOLD, "persons": 2}), "f"
+        table(PersonTable, second, PERSON).with_columns(pl.lit(1).alias("extra")),
+        table(HouseholdTable, {**HOUSEHOLD, "persons": 2}),
+        "f",
     )
-    assert persons.columns == list(PersonTable.columns()) and persons["person_number"].to_list() == [1, 2]
+    assert persons.columns == list(PersonTable.columns()) and persons[
+        "person_number"
+    ].to_list() == [1, 2]
     assert households["household_id"].to_list() == ["h"]

@@ -1,4 +1,6 @@
-"""Population estimates, the Social Vulnerability Index and tidy transcriptions, with bad input and real figures."""
+"""Population estimates, the Social Vulnerability Index and tidy transcriptions, with bad input and
+real figures.
+"""
 
 from __future__ import annotations
 
@@ -25,28 +27,53 @@ def pep(*areas: str) -> str:
 STATE, COUNTY = "040,1,1,44,000,SYNTHETIC,SYNTHETIC", "050,1,1,44,001,SYNTHETIC,SYNTHETIC County"
 
 
-@pytest.mark.parametrize("areas", [(STATE, COUNTY), ("40,1,1,44,0,SYNTHETIC,SYNTHETIC", "50,1,1,44,1,SYNTHETIC,SYNTHETIC County")], ids=["padded", "bare"])
+@pytest.mark.parametrize(
+    "areas",
+    [
+        (STATE, COUNTY),
+        ("40,1,1,44,0,SYNTHETIC,SYNTHETIC", "50,1,1,44,1,SYNTHETIC,SYNTHETIC County"),
+    ],
+    ids=["padded", "bare"],
+)
 def test_estimates_of_states_and_counties(read, cell, areas):
     table = read("pep_counties", "2024", {PEP: pep(*areas)})
     assert cell(table.frame, "44", "POPESTIMATE2024")["level"] == "state"
     assert cell(table.frame, "44001", "POPESTIMATE2020")["estimate"] == 101
     assert cell(table.frame, "44001", "POPESTIMATE2020")["name"] == "SYNTHETIC County"
-    assert set(table.frame["column"]) == {"ESTIMATESBASE2020", "POPESTIMATE2020", "POPESTIMATE2024", "GQESTIMATES2024"}
+    assert set(table.frame["column"]) == {
+        "ESTIMATESBASE2020",
+        "POPESTIMATE2020",
+        "POPESTIMATE2024",
+        "GQESTIMATES2024",
+    }
 
 
 def test_latin_1_names(read, cell):
     text = pep("050,4,8,35,013,SYNTHETIC,Doña Ana County").encode("latin-1")
-    assert cell(read("pep_counties", "2024", {PEP: text}).frame, "35013", "POPESTIMATE2024")["name"] == "Doña Ana County"
+    assert (
+        cell(read("pep_counties", "2024", {PEP: text}).frame, "35013", "POPESTIMATE2024")["name"]
+        == "Doña Ana County"
+    )
 
 
 def test_another_vintage_of_estimates_is_refused(read):
-    old = pep(STATE).replace("2024", "2019").replace("ESTIMATESBASE2020", "ESTIMATESBASE2010").replace("POPESTIMATE2020", "POPESTIMATE2010")
-    with pytest.raises(SourceLayoutError, match="looks like vintage 2019, not 2024: column POPESTIMATE2024 is absent"):
+    old = (
+        pep(STATE)
+        .replace("2024", "2019")
+        .replace("ESTIMATESBASE2020", "ESTIMATESBASE2010")
+        .replace("POPESTIMATE2020", "POPESTIMATE2010")
+    )
+    with pytest.raises(
+        SourceLayoutError,
+        match="looks like vintage 2019, not 2024: column POPESTIMATE2024 is absent",
+    ):
         read("pep_counties", "2024", {PEP: old})
 
 
 def test_old_connecticut_counties_betray_an_old_file(read):
-    with pytest.raises(SourceLayoutError, match="does not look like vintage 2024: area 09001 is present"):
+    with pytest.raises(
+        SourceLayoutError, match="does not look like vintage 2024: area 09001 is present"
+    ):
         read("pep_counties", "2024", {PEP: pep("050,1,1,09,001,SYNTHETIC,SYNTHETIC")})
 
 
@@ -54,9 +81,19 @@ def test_old_connecticut_counties_betray_an_old_file(read):
     ("text", "words"),
     [
         pytest.param(pep(COUNTY, STATE, COUNTY), "GEOID 44001 .* rows 2 and 4", id="twice"),
-        pytest.param(pep(STATE).replace(",110,", ",-110,"), "negative.*'-110'.*POPESTIMATE2024", id="negative"),
-        pytest.param(pep("050,1,1,44,,SYNTHETIC,SYNTHETIC"), "no usable area code", id="no county code"),
-        pytest.param(pep("050,1,1,99,001,SYNTHETIC,SYNTHETIC"), "geoid_begins_with_a_known_state", id="no such state"),
+        pytest.param(
+            pep(STATE).replace(",110,", ",-110,"),
+            "negative.*'-110'.*POPESTIMATE2024",
+            id="negative",
+        ),
+        pytest.param(
+            pep("050,1,1,44,,SYNTHETIC,SYNTHETIC"), "no usable area code", id="no county code"
+        ),
+        pytest.param(
+            pep("050,1,1,99,001,SYNTHETIC,SYNTHETIC"),
+            "geoid_begins_with_a_known_state",
+            id="no such state",
+        ),
     ],
 )
 def test_impossible_estimates(read, text, words):
@@ -66,7 +103,16 @@ def test_impossible_estimates(read, text, words):
 
 def test_regions_are_counted_and_left_out(read):
     head = "SUMLEV,REGION,DIVISION,STATE,NAME,POPESTIMATE2019\n"
-    table = read("pep_states", "2019", {NATION: head + "10,0,0,0,United States,900\n20,1,0,0,Northeast Region,300\n40,1,1,44,SYNTHETIC,100\n"})
+    table = read(
+        "pep_states",
+        "2019",
+        {
+            NATION: (
+                head + "10,0,0,0,United States,900\n20,1,0,0,Northeast"
+                " Region,300\n40,1,1,44,SYNTHETIC,100\n"
+            )
+        },
+    )
     assert dict(table.frame.select("geoid", "estimate").iter_rows()) == {"": 900.0, "44": 100.0}
     assert [n.count for n in table.notes if n.code == "rows_of_other_levels"] == [1]
 
@@ -80,11 +126,17 @@ def test_age_and_sex_become_strata(read, cell):
 
 
 def svi(*rows: str) -> str:
-    return "ST,FIPS,LOCATION,E_TOTPOP,M_TOTPOP,E_HH,M_HH,E_PCI,M_PCI,EP_POV,MP_POV\n" + "".join(f"{row}\n" for row in rows)
+    return "ST,FIPS,LOCATION,E_TOTPOP,M_TOTPOP,E_HH,M_HH,E_PCI,M_PCI,EP_POV,MP_POV\n" + "".join(
+        f"{row}\n" for row in rows
+    )
 
 
 def test_svi_minus_999_and_zero_margins(read, cell):
-    table = read("svi_counties", "2018", {SVI: svi('44,44001,"SYNTHETIC County, SYNTHETIC",500,0,200,12.5,-999,-999,-999,-999')})
+    table = read(
+        "svi_counties",
+        "2018",
+        {SVI: svi('44,44001,"SYNTHETIC County, SYNTHETIC",500,0,200,12.5,-999,-999,-999,-999')},
+    )
     row = cell(table.frame, "44001", "TOTPOP")
     assert (row["estimate"], row["margin_of_error"], row["status"]) == (500.0, 0.0, "controlled")
     assert cell(table.frame, "44001", "HH")["margin_of_error"] == 12.5
@@ -94,14 +146,28 @@ def test_svi_minus_999_and_zero_margins(read, cell):
 
 
 def test_svi_codes_without_their_zero_are_mended_and_broken_ones_refused(read, cell):
-    assert cell(read("svi_counties", "2018", {SVI: svi("1,1001,SYNTHETIC,5,1,2,1,3,1,4,1")}).frame, "01001", "TOTPOP")["level"] == "county"
+    assert (
+        cell(
+            read("svi_counties", "2018", {SVI: svi("1,1001,SYNTHETIC,5,1,2,1,3,1,4,1")}).frame,
+            "01001",
+            "TOTPOP",
+        )["level"]
+        == "county"
+    )
     with pytest.raises(SourceValueError, match=r"no usable area code.*'1001A'"):
         read("svi_counties", "2018", {SVI: svi("1,1001A,SYNTHETIC,5,1,2,1,3,1,4,1")})
 
 
 def test_a_later_svi_is_not_taken_for_2018(read):
-    with pytest.raises(SourceLayoutError, match="does not look like vintage 2018: column PCI is absent; column HBURD is present"):
-        read("svi_counties", "2018", {SVI: svi("44,44001,SYNTHETIC,5,1,2,1,3,1,4,1").replace("_PCI", "_HBURD")})
+    with pytest.raises(
+        SourceLayoutError,
+        match="does not look like vintage 2018: column PCI is absent; column HBURD is present",
+    ):
+        read(
+            "svi_counties",
+            "2018",
+            {SVI: svi("44,44001,SYNTHETIC,5,1,2,1,3,1,4,1").replace("_PCI", "_HBURD")},
+        )
 
 
 def test_a_tidy_table_has_a_column_per_category(read, cell):
@@ -114,7 +180,8 @@ def test_a_tidy_table_has_a_column_per_category(read, cell):
         read("ssa_ssi_states", "2024", {SSI: text.replace("aged", "total")})
 
 
-# ------------------------------------------------------------------------------------------------ real files
+# ------------------------------------------------------------------------------------------------
+# real files
 
 
 def test_real_estimates(realdata, cell):
@@ -124,18 +191,33 @@ def test_real_estimates(realdata, cell):
     assert cell(old, "01", "POPESTIMATE2019")["estimate"] == 4_903_185
     for frame, column in ((new, "POPESTIMATE2022"), (old, "POPESTIMATE2018")):
         rows = frame.filter(pl.col("column") == column)
-        counties = rows.filter(pl.col("level") == "county").group_by(pl.col("geoid").str.slice(0, 2)).agg(pl.col("estimate").sum())
-        assert dict(counties.iter_rows()) == dict(rows.filter(pl.col("level") == "state").select("geoid", "estimate").iter_rows())
+        counties = (
+            rows.filter(pl.col("level") == "county")
+            .group_by(pl.col("geoid").str.slice(0, 2))
+            .agg(pl.col("estimate").sum())
+        )
+        assert dict(counties.iter_rows()) == dict(
+            rows.filter(pl.col("level") == "state").select("geoid", "estimate").iter_rows()
+        )
 
 
 def test_real_nation_and_ages(realdata, cell):
     nation = read_source(load_source("pep_states"), "2019", realdata).frame
     assert cell(nation, "", "POPESTIMATE2019")["estimate"] == 328_239_523
-    states = nation.filter((pl.col("column") == "POPESTIMATE2019") & (pl.col("level") == "state") & (pl.col("geoid") != "72"))
+    states = nation.filter(
+        (pl.col("column") == "POPESTIMATE2019")
+        & (pl.col("level") == "state")
+        & (pl.col("geoid") != "72")
+    )
     assert states["estimate"].sum() == 328_239_523
-    ages = read_source(load_source("pep_age_sex"), "2024", realdata).frame.filter(pl.col("column") == "POPESTIMATE2024")
+    ages = read_source(load_source("pep_age_sex"), "2024", realdata).frame.filter(
+        pl.col("column") == "POPESTIMATE2024"
+    )
     both = ages.filter(pl.col("stratum").str.starts_with("sex=0"))
-    assert both.filter(pl.col("stratum") != "sex=0,age=999")["estimate"].sum() == cell(ages, "", "POPESTIMATE2024", "sex=0,age=999")["estimate"]
+    assert (
+        both.filter(pl.col("stratum") != "sex=0,age=999")["estimate"].sum()
+        == cell(ages, "", "POPESTIMATE2024", "sex=0,age=999")["estimate"]
+    )
 
 
 def test_real_svi(realdata, cell):

@@ -1,4 +1,6 @@
-"""Readers by name, reading through a spec, and the check of files that never stops at the first fault."""
+"""Readers by name, reading through a spec, and the check of files that never stops at the first
+fault.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def test_every_published_source_has_a_reader():
 def test_what_is_read_satisfies_the_schema_and_carries_its_digest(read):
     table = read("pep_counties", "2024", {PEP: PEP_TEXT})
     assert PublishedTable.is_valid(table.frame)
-    assert table.frame["sha256"].unique().to_list() == [hashlib.sha256(PEP_TEXT.encode()).hexdigest()]
+    assert table.frame["sha256"].unique().to_list() == [
+        hashlib.sha256(PEP_TEXT.encode()).hexdigest()
+    ]
     assert table.provenance[0].bytes == len(PEP_TEXT)
 
 
@@ -80,19 +84,29 @@ def test_files_are_resolved_in_a_fixed_order_and_optional_ones_only_where_they_a
     assert files[1].members == ("psam_p44.csv", "ss18pri.csv")
 
 
-# ------------------------------------------------------------------------------------------------ check
+# ------------------------------------------------------------------------------------------------
+# check
 
 
 def test_a_good_file_is_reported_with_size_and_digest(put):
     (line,) = check_source(load_source("pep_counties"), "2024", put({PEP: PEP_TEXT}))
-    assert (line.ok, line.bytes, line.sha256) == (True, len(PEP_TEXT), hashlib.sha256(PEP_TEXT.encode()).hexdigest())
+    assert (line.ok, line.bytes, line.sha256) == (
+        True,
+        len(PEP_TEXT),
+        hashlib.sha256(PEP_TEXT.encode()).hexdigest(),
+    )
     assert line.message.startswith("3 rows")
 
 
 def test_no_fault_stops_the_check_of_the_other_files(put):
-    folder = put({f"irs/22incyallnoagi_{st}.csv": "<html>" for st in ("ri", "de")} | {"irs/22incyallnoagi_vt.csv": "STATEFIPS,COUNTYFIPS\n50,001\n"})
+    folder = put(
+        {f"irs/22incyallnoagi_{st}.csv": "<html>" for st in ("ri", "de")}
+        | {"irs/22incyallnoagi_vt.csv": "STATEFIPS,COUNTYFIPS\n50,001\n"}
+    )
     lines = check_source(load_source("irs_county"), "2022", folder, ["RI", "DE", "VT", "WY"])
-    assert [(Path(line.path).name, line.ok) for line in lines] == [(f"22incyallnoagi_{st}.csv", False) for st in ("de", "ri", "vt", "wy")]
+    assert [(Path(line.path).name, line.ok) for line in lines] == [
+        (f"22incyallnoagi_{st}.csv", False) for st in ("de", "ri", "vt", "wy")
+    ]
     assert "web page" in lines[0].message
     assert "AGI_STUB is missing" in lines[2].message
     assert "missing" in lines[3].message
@@ -106,21 +120,80 @@ API = "https://api.census.gov/data/"
 @pytest.mark.parametrize(
     ("source", "vintage", "file", "words"),
     [
-        ("pep_counties", "2019", "co-est2019-alldata.csv", [PEP_AT + "2010-2019/counties/totals/co-est2019-alldata.csv"]),
-        ("pep_counties", "2024", "co-est2024-alldata.csv", [PEP_AT + "2020-2024/counties/totals/co-est2024-alldata.csv"]),
-        ("pep_states", "2019", "nst-est2019-alldata.csv", [PEP_AT + "2010-2019/national/totals/nst-est2019-alldata.csv"]),
-        ("acs1_detailed", "2018", "bystate/acs-acs1-2018-GROUP_B22010_DATA.csv", [API + "2018/acs/acs1?get=group(B22010)&for=state:*"]),
-        ("acs1_detailed", "2022", "us/acs-acs1-2022-GROUP_B01001_DATA.csv", [API + "2022/acs/acs1?get=group(B01001)&for=us:1"]),
-        ("acs1_s1901", "2018", "us/acs-acs1-subject-2018-GROUP_S1901_DATA.csv", [API + "2018/acs/acs1/subject?get=group(S1901)&for=us:1"]),
-        ("acs5_detailed_tracts", "2022", "acsdt5y2022-b19001.dat", ["/5YRData/acsdt5y2022-b19001.dat"]),
-        ("acs5_profile_tracts", "2022", "tracts_acs2022_pophousing_retrieved_data.json", ["group(DP04)&for=tract:*&in=state:44", "group(DP05)&for=tract:*"]),
-        ("acs5_profile_tracts", "2021", "tracts_acs2021_socialecon_retrieved_data.json", [API + "2021/acs/acs5/profile?get=group(DP02)", "group(DP03)"]),
-        ("tract_puma", "2020", "geo/2020_Census_Tract_to_2020_PUMA.txt", ["/rel2020/2020_Census_Tract_to_2020_PUMA.txt"]),
-        ("irs_county", "2012", "irs/12cyallnoagi.csv", ["https://www.irs.gov/pub/irs-soi/12cyallnoagi.csv"]),
+        (
+            "pep_counties",
+            "2019",
+            "co-est2019-alldata.csv",
+            [PEP_AT + "2010-2019/counties/totals/co-est2019-alldata.csv"],
+        ),
+        (
+            "pep_counties",
+            "2024",
+            "co-est2024-alldata.csv",
+            [PEP_AT + "2020-2024/counties/totals/co-est2024-alldata.csv"],
+        ),
+        (
+            "pep_states",
+            "2019",
+            "nst-est2019-alldata.csv",
+            [PEP_AT + "2010-2019/national/totals/nst-est2019-alldata.csv"],
+        ),
+        (
+            "acs1_detailed",
+            "2018",
+            "bystate/acs-acs1-2018-GROUP_B22010_DATA.csv",
+            [API + "2018/acs/acs1?get=group(B22010)&for=state:*"],
+        ),
+        (
+            "acs1_detailed",
+            "2022",
+            "us/acs-acs1-2022-GROUP_B01001_DATA.csv",
+            [API + "2022/acs/acs1?get=group(B01001)&for=us:1"],
+        ),
+        (
+            "acs1_s1901",
+            "2018",
+            "us/acs-acs1-subject-2018-GROUP_S1901_DATA.csv",
+            [API + "2018/acs/acs1/subject?get=group(S1901)&for=us:1"],
+        ),
+        (
+            "acs5_detailed_tracts",
+            "2022",
+            "acsdt5y2022-b19001.dat",
+            ["/5YRData/acsdt5y2022-b19001.dat"],
+        ),
+        (
+            "acs5_profile_tracts",
+            "2022",
+            "tracts_acs2022_pophousing_retrieved_data.json",
+            ["group(DP04)&for=tract:*&in=state:44", "group(DP05)&for=tract:*"],
+        ),
+        (
+            "acs5_profile_tracts",
+            "2021",
+            "tracts_acs2021_socialecon_retrieved_data.json",
+            [API + "2021/acs/acs5/profile?get=group(DP02)", "group(DP03)"],
+        ),
+        (
+            "tract_puma",
+            "2020",
+            "geo/2020_Census_Tract_to_2020_PUMA.txt",
+            ["/rel2020/2020_Census_Tract_to_2020_PUMA.txt"],
+        ),
+        (
+            "irs_county",
+            "2012",
+            "irs/12cyallnoagi.csv",
+            ["https://www.irs.gov/pub/irs-soi/12cyallnoagi.csv"],
+        ),
     ],
 )
 def test_a_missing_file_is_named_with_its_own_address(tmp_path, source, vintage, file, words):
-    (line,) = [line for line in check_source(load_source(source), vintage, tmp_path, ["RI"]) if file in line.path + line.message.split("Expected:")[0]]
+    (line,) = [
+        line
+        for line in check_source(load_source(source), vintage, tmp_path, ["RI"])
+        if file in line.path + line.message.split("Expected:")[0]
+    ]
     assert "A raw file is missing" in line.message
     assert [word for word in words if word not in line.message] == []
     assert "Download it from" in line.message
@@ -192,17 +265,23 @@ def test_microdata_are_checked_by_member_and_header(put, zipped):
 
     def lines(header: list[str], member: str = "psam_p44.csv") -> list:
         text = ",".join(header) + "\n" + ",".join("1" for _ in header) + "\n"
-        return check_source(spec, "2018", put({"acs_pums/2018_1yr/csv_pri.zip": zipped({member: text})}), ["RI"])
+        return check_source(
+            spec, "2018", put({"acs_pums/2018_1yr/csv_pri.zip": zipped({member: text})}), ["RI"]
+        )
 
     (line,) = lines(needed)
     assert not line.ok
-    assert "The file holds state 01" in line.message, "the header is in order, so the lines are read: ST is 1 in this one"
+    assert "The file holds state 01" in line.message, (
+        "the header is in order, so the lines are read: ST is 1 in this one"
+    )
     (line,) = lines([name for name in needed if name not in ("SSIP", "SSP")])
     assert not line.ok
     assert "2 required column(s) are missing: SSP, SSIP" in line.message
     (line,) = lines(needed, "psam_p10.csv")
     assert "psam_p44.csv" in line.message
-    (line,) = check_source(spec, "2018", put({"acs_pums/2018_1yr/csv_pri.zip": b"PK\x03\x04 cut"}), ["RI"])
+    (line,) = check_source(
+        spec, "2018", put({"acs_pums/2018_1yr/csv_pri.zip": b"PK\x03\x04 cut"}), ["RI"]
+    )
     assert "zip archive cannot be opened" in line.message
 
 
@@ -224,13 +303,17 @@ def test_the_published_schema_names_rule_count_and_example(read):
         pytest.param({"geoid": "03001"}, "geoid_begins_with_a_known_state", id="state"),
         pytest.param({"status": "guessed"}, "status", id="status"),
         pytest.param({"level": "parish"}, "level", id="level"),
-        pytest.param({"status": "suppressed"}, "estimate_agrees_with_status", id="withheld with a value"),
+        pytest.param(
+            {"status": "suppressed"}, "estimate_agrees_with_status", id="withheld with a value"
+        ),
         pytest.param({"estimate": float("inf")}, "estimate", id="infinite"),
         pytest.param({"vintage": "22"}, "vintage", id="vintage"),
     ],
 )
 def test_each_rule_of_the_schema_bites(read, change, rule):
-    frame = read("pep_counties", "2024", {PEP: PEP_TEXT}).frame.with_columns(**{name: pl.lit(value) for name, value in change.items()})
+    frame = read("pep_counties", "2024", {PEP: PEP_TEXT}).frame.with_columns(
+        **{name: pl.lit(value) for name, value in change.items()}
+    )
     with pytest.raises(Exception, match=rule):
         validated(frame, PublishedTable, "a test")
 
@@ -251,14 +334,32 @@ def test_real_files_of_a_profile_check_clean(realdata):
         ("acs5_profile_tracts", "2022"),
         ("acs_pums_1yr", "2018"),
     ]
-    lines = [line for source, vintage in asked for line in check_source(load_source(source), vintage, realdata, ["RI"])]
+    lines = [
+        line
+        for source, vintage in asked
+        for line in check_source(load_source(source), vintage, realdata, ["RI"])
+    ]
     assert len(lines) == 6
     assert [line.message for line in lines if not line.ok] == []
-    assert next(line for line in lines if line.path.endswith("csv_pri.zip")).sha256.startswith("c5a7155543b1e429")
+    assert next(line for line in lines if line.path.endswith("csv_pri.zip")).sha256.startswith(
+        "c5a7155543b1e429"
+    )
 
 
 def test_a_damaged_member_is_found(put, zipped):
-    data = bytearray(zipped({"2020_Census_Tract_to_2020_PUMA.txt": "STATEFP,COUNTYFP,TRACTCE,PUMA5CE\n" + "44,001,030100,00300\n" * 1}))
+    data = bytearray(
+        zipped(
+            {
+                "2020_Census_Tract_to_2020_PUMA.txt": (
+                    "STATEFP,COUNTYFP,TRACTCE,PUMA5CE\n" + "44,001,030100,00300\n" * 1
+                )
+            }
+        )
+    )
     data[70] ^= 0xFF  # a byte of the compressed content: the checksum no longer agrees
     with pytest.raises(SourceFileError, match="damaged"):
-        read_source(load_source("tract_puma"), "2020", put({"geo/2020_Census_Tract_to_2020_PUMA.zip": bytes(data)}))
+        read_source(
+            load_source("tract_puma"),
+            "2020",
+            put({"geo/2020_Census_Tract_to_2020_PUMA.zip": bytes(data)}),
+        )

@@ -1,4 +1,6 @@
-"""SSA workbooks by state and county, the stacked forms, and real figures. The workbooks are invented, in SSA's layout."""
+"""SSA workbooks by state and county, the stacked forms, and real figures. The workbooks are
+invented, in SSA's layout.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,19 @@ OASDI_HEADS = [
     "Men",
     "Women",
 ]
-OASDI_GROUPS = ["", "Retirement", "", "", "Survivors", "", "Disability", "", "", "Aged 65 or older", ""]
+OASDI_GROUPS = [
+    "",
+    "Retirement",
+    "",
+    "",
+    "Survivors",
+    "",
+    "Disability",
+    "",
+    "",
+    "Aged 65 or older",
+    "",
+]
 SSI_HEADS = [
     "Total",
     "Aged",
@@ -54,7 +68,9 @@ def book(sheets: dict[str, list[list[object]]]) -> bytes:
     return buffer.getvalue()
 
 
-def oasdi_counties(state: str, table: int, rows: list[list[object]], month: str = "December\u00a02022") -> list[list[object]]:
+def oasdi_counties(
+    state: str, table: int, rows: list[list[object]], month: str = "December\u00a02022"
+) -> list[list[object]]:
     """Rows 0 to 3 titles and headings, from row 4 the figures, then footnotes."""
     kind = "Number of beneficiaries" if table == 4 else "Amount of benefits (thousands of dollars)"
     return [
@@ -69,11 +85,28 @@ def oasdi_counties(state: str, table: int, rows: list[list[object]], month: str 
 
 
 def oasdi_states(table: int, rows: list[list[object]]) -> list[list[object]]:
-    return [[f"Table {table}. By state, December 2022 SYNTHETIC"], ["State or area", *OASDI_GROUPS], ["", *OASDI_HEADS], *rows, [], ["a. SYNTHETIC footnote"]]
+    return [
+        [f"Table {table}. By state, December 2022 SYNTHETIC"],
+        ["State or area", *OASDI_GROUPS],
+        ["", *OASDI_HEADS],
+        *rows,
+        [],
+        ["a. SYNTHETIC footnote"],
+    ]
 
 
-def ssi_counties(rows: list[list[object]], heads: list[str] = SSI_HEADS, month: str = "December 2022") -> list[list[object]]:
-    return [["Table 3."], [f"By county, {month}"], ["SYNTHETIC"], ["County", "", "ANSI code", *heads], [], *rows, ["a. Less than $500."]]
+def ssi_counties(
+    rows: list[list[object]], heads: list[str] = SSI_HEADS, month: str = "December 2022"
+) -> list[list[object]]:
+    return [
+        ["Table 3."],
+        [f"By county, {month}"],
+        ["SYNTHETIC"],
+        ["County", "", "ANSI code", *heads],
+        [],
+        *rows,
+        ["a. Less than $500."],
+    ]
 
 
 def numbers(start: int, count: int = 11) -> list[int]:
@@ -81,21 +114,59 @@ def numbers(start: int, count: int = 11) -> list[int]:
 
 
 def oasdi_book(**changes: list[list[object]]) -> bytes:
-    total4, total5 = ["", "Total, Rhode Island", 44, *numbers(300)], ["", "Total, Rhode Island", 44, *numbers(3000)]
+    total4, total5 = (
+        ["", "Total, Rhode Island", 44, *numbers(300)],
+        ["", "Total, Rhode Island", 44, *numbers(3000)],
+    )
     sheets = {
         "Table 1": [["Population shares"]],
         "Table 2": oasdi_states(
-            2, [["All areas", *numbers(900)], ["Rhode Island", *numbers(300)], ["Outlying areas"], ["Guam a", *numbers(10)], ["Foreign countries", *numbers(5)]]
+            2,
+            [
+                ["All areas", *numbers(900)],
+                ["Rhode Island", *numbers(300)],
+                ["Outlying areas"],
+                ["Guam a", *numbers(10)],
+                ["Foreign countries", *numbers(5)],
+            ],
         ),
-        "Table 3": oasdi_states(3, [["All areas", *numbers(9000)], ["Rhode Island", *numbers(3000)], ["Foreign countries", *numbers(50)]]),
+        "Table 3": oasdi_states(
+            3,
+            [
+                ["All areas", *numbers(9000)],
+                ["Rhode Island", *numbers(3000)],
+                ["Foreign countries", *numbers(50)],
+            ],
+        ),
         "Table 4 - Rhode Island": oasdi_counties(
-            "Rhode Island", 4, [total4, ["Bristol", "", 44001, *numbers(100)], ["Kent", "", 44003, 200, "(X)", *numbers(202, 9)]]
+            "Rhode Island",
+            4,
+            [
+                total4,
+                ["Bristol", "", 44001, *numbers(100)],
+                ["Kent", "", 44003, 200, "(X)", *numbers(202, 9)],
+            ],
         ),
-        "Table 5 - Rhode Island": oasdi_counties("Rhode Island", 5, [total5, ["Bristol", "", 44001, *numbers(1000)], ["Kent", "", 44003, *numbers(2000)]]),
+        "Table 5 - Rhode Island": oasdi_counties(
+            "Rhode Island",
+            5,
+            [total5, ["Bristol", "", 44001, *numbers(1000)], ["Kent", "", 44003, *numbers(2000)]],
+        ),
         "Table 4 - Alabama": oasdi_counties(
-            "Alabama", 4, [["", "Total, Alabama", 1, *numbers(70)], ["Counties"], ["Autauga", "", 1001, *numbers(40)], ["Independent cities"]]
+            "Alabama",
+            4,
+            [
+                ["", "Total, Alabama", 1, *numbers(70)],
+                ["Counties"],
+                ["Autauga", "", 1001, *numbers(40)],
+                ["Independent cities"],
+            ],
         ),
-        "Table 5 - Alabama": oasdi_counties("Alabama", 5, [["", "Total, Alabama", 1, *numbers(70)], ["Autauga", "", 1001, *numbers(40)]]),
+        "Table 5 - Alabama": oasdi_counties(
+            "Alabama",
+            5,
+            [["", "Total, Alabama", 1, *numbers(70)], ["Autauga", "", 1001, *numbers(40)]],
+        ),
     }
     return book(sheets | changes)
 
@@ -122,8 +193,17 @@ def test_a_withheld_cell_is_never_zero(read, cell):
 
 
 def test_state_totals_come_from_the_table_of_states_and_differences_are_noted(read, cell):
-    other = oasdi_counties("Rhode Island", 4, [["", "Total, Rhode Island", 44, 999, *numbers(301, 10)], ["Bristol", "", 44001, *numbers(100)]])
-    table = read("ssa_oasdi_counties", "2022", {OASDI: oasdi_book(**{"Table 4 - Rhode Island": other})})
+    other = oasdi_counties(
+        "Rhode Island",
+        4,
+        [
+            ["", "Total, Rhode Island", 44, 999, *numbers(301, 10)],
+            ["Bristol", "", 44001, *numbers(100)],
+        ],
+    )
+    table = read(
+        "ssa_oasdi_counties", "2022", {OASDI: oasdi_book(**{"Table 4 - Rhode Island": other})}
+    )
     assert cell(table.frame, "44", "persons_oasdi")["estimate"] == 300
     # Alabama stands in no table of states here: its county sheet's total is used.
     assert cell(table.frame, "01", "persons_oasdi")["estimate"] == 70
@@ -133,11 +213,30 @@ def test_state_totals_come_from_the_table_of_states_and_differences_are_noted(re
 
 
 def test_the_year_of_the_title_is_checked_through_a_no_break_space(read):
-    old = {f"Table {t} - Rhode Island": oasdi_counties("Rhode Island", t, [["Bristol", "", 44001, *numbers(9)]], "December\u00a02021") for t in (4, 5)}
-    with pytest.raises(SourceLayoutError, match=r"title prints 2021 and 2022, and vintage 2022 was asked for"):
+    old = {
+        f"Table {t} - Rhode Island": oasdi_counties(
+            "Rhode Island", t, [["Bristol", "", 44001, *numbers(9)]], "December\u00a02021"
+        )
+        for t in (4, 5)
+    }
+    with pytest.raises(
+        SourceLayoutError, match=r"title prints 2021 and 2022, and vintage 2022 was asked for"
+    ):
         read("ssa_oasdi_counties", "2022", {OASDI: oasdi_book(**old)})
     with pytest.raises(SourceLayoutError, match="title prints no year"):
-        read("ssa_ssi_counties", "2022", {SSI: book({"Table 3 - Rhode Island": ssi_counties([["Bristol", "", 44001, *numbers(1, 8)]], month="")})})
+        read(
+            "ssa_ssi_counties",
+            "2022",
+            {
+                SSI: book(
+                    {
+                        "Table 3 - Rhode Island": ssi_counties(
+                            [["Bristol", "", 44001, *numbers(1, 8)]], month=""
+                        )
+                    }
+                )
+            },
+        )
 
 
 def test_ssi_workbook_with_label_rows_and_less_than_500_dollars(read, cell):
@@ -148,7 +247,9 @@ def test_ssi_workbook_with_label_rows_and_less_than_500_dollars(read, cell):
         ["", "", "Independent cities"],
         ["Alexandria", "", "51510", *["(X)"] * 7, 7],
     ]
-    table = read("ssa_ssi_counties", "2022", {SSI: book({"Table 3 - Virginia": ssi_counties(rows)})})
+    table = read(
+        "ssa_ssi_counties", "2022", {SSI: book({"Table 3 - Virginia": ssi_counties(rows)})}
+    )
     frame = table.frame
     assert cell(frame, "51", "ssi_payments_month")["estimate"] == 507_000
     assert cell(frame, "51001", "ssi_and_oasdi")["estimate"] == 106
@@ -162,9 +263,19 @@ def test_ssi_workbook_with_label_rows_and_less_than_500_dollars(read, cell):
     ("rows", "heads", "error", "words"),
     [
         pytest.param(
-            [["Bristol", "", 44001, *numbers(1, 8)]] * 2, SSI_HEADS, SourceValueError, r"GEOID 44001 \(Bristol\) stands in rows 6 and 7", id="county twice"
+            [["Bristol", "", 44001, *numbers(1, 8)]] * 2,
+            SSI_HEADS,
+            SourceValueError,
+            r"GEOID 44001 \(Bristol\) stands in rows 6 and 7",
+            id="county twice",
         ),
-        pytest.param([["Kent", "", 10001, *numbers(1, 8)]], SSI_HEADS, SourceValueError, "sheet of Rhode Island holds area 10001", id="another state's county"),
+        pytest.param(
+            [["Kent", "", 10001, *numbers(1, 8)]],
+            SSI_HEADS,
+            SourceValueError,
+            "sheet of Rhode Island holds area 10001",
+            id="another state's county",
+        ),
         pytest.param(
             [["Kent", "", 44003, *numbers(1, 8)], ["Bristol", "", "", *numbers(1, 8)]],
             SSI_HEADS,
@@ -172,14 +283,36 @@ def test_ssi_workbook_with_label_rows_and_less_than_500_dollars(read, cell):
             r"figures has no area code \('Bristol'\)",
             id="no code",
         ),
-        pytest.param([["Kent", "", 44003, -5, *numbers(1, 7)]], SSI_HEADS, SourceValueError, "negative; the first is '-5'.*column ssi_total", id="negative"),
-        pytest.param([["Kent", "", 44003, *numbers(1, 8)]], [*SSI_HEADS[1:], "Total"], SourceLayoutError, "Column D is headed 'Aged'", id="columns moved"),
-        pytest.param([["Kent", "", "", ""]], SSI_HEADS, SourceLayoutError, "no row with an area code", id="no data"),
+        pytest.param(
+            [["Kent", "", 44003, -5, *numbers(1, 7)]],
+            SSI_HEADS,
+            SourceValueError,
+            "negative; the first is '-5'.*column ssi_total",
+            id="negative",
+        ),
+        pytest.param(
+            [["Kent", "", 44003, *numbers(1, 8)]],
+            [*SSI_HEADS[1:], "Total"],
+            SourceLayoutError,
+            "Column D is headed 'Aged'",
+            id="columns moved",
+        ),
+        pytest.param(
+            [["Kent", "", "", ""]],
+            SSI_HEADS,
+            SourceLayoutError,
+            "no row with an area code",
+            id="no data",
+        ),
     ],
 )
 def test_faulty_sheets_are_named(read, rows, heads, error, words):
     with pytest.raises(error, match=words) as caught:
-        read("ssa_ssi_counties", "2022", {SSI: book({"Table 3 - Rhode Island": ssi_counties(rows, heads)})})
+        read(
+            "ssa_ssi_counties",
+            "2022",
+            {SSI: book({"Table 3 - Rhode Island": ssi_counties(rows, heads)})},
+        )
     assert "ssi_sc22.xlsx" in str(caught.value)
 
 
@@ -189,21 +322,45 @@ def test_a_workbook_that_is_none_or_lacks_its_sheets(read):
         read("ssa_oasdi_counties", "2022", {OASDI: whole[: len(whole) // 2]})
     with pytest.raises(SourceFileError, match="web page"):
         read("ssa_oasdi_counties", "2022", {OASDI: "<html><title>403 Forbidden</title></html>"})
-    with pytest.raises(SourceLayoutError, match=r"no sheet 'Table 4 - \{state\}'; the workbook has 1 sheets: Sheet1"):
+    with pytest.raises(
+        SourceLayoutError,
+        match=r"no sheet 'Table 4 - \{state\}'; the workbook has 1 sheets: Sheet1",
+    ):
         read("ssa_oasdi_counties", "2022", {OASDI: book({"Sheet1": [["December 2022"]]})})
 
 
-# ------------------------------------------------------------------------------------------------ stacked forms
+# ------------------------------------------------------------------------------------------------
+# stacked forms
 
 
 def stacked(rows: list[list[object]], year: int = 2017, header: list[str] | None = None) -> bytes:
-    header = header or ["State", "", "County", "FIPS", "Total", "Age", "Disabled", "Under 18", "18–64", "65 or older", "SSI Recipients", "Dollar Value"]
-    footer = [["Outlying areas"], [], [f"File available from:\nSSI Recipients by State and County, {year}\nSYNTHETIC"]]
+    header = header or [
+        "State",
+        "",
+        "County",
+        "FIPS",
+        "Total",
+        "Age",
+        "Disabled",
+        "Under 18",
+        "18–64",
+        "65 or older",
+        "SSI Recipients",
+        "Dollar Value",
+    ]
+    footer = [
+        ["Outlying areas"],
+        [],
+        [f"File available from:\nSSI Recipients by State and County, {year}\nSYNTHETIC"],
+    ]
     return book({"SSI": [header, *rows, *footer]})
 
 
 def test_stacked_zeros_are_withheld_cells(read, cell):
-    rows = [["Alabama", "", "Autauga", 1001, 1458, 0, 1397, 215, 1032, 211, 497, 827], ["District of Columbia", "", "", 11000, *numbers(20, 8)]]
+    rows = [
+        ["Alabama", "", "Autauga", 1001, 1458, 0, 1397, 215, 1032, 211, 497, 827],
+        ["District of Columbia", "", "", 11000, *numbers(20, 8)],
+    ]
     table = read("ssa_ssi_counties", "2017", {STACKED: stacked(rows)})
     assert cell(table.frame, "01001", "ssi_aged")["status"] == "suppressed"
     assert cell(table.frame, "01001", "ssi_payments_month")["estimate"] == 827_000
@@ -214,10 +371,25 @@ def test_stacked_zeros_are_withheld_cells(read, cell):
 
 
 def test_the_footer_of_the_stack_tells_its_year(read):
-    with pytest.raises(SourceLayoutError, match="footer prints 2016, and vintage 2017 was asked for"):
-        read("ssa_ssi_counties", "2017", {STACKED: stacked([["Alabama", "", "Autauga", 1001, *numbers(1, 8)]], 2016)})
+    with pytest.raises(
+        SourceLayoutError, match="footer prints 2016, and vintage 2017 was asked for"
+    ):
+        read(
+            "ssa_ssi_counties",
+            "2017",
+            {STACKED: stacked([["Alabama", "", "Autauga", 1001, *numbers(1, 8)]], 2016)},
+        )
     with pytest.raises(SourceLayoutError, match="Column FIPS is missing"):
-        read("ssa_ssi_counties", "2017", {STACKED: stacked([["Alabama", "", "Autauga", 1001, *numbers(1, 8)]], header=["State", "", "County", "Code"])})
+        read(
+            "ssa_ssi_counties",
+            "2017",
+            {
+                STACKED: stacked(
+                    [["Alabama", "", "Autauga", 1001, *numbers(1, 8)]],
+                    header=["State", "", "County", "Code"],
+                )
+            },
+        )
 
 
 ZIP_HEAD = (
@@ -244,15 +416,22 @@ def test_zip_lines_are_padded_and_offices_left_out(read, cell):
     assert cell(table.frame, "02806", "benefits_month_total", "state=25")["estimate"] == 9000
     assert cell(table.frame, "44", "persons_oasdi")["estimate"] == 10
     counted = {n.code: n.count for n in table.notes}
-    assert (counted["rows_of_other_levels"], counted["blank_rows"], counted["repeated_rows"]) == (1, 1, 1)
+    assert (counted["rows_of_other_levels"], counted["blank_rows"], counted["repeated_rows"]) == (
+        1,
+        1,
+        1,
+    )
 
 
 def test_a_zip_line_given_twice_is_an_error(read):
     with pytest.raises(SourceValueError, match=r"GEOID 02806 .*state=44\) stands in rows 2 and 3"):
-        read("ssa_oasdi_zip", "2005", {ZIP: zip_lines("Rhode Island,,2806,", "Rhode Island,,2806,")})
+        read(
+            "ssa_oasdi_zip", "2005", {ZIP: zip_lines("Rhode Island,,2806,", "Rhode Island,,2806,")}
+        )
 
 
-# ------------------------------------------------------------------------------------------------ real files
+# ------------------------------------------------------------------------------------------------
+# real files
 
 
 def test_real_ssi_counties(realdata):
@@ -261,7 +440,11 @@ def test_real_ssi_counties(realdata):
     assert total["estimate"].sum() == 8_227_548
     assert total.filter(pl.col("geoid").str.starts_with("44"))["estimate"].sum() == 33_124
     assert dict(total.group_by("level").len().iter_rows()) == {"county": 3141, "state": 2}
-    assert next(n.count for n in table.notes if n.code == "suppressed") == table.frame.filter(pl.col("status") == "suppressed").height == 2086
+    assert (
+        next(n.count for n in table.notes if n.code == "suppressed")
+        == table.frame.filter(pl.col("status") == "suppressed").height
+        == 2086
+    )
     assert table.frame.filter(pl.col("estimate") == 0).is_empty()
 
 
@@ -278,5 +461,7 @@ def test_real_ssi_by_state(realdata, cell):
     frame = read_source(load_source("ssa_ssi_states"), "2024", realdata).frame
     assert cell(frame, "", "ssi_total")["estimate"] == 7_404_820
     assert cell(frame, "", "ssi_payments_year_total")["estimate"] == 63_079_493_000
-    parts = sum(cell(frame, "44", f"ssi_{part}")["estimate"] for part in ("aged", "blind", "disabled"))
+    parts = sum(
+        cell(frame, "44", f"ssi_{part}")["estimate"] for part in ("aged", "blind", "disabled")
+    )
     assert cell(frame, "44", "ssi_total")["estimate"] == parts

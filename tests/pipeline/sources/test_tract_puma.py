@@ -33,12 +33,18 @@ def test_codes_are_joined_and_sorted(read, zipped):
 )
 def test_both_carriers_are_read_with_a_byte_order_mark(read, zipped, files):
     content = "\ufeff" + HEAD + ROWS
-    given = {PATH: zipped({files["zip"]: content})} if "zip" in files else {PATH.replace(".zip", ".txt"): content}
+    given = (
+        {PATH: zipped({files["zip"]: content})}
+        if "zip" in files
+        else {PATH.replace(".zip", ".txt"): content}
+    )
     assert read("tract_puma", "2020", given).frame.height == 3
 
 
 @pytest.mark.parametrize(
-    "text", [(HEAD + ROWS).replace("\n", "\r\n"), HEAD + ROWS + "\n\n", (HEAD + ROWS).rstrip("\n")], ids=["crlf", "blank lines at the end", "no last line end"]
+    "text",
+    [(HEAD + ROWS).replace("\n", "\r\n"), HEAD + ROWS + "\n\n", (HEAD + ROWS).rstrip("\n")],
+    ids=["crlf", "blank lines at the end", "no last line end"],
 )
 def test_line_ends_do_not_matter(read, zipped, text):
     table = read("tract_puma", "2020", {PATH: zipped({MEMBER: text})})
@@ -57,10 +63,24 @@ def test_states_asked_for(read, zipped):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        pytest.param(ROWS + "44,001,030100,00300\n", r"Tract 44001030100 stands in rows 3 and 5, in PUMA 4400300 and 4400300", id="same line twice"),
-        pytest.param(ROWS + "44,001,030100,00200\n", r"rows 3 and 5, in PUMA 4400300 and 4400200", id="two PUMAs"),
-        pytest.param(ROWS + "44,1,030100,00300\n", r"COUNTYFP have not 3 digits; the first is '1'.*row 5", id="lost zeros"),
-        pytest.param(ROWS + "44,001,,00300\n", r"TRACTCE have not 6 digits; the first is None", id="blank"),
+        pytest.param(
+            ROWS + "44,001,030100,00300\n",
+            r"Tract 44001030100 stands in rows 3 and 5, in PUMA 4400300 and 4400300",
+            id="same line twice",
+        ),
+        pytest.param(
+            ROWS + "44,001,030100,00200\n",
+            r"rows 3 and 5, in PUMA 4400300 and 4400200",
+            id="two PUMAs",
+        ),
+        pytest.param(
+            ROWS + "44,1,030100,00300\n",
+            r"COUNTYFP have not 3 digits; the first is '1'.*row 5",
+            id="lost zeros",
+        ),
+        pytest.param(
+            ROWS + "44,001,,00300\n", r"TRACTCE have not 6 digits; the first is None", id="blank"
+        ),
         pytest.param(ROWS + "03,001,030100,00300\n", "state_is_known", id="no such state"),
     ],
 )
@@ -73,10 +93,21 @@ def test_damaged_archives_and_other_members(read, zipped):
     whole = zipped({MEMBER: HEAD + ROWS * 1})
     with pytest.raises(SourceFileError, match="zip archive cannot be opened"):
         read("tract_puma", "2020", {PATH: whole[: len(whole) // 2]})
-    with pytest.raises(SourceLayoutError, match=r"0 members end in '2020_.*the archive holds 2010_Census_Tract_to_2010_PUMA.txt"):
-        read("tract_puma", "2020", {PATH: zipped({"2010_Census_Tract_to_2010_PUMA.txt": HEAD + ROWS})})
-    with pytest.raises(SourceLayoutError, match="Column PUMA5CE is missing; the nearest names there are PUMACE"):
-        read("tract_puma", "2020", {PATH: zipped({MEMBER: HEAD.replace("PUMA5CE", "PUMACE") + ROWS})})
+    with pytest.raises(
+        SourceLayoutError,
+        match=r"0 members end in '2020_.*the archive holds 2010_Census_Tract_to_2010_PUMA.txt",
+    ):
+        read(
+            "tract_puma",
+            "2020",
+            {PATH: zipped({"2010_Census_Tract_to_2010_PUMA.txt": HEAD + ROWS})},
+        )
+    with pytest.raises(
+        SourceLayoutError, match="Column PUMA5CE is missing; the nearest names there are PUMACE"
+    ):
+        read(
+            "tract_puma", "2020", {PATH: zipped({MEMBER: HEAD.replace("PUMA5CE", "PUMACE") + ROWS})}
+        )
 
 
 def test_counties_of_another_decade_betray_the_list(read, zipped):
@@ -84,14 +115,20 @@ def test_counties_of_another_decade_betray_the_list(read, zipped):
         read("tract_puma", "2020", {PATH: zipped({MEMBER: HEAD + "02,270,000100,00400\n"})})
 
 
-@pytest.mark.parametrize(("vintage", "tracts", "state_tracts", "pumas"), [("2010", 74_091, 244, 7), ("2020", 85_452, 250, 7)])
+@pytest.mark.parametrize(
+    ("vintage", "tracts", "state_tracts", "pumas"),
+    [("2010", 74_091, 244, 7), ("2020", 85_452, 250, 7)],
+)
 def test_real_lists(realdata, vintage, tracts, state_tracts, pumas):
     frame = read_source(load_source("tract_puma"), vintage, realdata).frame
     assert frame.height == tracts
     ri = frame.filter(pl.col("state_fips") == "44")
     assert ri.height == state_tracts
     assert ri["puma"].n_unique() == pumas
-    assert ri.filter(pl.col("puma") == "4400300")["county_fips"].unique().sort().to_list() == ["44001", "44005"]
+    assert ri.filter(pl.col("puma") == "4400300")["county_fips"].unique().sort().to_list() == [
+        "44001",
+        "44005",
+    ]
 
 
 def test_a_county_renamed_since_has_its_present_code_and_is_counted(read, zipped):

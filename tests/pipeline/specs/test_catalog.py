@@ -12,11 +12,25 @@ import yaml
 
 from pipeline.errors import ProfileError, SpecError
 from pipeline.records.expressions import measure
-from pipeline.sources.microdata_schema import CLASS_OF_WORKER, COMMUTE, EMPLOYMENT, MOVED, RACE, RELATIONSHIP, SCHOOL, SEX
+from pipeline.sources.microdata_schema import (
+    CLASS_OF_WORKER,
+    COMMUTE,
+    EMPLOYMENT,
+    MOVED,
+    RACE,
+    RELATIONSHIP,
+    SCHOOL,
+    SEX,
+)
 from pipeline.specs.base import SPEC_ROOT
 from pipeline.specs.catalog import Catalog, load_catalog
 
-UNITS = {"persons": "persons", "households": "households", "returns": "returns", "individuals": "persons"}
+UNITS = {
+    "persons": "persons",
+    "households": "households",
+    "returns": "returns",
+    "individuals": "persons",
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +41,11 @@ def catalog() -> Catalog:
 def test_every_file_is_loaded(catalog: Catalog) -> None:
     assert {p.stem for p in (SPEC_ROOT / "targets").glob("*.yaml")} == set(catalog.targets)
     assert {p.stem for p in (SPEC_ROOT / "profiles").glob("*.yaml")} == set(catalog.profiles)
-    listed = [v for p in (SPEC_ROOT / "variables").glob("*.yaml") for v in yaml.safe_load(p.read_text())["variables"]]
+    listed = [
+        v
+        for p in (SPEC_ROOT / "variables").glob("*.yaml")
+        for v in yaml.safe_load(p.read_text())["variables"]
+    ]
     assert len(listed) == len(catalog.variables)
 
 
@@ -39,10 +57,17 @@ def test_three_profiles_with_their_years_and_levels(catalog: Catalog) -> None:
     assert "SYNTHETIC" in catalog.profiles["sample"].title
 
 
-@pytest.mark.parametrize(("level", "at_least"), [("tract", 46), ("county", 20), ("state", 100), ("nation", 100)])
+@pytest.mark.parametrize(
+    ("level", "at_least"), [("tract", 46), ("county", 20), ("state", 100), ("nation", 100)]
+)
 def test_rhode_island_states_enough_variables(catalog: Catalog, level: str, at_least: int) -> None:
     profile = catalog.profile("rhode_island")
-    open_items = [i for s in catalog.specs_of(profile, [level]) for i in s.items_of(catalog.vintage_of(s, profile)) if not i.validation_only]
+    open_items = [
+        i
+        for s in catalog.specs_of(profile, [level])
+        for i in s.items_of(catalog.vintage_of(s, profile))
+        if not i.validation_only
+    ]
     assert len({(i.variable, i.domain) for i in open_items}) >= at_least
 
 
@@ -73,7 +98,12 @@ def test_age_sex_partitions_cover_each_age_of_each_sex_once(catalog: Catalog) ->
     assert {spec.id for spec in partitioned} == {"state_b01001", "tract_census_ages"}
     for spec in partitioned:
         for sex in ("male", "female"):
-            ages = [age for cell in spec.age_sex_partition if cell.sex == sex for age in range(cell.ages[0], cell.ages[1] + 1)]
+            ages = [
+                age
+                for cell in spec.age_sex_partition
+                if cell.sex == sex
+                for age in range(cell.ages[0], cell.ages[1] + 1)
+            ]
             assert sorted(ages) == list(range(0, 121)), (spec.id, sex)
 
 
@@ -83,17 +113,29 @@ def test_unknown_profile_names_those_there_are(catalog: Catalog) -> None:
 
 
 def test_vintage_is_the_earliest_not_before_the_target_year(catalog: Catalog) -> None:
-    assert catalog.vintage_of(catalog.targets["pep_counties"], catalog.profile("rhode_island")) == "2024"
-    assert catalog.vintage_of(catalog.targets["pep_counties"], catalog.profile("counties_2018")) == "2019"
-    assert catalog.vintage_of(catalog.targets["county_ssi"], catalog.profile("rhode_island")) == "2017"
+    assert (
+        catalog.vintage_of(catalog.targets["pep_counties"], catalog.profile("rhode_island"))
+        == "2024"
+    )
+    assert (
+        catalog.vintage_of(catalog.targets["pep_counties"], catalog.profile("counties_2018"))
+        == "2019"
+    )
+    assert (
+        catalog.vintage_of(catalog.targets["county_ssi"], catalog.profile("rhode_island")) == "2017"
+    )
 
 
 def test_items_of_one_vintage_only_are_left_out_of_others(catalog: Catalog) -> None:
     spec = catalog.targets["county_irs"]
-    assert {i.domain for i in spec.items_of("2022")} - {i.domain for i in spec.items_of("2012")} == {"elderly"}
+    assert {i.domain for i in spec.items_of("2022")} - {
+        i.domain for i in spec.items_of("2012")
+    } == {"elderly"}
 
 
-def test_tables_of_carry_rules_are_required_only_where_something_is_carried(catalog: Catalog) -> None:
+def test_tables_of_carry_rules_are_required_only_where_something_is_carried(
+    catalog: Catalog,
+) -> None:
     assert ("pep_age_sex", "2024") in catalog.required_tables(catalog.profile("rhode_island"))
     assert ("ssa_ssi_states", "2024") not in catalog.required_tables(catalog.profile("sample"))
     assert catalog.rules_in_force(catalog.profile("sample"), ["nation", "state"]) == set()
@@ -107,7 +149,9 @@ def test_tables_of_carry_rules_are_required_only_where_something_is_carried(cata
 
 
 def _random_tables(size: int, seed: int) -> dict[str, pl.DataFrame]:
-    """Records that take every code, independent of one another: enough to show that conditions are exclusive and exhaustive."""
+    """Records that take every code, independent of one another: enough to show that conditions are
+    exclusive and exhaustive.
+    """
     rng = np.random.default_rng(seed)
     ids = [f"h{i:05d}" for i in range(size)]
 
@@ -122,29 +166,74 @@ def _random_tables(size: int, seed: int) -> dict[str, pl.DataFrame]:
 
     persons = pl.DataFrame(
         {
-            "household_id": ids, "person_number": [1] * size, "age": rng.integers(0, 100, size), "sex": pick(SEX), "race": pick(RACE),
-            "hispanic": flag(), "education": rng.integers(1, 25, size), "school": pick(SCHOOL), "employment": pick(EMPLOYMENT), "commute": pick(COMMUTE),
-            "moved": pick(MOVED), "class_of_worker": pick(CLASS_OF_WORKER), "relationship": pick(RELATIONSHIP), "disability": flag(), "foreign_born": flag(),
-            "citizen": flag(), "naturalized": flag(), "other_language": flag(), "gave_birth": flag(), "poverty_ratio": rng.integers(0, 502, size),
-            "ssi": np.abs(dollars()), "social_security": np.abs(dollars()),
+            "household_id": ids,
+            "person_number": [1] * size,
+            "age": rng.integers(0, 100, size),
+            "sex": pick(SEX),
+            "race": pick(RACE),
+            "hispanic": flag(),
+            "education": rng.integers(1, 25, size),
+            "school": pick(SCHOOL),
+            "employment": pick(EMPLOYMENT),
+            "commute": pick(COMMUTE),
+            "moved": pick(MOVED),
+            "class_of_worker": pick(CLASS_OF_WORKER),
+            "relationship": pick(RELATIONSHIP),
+            "disability": flag(),
+            "foreign_born": flag(),
+            "citizen": flag(),
+            "naturalized": flag(),
+            "other_language": flag(),
+            "gave_birth": flag(),
+            "poverty_ratio": rng.integers(0, 502, size),
+            "ssi": np.abs(dollars()),
+            "social_security": np.abs(dollars()),
         }
-    ).with_columns(is_group_quarters=pl.col("relationship").str.starts_with("gq_"))  # fmt: skip
+    ).with_columns(is_group_quarters=pl.col("relationship").str.starts_with("gq_"))
     households = pl.DataFrame(
         {
-            "household_id": ids, "is_group_quarters": flag(), "household_income": dollars(), "household_type": pick(("married_couple", "male_householder", "female_householder")),
-            "cohabiting": flag(), "living_alone": flag(), "householder_sex": pick(SEX), "householder_age": rng.integers(15, 95, size), "tenure": pick(("owner", "renter")),
-            "own_children_under_18": rng.integers(0, 3, size), "children_under_18": rng.integers(0, 3, size), "persons_65_plus": rng.integers(0, 3, size),
-            "food_stamps": flag(), "any_social_security": flag(), "any_ssi": flag(), "any_earnings": flag(), "any_self_employment": flag(),
-            "aggregate_social_security": dollars(), "aggregate_ssi": dollars(),
+            "household_id": ids,
+            "is_group_quarters": flag(),
+            "household_income": dollars(),
+            "household_type": pick(("married_couple", "male_householder", "female_householder")),
+            "cohabiting": flag(),
+            "living_alone": flag(),
+            "householder_sex": pick(SEX),
+            "householder_age": rng.integers(15, 95, size),
+            "tenure": pick(("owner", "renter")),
+            "own_children_under_18": rng.integers(0, 3, size),
+            "children_under_18": rng.integers(0, 3, size),
+            "persons_65_plus": rng.integers(0, 3, size),
+            "food_stamps": flag(),
+            "any_social_security": flag(),
+            "any_ssi": flag(),
+            "any_earnings": flag(),
+            "any_self_employment": flag(),
+            "aggregate_social_security": dollars(),
+            "aggregate_ssi": dollars(),
         }
-    )  # fmt: skip
-    amounts = ("wages", "self_employment", "investment_income", "retirement", "taxable_social_security", "unemployment_compensation", "agi")
+    )
+    amounts = (
+        "wages",
+        "self_employment",
+        "investment_income",
+        "retirement",
+        "taxable_social_security",
+        "unemployment_compensation",
+        "agi",
+    )
     tax_units = pl.DataFrame(
         {
-            "household_id": ids, "tax_unit": [1] * size, "is_filer": flag(), "elderly": flag(), "filing_status": pick(("single", "joint", "head_of_household", "separate")),
-            "agi_class": pick(tuple(map(str, range(1, 11)))), "individuals": rng.integers(0, 5, size), **{name: dollars() for name in amounts},
+            "household_id": ids,
+            "tax_unit": [1] * size,
+            "is_filer": flag(),
+            "elderly": flag(),
+            "filing_status": pick(("single", "joint", "head_of_household", "separate")),
+            "agi_class": pick(tuple(map(str, range(1, 11)))),
+            "individuals": rng.integers(0, 5, size),
+            **{name: dollars() for name in amounts},
         }
-    )  # fmt: skip
+    )
     return {"persons": persons, "households": households, "tax_units": tax_units}
 
 
@@ -153,7 +242,13 @@ def test_every_expression_evaluates_and_counts_somebody(catalog: Catalog) -> Non
     variables = [v for v in catalog.variables.values() if v.expressible]
     measured = measure(tables, variables, tables["households"]["household_id"])
     assert measured.inexpressible == ()
-    empty = [key for key, total in zip(measured.expressible, np.abs(measured.matrix).sum(axis=0), strict=True) if total == 0]
+    empty = [
+        key
+        for key, total in zip(
+            measured.expressible, np.abs(measured.matrix).sum(axis=0), strict=True
+        )
+        if total == 0
+    ]
     assert empty == []
 
 
@@ -183,21 +278,105 @@ def _edit(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        pytest.param("targets/county_ssi.yaml", "domain: ssi,", "domain: ssj,", "persons/ssj is no variable", id="unknown-variable"),
-        pytest.param("targets/county_ssi.yaml", "source: ssa_ssi_counties", "source: ssa_ssi", "'ssa_ssi' does not exist", id="unknown-source"),
-        pytest.param("targets/county_ssi.yaml", "rule: ssi_recipients", "rule: ssi_growth", "'ssi_growth' is no factor", id="unknown-factor"),
-        pytest.param("targets/county_ssi.yaml", "levels: [county]", "levels: [tract]", "has no level tract", id="level-the-source-lacks"),
-        pytest.param("targets/county_ssi.yaml", "id: county_ssi", "id: county_ssx", "county_ssx", id="id-is-not-the-file-name"),
+        pytest.param(
+            "targets/county_ssi.yaml",
+            "domain: ssi,",
+            "domain: ssj,",
+            "persons/ssj is no variable",
+            id="unknown-variable",
+        ),
+        pytest.param(
+            "targets/county_ssi.yaml",
+            "source: ssa_ssi_counties",
+            "source: ssa_ssi",
+            "'ssa_ssi' does not exist",
+            id="unknown-source",
+        ),
+        pytest.param(
+            "targets/county_ssi.yaml",
+            "rule: ssi_recipients",
+            "rule: ssi_growth",
+            "'ssi_growth' is no factor",
+            id="unknown-factor",
+        ),
+        pytest.param(
+            "targets/county_ssi.yaml",
+            "levels: [county]",
+            "levels: [tract]",
+            "has no level tract",
+            id="level-the-source-lacks",
+        ),
+        pytest.param(
+            "targets/county_ssi.yaml",
+            "id: county_ssi",
+            "id: county_ssx",
+            "county_ssx",
+            id="id-is-not-the-file-name",
+        ),
         pytest.param("targets/county_ssi.yaml", "title:", "tilte:", "tilte", id="misspelt-key"),
-        pytest.param("profiles/sample.yaml", "  - county_ssi", "  - county_sso", "'county_sso' does not exist", id="unknown-target-file"),
-        pytest.param("profiles/sample.yaml", "states: [RI, DE]", "states: [RI, PR]", "unknown state postal codes: PR", id="outlying-area"),
-        pytest.param("profiles/sample.yaml", 'pep_counties: ["2024"]', 'pep_counties: ["2023"]', "no vintage 2023", id="unknown-vintage"),
-        pytest.param("profiles/rhode_island.yaml", '  pep_age_sex: ["2024"]\n', "", "needs pep_age_sex 2024", id="carry-rule-without-its-table"),
-        pytest.param("profiles/rhode_island.yaml", "wages: average_wage_index", "wages: population", "no published series", id="uprating-by-a-ratio"),
-        pytest.param("profiles/rhode_island.yaml", "  - pep_counties", "  - pep_counties\n  - county_svi", "svi_counties", id="target-without-its-source"),
-        pytest.param("variables/persons_work.yaml", "age >= 16 and", "age >= 16 andd", "not a SQL expression", id="broken-sql"),
-        pytest.param("categories.yaml", "domain: female}", "domain: fmale}", "persons/fmale", id="unknown-category"),
-        pytest.param("factors/price_and_wage.yaml", "2018: 251.107", "2018: -251.107", "above zero", id="negative-index"),
+        pytest.param(
+            "profiles/sample.yaml",
+            "  - county_ssi",
+            "  - county_sso",
+            "'county_sso' does not exist",
+            id="unknown-target-file",
+        ),
+        pytest.param(
+            "profiles/sample.yaml",
+            "states: [RI, DE]",
+            "states: [RI, PR]",
+            "unknown state postal codes: PR",
+            id="outlying-area",
+        ),
+        pytest.param(
+            "profiles/sample.yaml",
+            'pep_counties: ["2024"]',
+            'pep_counties: ["2023"]',
+            "no vintage 2023",
+            id="unknown-vintage",
+        ),
+        pytest.param(
+            "profiles/rhode_island.yaml",
+            '  pep_age_sex: ["2024"]\n',
+            "",
+            "needs pep_age_sex 2024",
+            id="carry-rule-without-its-table",
+        ),
+        pytest.param(
+            "profiles/rhode_island.yaml",
+            "wages: average_wage_index",
+            "wages: population",
+            "no published series",
+            id="uprating-by-a-ratio",
+        ),
+        pytest.param(
+            "profiles/rhode_island.yaml",
+            "  - pep_counties",
+            "  - pep_counties\n  - county_svi",
+            "svi_counties",
+            id="target-without-its-source",
+        ),
+        pytest.param(
+            "variables/persons_work.yaml",
+            "age >= 16 and",
+            "age >= 16 andd",
+            "not a SQL expression",
+            id="broken-sql",
+        ),
+        pytest.param(
+            "categories.yaml",
+            "domain: female}",
+            "domain: fmale}",
+            "persons/fmale",
+            id="unknown-category",
+        ),
+        pytest.param(
+            "factors/price_and_wage.yaml",
+            "2018: 251.107",
+            "2018: -251.107",
+            "above zero",
+            id="negative-index",
+        ),
     ],
 )
 def test_faults_are_named(copied: Path, file: str, old: str, new: str, message: str) -> None:
@@ -209,8 +388,14 @@ def test_faults_are_named(copied: Path, file: str, old: str, new: str, message: 
 
 
 def test_a_variable_stated_by_two_files_is_refused(copied: Path) -> None:
-    shutil.copy(copied / "targets" / "county_ssi.yaml", copied / "targets" / "county_ssi_again.yaml")
+    shutil.copy(
+        copied / "targets" / "county_ssi.yaml", copied / "targets" / "county_ssi_again.yaml"
+    )
     _edit(copied / "targets" / "county_ssi_again.yaml", "id: county_ssi", "id: county_ssi_again")
-    _edit(copied / "profiles" / "sample.yaml", "  - county_ssi\n", "  - county_ssi\n  - county_ssi_again\n")
+    _edit(
+        copied / "profiles" / "sample.yaml",
+        "  - county_ssi\n",
+        "  - county_ssi\n  - county_ssi_again\n",
+    )
     with pytest.raises(SpecError, match="stated by county_ssi and by county_ssi_again"):
         load_catalog(copied)

@@ -13,7 +13,14 @@ from pipeline.specs.profiles import Budget, Method
 from pipeline.specs.targets import CarryRule, StandardErrorRule, TargetItem
 from pipeline.specs.variables import Variable
 
-SERIES = {"id": "x", "kind": "series", "title": "An index", "publisher": "A bureau", "url": "https://example.gov", "unit": "index"}
+SERIES = {
+    "id": "x",
+    "kind": "series",
+    "title": "An index",
+    "publisher": "A bureau",
+    "url": "https://example.gov",
+    "unit": "index",
+}
 
 
 def test_changes_chain_into_an_index() -> None:
@@ -50,7 +57,16 @@ def test_malformed_series_are_refused(form: dict) -> None:
 def test_growth_must_run_forwards() -> None:
     point = {"source": "s", "vintage": "2018", "column": "c", "year": 2018}
     with pytest.raises(ValidationError, match="after the start"):
-        FACTOR_ADAPTER.validate_python({"id": "g", "kind": "growth", "title": "t", "area": "state", "start": point, "end": point})
+        FACTOR_ADAPTER.validate_python(
+            {
+                "id": "g",
+                "kind": "growth",
+                "title": "t",
+                "area": "state",
+                "start": point,
+                "end": point,
+            }
+        )
 
 
 def test_one_rule_several_rules_and_none() -> None:
@@ -72,7 +88,13 @@ def test_a_standard_error_rule_needs_a_size(rule: str) -> None:
 
 
 def test_a_variable_no_record_expresses_says_why() -> None:
-    common = {"variable": "households", "domain": "broadband", "label": "l", "unit": "households", "family": "f"}
+    common = {
+        "variable": "households",
+        "domain": "broadband",
+        "label": "l",
+        "unit": "households",
+        "family": "f",
+    }
     assert not Variable(**common, over=None, not_expressible="no record holds it").expressible
     for faulty in ({"over": None}, {"over": "households", "not_expressible": "why"}):
         with pytest.raises(ValidationError, match="not_expressible"):

@@ -25,28 +25,67 @@ NONE = {"rule": "none", "why": "a test"}
 
 def cells(*rows: tuple, level: str | None = None) -> pl.DataFrame:
     """Published cells from (geoid, column, estimate, margin[, stratum[, status]])."""
-    full = [(level or LEVEL.get(len(r[0]), "other"), r[0], r[1], r[4] if len(r) > 4 else "", r[2], r[3], r[5] if len(r) > 5 else "published") for r in rows]
+    full = [
+        (
+            level or LEVEL.get(len(r[0]), "other"),
+            r[0],
+            r[1],
+            r[4] if len(r) > 4 else "",
+            r[2],
+            r[3],
+            r[5] if len(r) > 5 else "published",
+        )
+        for r in rows
+    ]
     return pl.DataFrame(
         full,
         schema={
-            "level": pl.String, "geoid": pl.String, "column": pl.String, "stratum": pl.String, "estimate": pl.Float64, "margin_of_error": pl.Float64, "status": pl.String,
+            "level": pl.String,
+            "geoid": pl.String,
+            "column": pl.String,
+            "stratum": pl.String,
+            "estimate": pl.Float64,
+            "margin_of_error": pl.Float64,
+            "status": pl.String,
         },
         orient="row",
-    )  # fmt: skip
+    )
 
 
 def variable(name: str, domain: str, **parts: object) -> Variable:
-    return Variable(**({"variable": name, "domain": domain, "label": "l", "unit": "persons", "over": "persons", "family": "f"} | parts))
+    return Variable(
+        **(
+            {
+                "variable": name,
+                "domain": domain,
+                "label": "l",
+                "unit": "persons",
+                "over": "persons",
+                "family": "f",
+            }
+            | parts
+        )
+    )
 
 
 VARIABLES = [
     variable("persons", "total"),
     variable("persons", "young"),
     variable("usd_income", "total", unit="usd"),
-    variable("households", "broadband", unit="households", over=None, not_expressible="nobody asks"),
+    variable(
+        "households", "broadband", unit="households", over=None, not_expressible="nobody asks"
+    ),
 ]
 CPI = FACTOR_ADAPTER.validate_python(
-    {"id": "cpi", "kind": "series", "title": "t", "publisher": "p", "url": "u", "unit": "i", "values": {2018: 100.0, 2022: 110.0}}
+    {
+        "id": "cpi",
+        "kind": "series",
+        "title": "t",
+        "publisher": "p",
+        "url": "u",
+        "unit": "i",
+        "values": {2018: 100.0, 2022: 110.0},
+    }
 )
 
 
@@ -60,13 +99,37 @@ def build(
     records: str = "2018",
     **spec: object,
 ) -> BuiltTargets:
-    parts = {"id": "one", "source": "src", "levels": list(levels), "title": "t", "standard_error": ACS, "carry": NONE, "items": items} | spec
+    parts = {
+        "id": "one",
+        "source": "src",
+        "levels": list(levels),
+        "title": "t",
+        "standard_error": ACS,
+        "carry": NONE,
+        "items": items,
+    } | spec
     profile = Profile(
-        id="p", title="t", synthetic=True, states=("RI",), target_year=target_year, levels=("nation", "state", "county", "tract"),
-        geography={"source": "geo", "vintage": "2020", "puma_link_vintage": "2010"}, records={"source": "pums", "vintage": records, "income_year": 2018},
-        sources={"geo": ["2010", "2020"], "pums": [records], "src": ["2018"]}, targets=("one",), budget={"pairs_per_area": 2, "minimum_pairs": 1}, seed=1,
-    )  # fmt: skip
-    catalog = Catalog({}, {v.key: v for v in VARIABLES}, {}, {"cpi": CPI}, {"one": TargetSpec.model_validate(parts)}, {"p": profile})
+        id="p",
+        title="t",
+        synthetic=True,
+        states=("RI",),
+        target_year=target_year,
+        levels=("nation", "state", "county", "tract"),
+        geography={"source": "geo", "vintage": "2020", "puma_link_vintage": "2010"},
+        records={"source": "pums", "vintage": records, "income_year": 2018},
+        sources={"geo": ["2010", "2020"], "pums": [records], "src": ["2018"]},
+        targets=("one",),
+        budget={"pairs_per_area": 2, "minimum_pairs": 1},
+        seed=1,
+    )
+    catalog = Catalog(
+        {},
+        {v.key: v for v in VARIABLES},
+        {},
+        {"cpi": CPI},
+        {"one": TargetSpec.model_validate(parts)},
+        {"p": profile},
+    )
     return build_targets(catalog, profile, {("src", "2018"): table}, levels, state)
 
 
@@ -83,15 +146,32 @@ def test_a_published_cell_becomes_a_row_of_the_contract() -> None:
     built = build([TOTAL], cells((TRACT, "A", 100.0, 16.45)))
     assert built.frame.schema == pl.Schema(TARGET_SCHEMA)
     assert only(built) == {
-        "level": "tract", "geoid": TRACT, "variable": "persons", "domain": "total", "family": "f", "unit": "persons", "value": 100.0,
-        "standard_error": pytest.approx(10.0), "published_value": 100.0, "published_standard_error": pytest.approx(10.0),
-        "margin_standard_error": pytest.approx(10.0), "margin_published": True,
-        "source": "src", "vintage": "2018", "carry_rule": "none", "carry_factor": 1.0, "status": "published", "role": "calibrate", "reason": "",
-    }  # fmt: skip
+        "level": "tract",
+        "geoid": TRACT,
+        "variable": "persons",
+        "domain": "total",
+        "family": "f",
+        "unit": "persons",
+        "value": 100.0,
+        "standard_error": pytest.approx(10.0),
+        "published_value": 100.0,
+        "published_standard_error": pytest.approx(10.0),
+        "margin_standard_error": pytest.approx(10.0),
+        "margin_published": True,
+        "source": "src",
+        "vintage": "2018",
+        "carry_rule": "none",
+        "carry_factor": 1.0,
+        "status": "published",
+        "role": "calibrate",
+        "reason": "",
+    }
 
 
 def test_every_area_of_every_item_has_a_row_and_withheld_cells_stay_without_a_value() -> None:
-    table = cells((TRACT, "A", None, None, "", "suppressed"), (OTHER, "A", 5.0, 1.0), (OTHER, "B", 2.0, 1.0))
+    table = cells(
+        (TRACT, "A", None, None, "", "suppressed"), (OTHER, "A", 5.0, 1.0), (OTHER, "B", 2.0, 1.0)
+    )
     built = build([TOTAL, {"variable": "persons", "domain": "young", "column": "B"}], table)
     assert built.frame.height == 4
     held = built.frame.filter(pl.col("geoid") == TRACT)
@@ -103,7 +183,9 @@ def test_every_area_of_every_item_has_a_row_and_withheld_cells_stay_without_a_va
 
 
 def test_controlled_cells_are_exact_and_zero_counts_keep_their_margin() -> None:
-    frame = build([TOTAL], cells((TRACT, "A", 7.0, None, "", "controlled"), (OTHER, "A", 0.0, 12.0))).frame
+    frame = build(
+        [TOTAL], cells((TRACT, "A", 7.0, None, "", "controlled"), (OTHER, "A", 0.0, 12.0))
+    ).frame
     assert frame["standard_error"].to_list() == [0.0, pytest.approx(12 / 1.645)]
 
 
@@ -116,14 +198,34 @@ def test_a_value_without_a_margin_is_kept_with_unknown_error_and_counted() -> No
 
 
 def test_an_error_by_rule_is_no_published_margin() -> None:
-    row = only(build([TOTAL], cells((TRACT, "A", 100.0, None)), standard_error={"rule": "relative", "share": 0.1, "floor": 1.0, "why": "a test"}))
-    assert (row["published_standard_error"], row["margin_standard_error"], row["margin_published"]) == (10.0, None, False)
+    row = only(
+        build(
+            [TOTAL],
+            cells((TRACT, "A", 100.0, None)),
+            standard_error={"rule": "relative", "share": 0.1, "floor": 1.0, "why": "a test"},
+        )
+    )
+    assert (
+        row["published_standard_error"],
+        row["margin_standard_error"],
+        row["margin_published"],
+    ) == (10.0, None, False)
 
 
 def test_controlled_margins_stay_zero_in_another_year() -> None:
     carry = {"rule": "cpi", "relative_error": 0.1, "why": "a test"}
-    row = only(build([TOTAL], cells((TRACT, "A", 100.0, None, "", "controlled")), target_year=2022, carry=carry))
-    assert (row["margin_standard_error"], row["published_standard_error"]) == (0.0, pytest.approx(11.0))
+    row = only(
+        build(
+            [TOTAL],
+            cells((TRACT, "A", 100.0, None, "", "controlled")),
+            target_year=2022,
+            carry=carry,
+        )
+    )
+    assert (row["margin_standard_error"], row["published_standard_error"]) == (
+        0.0,
+        pytest.approx(11.0),
+    )
 
 
 def test_sums_and_differences_propagate_margins() -> None:
@@ -138,7 +240,12 @@ def test_sums_and_differences_propagate_margins() -> None:
 
 
 def test_a_sum_with_a_withheld_part_is_withheld() -> None:
-    row = only(build([TOTAL | {"column": None, "sum": {"plus": ["A", "B"]}}], cells((TRACT, "A", 10.0, 1.0), (TRACT, "B", None, None, "", "suppressed"))))
+    row = only(
+        build(
+            [TOTAL | {"column": None, "sum": {"plus": ["A", "B"]}}],
+            cells((TRACT, "A", 10.0, 1.0), (TRACT, "B", None, None, "", "suppressed")),
+        )
+    )
     assert (row["value"], row["status"]) == (None, "suppressed")
 
 
@@ -146,13 +253,20 @@ INCOME = {"variable": "usd_income", "domain": "total", "product": {"columns": ["
 
 
 def test_a_mean_times_a_count_is_an_aggregate_by_the_delta_method() -> None:
-    row = only(build([INCOME], cells((TRACT, "MEAN", 1000.0, 164.5), (TRACT, "COUNT", 50.0, 8.225))))
+    row = only(
+        build([INCOME], cells((TRACT, "MEAN", 1000.0, 164.5), (TRACT, "COUNT", 50.0, 8.225)))
+    )
     assert row["value"] == 50_000.0
     assert row["standard_error"] == pytest.approx(np.hypot(100 * 50, 5 * 1000))
 
 
 def test_nobody_times_an_unpublished_mean_is_nothing_with_an_error() -> None:
-    table = cells((TRACT, "MEAN", None, None, "", "not_available"), (TRACT, "COUNT", 0.0, 16.45), (OTHER, "MEAN", 2000.0, 1.645), (OTHER, "COUNT", 10.0, 0.0))
+    table = cells(
+        (TRACT, "MEAN", None, None, "", "not_available"),
+        (TRACT, "COUNT", 0.0, 16.45),
+        (OTHER, "MEAN", 2000.0, 1.645),
+        (OTHER, "COUNT", 10.0, 0.0),
+    )
     frame = build([INCOME], table).frame
     assert frame["value"].to_list() == [0.0, 20_000.0]
     assert frame["standard_error"].to_list() == [pytest.approx(10.0 * 2000.0), pytest.approx(10.0)]
@@ -160,7 +274,9 @@ def test_nobody_times_an_unpublished_mean_is_nothing_with_an_error() -> None:
 
 def test_a_percentage_times_a_total() -> None:
     item = TOTAL | {"column": None, "product": {"columns": ["PERCENT", "TOTAL"], "scale": 0.01}}
-    assert only(build([item], cells((TRACT, "PERCENT", 12.5, 1.0), (TRACT, "TOTAL", 800.0, 10.0))))["value"] == pytest.approx(100.0)
+    assert only(build([item], cells((TRACT, "PERCENT", 12.5, 1.0), (TRACT, "TOTAL", 800.0, 10.0))))[
+        "value"
+    ] == pytest.approx(100.0)
 
 
 def test_carrying_multiplies_value_and_error_and_adds_its_own() -> None:
@@ -168,17 +284,33 @@ def test_carrying_multiplies_value_and_error_and_adds_its_own() -> None:
     row = only(build([TOTAL], cells((TRACT, "A", 100.0, 16.45)), target_year=2022, carry=carry))
     assert (row["carry_rule"], row["carry_factor"]) == ("cpi", pytest.approx(1.1))
     assert row["value"] == row["published_value"] == pytest.approx(110.0)
-    assert row["standard_error"] == row["published_standard_error"] == pytest.approx(np.hypot(11.0, 11.0))
-    assert row["margin_standard_error"] == pytest.approx(11.0), "the published margin is scaled with the value, not widened"
+    assert (
+        row["standard_error"]
+        == row["published_standard_error"]
+        == pytest.approx(np.hypot(11.0, 11.0))
+    )
+    assert row["margin_standard_error"] == pytest.approx(11.0), (
+        "the published margin is scaled with the value, not widened"
+    )
     same_year = only(build([TOTAL], cells((TRACT, "A", 100.0, 16.45)), carry=carry))
-    assert (same_year["carry_rule"], same_year["value"], same_year["standard_error"]) == ("none", 100.0, pytest.approx(10.0))
+    assert (same_year["carry_rule"], same_year["value"], same_year["standard_error"]) == (
+        "none",
+        100.0,
+        pytest.approx(10.0),
+    )
 
 
 def test_areas_outside_the_states_are_taken_out_of_the_nation() -> None:
     table = cells(
-        ("", "A", 100.0, None, "0"), ("OA", "A", 3.0, None, "0"), ("PR", "A", 2.0, None, "0"), ("44", "A", 10.0, None, "0"), ("72", "A", 2.0, None, "0")
+        ("", "A", 100.0, None, "0"),
+        ("OA", "A", 3.0, None, "0"),
+        ("PR", "A", 2.0, None, "0"),
+        ("44", "A", 10.0, None, "0"),
+        ("72", "A", 2.0, None, "0"),
     )
-    table = table.with_columns(level=pl.when(pl.col("geoid").is_in(["OA", "PR"])).then(pl.lit("other")).otherwise("level"))
+    table = table.with_columns(
+        level=pl.when(pl.col("geoid").is_in(["OA", "PR"])).then(pl.lit("other")).otherwise("level")
+    )
     rounding = {"rule": "rounding", "unit": 10, "why": "a test"}
     built = build(
         [TOTAL | {"stratum": "0"}],
@@ -197,28 +329,76 @@ def test_areas_outside_the_states_are_taken_out_of_the_nation() -> None:
 def test_one_state_or_all() -> None:
     table = cells(("", "A", 3.0, 0.0), ("09", "A", 1.0, 0.0), ("44", "A", 2.0, 0.0))
     levels = ("nation", "state")
-    assert build([TOTAL], table, levels=levels, state=None).frame["geoid"].to_list() == ["", "09", "44"]
+    assert build([TOTAL], table, levels=levels, state=None).frame["geoid"].to_list() == [
+        "",
+        "09",
+        "44",
+    ]
     assert build([TOTAL], table, levels=levels, state="44").frame["geoid"].to_list() == ["", "44"]
 
 
 def test_renamed_areas_get_their_present_code() -> None:
     table = cells(("46113", "A", 3.0, 0.0), ("46011", "A", 1.0, 0.0))
-    built = build([TOTAL], table, levels=("county",), state="46", recode_geoids={"46113": "46102", "02270": "02158"})
+    built = build(
+        [TOTAL],
+        table,
+        levels=("county",),
+        state="46",
+        recode_geoids={"46113": "46102", "02270": "02158"},
+    )
     assert built.frame.select("geoid", "value").rows() == [("46011", 1.0), ("46102", 3.0)]
     assert [(n.code, n.count) for n in built.notes] == [("recoded", 1)]
     with pytest.raises(TargetError, match="46113 and its present code 46102 both occur"):
-        build([TOTAL], pl.concat([table, cells(("46102", "A", 9.0, 0.0))]), levels=("county",), state="46", recode_geoids={"46113": "46102"})
+        build(
+            [TOTAL],
+            pl.concat([table, cells(("46102", "A", 9.0, 0.0))]),
+            levels=("county",),
+            state="46",
+            recode_geoids={"46113": "46102"},
+        )
 
 
 @pytest.mark.parametrize(
     ("item", "more", "role", "reason"),
     [
-        pytest.param({"validation_only": "children are missing"}, {}, "validation", "children are missing", id="always"),
-        pytest.param({"validation_only_when_carried": "too old"}, {"target_year": 2022}, "validation", "too old", id="carried"),
-        pytest.param({"validation_only_when_carried": "too old"}, {}, "calibrate", "", id="not-carried"),
-        pytest.param({"records_from": {"year": 2020, "reason": "recoded"}}, {}, "validation", "recoded (records are of 2018)", id="old-records"),
-        pytest.param({"records_from": {"year": 2020, "reason": "recoded"}}, {"records": "2022"}, "calibrate", "", id="new-records"),
-        pytest.param({"variable": "households", "domain": "broadband"}, {}, "dropped", "nobody asks", id="inexpressible"),
+        pytest.param(
+            {"validation_only": "children are missing"},
+            {},
+            "validation",
+            "children are missing",
+            id="always",
+        ),
+        pytest.param(
+            {"validation_only_when_carried": "too old"},
+            {"target_year": 2022},
+            "validation",
+            "too old",
+            id="carried",
+        ),
+        pytest.param(
+            {"validation_only_when_carried": "too old"}, {}, "calibrate", "", id="not-carried"
+        ),
+        pytest.param(
+            {"records_from": {"year": 2020, "reason": "recoded"}},
+            {},
+            "validation",
+            "recoded (records are of 2018)",
+            id="old-records",
+        ),
+        pytest.param(
+            {"records_from": {"year": 2020, "reason": "recoded"}},
+            {"records": "2022"},
+            "calibrate",
+            "",
+            id="new-records",
+        ),
+        pytest.param(
+            {"variable": "households", "domain": "broadband"},
+            {},
+            "dropped",
+            "nobody asks",
+            id="inexpressible",
+        ),
     ],
 )
 def test_roles_follow_the_spec(item: dict, more: dict, role: str, reason: str) -> None:
@@ -228,9 +408,16 @@ def test_roles_follow_the_spec(item: dict, more: dict, role: str, reason: str) -
 
 
 def test_row_order_of_the_publication_does_not_matter() -> None:
-    table = cells((TRACT, "A", 1.0, 1.0), (OTHER, "A", 2.0, 1.0), (TRACT, "B", 3.0, 1.0), (OTHER, "B", 4.0, 1.0))
+    table = cells(
+        (TRACT, "A", 1.0, 1.0),
+        (OTHER, "A", 2.0, 1.0),
+        (TRACT, "B", 3.0, 1.0),
+        (OTHER, "B", 4.0, 1.0),
+    )
     items = [TOTAL, {"variable": "persons", "domain": "young", "column": "B"}]
-    assert_frame_equal(build(items, table).frame, build(items[::-1], table.reverse()).frame, check_exact=True)
+    assert_frame_equal(
+        build(items, table).frame, build(items[::-1], table.reverse()).frame, check_exact=True
+    )
 
 
 def test_faults_name_file_column_and_remedy() -> None:
@@ -248,26 +435,44 @@ def test_a_table_that_was_not_read_is_named() -> None:
         build_targets(catalog, catalog.profile("sample"), {}, ["state"])
 
 
-# ---- real publications -------------------------------------------------------------------------------------------------------------
+# ---- real publications ---------------------------------------------------------------------------
+# ----------------------------------
 
 
 @pytest.fixture(scope="module")
 def rhode_island(realdata: Path) -> tuple[BuiltTargets, BuiltTargets]:
     catalog = load_catalog()
     profile = catalog.profile("rhode_island")
-    tables = {(s, v): read_source(catalog.sources[s], v, realdata, ["RI"]).frame for s, v in sorted(catalog.required_tables(profile))}
-    return build_targets(catalog, profile, tables, ["nation", "state"]), build_targets(catalog, profile, tables, ["county", "tract"], "44")
+    tables = {
+        (s, v): read_source(catalog.sources[s], v, realdata, ["RI"]).frame
+        for s, v in sorted(catalog.required_tables(profile))
+    }
+    return build_targets(catalog, profile, tables, ["nation", "state"]), build_targets(
+        catalog, profile, tables, ["county", "tract"], "44"
+    )
 
 
 def value(built: BuiltTargets, geoid: str, name: str, domain: str) -> float:
-    return built.frame.row(by_predicate=(pl.col("geoid") == geoid) & (pl.col("variable") == name) & (pl.col("domain") == domain), named=True)["value"]
+    return built.frame.row(
+        by_predicate=(pl.col("geoid") == geoid)
+        & (pl.col("variable") == name)
+        & (pl.col("domain") == domain),
+        named=True,
+    )["value"]
 
 
-def test_real_rhode_island_has_enough_targets_at_every_level(rhode_island: tuple[BuiltTargets, BuiltTargets]) -> None:
+def test_real_rhode_island_has_enough_targets_at_every_level(
+    rhode_island: tuple[BuiltTargets, BuiltTargets],
+) -> None:
     national, own = rhode_island
     both = pl.concat([national.frame.filter(pl.col("geoid").is_in(["", "44"])), own.frame])
     assert not both.select(TARGET_KEY).is_duplicated().any()
-    counts = dict(both.filter(pl.col("role") == "calibrate").group_by("level").agg(pl.struct("variable", "domain").n_unique()).iter_rows())
+    counts = dict(
+        both.filter(pl.col("role") == "calibrate")
+        .group_by("level")
+        .agg(pl.struct("variable", "domain").n_unique())
+        .iter_rows()
+    )
     assert counts["tract"] >= 46
     assert counts["county"] >= 20
     assert counts["state"] >= 100
@@ -276,7 +481,9 @@ def test_real_rhode_island_has_enough_targets_at_every_level(rhode_island: tuple
     assert national.frame.filter(pl.col("level") == "state")["geoid"].n_unique() == 51
 
 
-def test_real_figures_are_those_of_the_publications(rhode_island: tuple[BuiltTargets, BuiltTargets]) -> None:
+def test_real_figures_are_those_of_the_publications(
+    rhode_island: tuple[BuiltTargets, BuiltTargets],
+) -> None:
     national, own = rhode_island
     assert value(national, "44", "returns", "total") == 568_360
     assert value(national, "44", "persons", "total") == 1_099_498
@@ -284,16 +491,30 @@ def test_real_figures_are_those_of_the_publications(rhode_island: tuple[BuiltTar
     tracts = own.frame.filter((pl.col("level") == "tract") & (pl.col("domain") == "total"))
     assert tracts.filter(pl.col("variable") == "persons")["value"].sum() == 1_094_250
     assert tracts.filter(pl.col("variable") == "households")["value"].sum() == 432_219
-    states = national.frame.filter((pl.col("level") == "state") & (pl.col("variable") == "returns") & (pl.col("domain") == "total"))
+    states = national.frame.filter(
+        (pl.col("level") == "state")
+        & (pl.col("variable") == "returns")
+        & (pl.col("domain") == "total")
+    )
     assert states["value"].sum() == pytest.approx(value(national, "", "returns", "total"), rel=1e-4)
 
 
-def test_real_ages_carried_add_up_to_the_population_estimates_and_tract_totals(rhode_island: tuple[BuiltTargets, BuiltTargets]) -> None:
+def test_real_ages_carried_add_up_to_the_population_estimates_and_tract_totals(
+    rhode_island: tuple[BuiltTargets, BuiltTargets],
+) -> None:
     national, own = rhode_island
     sexes = [value(national, "44", "persons", sex) for sex in ("male", "female")]
     assert sum(sexes) == pytest.approx(1_099_498)
     tracts = own.frame.filter(pl.col("level") == "tract")
-    bands = tracts.filter((pl.col("family") == "age") & (pl.col("source") == "census2020_dp_tracts")).group_by("geoid").agg(pl.col("value").sum().alias("ages"))
-    totals = tracts.filter((pl.col("variable") == "persons") & (pl.col("domain") == "total")).join(bands, on="geoid").filter(pl.col("value") > 0)
+    bands = (
+        tracts.filter((pl.col("family") == "age") & (pl.col("source") == "census2020_dp_tracts"))
+        .group_by("geoid")
+        .agg(pl.col("value").sum().alias("ages"))
+    )
+    totals = (
+        tracts.filter((pl.col("variable") == "persons") & (pl.col("domain") == "total"))
+        .join(bands, on="geoid")
+        .filter(pl.col("value") > 0)
+    )
     assert totals.height == 246  # of 250; nobody lives in four, three of them water
     assert (totals["ages"] / totals["value"] - 1).abs().max() < 1e-9

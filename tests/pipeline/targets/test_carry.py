@@ -12,12 +12,22 @@ from pipeline.specs.targets import AgeSexCell
 from pipeline.targets.carry import Carrier, Cells, control_areas
 
 
-def table(*rows: tuple[str, str, float | None] | tuple[str, str, float | None, str]) -> pl.DataFrame:
-    """Published cells from (geoid, column, estimate[, stratum]); the level follows from the length of the geoid."""
+def table(
+    *rows: tuple[str, str, float | None] | tuple[str, str, float | None, str],
+) -> pl.DataFrame:
+    """Published cells from (geoid, column, estimate[, stratum]); the level follows from the length
+    of the geoid.
+    """
     level = {0: "nation", 2: "state", 5: "county", 11: "tract"}
     return pl.DataFrame(
         [(level[len(r[0])], r[0], r[1], r[3] if len(r) == 4 else "", r[2]) for r in rows],
-        schema={"level": pl.String, "geoid": pl.String, "column": pl.String, "stratum": pl.String, "estimate": pl.Float64},
+        schema={
+            "level": pl.String,
+            "geoid": pl.String,
+            "column": pl.String,
+            "stratum": pl.String,
+            "estimate": pl.Float64,
+        },
         orient="row",
     )
 
@@ -32,11 +42,26 @@ POPULATION = factor(
     source="pep",
     column="P{year}",
     area="finest",
-    vintages=[{"vintage": "2019", "years": [2010, 2019]}, {"vintage": "2024", "years": [2020, 2024]}],
+    vintages=[
+        {"vintage": "2019", "years": [2010, 2019]},
+        {"vintage": "2024", "years": [2020, 2024]},
+    ],
 )
-CPI = factor(id="cpi", kind="series", publisher="p", url="u", unit="i", values={2018: 100.0, 2022: 120.0})
-OLD = table(("44001", "P2018", 100.0), ("44003", "P2018", 300.0), ("44", "P2018", 400.0), ("09", "P2018", 600.0))
-NEW = table(("44001", "P2022", 110.0), ("44003", "P2022", 270.0), ("44", "P2022", 380.0), ("09", "P2022", 820.0))
+CPI = factor(
+    id="cpi", kind="series", publisher="p", url="u", unit="i", values={2018: 100.0, 2022: 120.0}
+)
+OLD = table(
+    ("44001", "P2018", 100.0),
+    ("44003", "P2018", 300.0),
+    ("44", "P2018", 400.0),
+    ("09", "P2018", 600.0),
+)
+NEW = table(
+    ("44001", "P2022", 110.0),
+    ("44003", "P2022", 270.0),
+    ("44", "P2022", 380.0),
+    ("09", "P2022", 820.0),
+)
 TABLES = {("pep", "2019"): OLD, ("pep", "2024"): NEW}
 
 
@@ -45,30 +70,50 @@ def carrier(*factors: Factor, tables: dict | None = None, target_year: int = 202
 
 
 def test_a_ratio_takes_the_vintage_of_each_year() -> None:
-    assert carrier(POPULATION).factors(("population",), "county", ["44001", "44003"], 2018).tolist() == pytest.approx([1.1, 0.9])
+    assert carrier(POPULATION).factors(
+        ("population",), "county", ["44001", "44003"], 2018
+    ).tolist() == pytest.approx([1.1, 0.9])
 
 
 def test_tracts_take_the_ratio_of_their_county() -> None:
-    result = carrier(POPULATION).factors(("population",), "tract", ["44003000100", "44001000100", "44003000200"], 2018)
+    result = carrier(POPULATION).factors(
+        ("population",), "tract", ["44003000100", "44001000100", "44003000200"], 2018
+    )
     assert result.tolist() == pytest.approx([0.9, 1.1, 0.9])
 
 
 def test_a_nation_without_a_row_is_the_sum_of_its_states() -> None:
-    assert carrier(POPULATION).factors(("population",), "nation", [""], 2018).tolist() == pytest.approx([1200 / 1000])
+    assert carrier(POPULATION).factors(
+        ("population",), "nation", [""], 2018
+    ).tolist() == pytest.approx([1200 / 1000])
 
 
 def test_an_area_without_a_row_is_the_sum_of_what_lies_below_beside_areas_that_have_one() -> None:
-    cells = Cells({("s", "1"): table(("11", "c", 7.0), ("44001", "c", 1.0), ("44003", "c", 2.0), ("44005", "c", None), ("72001", "c", 99.0))})
+    cells = Cells(
+        {
+            ("s", "1"): table(
+                ("11", "c", 7.0),
+                ("44001", "c", 1.0),
+                ("44003", "c", 2.0),
+                ("44005", "c", None),
+                ("72001", "c", 99.0),
+            )
+        }
+    )
     assert cells.values("s", "1", "c", "state") == {"11": 7.0, "44": 3.0}
     assert cells.values("s", "1", "c", "nation") == {"": 10.0}
 
 
 def test_rules_multiply() -> None:
-    assert carrier(POPULATION, CPI).factors(("population", "cpi"), "state", ["44"], 2018).tolist() == pytest.approx([0.95 * 1.2])
+    assert carrier(POPULATION, CPI).factors(
+        ("population", "cpi"), "state", ["44"], 2018
+    ).tolist() == pytest.approx([0.95 * 1.2])
 
 
 def test_nothing_is_carried_within_the_target_year_and_no_table_is_needed() -> None:
-    assert carrier(POPULATION, tables={}).factors(("population",), "state", ["44", "09"], 2022).tolist() == [1.0, 1.0]
+    assert carrier(POPULATION, tables={}).factors(
+        ("population",), "state", ["44", "09"], 2022
+    ).tolist() == [1.0, 1.0]
 
 
 def test_growth_is_geometric_between_its_points() -> None:
@@ -79,7 +124,10 @@ def test_growth_is_geometric_between_its_points() -> None:
         start={"source": "a", "vintage": "2017", "column": "n", "year": 2017},
         end={"source": "b", "vintage": "2024", "column": "n", "year": 2024},
     )
-    tables = {("a", "2017"): table(("44001", "n", 60.0), ("44003", "n", 40.0)), ("b", "2024"): table(("44", "n", 200.0))}
+    tables = {
+        ("a", "2017"): table(("44001", "n", 60.0), ("44003", "n", 40.0)),
+        ("b", "2024"): table(("44", "n", 200.0)),
+    }
     result = carrier(growth, tables=tables).factors(("g",), "county", ["44001", "44003"], 2017)
     assert result.tolist() == pytest.approx([2 ** (5 / 7)] * 2)
 
@@ -94,7 +142,9 @@ def test_growth_is_geometric_between_its_points() -> None:
         ("nation", "tract", ["44001000100"], ("nation", [""])),
     ],
 )
-def test_the_controlling_area_is_the_coarser_one(area: str, level: str, geoids: list[str], expected: tuple[str, list[str]]) -> None:
+def test_the_controlling_area_is_the_coarser_one(
+    area: str, level: str, geoids: list[str], expected: tuple[str, list[str]]
+) -> None:
     assert control_areas(area, level, geoids) == expected
 
 
@@ -109,13 +159,21 @@ AGE_SEX = factor(
     base="own_nation",
     population="population",
 )
-PARTITION = tuple(AgeSexCell(column=f"{s[0]}{i}", sex=s, ages=a) for s in ("male", "female") for i, a in enumerate([(0, 0), (1, 120)]))
-AGES = table(*(("", "P2022", 10.0 * (age + 1), f"{sex}|{age}") for sex in (1, 2) for age in (0, 1, 2)))
+PARTITION = tuple(
+    AgeSexCell(column=f"{s[0]}{i}", sex=s, ages=a)
+    for s in ("male", "female")
+    for i, a in enumerate([(0, 0), (1, 120)])
+)
+AGES = table(
+    *(("", "P2022", 10.0 * (age + 1), f"{sex}|{age}") for sex in (1, 2) for age in (0, 1, 2))
+)
 OWN = table(("", "m0", 10.0), ("", "m1", 25.0), ("", "f0", 5.0), ("", "f1", 100.0))
 
 
 def cohort(level: str, geoids: list[str], cells: np.ndarray) -> np.ndarray:
-    made = carrier(AGE_SEX, POPULATION, tables={**TABLES, ("ages", "2024"): AGES, ("acs", "2018"): OWN})
+    made = carrier(
+        AGE_SEX, POPULATION, tables={**TABLES, ("ages", "2024"): AGES, ("acs", "2018"): OWN}
+    )
     return made.age_sex(AGE_SEX, PARTITION, "acs", "2018", level, geoids, cells)
 
 
@@ -139,12 +197,17 @@ def test_tracts_of_a_county_add_up_to_the_county() -> None:
 
 def test_factors_do_not_depend_on_row_order() -> None:
     made = carrier(POPULATION, tables={key: frame.reverse() for key, frame in TABLES.items()})
-    assert made.factors(("population",), "nation", [""], 2018).tolist() == carrier(POPULATION).factors(("population",), "nation", [""], 2018).tolist()
+    assert (
+        made.factors(("population",), "nation", [""], 2018).tolist()
+        == carrier(POPULATION).factors(("population",), "nation", [""], 2018).tolist()
+    )
 
 
 def test_missing_table_column_area_year_and_factor_are_named() -> None:
     with pytest.raises(TargetError, match="needs pep 2024, which was not read"):
-        carrier(POPULATION, tables={("pep", "2019"): OLD}).factors(("population",), "state", ["44"], 2018)
+        carrier(POPULATION, tables={("pep", "2019"): OLD}).factors(
+            ("population",), "state", ["44"], 2018
+        )
     with pytest.raises(TargetError, match="needs column P2019"):
         carrier(POPULATION).factors(("population",), "state", ["44"], 2019)
     with pytest.raises(TargetError, match=r"no value for 09110.*codes may have changed"):

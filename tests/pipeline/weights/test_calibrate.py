@@ -1,4 +1,6 @@
-"""From tables to weights on a small invented state: candidates, dense calibration, exactly k, refinement, and what is refused."""
+"""From tables to weights on a small invented state: candidates, dense calibration, exactly k,
+refinement, and what is refused.
+"""
 
 import hashlib
 
@@ -7,10 +9,16 @@ import polars as pl
 import pytest
 
 from calibration_core.errors import BudgetError
-from calibration_core.problem import PairProblem
-from calibration_core.weight_limits import WeightLimits
+from calibration_core.tree.problem import PairProblem
+from calibration_core.tree.select.weight_limits import WeightLimits
 from pipeline.errors import InvariantError, RecordsError, TargetError
-from pipeline.reports.fit import fitted_targets, summary_by, weight_summary, with_errors, worst_targets
+from pipeline.reports.fit import (
+    fitted_targets,
+    summary_by,
+    weight_summary,
+    with_errors,
+    worst_targets,
+)
 from pipeline.specs.catalog import load_catalog
 from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.specs.variables import Variable
@@ -38,12 +46,41 @@ GEOGRAPHY = pl.DataFrame(
     }
 )
 VARIABLES = [
-    Variable(variable="persons", domain="total", label="Persons", unit="persons", over="persons", family="age"),
-    Variable(variable="persons", domain="age_65_plus", label="65+", unit="persons", over="persons", where="age >= 65", family="age"),
     Variable(
-        variable="households", domain="total", label="Households", unit="households", over="households", where="not is_group_quarters", family="households"
+        variable="persons",
+        domain="total",
+        label="Persons",
+        unit="persons",
+        over="persons",
+        family="age",
     ),
-    Variable(variable="persons", domain="never", label="Nobody", unit="persons", over="persons", where="age > 200", family="age"),
+    Variable(
+        variable="persons",
+        domain="age_65_plus",
+        label="65+",
+        unit="persons",
+        over="persons",
+        where="age >= 65",
+        family="age",
+    ),
+    Variable(
+        variable="households",
+        domain="total",
+        label="Households",
+        unit="households",
+        over="households",
+        where="not is_group_quarters",
+        family="households",
+    ),
+    Variable(
+        variable="persons",
+        domain="never",
+        label="Nobody",
+        unit="persons",
+        over="persons",
+        where="age > 200",
+        family="age",
+    ),
 ]
 
 
@@ -66,8 +103,18 @@ def tables(count: int = 120, seed: int = 1) -> dict[str, pl.DataFrame]:
             "children_under_18": np.bincount(owner, weights=age < 18, minlength=count).astype(int),
         }
     )
-    persons = pl.DataFrame({"household_id": [ids[i] for i in owner], "person_number": np.arange(owner.size), "age": age})
-    return {"persons": persons, "households": households, "tax_units": pl.DataFrame({"household_id": ids})}
+    persons = pl.DataFrame(
+        {
+            "household_id": [ids[i] for i in owner],
+            "person_number": np.arange(owner.size),
+            "age": age,
+        }
+    )
+    return {
+        "persons": persons,
+        "households": households,
+        "tax_units": pl.DataFrame({"household_id": ids}),
+    }
 
 
 def targets(records: dict[str, pl.DataFrame], scale: float = 1.0) -> pl.DataFrame:
@@ -81,12 +128,20 @@ def targets(records: dict[str, pl.DataFrame], scale: float = 1.0) -> pl.DataFram
         ("persons", "never"): 5.0,
     }
     shares = np.array([0.1, 0.2, 0.15, 0.2, 0.3, 0.05])
-    tilt = {"age_65_plus": np.array([1.3, 0.8, 1.0, 1.1, 0.9, 1.2]), "total": np.ones(6), "never": np.ones(6)}
+    tilt = {
+        "age_65_plus": np.array([1.3, 0.8, 1.0, 1.1, 0.9, 1.2]),
+        "total": np.ones(6),
+        "never": np.ones(6),
+    }
     rows = []
     for (variable, domain), total in totals.items():
         leaf = scale * total * shares * tilt[domain]
         parts = [("tract", g, v) for g, v in zip(GEOGRAPHY["tract"], leaf, strict=True)]
-        parts += [("county", "44001", leaf[:3].sum()), ("county", "44003", leaf[3:].sum()), ("state", "44", leaf.sum())]
+        parts += [
+            ("county", "44001", leaf[:3].sum()),
+            ("county", "44003", leaf[3:].sum()),
+            ("state", "44", leaf.sum()),
+        ]
         for level, geoid, v in parts:
             rows.append(
                 {
@@ -120,7 +175,16 @@ def profile():
 
 
 def candidates(records, goal, *, elsewhere=0.2, link=GEOGRAPHY):
-    return build_candidates(records, VARIABLES, goal, GEOGRAPHY, link, load_cross_categories(), finest_level="tract", elsewhere_share=elsewhere)
+    return build_candidates(
+        records,
+        VARIABLES,
+        goal,
+        GEOGRAPHY,
+        link,
+        load_cross_categories(),
+        finest_level="tract",
+        elsewhere_share=elsewhere,
+    )
 
 
 def solve(records, goal, profile, budget=90):
@@ -128,7 +192,13 @@ def solve(records, goal, profile, budget=90):
     problem = build_problem(goal, made.units, GEOGRAPHY, profile)
     dense = dense_calibration(problem, made.units, made.areas, profile)
     drawn = selection(problem, dense.weights, made.units, made.cells.table, profile, budget)
-    return made, problem, dense, drawn, refine(problem, drawn, dense.weights, made.units, profile).result
+    return (
+        made,
+        problem,
+        dense,
+        drawn,
+        refine(problem, drawn, dense.weights, made.units, profile).result,
+    )
 
 
 def test_the_whole_path_fits_and_keeps_exactly_k(profile):
@@ -145,8 +215,17 @@ def test_the_whole_path_fits_and_keeps_exactly_k(profile):
     assert summary.filter(pl.col("level") == "tract")["share_inside_margin"][0] == 1.0
     assert summary.filter(pl.col("level") == "state")["worst_are"][0] < 0.005
     again = frame.join(records["households"].select("household_id", "persons"), on="household_id")
-    people = again.group_by("tract").agg((pl.col("weight") * pl.col("persons")).sum()).sort("tract")["weight"].to_list()
-    table = fit.filter((pl.col("level") == "tract") & (pl.col("variable") == "persons") & (pl.col("domain") == "total")).sort("geoid")
+    people = (
+        again.group_by("tract")
+        .agg((pl.col("weight") * pl.col("persons")).sum())
+        .sort("tract")["weight"]
+        .to_list()
+    )
+    table = fit.filter(
+        (pl.col("level") == "tract")
+        & (pl.col("variable") == "persons")
+        & (pl.col("domain") == "total")
+    ).sort("geoid")
     assert people == pytest.approx(table["fitted"].to_list(), rel=1e-9)
 
 
@@ -164,7 +243,9 @@ def test_a_variable_nobody_supports_is_named_with_the_reason(profile):
 def test_row_order_changes_nothing(profile):
     records = tables()
     goal = targets(records)
-    shuffled = {name: frame.sample(fraction=1.0, shuffle=True, seed=5) for name, frame in records.items()}
+    shuffled = {
+        name: frame.sample(fraction=1.0, shuffle=True, seed=5) for name, frame in records.items()
+    }
     digests = []
     for tab, g in ((records, goal), (shuffled, goal.sample(fraction=1.0, shuffle=True, seed=6))):
         made, problem, _, drawn, final = solve(tab, g, profile)
@@ -184,18 +265,32 @@ def test_pairs_read_back_as_a_problem_are_refitted_alike(profile):
 
 def test_settings_of_selection_are_the_profiles(profile):
     records = tables()
-    problem = build_problem(targets(records), candidates(records, targets(records)).units, GEOGRAPHY, profile)
+    problem = build_problem(
+        targets(records), candidates(records, targets(records)).units, GEOGRAPHY, profile
+    )
     method = profile.method.model_copy(
         update={
-            "weight_limits": profile.method.weight_limits.model_copy(update={"smallest": 4.0, "largest_share": 0.12}),
-            "selection": profile.method.selection.model_copy(update={"design": "sampford", "rounds": 7, "cell_penalty": None}),
+            "weight_limits": profile.method.weight_limits.model_copy(
+                update={"smallest": 4.0, "largest_share": 0.12}
+            ),
+            "selection": profile.method.selection.model_copy(
+                update={"design": "sampford", "rounds": 7, "cell_penalty": None}
+            ),
         }
     )
     settings = joint_settings(problem, profile.model_copy(update={"method": method}), 77)
     assert settings.limits == WeightLimits(smallest=4.0, largest_share=0.12)
     chosen = settings.selection
-    assert (chosen.budget, chosen.design, chosen.rounds, chosen.cell_penalty) == (77, "sampford", 7, np.inf)
-    assert chosen.seed == state_seed(profile.seed, "44", "selection") and chosen.floor == profile.budget.minimum_pairs
+    assert (chosen.budget, chosen.design, chosen.rounds, chosen.cell_penalty) == (
+        77,
+        "sampford",
+        7,
+        np.inf,
+    )
+    assert (
+        chosen.seed == state_seed(profile.seed, "44", "selection")
+        and chosen.floor == profile.budget.minimum_pairs
+    )
     assert settings.refine == refine_settings(problem, profile)
 
 
@@ -208,7 +303,9 @@ def test_threads_change_nothing(profile, monkeypatch):
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            monkeypatch.setattr("pipeline.weights.calibrate.workers", lambda threads=threads: threads)
+            monkeypatch.setattr(
+                "pipeline.weights.calibrate.workers", lambda threads=threads: threads
+            )
             _, _, _, drawn, final = solve(records, goal, profile)
             results.append((drawn.leaf.tolist(), drawn.record.tolist(), final.weights))
     finally:
@@ -246,7 +343,13 @@ def test_design_weights_are_scaled_to_the_population():
     goal = targets(records, scale=2.0)
     made = candidates(records, goal)
     people = made.units.select((pl.col("prior_weight") * pl.col("persons|total")).sum()).item()
-    assert people == pytest.approx(goal.filter((pl.col("level") == "tract") & (pl.col("variable") == "persons") & (pl.col("domain") == "total"))["value"].sum())
+    assert people == pytest.approx(
+        goal.filter(
+            (pl.col("level") == "tract")
+            & (pl.col("variable") == "persons")
+            & (pl.col("domain") == "total")
+        )["value"].sum()
+    )
     assert any("multiplied by 2.0" in note for note in made.notes)
 
 
@@ -264,7 +367,9 @@ def test_no_records_no_population_and_a_stray_puma_are_refused():
 
 def test_an_area_without_people_gets_no_record_and_counts_for_no_pair(profile):
     records = tables()
-    goal = targets(records).with_columns(value=pl.when(pl.col("geoid") == GEOGRAPHY["tract"][5]).then(0.0).otherwise("value"))
+    goal = targets(records).with_columns(
+        value=pl.when(pl.col("geoid") == GEOGRAPHY["tract"][5]).then(0.0).otherwise("value")
+    )
     made, problem, _, drawn, _ = solve(records, goal, profile)
     assert drawn.per_leaf[problem.tree.leaves.index(GEOGRAPHY["tract"][5])] == 0
     assert drawn.per_leaf.sum() == 90
@@ -280,7 +385,15 @@ def test_impossible_budgets(profile, budget, words):
 
 
 def test_hard_rules_refuse_unsound_weights():
-    good = pl.DataFrame({"household_id": ["a", "b"], "tract": ["t", "t"], "county": ["c", "c"], "state": ["RI", "RI"], "weight": [1.0, 2.0]})
+    good = pl.DataFrame(
+        {
+            "household_id": ["a", "b"],
+            "tract": ["t", "t"],
+            "county": ["c", "c"],
+            "state": ["RI", "RI"],
+            "weight": [1.0, 2.0],
+        }
+    )
     require_sound_weights(good, 2, "RI")
     for frame, words in (
         (good.head(1), "1 pairs for a budget of 2"),
@@ -294,7 +407,17 @@ def test_hard_rules_refuse_unsound_weights():
 
 def test_seeds_depend_on_run_state_and_purpose_only():
     assert state_seed(1, "44", "selection") == state_seed(1, "44", "selection")
-    assert len({state_seed(s, f, p) for s in (1, 2) for f in ("44", "10") for p in ("selection", "other")}) == 8
+    assert (
+        len(
+            {
+                state_seed(s, f, p)
+                for s in (1, 2)
+                for f in ("44", "10")
+                for p in ("selection", "other")
+            }
+        )
+        == 8
+    )
 
 
 def test_budget_is_pairs_per_area_times_areas_unless_asked_otherwise(profile):
@@ -309,7 +432,9 @@ def test_errors_and_margins_by_hand():
         .with_columns(
             value=pl.Series([100.0, 0.4]),
             published_value=pl.Series([90.0, 0.0]),
-            published_standard_error=pl.Series([100.0, 50.0]),  # widened by carrying, which is no part of a margin
+            published_standard_error=pl.Series(
+                [100.0, 50.0]
+            ),  # widened by carrying, which is no part of a margin
             margin_standard_error=pl.Series([10.0, 5.0]),
             fitted=pl.Series([110.0, 3.0]),
             margin_published=pl.lit(True),
@@ -324,7 +449,11 @@ def test_errors_and_margins_by_hand():
 
 
 def test_without_a_published_margin_a_target_is_neither_inside_nor_outside():
-    frame = targets(tables()).head(1).with_columns(margin_standard_error=pl.lit(None, pl.Float64), fitted=pl.col("value"))
+    frame = (
+        targets(tables())
+        .head(1)
+        .with_columns(margin_standard_error=pl.lit(None, pl.Float64), fitted=pl.col("value"))
+    )
     rows = with_errors(frame)
     assert (rows["inside_margin"][0], rows["inside_published"][0]) == (None, None)
     assert summary_by(frame, "fitted")["with_published_margin"][0] == 0
@@ -335,17 +464,26 @@ def test_a_carried_margin_sets_the_scale_of_a_tract_without_the_error_of_carryin
     records = tables()
     goal = targets(records)
     tract = pl.col("level") == "tract"
-    wide = {name: pl.when(tract).then(4 * pl.col(name)).otherwise(name) for name in ("standard_error", "published_standard_error")}
+    wide = {
+        name: pl.when(tract).then(4 * pl.col(name)).otherwise(name)
+        for name in ("standard_error", "published_standard_error")
+    }
     plain, carried, unstated = (
         build_problem(frame, candidates(records, frame).units, GEOGRAPHY, profile).targets.scales
-        for frame in (goal, goal.with_columns(**wide), goal.with_columns(**wide, margin_standard_error=pl.lit(None, pl.Float64)))
+        for frame in (
+            goal,
+            goal.with_columns(**wide),
+            goal.with_columns(**wide, margin_standard_error=pl.lit(None, pl.Float64)),
+        )
     )
     assert all(np.array_equal(a, b) for a, b in zip(plain, carried, strict=True))
     assert (unstated[-1] > 1.5 * plain[-1]).all()
 
 
 def test_weight_summary_by_hand():
-    summary = weight_summary(pl.DataFrame({"household_id": ["a", "a", "b"], "weight": [1.0, 1.0, 2.0]}))
+    summary = weight_summary(
+        pl.DataFrame({"household_id": ["a", "a", "b"], "weight": [1.0, 1.0, 2.0]})
+    )
     assert summary["pairs"] == 3
     assert summary["records"] == 2
     assert summary["ess"] == pytest.approx(16 / 6)

@@ -1,0 +1,459 @@
+"""The best trade-off among targets that need not agree: a loss of scaled residuals and a weak
+prior.
+
+    minimise_w  sum_j omega_j rho((a_j.w - b_j) / s_j) + tau sum_i (1/q_i) [w_i log(w_i/d_i) - w_i +
+    d_i],   w > 0,  lo <= w <= hi
+
+With its defaults (rho the square, omega 1, s_j = |b_j| + 1) the first sum is the unified relative
+loss that gradient-descent calibration of tax and benefit models uses, exact at the target: epsilon
+stands in the denominator alone. rho may be Huber's or capped (``flat/solve/losses.py``), s the
+standard errors, omega anything.
+
+The prior picks one answer among the many that fit alike and keeps it near the initial weights. Its
+strength tau defaults to 1e-6 sum(omega) / sum(d/q): the mean divergence of the weights, in which a
+ratio of two costs 0.39 and a coefficient of variation of 0.3 about 0.045, then counts a millionth
+of the mean squared relative residual. It moves a target that can be met by some millionths of its
+size, and it decides where the targets are silent.
+
+Three optimisers for the same problem. "dual" (the default) is second order, one variable a target
+(``flat/solve/dual_losses.py``). "lbfgs" and "adam" (``flat/solve/descent.py``) have one a record,
+run on a GPU too, take a prior strength of zero, and are there for comparison and for many more
+targets than a matrix of targets x targets can hold.
+
+``converged`` means proved: f(w) less the dual value of the multipliers is at most ``tolerance`` of
+f(w), so that no weights at all can do better by more. Capped losses are not convex: there it is
+proved for the targets that still pull, and that none would join or leave them; a local optimum.
+Without prior there is no such proof; then the forces on every weight must cancel to ``tolerance``
+of their size, or every residual be below ``tolerance`` of its scale.
+
+Belongs here: this method. Does not belong here: losses, iterations.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from calibration_core.common.distances import BoundedRaking, Raking
+from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.flat.conflicts import precheck, tensions
+from calibration_core.flat.methods._bounds import ratio_limits
+from calibration_core.flat.problem import CalibrationProblem
+from calibration_core.flat.result import CalibrationResult, CalibrationWarning
+from calibration_core.flat.solve.dual_losses import (
+    Prior,
+    Settled,
+    majorise,
+    minimise_dual,
+    multipliers_of,
+    optimality_gap,
+)
+from calibration_core.flat.solve.losses import (
+    SCALES,
+    TargetLoss,
+    make_loss,
+    target_scale,
+    target_weights,
+)
+
+OPTIMIZERS = ("dual", "lbfgs", "adam")
+# tau relative to the mean loss, where none is asked for; see above.
+_PRIOR = 1e-6
+_ITERATIONS = {"dual": 200, "lbfgs": 2000, "adam": 1000}
+_WINDOW = 100
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of ``gradient``.
+
+    Attributes
+    ----------
+    optimizer : "dual", "lbfgs" or "adam".
+    loss : "square", "huber", "capped" or "capped_square".
+    delta : where Huber's loss turns from square to straight, in units of s.
+    cap : where the capped losses turn flat, in units of s.
+    corner : within what, in units of s, the corner of "capped" at zero is rounded.
+    scale : s: "relative" (|b| + epsilon), "standard_error", or "both" (the root of the sum of their
+        squares).
+    epsilon : added to |b|, in the targets' units, so that a target of zero has a scale.
+    relative_size : multiplies |b| + epsilon: 0.01 makes one per cent of a target the unit of its
+        residual.
+    target_weights : omega: None for ones, one number a target (0: only looked at), "groups" or
+        "bases" (see ``losses.target_weights``).
+    prior_strength : tau >= 0; None for the default above; 0 only with lbfgs and adam.
+    tolerance : see ``converged`` above.
+    max_iterations : steps in one minimisation; None for 200 (dual), 2,000 (lbfgs), 1,000 (adam).
+    learning_rate : Adam's first step, in log weights; it falls along a cosine to a two-hundredth.
+    improvement : lbfgs and adam stop when their last 100 steps lowered the loss by less than this
+        share of it.
+    device : "cpu", "cuda" or "cuda:<number>", for lbfgs and adam; the dual runs on the CPU.
+    precision : "float64" or "float32", for lbfgs and adam. Results are always evaluated in float64.
+    met_within : relative error under which the result counts a target as met.
+    """
+
+    optimizer: str = "dual"
+    loss: str = "square"
+    delta: float = 0.1
+    cap: float = 1.0
+    corner: float = 1e-3
+    scale: str = "relative"
+    epsilon: float = 1.0
+    relative_size: float = 1.0
+    target_weights: str | tuple[float, ...] | None = None
+    prior_strength: float | None = None
+    tolerance: float = 1e-6
+    max_iterations: int | None = None
+    learning_rate: float = 0.05
+    improvement: float = 1e-9
+    device: str = "cpu"
+    precision: str = "float64"
+    met_within: float = 1e-3
+
+    def __post_init__(self) -> None:
+        make_loss(self.loss, delta=self.delta, cap=self.cap, corner=self.corner)
+        choices = (
+            ("optimizer", OPTIMIZERS),
+            ("scale", SCALES),
+            ("precision", ("float64", "float32")),
+        )
+        for name, allowed in choices:
+            if getattr(self, name) not in allowed:
+                raise SettingsError(
+                    f"{name} is {getattr(self, name)!r}", expected=f"one of {', '.join(allowed)}"
+                )
+        if self.target_weights is not None and not isinstance(self.target_weights, str):
+            # As a tuple, settings can be compared and cannot be changed through the caller's array.
+            object.__setattr__(
+                self,
+                "target_weights",
+                tuple(np.asarray(self.target_weights, dtype=np.float64).ravel().tolist()),
+            )
+        elif self.target_weights not in (None, "groups", "bases"):
+            raise SettingsError(
+                f"target_weights is {self.target_weights!r}",
+                expected="None, 'groups', 'bases' or one number a target",
+            )
+        if self.prior_strength is not None and not 0 <= self.prior_strength < float("inf"):
+            raise SettingsError(
+                f"prior_strength is {self.prior_strength!r}",
+                expected="None, or a finite number >= 0",
+            )
+        if self.prior_strength == 0 and self.optimizer == "dual":
+            raise SettingsError(
+                "prior_strength is 0 and the dual needs a prior",
+                expected="prior_strength > 0",
+                remedy="Use optimizer='lbfgs' or 'adam'",
+            )
+        if not 0 <= self.epsilon < float("inf") or not 0 < self.relative_size < float("inf"):
+            raise SettingsError(
+                f"epsilon is {self.epsilon!r} and relative_size {self.relative_size!r}",
+                expected="at least 0, and above 0; both finite",
+            )
+        for name in ("tolerance", "met_within", "learning_rate"):
+            if not 0 < getattr(self, name) <= 1:
+                raise SettingsError(
+                    f"{name} is {getattr(self, name)!r}", expected="above 0, at most 1"
+                )
+        if not 0 <= self.improvement < 1:
+            raise SettingsError(
+                f"improvement is {self.improvement!r}", expected="at least 0, below 1"
+            )
+        if self.max_iterations is not None and (
+            not isinstance(self.max_iterations, int) or self.max_iterations < 1
+        ):
+            raise SettingsError(
+                f"max_iterations is {self.max_iterations!r}",
+                expected="None, or a whole number >= 1",
+            )
+        if self.optimizer == "dual" and (self.device != "cpu" or self.precision != "float64"):
+            raise SettingsError(
+                f"The dual was asked for on {self.device!r} in {self.precision}",
+                expected="the CPU and float64",
+                remedy="Use optimizer='lbfgs' or 'adam'",
+            )
+
+
+def run(
+    problem: CalibrationProblem,
+    settings: Settings,
+    progress: Callable[[int, float], None] | None = None,
+) -> CalibrationResult:
+    """Calibrate.
+
+    The result's multipliers are y_j = -omega_j rho'(r_j) / (tau s_j), positive where a target is
+    undershot; at the optimum w_i = d_i exp(q_i a_i.y), cut at the bounds. They are None without a
+    prior. ``loss_trace`` is f after every step.
+
+    Raises
+    ------
+    ProblemError : the scale needs standard errors that are not there, or an upper bound is
+        negative.
+    SettingsError : target_weights do not fit the targets; epsilon is 0 with a target of zero; no
+        such device.
+    """
+    began = time.perf_counter()
+    solver = _Solver(problem, settings, progress)
+    outcome = solver.solve()
+    result = solver.conclude(outcome)
+    return replace(result, seconds=time.perf_counter() - began)
+
+
+class _Solver:
+    """One problem with its loss and prior, and the answers the three optimisers give to it."""
+
+    def __init__(self, problem: CalibrationProblem, settings: Settings, progress) -> None:
+        self.problem, self.settings, self.progress = problem, settings, progress
+        scale = target_scale(
+            problem, settings.scale, epsilon=settings.epsilon, relative_size=settings.relative_size
+        )
+        omega = target_weights(problem, settings.target_weights)
+        rho = make_loss(
+            settings.loss, delta=settings.delta, cap=settings.cap, corner=settings.corner
+        )
+        self.loss = TargetLoss(rho, problem.targets, scale, omega)
+        start = problem.start
+        size = float((start if problem.q is None else start / problem.q).sum())
+        tau = (
+            settings.prior_strength
+            if settings.prior_strength is not None
+            else _PRIOR * float(omega.sum()) / size
+        )
+        self.prior = Prior(tau, start, _distance(problem), problem.q)
+        self.max_iterations = settings.max_iterations or _ITERATIONS[settings.optimizer]
+        self.trace: list[float] = []
+
+    def report(self, value: float) -> None:
+        self.trace.append(value)
+        if self.progress is not None:
+            self.progress(len(self.trace), value)
+
+    def objective(self, answer) -> float:
+        """f of what was asked for, in float64."""
+        prior = self.prior.value(answer.weights) if self.prior.strength > 0 else 0.0
+        return float(self.loss.value(answer.fitted)) + prior
+
+    def solve(self) -> Settled:
+        """Minimise by the optimiser asked for, in convex steps if the loss is capped."""
+        return majorise(
+            self.loss,
+            self._by_dual if self.settings.optimizer == "dual" else self._descent(),
+            self.objective,
+        )
+
+    def _by_dual(self, convex: TargetLoss, before):
+        y = None if before is None else before.multipliers
+        solution = minimise_dual(
+            self.problem.matrix,
+            convex,
+            self.prior,
+            max_iterations=self.max_iterations,
+            multipliers=y,
+            report=self.report,
+            measure=self.loss,
+        )
+        # Ratio times initial weight may differ from the bound in the last digit.
+        return replace(solution, weights=np.clip(solution.weights, *self.problem.limits))
+
+    def _descent(self) -> Callable:
+        # Imported here: the dual needs no torch, which is slow to load.
+        import torch
+
+        from calibration_core.flat.solve import descent
+
+        settings = self.settings
+        device, precision = (
+            descent.check_device(settings.device),
+            getattr(torch, settings.precision),
+        )
+        loop = descent.adam if settings.optimizer == "adam" else descent.lbfgs
+        limits = self.problem.limits
+        even = settings.optimizer == "lbfgs"
+        primal = descent.RecordObjective(
+            self.problem.matrix, self.loss, self.prior, limits, device, precision, even
+        )
+        knobs = descent.DescentSettings(
+            self.max_iterations, settings.learning_rate, _WINDOW, settings.improvement
+        )
+
+        def minimise(convex: TargetLoss, before):
+            primal.minimise(convex)
+            return loop(
+                primal,
+                primal.start if before is None else before.variables,
+                knobs,
+                self.report,
+                lambda a: self.shortfall(convex, a)[0],
+            )
+
+        return minimise
+
+    def shortfall(self, convex: TargetLoss, answer) -> tuple[bool, float]:
+        """Whether ``answer`` is a minimum for the convex loss, to the tolerance, and how far from
+        one: relative gap, or uncancelled share of force.
+        """
+        if self.prior.strength > 0:
+            y = getattr(answer, "multipliers", None)
+            if y is None:
+                y = multipliers_of(convex, self.prior.strength, answer.fitted)
+            gap = optimality_gap(
+                self.problem.matrix, convex, self.prior, answer.weights, answer.fitted, y
+            )
+            relative = gap / max(self.objective(answer), 1e-300)
+            return relative <= self.settings.tolerance, relative
+        forces = convex.forces(answer.fitted)
+        matrix, w = self.problem.matrix, answer.weights
+        net = matrix.exponents(forces)
+        low, high = self.problem.limits
+        held = ((w <= low * (1 + 1e-6)) & (net > 0)) | ((w >= high * (1 - 1e-6)) & (net < 0))
+        share = float(w @ np.where(held, 0.0, np.abs(net))) / max(
+            float(np.abs(forces) @ matrix.absolute_totals(w)), 1e-300
+        )
+        pulls = convex.weights > 0
+        met = bool(
+            (np.abs(convex.residuals(answer.fitted))[pulls] <= self.settings.tolerance).all()
+        )
+        return met or share <= self.settings.tolerance, share
+
+    def conclude(self, outcome: Settled) -> CalibrationResult:
+        """The result, with everything the user must know."""
+        problem, answer, tau = self.problem, outcome.answer, self.prior.strength
+        optimal, shortfall = self.shortfall(outcome.loss, answer)
+        y = getattr(answer, "multipliers", None)
+        if y is None and tau > 0:
+            y = multipliers_of(outcome.loss, tau, answer.fitted)
+        value, total = float(self.loss.value(answer.fitted)), self.objective(answer)
+        capped = self.loss.loss.convex is not self.loss.loss
+        details = {
+            "optimizer": self.settings.optimizer,
+            "loss": value,
+            "objective": total,
+            "prior_strength": tau,
+            "relative_gap" if tau > 0 else "force_share": shortfall,
+            "convex_steps": outcome.steps,
+            "monotone": outcome.monotone,
+            "local_optimum": capped,
+        }
+        result = CalibrationResult(
+            problem=problem,
+            method="gradient",
+            settings=self.settings,
+            weights=answer.weights,
+            converged=optimal and outcome.settled,
+            status=self._status(outcome, optimal, shortfall),
+            iterations=len(self.trace),
+            loss_trace=tuple(self.trace),
+            multipliers=y,
+            tolerance=self.settings.met_within,
+            details=details,
+        )
+        return replace(result, warnings=self._warnings(result, outcome))
+
+    def _status(self, outcome: Settled, optimal: bool, shortfall: float) -> str:
+        proof = (
+            f"proved within {shortfall:.2g} of the least possible loss"
+            if self.prior.strength > 0
+            else f"{shortfall:.2g} of the forces do not cancel"
+        )
+        if optimal and outcome.settled:
+            kind = (
+                "a local optimum of the capped loss; among the targets that pull "
+                if self.loss.loss.convex is not self.loss.loss
+                else ""
+            )
+            return f"{kind}{proof}"
+        why = getattr(outcome.answer, "reason", "the Newton iteration stopped early")
+        if why == "optimal" or optimal:
+            why = "the targets beyond the cap have not settled"
+        if self.prior.strength > 0:
+            proof = (
+                f"known to be within {shortfall:.2g} of the least possible loss"
+                if shortfall < 0.5
+                else "how far the loss is from its least is not known"
+            )
+        return f"{why}; {proof}"
+
+    def _warnings(
+        self, result: CalibrationResult, outcome: Settled
+    ) -> tuple[CalibrationWarning, ...]:
+        problem, omega = self.problem, self.loss.weights
+
+        def name(index):
+            return tuple(problem.target_names[j] for j in index)
+
+        found = list(precheck.inspect(problem))
+        if not result.converged:
+            size = next(
+                result.details[key]
+                for key in ("relative_gap", "force_share")
+                if key in result.details
+            )
+            found.append(
+                CalibrationWarning(
+                    "not_converged", f"The minimum was not reached: {result.status}", size=size
+                )
+            )
+        silent = np.flatnonzero(omega == 0)
+        if silent.size:
+            found.append(
+                CalibrationWarning(
+                    "target_without_weight",
+                    f"{silent.size} targets weigh nothing and were only looked at",
+                    name(silent),
+                    silent.size,
+                )
+            )
+        beyond = np.flatnonzero(
+            (omega > 0) & (self.loss.loss.counts(self.loss.residuals(result.fitted)) == 0)
+        )
+        if beyond.size:
+            text = (
+                f"{beyond.size} of {omega.size} targets lie beyond the cap and no longer pull:"
+                f" {', '.join(name(beyond[:5]))}{' ...' if beyond.size > 5 else ''}"
+            )
+            found.append(
+                CalibrationWarning("target_beyond_cap", text, name(beyond), float(beyond.size))
+            )
+        missed = np.flatnonzero(~result.targets_met)
+        if missed.size:
+            error = np.abs(result.residuals) / problem.relative_scale
+            text = (
+                f"{missed.size} of {omega.size} targets are off by more than"
+                f" {self.settings.met_within:g} of their size; the largest error is"
+                f" {error.max():.3g}"
+            )
+            found.append(
+                CalibrationWarning(
+                    "targets_missed",
+                    f"{text} ({problem.target_names[int(error.argmax())]!r})",
+                    name(missed),
+                    float(error.max()),
+                )
+            )
+            if result.multipliers is not None:
+                found += tensions.explain(result)
+        if problem.initial_weights is None:
+            text = (
+                f"No initial weights were given: every record started at {problem.start[0]:.6g},"
+                " which fits the targets best"
+            )
+            found.append(
+                CalibrationWarning("no_initial_weights", text, size=float(problem.start[0]))
+            )
+        return tuple(found)
+
+
+def _distance(problem: CalibrationProblem):
+    if not problem.bounded:
+        return Raking()
+    low, high = ratio_limits(problem, "gradient", floor=0.0)
+    if (high < 0).any():
+        raise ProblemError(
+            "An upper bound is negative and this method's weights are not",
+            where=f"record {int(np.flatnonzero(high < 0)[0])}",
+            expected="high >= 0",
+        )
+    return BoundedRaking(low.clip(min=0.0), high)

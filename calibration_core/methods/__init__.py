@@ -1,4 +1,0 @@
-"""One file a method, each with ``Settings`` and ``run(problem, settings, progress)``; ``api.py`` finds them by name.
-
-Belongs here: methods. Does not belong here: what several of them share.
-"""

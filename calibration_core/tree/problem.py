@@ -1,0 +1,243 @@
+"""Hierarchical calibration problems: designs, targets and scales on a tree, in two forms of
+records.
+
+A problem asks for weights w >= 0 near prior weights q that reproduce targets at every level:
+
+    minimise_w   1/2 sum_j ((a_j.w - b_j) / s_j)^2  +  tau * sum_i [ w_i log(w_i / q_i) - w_i + q_i
+    ]
+
+* ``PoolProblem``: every leaf may use every record of one shared pool; a pair is (leaf, record) and
+  pairs are never written out.
+* ``PairProblem``: written-out pairs, each a record in one leaf (what is left after selection).
+
+Belongs here: frozen, validated problem objects. Does not belong here: solver settings, solvers,
+results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibration_core.errors import ProblemError
+from calibration_core.tree.geography import GeographyTree
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Targets at every level of a tree, top first.
+
+    Attributes
+    ----------
+    designs : per level, (records, variables) float64: what one record adds to each variable.
+    values : per level, (areas, variables) float64 target values b.
+    scales : per level, (areas, variables) float64 > 0: the error s one unit of loss stands for; inf
+        where there is no target.
+    """
+
+    designs: tuple[np.ndarray, ...]
+    values: tuple[np.ndarray, ...]
+    scales: tuple[np.ndarray, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of targets in use (finite scale)."""
+        return int(sum(np.isfinite(s).sum() for s in self.scales))
+
+
+def make_targets(
+    tree: GeographyTree,
+    designs: Sequence[np.ndarray],
+    values: Sequence[np.ndarray],
+    scales: Sequence[np.ndarray],
+) -> Targets:
+    """Check and freeze targets. Raises ProblemError on wrong shapes, non-finite values, or scales
+    that are not positive.
+    """
+    if not (len(designs) == len(values) == len(scales) == len(tree.levels)):
+        raise ProblemError(
+            f"{len(designs)} designs, {len(values)} values and {len(scales)} scales for"
+            f" {len(tree.levels)} levels",
+            expected="one of each per level",
+        )
+    kept_d, kept_b, kept_s = [], [], []
+    records = designs[0].shape[0]
+    for level, size, design, value, scale in zip(
+        tree.levels, tree.sizes, designs, values, scales, strict=True
+    ):
+        design, value, scale = (
+            np.ascontiguousarray(a, dtype=np.float64) for a in (design, value, scale)
+        )
+        if design.ndim != 2 or design.shape[0] != records:
+            raise ProblemError(
+                f"A design of shape {design.shape}",
+                where=f"level {level}",
+                expected=f"({records}, variables)",
+            )
+        if not np.isfinite(design).all():
+            row, column = (int(i) for i in np.argwhere(~np.isfinite(design))[0])
+            raise ProblemError(
+                "A design entry is not finite",
+                where=f"level {level}, record {row}, variable {column}",
+                expected="finite contributions",
+            )
+        if value.shape != (size, design.shape[1]) or scale.shape != value.shape:
+            raise ProblemError(
+                f"Values {value.shape} and scales {scale.shape}",
+                where=f"level {level}",
+                expected=f"({size}, {design.shape[1]}) for both",
+            )
+        if np.isnan(scale).any() or (scale <= 0).any():
+            raise ProblemError(
+                "A scale is NaN, zero or negative",
+                where=f"level {level}",
+                expected="positive scales, inf for no target",
+            )
+        used = np.isfinite(scale)
+        if not np.isfinite(value[used]).all():
+            raise ProblemError(
+                "A target in use is not finite",
+                where=f"level {level}",
+                expected="finite targets, or scale inf to leave one out",
+            )
+        kept_d.append(design)
+        kept_b.append(np.where(used, value, 0.0))
+        kept_s.append(scale)
+    return Targets(tuple(kept_d), tuple(kept_b), tuple(kept_s))
+
+
+@dataclass(frozen=True)
+class PoolProblem:
+    """Every leaf draws on one pool. Prior weight of (leaf t, record h): ``record_prior[h] *
+    leaf_prior[t, group[h]]``.
+
+    Attributes
+    ----------
+    tree, targets : see above.
+    record_prior : (records,) float64 >= 0, for example design weights.
+    group : (records,) int64 in [0, groups): records that share their prior over leaves, for example
+        a PUMA.
+    leaf_prior : (leaves, groups) float64 >= 0: share of a record's prior that lies in each leaf.
+    """
+
+    tree: GeographyTree
+    targets: Targets
+    record_prior: np.ndarray
+    group: np.ndarray
+    leaf_prior: np.ndarray
+
+    def __post_init__(self) -> None:
+        records = self.targets.designs[0].shape[0]
+        _check_prior(self.record_prior, (records,), "record_prior")
+        if self.group.shape != (records,) or self.leaf_prior.ndim != 2:
+            raise ProblemError(
+                f"group has shape {self.group.shape}, leaf_prior {self.leaf_prior.shape}",
+                expected=f"({records},) and (leaves, groups)",
+            )
+        _check_prior(
+            self.leaf_prior, (len(self.tree.leaves), self.leaf_prior.shape[1]), "leaf_prior"
+        )
+        if self.group.size and (
+            self.group.min() < 0 or self.group.max() >= self.leaf_prior.shape[1]
+        ):
+            raise ProblemError(
+                "A record's group is outside leaf_prior",
+                expected=f"0 to {self.leaf_prior.shape[1] - 1}",
+            )
+
+    def prior(self) -> np.ndarray:
+        """Prior weights q, (leaves, records) float64."""
+        return self.leaf_prior[:, self.group] * self.record_prior[None, :]
+
+
+@dataclass(frozen=True)
+class PairProblem:
+    """Written-out pairs.
+
+    Attributes
+    ----------
+    leaf : (pairs,) int64 index of each pair's leaf, sorted ascending.
+    record : (pairs,) int64 index of its record in the designs.
+    prior_weight : (pairs,) float64 > 0.
+    ratio_bounds : (pairs, 2) float64, smallest and largest w / q of each pair, 0 <= low < 1 < high,
+        both finite; or None. Where given they stand in place of the solver's ratio bounds. Absolute
+        bounds on weights, l < q < h, are ``np.column_stack([l, h]) / q[:, None]``.
+
+    Raises
+    ------
+    ProblemError : an array of the wrong shape, pairs out of order, a leaf or record that is not
+        there, a prior that is not positive, or bounds that do not enclose one.
+    """
+
+    tree: GeographyTree
+    targets: Targets
+    leaf: np.ndarray
+    record: np.ndarray
+    prior_weight: np.ndarray
+    ratio_bounds: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        pairs = self.leaf.shape[0]
+        if self.record.shape != (pairs,):
+            raise ProblemError(
+                f"{pairs} leaves for {self.record.shape} records", expected="one record a pair"
+            )
+        _check_prior(self.prior_weight, (pairs,), "prior_weight")
+        if (self.prior_weight <= 0).any():
+            raise ProblemError(
+                "A pair has no prior weight",
+                expected="positive prior weights",
+                remedy="Leave such pairs out",
+            )
+        if pairs and (
+            (np.diff(self.leaf) < 0).any()
+            or self.leaf[0] < 0
+            or self.leaf[-1] >= len(self.tree.leaves)
+        ):
+            raise ProblemError(
+                "Pairs are not sorted by leaf, or name a leaf that is not there",
+                expected="ascending leaf indices",
+            )
+        if pairs and (
+            self.record.min() < 0 or self.record.max() >= self.targets.designs[0].shape[0]
+        ):
+            raise ProblemError(
+                "A pair names a record that is not there", expected="indices into the designs"
+            )
+        if self.ratio_bounds is not None:
+            self._check_bounds(self.ratio_bounds, pairs)
+
+    def _check_bounds(self, bounds: np.ndarray, pairs: int) -> None:
+        if bounds.shape != (pairs, 2):
+            raise ProblemError(
+                f"ratio_bounds has shape {bounds.shape}",
+                expected=f"({pairs}, 2): smallest and largest w / q of each pair",
+            )
+        low, high = bounds[:, 0], bounds[:, 1]
+        wrong = np.flatnonzero(~((low >= 0) & (low < 1) & (high > 1) & np.isfinite(high)))
+        if wrong.size:
+            pair = int(wrong[0])
+            raise ProblemError(
+                f"{wrong.size} pairs have ratio bounds that do not enclose one, the first"
+                f" {low[pair]:g} and {high[pair]:g}",
+                where=(
+                    f"pair {pair}: record {int(self.record[pair])} in leaf"
+                    f" {self.tree.leaves[int(self.leaf[pair])]}"
+                ),
+                expected="0 <= low < 1 < high, both finite, as shares of the prior weight",
+                remedy=(
+                    "Where weights are bounded, move the prior weight of such a pair inside its"
+                    " bounds first"
+                ),
+            )
+
+
+def _check_prior(array: np.ndarray, shape: tuple[int, ...], name: str) -> None:
+    if array.shape != shape:
+        raise ProblemError(f"{name} has shape {array.shape}", expected=str(shape))
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise ProblemError(
+            f"{name} holds a negative or non-finite value", expected="finite numbers >= 0"
+        )

@@ -1,0 +1,152 @@
+"""What the tree solver is told and what it answers: settings, one entry of its trace, the result.
+
+Belongs here: those frozen objects. Does not belong here: the problem (``problem.py``), the
+iteration (``tree/solve/newton.py``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibration_core.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class TreeNewtonSettings:
+    """Knobs of the solver.
+
+    Attributes
+    ----------
+    tau_path : decreasing prior strengths to follow.
+    approach : stronger ones to pass through before, roughly; the rule that ends the path does not
+        look at them. None: ten times the first tau where written-out pairs start cold, for there a
+        first step far from the prior is long and crooked, and else none.
+    inside : a target counts as met when |fit - target| <= inside * scale; 1.645 is the 90 % margin.
+    share : per level (top first), the share of targets to be met before tau stops falling; 0 asks
+        nothing of that level.
+    least_gain : smallest rise of the share met (targets of all levels with a share asked) for which
+        tau goes on falling.
+    ratio_bounds : smallest and largest w / q, or None for none. Bounds that a PairProblem has for
+        each pair stand in their place.
+    hold_total : keep the sum of weights at the sum of the prior exactly: F has N log(sum q exp(u) /
+        N) in place of sum q H(u), and its Hessian one rank less (penalised maximum entropy of Leyk,
+        Nagle and Buttenfield, Geographical Analysis 45, 2013). Not with bounds.
+    tolerance : largest scaled gradient |a_j.w - b_j + tau s_j y_j| / s_j at the final tau.
+    path_tolerance : the same at earlier tau.
+    max_iterations : Newton and chord steps in all.
+    chord_rate : a factorisation is reused while a step cuts the gradient norm to below this
+        fraction.
+    longest_step : largest change of any log weight allowed in one step.
+    """
+
+    tau_path: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+    approach: tuple[float, ...] | None = None
+    inside: float = 1.645
+    share: tuple[float, ...] = ()
+    least_gain: float = 0.001
+    ratio_bounds: tuple[float, float] | None = None
+    hold_total: bool = False
+    tolerance: float = 1e-6
+    path_tolerance: float = 1e-2
+    max_iterations: int = 400
+    chord_rate: float = 0.4
+    longest_step: float = 5.0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        path = (*(self.approach or ()), *self.tau_path)
+        if (
+            not self.tau_path
+            or any(t <= 0 for t in path)
+            or any(a <= b for a, b in itertools.pairwise(path))
+        ):
+            raise SettingsError(
+                f"approach and tau_path are {path}",
+                expected="positive numbers, strictly decreasing",
+            )
+        if not 0 < self.chord_rate < 1:
+            raise SettingsError(f"chord_rate is {self.chord_rate}", expected="between 0 and 1")
+        if self.hold_total and self.ratio_bounds is not None:
+            raise SettingsError(
+                "hold_total was asked for together with ratio_bounds",
+                expected="one of the two",
+                remedy="Make the total a target instead",
+            )
+        if (
+            self.tolerance <= 0
+            or self.path_tolerance <= 0
+            or self.max_iterations < 1
+            or self.longest_step <= 0
+            or self.inside <= 0
+        ):
+            raise SettingsError(
+                "A tolerance, limit or step is not positive", expected="positive numbers"
+            )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One entry of the trace: kind is newton (a new factorisation) or chord (an earlier one); loss
+    is 1/2 sum of squared scaled residuals; gradient is the largest scaled gradient.
+    """
+
+    tau: float
+    kind: str
+    dual: float
+    loss: float
+    gradient: float
+
+
+@dataclass(frozen=True)
+class TreeNewtonResult:
+    """Outcome of a hierarchical calibration.
+
+    Attributes
+    ----------
+    weights : (leaves, records) for a PoolProblem, (pairs,) for a PairProblem; float64 >= 0.
+    multipliers : per level, (areas, variables), in units of 1 / scale.
+    fitted, residuals : per level, (areas, variables): totals of the weights, and fitted minus
+        target (NaN where no target).
+    converged : gradient tolerance met at the final tau. ``status`` says so in words.
+    path_met : whether the shares asked were reached; when False the smallest tau of the path was
+        used.
+    tau, iterations, factorisations, trace, seconds : as they were.
+    duality_gap : primal minus dual objective at the final tau, relative to the primal.
+    divergence : the distance of the weights from the prior, without tau.
+    warnings : facts the caller should show, as text.
+    """
+
+    weights: np.ndarray
+    multipliers: tuple[np.ndarray, ...]
+    fitted: tuple[np.ndarray, ...]
+    residuals: tuple[np.ndarray, ...]
+    converged: bool
+    status: str
+    path_met: bool
+    tau: float
+    iterations: int
+    factorisations: int
+    trace: tuple[Step, ...]
+    duality_gap: float
+    divergence: float
+    seconds: float
+    warnings: tuple[str, ...]
+
+    @property
+    def effective_sample_size(self) -> float:
+        """Kish's (sum w)^2 / sum w^2 over all pairs."""
+        total = float(self.weights.sum())
+        return total**2 / float((self.weights**2).sum()) if total > 0 else 0.0
+
+    def summary(self) -> str:
+        """One paragraph for people."""
+        last = self.trace[-1] if self.trace else None
+        return (
+            f"{self.status}; tau {self.tau:g}, {self.iterations} steps, {self.factorisations}"
+            f" factorisations, {self.seconds:.2f} s; largest scaled gradient"
+            f" {last.gradient if last else float('nan'):.2e}, relative duality gap"
+            f" {self.duality_gap:.2e}, ESS {self.effective_sample_size:,.0f}"
+        )

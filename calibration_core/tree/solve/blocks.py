@@ -1,0 +1,202 @@
+"""What both forms of records share: columns of the designs, the chain of ancestors of every leaf,
+scales.
+
+Multipliers come per level, top first, already divided by their scales (D y); u of a pair is the sum
+over levels of its design row times its area's multipliers, and its weight is q G(u) (``link.py``).
+Both forms answer in torch float64 on the chosen device:
+
+    evaluate(multipliers, link)            totals per level and sum q H(u)
+    factor(multipliers, link, ridge)       Cholesky factors of the dual Hessian, an ArrowFactor
+    largest_rise(multipliers, direction)   how far a step would push exponents up
+    weights(multipliers, link)             the weights themselves
+
+A variable with targets at several levels has the same column in each design. Such columns are kept,
+and their products taken, once.
+
+Belongs here: bookkeeping common to ``pool_blocks.py`` and ``pair_blocks.py``. Does not belong here:
+passes over records, the linear solve (``arrow.py``), the iteration (``tree/solve/newton.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from calibration_core.tree.geography import GeographyTree
+
+# Entries of the designs looked at together: they stay in a core's cache.
+_ENTRIES_AT_A_TIME = 30_000
+
+
+class TreeBlocks:
+    """Columns, scales and the tree's indices on one device.
+
+    Attributes
+    ----------
+    every : (records, p + e) float64: ``own``, the design of the leaves, and ``extra``, the distinct
+        columns of levels above that leaves do not have.
+    shared : (s,) int64: the columns of ``own`` that levels above have too. Their distinct columns
+        are these, then ``extra``.
+    place : (sum of widths,) int64: which distinct column each column of the levels above is,
+        nearest level first.
+    deep : whether there are levels above the leaves.
+    inverse : per level, (areas, variables) float64 1 / scale, 0 where there is no target.
+    parents : per level, (areas,) int64 index of the parent; ``parent`` is that of the leaves.
+    widths : number of variables of each level above the leaves, nearest first.
+    prior_total : sum of prior weights.
+    """
+
+    def __init__(
+        self,
+        tree: GeographyTree,
+        designs: tuple[np.ndarray, ...],
+        scales: tuple[np.ndarray, ...],
+        device: str,
+    ) -> None:
+        self.tree, self.device, self.deep = tree, torch.device(device), len(designs) > 1
+        self.inverse = [self.send(np.where(np.isfinite(s), 1.0 / s, 0.0)) for s in scales]
+        self.parents = [torch.as_tensor(p, device=self.device) for p in tree.parents]
+        self.parent = self.parents[-1]
+        self.widths = tuple(d.shape[1] for d in reversed(designs[:-1]))
+        self.width = width = designs[-1].shape[1]
+        index, first = match_columns(designs[::-1])
+        self.every = self.send(_side_by_side(designs[::-1], first))
+        self.own, self.extra = self.every[:, :width], self.every[:, width:]
+        distinct, place = np.unique(
+            np.concatenate([index, np.arange(width, self.every.shape[1])]), return_inverse=True
+        )
+        self.shared = torch.as_tensor(
+            distinct[distinct < width].astype(np.int64), device=self.device
+        )
+        self.place = torch.as_tensor(place[: index.size], device=self.device)
+        self.prior_total = 0.0
+
+    @property
+    def distinct(self) -> int:
+        """Number of distinct columns of the levels above."""
+        return self.shared.numel() + self.extra.shape[1]
+
+    def send(self, array: np.ndarray) -> torch.Tensor:
+        """An array as a float64 tensor on the device: on the CPU the same memory where torch takes
+        it, and nothing here writes to it.
+        """
+        array = np.ascontiguousarray(array, dtype=np.float64)
+        return torch.as_tensor(array if array.flags.writeable else array.copy(), device=self.device)
+
+    def zeros(self, *size: int) -> torch.Tensor:
+        """Float64 zeros on the device."""
+        return torch.zeros(size, dtype=torch.float64, device=self.device)
+
+    def chain(self, per_level: list[torch.Tensor]) -> torch.Tensor:
+        """Rows of each chain of ancestors side by side, nearest first, one row per node just above
+        the leaves: (nodes, sum of widths).
+        """
+        rows, index = [], torch.arange(self.tree.sizes[-2], device=self.device)
+        for depth in range(len(per_level) - 2, -1, -1):
+            rows.append(per_level[depth][index])
+            if depth:
+                index = self.parents[depth][index]
+        return torch.cat(rows, dim=1)
+
+    def gather(self, chained: torch.Tensor) -> torch.Tensor:
+        """Sum what belongs to one distinct column: (nodes, sum of widths) to (nodes, distinct)."""
+        return self.zeros(chained.shape[0], self.distinct).index_add_(1, self.place, chained)
+
+    def totals_above(self, held: torch.Tensor) -> list[torch.Tensor]:
+        """Totals of every level above the leaves, top first, from those of distinct columns by node
+        just above them: (nodes, distinct).
+        """
+        answers, held = [], held[:, self.place]
+        for step, width in enumerate(self.widths):
+            depth = len(self.widths) - 1 - step
+            answers.append(held[:, :width])
+            if depth:
+                rest = held[:, width:]
+                held = self.zeros(self.tree.sizes[depth - 1], rest.shape[1]).index_add_(
+                    0, self.parents[depth], rest
+                )
+        return answers[::-1]
+
+
+def match_columns(designs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[list[int]]]:
+    """Which columns of the later designs stand in the first, or in one before them.
+
+    Parameters
+    ----------
+    designs : each (records, variables) float64, C-ordered.
+
+    Returns
+    -------
+    index : int64, one a column of all designs but the first: its column in the first, or the width
+        of that plus a number for each column met for the first time.
+    first : per design, its columns met for the first time (of the first design: all), in order.
+
+    Columns are told apart by a 64-bit hash and, where that agrees, entry by entry.
+    """
+    width = designs[0].shape[1]
+    found = {key: (0, c) for c, key in reversed(list(enumerate(_hashes(designs[0]))))}
+    candidates: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for level in range(1, len(designs)):
+        for column, key in enumerate(_hashes(designs[level])):
+            level0, column0 = found.setdefault(key, (level, column))
+            if (level0, column0) != (level, column):
+                candidates.setdefault((level0, level), []).append((column0, column))
+    same: dict[tuple[int, int], tuple[int, int]] = {}
+    for (level0, level), pairs in candidates.items():
+        left, right = np.array(pairs).T
+        equal = np.ones(left.size, dtype=bool)
+        for rows in _chunks(designs[level]):
+            equal &= (designs[level0][rows][:, left] == designs[level][rows][:, right]).all(axis=0)
+        same |= {
+            (level, int(b)): (level0, int(a))
+            for a, b, agrees in zip(left, right, equal, strict=True)
+            if agrees
+        }
+    first, number = [list(range(width))], {(0, c): c for c in range(width)}
+    index = []
+    for level in range(1, len(designs)):
+        first.append([c for c in range(designs[level].shape[1]) if (level, c) not in same])
+        number |= {(level, c): len(number) + i for i, c in enumerate(first[-1])}
+        index += [number[same.get((level, c), (level, c))] for c in range(designs[level].shape[1])]
+    return np.array(index, dtype=np.int64), first
+
+
+def _side_by_side(designs: Sequence[np.ndarray], columns: Sequence[Sequence[int]]) -> np.ndarray:
+    """(records, all columns) of those columns of each design; the first design itself where no
+    other has any.
+    """
+    width = sum(len(c) for c in columns)
+    if width == designs[0].shape[1]:
+        return designs[0]
+    out, at = np.empty((designs[0].shape[0], width)), 0
+    for design, chosen in zip(designs, columns, strict=True):
+        together = chosen and chosen[-1] - chosen[0] == len(chosen) - 1
+        which = slice(chosen[0], chosen[-1] + 1) if together else np.array(chosen, dtype=np.int64)
+        for rows in _chunks(design):
+            out[rows, at : at + len(chosen)] = design[rows][:, which]
+        at += len(chosen)
+    return out
+
+
+def _chunks(design: np.ndarray) -> list[slice]:
+    step = max(1, _ENTRIES_AT_A_TIME // max(design.shape[1], 1))
+    return [slice(a, a + step) for a in range(0, design.shape[0], step)]
+
+
+def _hashes(design: np.ndarray) -> list[int]:
+    """A number for every column: sum over rows, modulo 2^64, of its mixed bits times an odd number
+    of the row.
+    """
+    odd = np.random.default_rng(0).integers(0, 2**63, design.shape[0], dtype=np.uint64) * np.uint64(
+        2
+    ) + np.uint64(1)
+    total = np.zeros(design.shape[1], dtype=np.uint64)
+    for rows in _chunks(design):
+        # Adding zero makes one of the two zeros.
+        bits = (design[rows] + 0.0).view(np.uint64)
+        bits *= np.uint64(0x9E3779B97F4A7C15)
+        bits ^= bits >> np.uint64(32)
+        total += odd[rows] @ bits
+    return total.tolist()

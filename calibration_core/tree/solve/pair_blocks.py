@@ -1,0 +1,308 @@
+"""Passes over written-out pairs: each is a record in one leaf, what is left after a selection, or
+records of one area each.
+
+Leaves are padded to the longest so that every leaf is one row of a batch; where leaves differ much
+in length they are batched by length, so that padding stays under half.
+
+Belongs here: passes over a PairProblem. Does not belong here: shared pools (``pool_blocks.py``),
+the linear solve (``arrow.py``), the iteration (``tree/solve/newton.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from calibration_core.tree.problem import PairProblem
+from calibration_core.tree.solve.arrow import ArrowFactor, LeafBlocks, stretches
+from calibration_core.tree.solve.blocks import TreeBlocks
+from calibration_core.tree.solve.link import Link, Logit
+
+# Entries of one batch's design (pairs x columns): 8 MB.
+_ENTRIES_AT_A_TIME = 400_000
+# A leaf with so many entries is a batch of its own, and needs no padding.
+_LONG = 30_000
+# Design rows of batches are kept for the next pass up to so many bytes: gathering them takes longer
+# than a matrix-vector product with them.
+_BYTES = 500_000_000
+# Columns of a symmetric product taken together, so that little of its lower half is computed.
+_STRIP = 128
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Leaves of like length, padded. ``pairs`` (leaves, longest) int64 into the pairs, -1 where
+    there is none; ``record`` the same into the records, or a slice of them where one leaf has
+    consecutive records; ``prior`` (leaves, longest), 0 where there is none; ``link`` where pairs
+    have bounds of their own; ``nodes`` the stretches of leaves of one node just above: (node,
+    first, past the last); ``kept`` their design rows (leaves, longest, columns), while memory
+    allows.
+    """
+
+    leaves: torch.Tensor
+    pairs: torch.Tensor
+    record: torch.Tensor | slice
+    prior: torch.Tensor
+    link: Link | None
+    nodes: tuple[tuple[int, int, int], ...]
+    kept: torch.Tensor | None
+
+    def link_or(self, link: Link) -> Link:
+        """The batch's own link, else the one given."""
+        return link if self.link is None else self.link
+
+
+class PairBlocks(TreeBlocks):
+    """Passes over written-out pairs."""
+
+    def __init__(self, problem: PairProblem, device: str = "cpu") -> None:
+        super().__init__(problem.tree, problem.targets.designs, problem.targets.scales, device)
+        self.prior_total = float(problem.prior_weight.sum())
+        self.count = int(problem.leaf.size)
+        self._owner = (
+            problem.tree.parents[-1]
+            if self.deep
+            else np.zeros(len(problem.tree.leaves), dtype=np.int64)
+        )
+        self.empty = self._put(
+            np.flatnonzero(np.bincount(problem.leaf, minlength=len(problem.tree.leaves)) == 0)
+        )
+        # Which columns the levels above have.
+        self.upper = torch.cat(
+            [self.shared, torch.arange(self.width, self.every.shape[1], device=self.device)]
+        )
+        self.columns_above, self._columns_shared, self._kept = (
+            _as_slice(self.upper),
+            _as_slice(self.shared),
+            0,
+        )
+        self.batches = self._batches(problem)
+
+    def _batches(self, problem: PairProblem) -> list[_Batch]:
+        leaves = len(problem.tree.leaves)
+        counts = np.bincount(problem.leaf, minlength=leaves)
+        first = np.cumsum(counts) - counts
+        order = np.lexsort((np.arange(leaves), -counts))
+        order = order[counts[order] > 0]
+        batches, begin = [], 0
+        while begin < order.size:
+            longest = int(counts[order[begin]])
+            if longest * self.every.shape[1] >= _LONG:
+                batches.append(
+                    self._alone(problem, int(order[begin]), int(first[order[begin]]), longest)
+                )
+                begin += 1
+                continue
+            step = max(1, _ENTRIES_AT_A_TIME // max(longest * self.every.shape[1], 1))
+            alike = int(np.searchsorted(-counts[order], -(longest / 2.0), side="right"))
+            members = order[begin : min(begin + step, max(alike, begin + 1))]
+            begin += members.size
+            # Leaves of one parent beside each other.
+            members = members[np.lexsort((members, self._owner[members]))]
+            slot = np.arange(longest)
+            pairs = first[members][:, None] + slot[None, :]
+            here = slot[None, :] < counts[members][:, None]
+            pairs = np.where(here, pairs, 0)
+            prior = np.where(here, problem.prior_weight[pairs], 0.0)
+            batches.append(
+                self._batch(
+                    problem,
+                    members,
+                    np.where(here, pairs, -1),
+                    self._put(problem.record[pairs]),
+                    prior,
+                )
+            )
+        return batches
+
+    def _put(self, array: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(array, device=self.device)
+
+    def _batch(
+        self,
+        problem: PairProblem,
+        members: np.ndarray,
+        pairs: np.ndarray,
+        record: torch.Tensor | slice,
+        prior: np.ndarray,
+    ) -> _Batch:
+        link = None
+        if problem.ratio_bounds is not None:
+            bounds = np.where((pairs >= 0)[:, :, None], problem.ratio_bounds[pairs], (0.5, 2.0))
+            link = Logit(self.send(bounds[:, :, 0]), self.send(bounds[:, :, 1]))
+        kept = None
+        if (
+            not isinstance(record, slice)
+            and self._kept + pairs.size * self.every.shape[1] * 8 <= _BYTES
+        ):
+            kept = self.every[record]
+            self._kept += kept.numel() * 8
+        return _Batch(
+            self._put(members),
+            self._put(pairs),
+            record,
+            self.send(prior),
+            link,
+            stretches(self._owner[members]),
+            kept,
+        )
+
+    def _alone(self, problem: PairProblem, leaf: int, first: int, count: int) -> _Batch:
+        record, prior = (
+            problem.record[first : first + count],
+            problem.prior_weight[None, first : first + count],
+        )
+        consecutive = bool((np.diff(record) == 1).all())
+        where = (
+            slice(int(record[0]), int(record[0]) + count)
+            if consecutive
+            else self._put(record[None, :])
+        )
+        return self._batch(
+            problem, np.array([leaf]), np.arange(first, first + count)[None, :], where, prior
+        )
+
+    def rows(self, batch: _Batch) -> torch.Tensor:
+        """(leaves, longest, columns) design rows of a batch."""
+        if batch.kept is not None:
+            return batch.kept
+        return (
+            self.every[batch.record][None]
+            if isinstance(batch.record, slice)
+            else self.every[batch.record]
+        )
+
+    def stack_above(self, multipliers: list[torch.Tensor]) -> torch.Tensor | None:
+        """What the levels above multiply ``upper`` of each leaf's pairs by, (leaves, distinct);
+        None in a tree of one level.
+        """
+        return self.gather(self.chain(multipliers))[self.parent] if self.deep else None
+
+    def _stack(self, multipliers: list[torch.Tensor]) -> torch.Tensor:
+        """Multipliers that act on each leaf's pairs, (leaves, columns)."""
+        above = self.stack_above(multipliers)
+        if above is None:
+            return multipliers[-1]
+        stacked = torch.cat(
+            [
+                multipliers[-1],
+                self.zeros(multipliers[-1].shape[0], self.every.shape[1] - self.width),
+            ],
+            dim=1,
+        )
+        return stacked.index_add_(1, self.upper, above)
+
+    def _pairs(self, multipliers: list[torch.Tensor], link: Link):
+        stacked = self._stack(multipliers)
+        for batch in self.batches:
+            rows = self.rows(batch)
+            u = torch.bmm(rows, stacked[batch.leaves][:, :, None])[:, :, 0]
+            yield batch, rows, u, batch.link_or(link).ratio(u)
+
+    def evaluate(
+        self, multipliers: list[torch.Tensor], link: Link
+    ) -> tuple[list[torch.Tensor], float]:
+        """Totals per level, top first, and the sum of q H(u)."""
+        per_leaf = torch.zeros(
+            (self.tree.sizes[-1], self.every.shape[1]), dtype=torch.float64, device=self.device
+        )
+        potential = torch.zeros((), dtype=torch.float64, device=self.device)
+        for batch, rows, u, ratio in self._pairs(multipliers, link):
+            weights = ratio * batch.prior
+            potential += batch.link_or(link).potential(u, ratio, batch.prior, weights).sum()
+            per_leaf[batch.leaves] = torch.bmm(weights[:, None, :], rows)[:, 0, :]
+        return self.totals(per_leaf), float(potential)
+
+    def totals(self, per_leaf: torch.Tensor) -> list[torch.Tensor]:
+        """Totals per level, top first, from those of all columns by leaf: (leaves, columns)."""
+        above = []
+        if self.deep:
+            nodes = self.zeros(self.tree.sizes[-2], self.distinct)
+            above = self.totals_above(nodes.index_add_(0, self.parent, per_leaf[:, self.upper]))
+        return [*above, per_leaf[:, : self.width]]
+
+    def factor(self, multipliers: list[torch.Tensor], link: Link, ridge: float) -> ArrowFactor:
+        """Factorise D A diag(q G') A' D + ridge I, leaves batch by batch."""
+        held, nodes = self.shared.numel(), self.tree.sizes[-2] if self.deep else 0
+        # Curvature of the columns above that leaves share, with all above; and of the others with
+        # each other, of which a strip's columns before it stay empty.
+        beside, rest = (
+            self.zeros(nodes, held, self.distinct),
+            self.zeros(nodes, self.distinct - held, self.distinct - held),
+        )
+
+        def leaves():
+            for batch, rows, u, ratio in self._pairs(multipliers, link):
+                slope = batch.link_or(link).slope(u, ratio) * batch.prior
+                scaled = rows[:, :, : self.width] * slope[:, :, None]
+                product = scaled.transpose(1, 2) @ rows
+                if not self.deep:
+                    yield LeafBlocks(batch.leaves, product, None, batch.nodes)
+                    continue
+                cross = product[:, :, self.columns_above]
+                for node, first, last in batch.nodes:
+                    beside[node] += cross[first:last].sum(dim=0)[self._columns_shared]
+                if rest.numel():
+                    self._add_rest(rest, batch, rows[:, :, self.width :], slope)
+                yield LeafBlocks(batch.leaves, product[:, :, : self.width], cross, batch.nodes)
+
+        def border(schur: torch.Tensor) -> None:
+            schur[:, :held] += beside
+            schur[:, held:, :held] += beside[:, :, held:].transpose(1, 2)
+            corner = schur[:, held:, held:]
+            for a in range(0, rest.shape[1], _STRIP):
+                b = a + _STRIP
+                corner[:, a:b, a:] += rest[:, a:b, a:]
+                corner[:, b:, a:b] += rest[:, a:b, b:].transpose(1, 2)
+
+        return ArrowFactor(self, leaves(), border, ridge)
+
+    def _add_rest(
+        self, rest: torch.Tensor, batch: _Batch, extra: torch.Tensor, slope: torch.Tensor
+    ) -> None:
+        scaled = extra * slope[:, :, None]
+        for node, first, last in batch.nodes:
+            rows, left = extra[first:last].flatten(0, 1), scaled[first:last].flatten(0, 1)
+            for a in range(0, rows.shape[1], _STRIP):
+                rest[node, a : a + _STRIP, a:].addmm_(left[:, a : a + _STRIP].T, rows[:, a:])
+
+    def largest_rise(
+        self,
+        multipliers: list[torch.Tensor],
+        direction: list[torch.Tensor],
+        negligible: float,
+        common: float = 0.0,
+    ) -> float:
+        """Largest of min(change of u, u after the change + negligible) over pairs, at least 0;
+        ``common`` is taken off every change.
+        """
+        now, move, rise = (
+            self._stack(multipliers),
+            self._stack(direction),
+            torch.zeros((), dtype=torch.float64, device=self.device),
+        )
+        for batch in self.batches:
+            both = torch.stack([now[batch.leaves], move[batch.leaves]], dim=2)
+            u = torch.bmm(self.rows(batch), both)
+            least = torch.minimum(u[:, :, 1], u.sum(dim=2) + negligible) - common
+            rise = torch.maximum(rise, torch.where(batch.pairs >= 0, least, 0.0).max())
+        return float(rise)
+
+    def weights(self, multipliers: list[torch.Tensor], link: Link) -> np.ndarray:
+        """w, (pairs,) float64, in the problem's order."""
+        out = torch.zeros(self.count, dtype=torch.float64, device=self.device)
+        for batch, _, _, ratio in self._pairs(multipliers, link):
+            here = batch.pairs >= 0
+            out[batch.pairs[here]] = (ratio * batch.prior)[here]
+        return out.cpu().numpy()
+
+
+def _as_slice(columns: torch.Tensor) -> slice | torch.Tensor:
+    """Ascending consecutive columns as a slice, which copies nothing; else as they are."""
+    if columns.numel() and columns.tolist() == list(
+        range(int(columns[0]), int(columns[0]) + columns.numel())
+    ):
+        return slice(int(columns[0]), int(columns[0]) + columns.numel())
+    return columns

@@ -1,0 +1,68 @@
+"""What weights give for every target: fitted totals along the tree, from weights as they are
+stored.
+
+    total[l][a, v] = sum over pairs i in area a of level l of  w_i * design[l][record_i, v]
+
+Belongs here: the sums, in plain numpy, so that a stored result can be checked without the solver
+that made it. Does not belong here: solving (``tree/solve/newton.py``) or measures of fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from calibration_core.errors import ProblemError
+from calibration_core.tree.geography import GeographyTree
+
+
+def pool_totals(
+    tree: GeographyTree, designs: Sequence[np.ndarray], weights: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Totals of dense weights.
+
+    Parameters
+    ----------
+    tree : levels top first.
+    designs : per level, (records, variables) float64.
+    weights : (leaves, records) float64.
+
+    Returns
+    -------
+    per level, (areas, variables) float64.
+
+    Raises
+    ------
+    ProblemError : shapes disagree.
+    """
+    expected = (len(tree.leaves), designs[0].shape[0])
+    if weights.shape != expected or len(designs) != len(tree.levels):
+        raise ProblemError(
+            f"Weights of shape {weights.shape} and {len(designs)} designs",
+            expected=f"{expected} and {len(tree.levels)}",
+        )
+    return tuple(tree.sum_leaves(weights, depth) @ design for depth, design in enumerate(designs))
+
+
+def pair_totals(
+    tree: GeographyTree,
+    designs: Sequence[np.ndarray],
+    leaf: np.ndarray,
+    record: np.ndarray,
+    weights: np.ndarray,
+) -> tuple[np.ndarray, ...]:
+    """Totals of written-out pairs: ``leaf``, ``record`` (pairs,) int64 indices, ``weights``
+    (pairs,) float64; else as ``pool_totals``.
+    """
+    if not leaf.shape == record.shape == weights.shape or len(designs) != len(tree.levels):
+        raise ProblemError(
+            f"Leaves {leaf.shape}, records {record.shape} and weights {weights.shape}",
+            expected="one of each a pair, one design a level",
+        )
+    totals = []
+    for depth, design in enumerate(designs):
+        total = np.zeros((tree.sizes[depth], design.shape[1]))
+        np.add.at(total, tree.ancestor_of_leaves(depth)[leaf], weights[:, None] * design[record])
+        totals.append(total)
+    return tuple(totals)

@@ -1,0 +1,533 @@
+"""The gradient method against an independent solver, theory, and its own proof of optimality."""
+
+from __future__ import annotations
+
+import cvxpy
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from calibration_core import CalibrationProblem, calibrate
+from calibration_core.errors import ProblemError, SettingsError
+
+
+def conflicted(records: int = 60, seed: int = 3, **fields) -> CalibrationProblem:
+    """Two margins whose totals disagree, three amounts that are off, and a target of zero on a
+    signed row.
+    """
+    rng = np.random.default_rng(seed)
+    rows = [rng.integers(0, 3, records) == k for k in range(3)] + [
+        rng.integers(0, 2, records) == k for k in range(2)
+    ]
+    rows += [rng.lognormal(2.0, 0.7, records) for _ in range(3)] + [rng.normal(size=records)]
+    matrix = np.array(rows, dtype=np.float64)
+    start = rng.gamma(4.0, 0.5, records)
+    targets = matrix @ start * np.exp(rng.normal(size=9) * 0.2)
+    targets[8] = 0.0
+    return CalibrationProblem(matrix, targets, start, **fields)
+
+
+def oracle(
+    problem: CalibrationProblem, rho, tau: float, scale: np.ndarray, omega: np.ndarray
+) -> np.ndarray:
+    """The minimum by cvxpy, in ratios so that the cone solver sees numbers of about one."""
+    d = problem.start
+    ratio = cvxpy.Variable(d.size)
+    residual = cvxpy.multiply(
+        1 / scale, (problem.matrix.target_major() * d) @ ratio - problem.targets
+    )
+    over_q = d if problem.q is None else d / problem.q
+    prior = cvxpy.sum(cvxpy.multiply(over_q, cvxpy.kl_div(ratio, 1.0)))
+    bounds = []
+    if problem.bounded:
+        low, high = problem.limits
+        bounds = [ratio >= np.maximum(low, 0) / d, ratio <= high / d]
+    cvxpy.Problem(cvxpy.Minimize(omega @ rho(residual) + tau * prior), bounds).solve(
+        solver="CLARABEL", tol_gap_abs=1e-13, tol_gap_rel=1e-13, tol_feas=1e-13, tol_ktratio=1e-10
+    )
+    return ratio.value * d
+
+
+RHO = {"square": cvxpy.square, "huber": lambda r: cvxpy.huber(r, 0.05)}
+
+
+@pytest.mark.parametrize("bounds", [None, (0.8, 1.3)])
+@pytest.mark.parametrize("loss", ["square", "huber"])
+def test_the_dual_finds_the_minimum_that_an_independent_solver_finds(loss, bounds):
+    omega = np.linspace(0.5, 2.0, 9)
+    problem = conflicted(ratio_bounds=bounds, q=np.linspace(0.5, 1.5, 60))
+    result = calibrate(
+        problem, "gradient", loss=loss, delta=0.05, target_weights=omega, prior_strength=1e-3
+    )
+    expected = oracle(problem, RHO[loss], 1e-3, np.abs(problem.targets) + 1.0, omega)
+    assert result.converged and result.details["relative_gap"] < 1e-12
+    np.testing.assert_allclose(result.weights, expected, rtol=1e-6)
+    if bounds:
+        assert (np.abs(result.ratios - 0.8) < 1e-12).any() and (
+            np.abs(result.ratios - 1.3) < 1e-12
+        ).any(), "bounds must bind, or the test shows nothing"
+
+
+@pytest.mark.parametrize("kind", ["standard_error", "both"])
+def test_scales_built_from_standard_errors(kind):
+    errors = np.linspace(0.5, 5.0, 9)
+    problem = conflicted(standard_errors=errors)
+    scale = (
+        errors
+        if kind == "standard_error"
+        else np.sqrt((0.02 * (np.abs(problem.targets) + 1)) ** 2 + errors**2)
+    )
+    result = calibrate(problem, "gradient", scale=kind, relative_size=0.02, prior_strength=0.1)
+    np.testing.assert_allclose(
+        result.weights, oracle(problem, cvxpy.square, 0.1, scale, np.ones(9)), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("bounds", [None, (0.7, 1.6)])
+@pytest.mark.parametrize("loss", ["square", "huber"])
+def test_all_optimisers_reach_the_same_minimum(loss, bounds):
+    # Without the target of zero, whose scale of one is a hundredth of the others': Adam takes tens
+    # of thousands of steps on it.
+    problem = conflicted(200, ratio_bounds=bounds).take_targets(range(8))
+    common = {"loss": loss, "delta": 0.1, "prior_strength": 1e-2}
+    dual = calibrate(problem, "gradient", **common)
+    lbfgs = calibrate(
+        problem, "gradient", optimizer="lbfgs", tolerance=1e-9, improvement=0.0, **common
+    )
+    adam = calibrate(
+        problem, "gradient", optimizer="adam", tolerance=1e-3, max_iterations=2000, **common
+    )
+    assert dual.converged and lbfgs.converged and adam.converged
+    least = dual.details["objective"]
+    # Steps over the records only tend to a bound, so they are held to the loss, and the weights to
+    # what strong convexity makes of it.
+    assert least * (1 - 1e-12) <= lbfgs.details["objective"] <= least * (1 + 1e-8)
+    assert least * (1 - 1e-12) <= adam.details["objective"] <= least * (1 + 1e-3)
+    np.testing.assert_allclose(lbfgs.weights, dual.weights, rtol=2e-3)
+    np.testing.assert_allclose(adam.weights, dual.weights, rtol=0.2)
+
+
+@pytest.mark.parametrize("optimizer", ["dual", "lbfgs"])
+def test_weights_are_the_exponentials_of_the_multipliers(optimizer):
+    problem = conflicted(100, q=np.linspace(0.5, 2.0, 100))
+    result = calibrate(
+        problem,
+        "gradient",
+        optimizer=optimizer,
+        prior_strength=1e-2,
+        tolerance=1e-11,
+        improvement=0.0,
+    )
+    np.testing.assert_allclose(
+        result.weights,
+        problem.start * np.exp(problem.q * problem.matrix.exponents(result.multipliers)),
+        rtol=1e-9 if optimizer == "dual" else 1e-3,
+    )
+    missed = np.abs(result.residuals) > 1e-3
+    assert (
+        missed.any()
+        and (np.sign(result.multipliers[missed]) == -np.sign(result.residuals[missed])).all()
+    ), "a target undershot pulls up"
+
+
+@pytest.mark.parametrize("optimizer", ["dual", "lbfgs", "adam"])
+def test_sparse_and_dense_agree(optimizer):
+    dense = conflicted(80)
+    thin = dense.change(matrix=sparse.csr_array(dense.matrix.target_major()))
+    assert thin.matrix.is_sparse and not dense.matrix.is_sparse
+    # Sums are added in another order; L-BFGS makes the most of such differences, step after step.
+    steps = {"dual": 100, "adam": 60, "lbfgs": 12}[optimizer]
+    a, b = (
+        calibrate(p, "gradient", optimizer=optimizer, max_iterations=steps, prior_strength=1e-2)
+        for p in (dense, thin)
+    )
+    np.testing.assert_allclose(a.weights, b.weights, rtol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["dual", "lbfgs", "adam"])
+def test_a_minimum_is_at_the_target_and_not_at_the_target_less_epsilon(optimizer):
+    matrix = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    result = calibrate(
+        CalibrationProblem(matrix, [10.0, 3.0], [2.0, 3.0, 5.0]),
+        "gradient",
+        optimizer=optimizer,
+        epsilon=1.0,
+    )
+    np.testing.assert_allclose(result.fitted, [10.0, 3.0], rtol=1e-4)
+    assert result.targets_met.all() and not result.warned("targets_missed")
+
+
+def test_a_target_of_zero_is_approached_on_the_scale_of_epsilon():
+    matrix = np.array([[1.0, 1.0], [1.0, -1.0]])
+    result = calibrate(CalibrationProblem(matrix, [10.0, 0.0], [8.0, 2.0]), "gradient")
+    np.testing.assert_allclose(result.weights, [5.0, 5.0], rtol=1e-4)
+    zero = calibrate(
+        CalibrationProblem(np.ones((1, 3)), [0.0], np.ones(3)), "gradient", prior_strength=1e-3
+    )
+    assert zero.converged and 0 < zero.fitted[0] < 0.1
+    with pytest.raises(SettingsError, match="target is zero"):
+        calibrate(CalibrationProblem(matrix, [10.0, 0.0], [8.0, 2.0]), "gradient", epsilon=0.0)
+
+
+@pytest.mark.parametrize("optimizer", ["dual", "lbfgs"])
+@settings(max_examples=15, deadline=None)
+@given(first=st.floats(0.2, 5.0), second=st.floats(0.2, 5.0), gap=st.floats(-0.3, 0.3))
+def test_two_targets_on_one_sum_meet_at_their_weighted_mean(optimizer, first, second, gap):
+    goals = 100.0 * np.array([1.0, 1.0 + gap])
+    problem = CalibrationProblem(
+        np.ones((2, 5)), goals, np.full(5, 18.0), standard_errors=[2.0, 3.0]
+    )
+    result = calibrate(
+        problem,
+        "gradient",
+        optimizer=optimizer,
+        scale="standard_error",
+        target_weights=[first, second],
+    )
+    power = np.array([first / 4.0, second / 9.0])
+    np.testing.assert_allclose(result.fitted, power @ goals / power.sum(), rtol=1e-4)
+
+
+def test_with_one_size_of_scale_huber_splits_a_conflict_at_the_median_and_square_at_the_mean():
+    goals = [100.0, 100.5, 101.0, 160.0, 99.5]
+    problem = CalibrationProblem(
+        np.ones((5, 4)), goals, np.full(4, 25.0), standard_errors=np.ones(5)
+    )
+    square = calibrate(problem, "gradient", scale="standard_error")
+    robust = calibrate(problem, "gradient", scale="standard_error", loss="huber", delta=1e-3)
+    assert square.fitted[0] == pytest.approx(np.mean(goals), rel=1e-4)
+    assert robust.fitted[0] == pytest.approx(np.median(goals), abs=2e-2)
+    assert square.converged and robust.converged
+
+
+@pytest.mark.parametrize("optimizer", ["dual", "lbfgs"])
+@pytest.mark.parametrize("loss", ["capped", "capped_square"])
+def test_a_capped_loss_gives_up_an_outlier_that_the_square_follows(loss, optimizer):
+    problem = conflicted(120).take_targets(range(8))
+    agreed = calibrate(problem, "gradient", prior_strength=1e-3).fitted
+    matrix = problem.matrix.target_major()
+    # The sixth row once more, with three times its target: no weights can meet both.
+    wild = CalibrationProblem(
+        np.vstack([matrix, matrix[5]]), np.append(agreed, 3.0 * agreed[5]), problem.start
+    )
+    square = calibrate(wild, "gradient", prior_strength=1e-4)
+    capped = calibrate(
+        wild,
+        "gradient",
+        loss=loss,
+        cap=0.2,
+        optimizer=optimizer,
+        prior_strength=1e-4,
+        tolerance=1e-5,
+    )
+    assert capped.converged and capped.details["local_optimum"]
+    assert [w.targets for w in capped.warned("target_beyond_cap")] == [("target 8",)]
+    assert capped.relative_errors[:8].max() < 0.005 < 0.15 < square.relative_errors[:8].max()
+    assert capped.multipliers[8] == 0.0
+
+
+def test_majorising_a_capped_loss_never_raises_it():
+    """The dual solves each convex step exactly, so f at the ends of the steps must fall, from the
+    robust convex start onwards.
+    """
+    problem = conflicted(150, seed=9)
+    convex = calibrate(problem, "gradient", loss="huber", delta=0.08, prior_strength=1e-3)
+    capped = calibrate(problem, "gradient", loss="capped_square", cap=0.08, prior_strength=1e-3)
+    residual = convex.residuals / (np.abs(problem.targets) + 1)
+    d = problem.start
+
+    def prior(w):
+        return 1e-3 * float((w * np.log(w / d) - w + d).sum())
+
+    at_start = float(np.minimum(residual**2, 0.08**2).sum()) + prior(convex.weights)
+    assert (
+        capped.details["monotone"]
+        and capped.details["convex_steps"] >= 2
+        and capped.details["objective"] < at_start
+    )
+    at_end = float(
+        np.minimum((capped.residuals / (np.abs(problem.targets) + 1)) ** 2, 0.08**2).sum()
+    ) + prior(capped.weights)
+    assert capped.details["objective"] == pytest.approx(at_end, rel=1e-12) and capped.loss_trace[
+        -1
+    ] == pytest.approx(at_end, rel=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_stopping_early_is_said(optimizer):
+    problem = conflicted(300)
+    result = calibrate(
+        problem, "gradient", optimizer=optimizer, max_iterations=7, prior_strength=1e-3
+    )
+    best = calibrate(problem, "gradient", prior_strength=1e-3)
+    assert not result.converged and result.iterations == 7 and len(result.loss_trace) == 7
+    assert "stopped after 7 steps" in result.status and "still falling" in result.status
+    assert result.warned("not_converged") and "NOT CONVERGED" in result.summary()
+    gap = (result.details["objective"] - best.details["objective"]) / result.details["objective"]
+    assert 1e-6 < gap <= result.details["relative_gap"], (
+        "the proof of the gap must cover the true gap"
+    )
+
+
+def test_the_dual_stopped_early_is_not_converged():
+    result = calibrate(conflicted(), "gradient", max_iterations=1, prior_strength=1e-5)
+    assert not result.converged and result.warned("not_converged")
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_without_a_prior_targets_that_can_be_met_are_met(optimizer):
+    matrix = conflicted(100).matrix.target_major()[:8]
+    start = np.full(100, 2.0)
+    problem = CalibrationProblem(matrix, matrix @ (start * np.linspace(0.7, 1.4, 100)), start)
+    result = calibrate(
+        problem,
+        "gradient",
+        optimizer=optimizer,
+        prior_strength=0.0,
+        improvement=0.0,
+        tolerance=1e-5,
+    )
+    assert result.converged and result.multipliers is None
+    assert (np.abs(result.residuals) <= 1e-5 * (problem.targets + 1)).all()
+    with pytest.raises(SettingsError, match="prior"):
+        calibrate(problem, "gradient", prior_strength=0.0)
+
+
+def test_without_a_prior_a_conflict_is_solved_until_the_forces_cancel():
+    problem = CalibrationProblem(np.ones((2, 4)), [100.0, 110.0], np.full(4, 20.0))
+    result = calibrate(problem, "gradient", optimizer="lbfgs", prior_strength=0.0)
+    s = problem.targets + 1.0
+    assert result.converged and result.fitted[0] == pytest.approx(
+        (problem.targets / s**2).sum() / (1 / s**2).sum(), rel=1e-5
+    )
+    early = calibrate(
+        problem,
+        "gradient",
+        optimizer="adam",
+        learning_rate=0.001,
+        max_iterations=3,
+        prior_strength=0.0,
+    )
+    assert not early.converged and early.details["force_share"] > 0.1
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    low=st.floats(0.0, 1.2),
+    room=st.floats(0.01, 3.0),
+    loss=st.sampled_from(["square", "huber", "capped"]),
+    strength=st.floats(-8, 0),
+)
+def test_the_dual_is_proved_optimal_under_any_bounds_and_prior(seed, low, room, loss, strength):
+    problem = conflicted(80, seed=seed, ratio_bounds=(low, low + room))
+    result = calibrate(problem, "gradient", loss=loss, prior_strength=10.0**strength)
+    assert result.converged, result.status
+    assert (result.ratios >= low - 1e-12).all() and (result.ratios <= low + room + 1e-12).all()
+
+
+@pytest.mark.parametrize("optimizer", ["dual", "lbfgs", "adam"])
+def test_bounds_hold_to_the_digit_and_zero_weights_stay_zero(optimizer):
+    problem = conflicted(90)
+    start = problem.start.copy()
+    start[:5] = 0.0
+    low, high = np.full(90, 0.5), np.full(90, 2.5)
+    low[:5] = 0.0
+    problem = problem.change(
+        initial_weights=start, weight_bounds=(low, high), matrix=problem.matrix
+    )
+    result = calibrate(
+        problem,
+        "gradient",
+        optimizer=optimizer,
+        precision="float64" if optimizer == "dual" else "float32",
+        max_iterations=100,
+    )
+    assert (
+        (result.weights >= low).all()
+        and (result.weights <= high).all()
+        and (result.weights[:5] == 0).all()
+    )
+
+
+def test_float32_ends_near_float64_and_is_judged_in_float64():
+    problem = conflicted(150).take_targets(range(8))
+    exact = calibrate(problem, "gradient", prior_strength=1e-2)
+    coarse = calibrate(
+        problem,
+        "gradient",
+        optimizer="adam",
+        precision="float32",
+        prior_strength=1e-2,
+        tolerance=1e-3,
+    )
+    assert coarse.weights.dtype == np.float64 and coarse.converged
+    assert coarse.details["objective"] == pytest.approx(exact.details["objective"], rel=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["dual", "lbfgs", "adam"])
+def test_repeating_a_run_repeats_every_bit_and_leaves_the_global_generator_alone(optimizer):
+    problem = conflicted(100)
+    torch.manual_seed(1)
+    state = torch.get_rng_state().clone()
+    first = calibrate(problem, "gradient", optimizer=optimizer, loss="huber", max_iterations=50)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(2)
+    second = calibrate(problem, "gradient", optimizer=optimizer, loss="huber", max_iterations=50)
+    np.testing.assert_array_equal(first.weights, second.weights)
+    assert first.loss_trace == second.loss_trace
+
+
+@pytest.mark.parametrize("optimizer", ["dual", "adam"])
+def test_the_number_of_threads_does_not_show(optimizer):
+    problem = conflicted(4000)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(
+                calibrate(
+                    problem, "gradient", optimizer=optimizer, prior_strength=1e-4, max_iterations=40
+                ).weights
+            )
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["dual", "lbfgs"])
+def test_the_order_of_records_and_targets_does_not_matter(optimizer):
+    problem = conflicted(70)
+    rng = np.random.default_rng(0)
+    i, j = rng.permutation(70), rng.permutation(9)
+    moved = CalibrationProblem(
+        problem.matrix.target_major()[j][:, i], problem.targets[j], problem.start[i]
+    )
+    a, b = (
+        calibrate(
+            p,
+            "gradient",
+            optimizer=optimizer,
+            prior_strength=1e-1,
+            tolerance=1e-11,
+            improvement=0.0,
+        )
+        for p in (problem, moved)
+    )
+    np.testing.assert_allclose(a.weights[i], b.weights, rtol=1e-10 if optimizer == "dual" else 1e-4)
+
+
+def test_splitting_a_record_splits_its_weight():
+    problem = conflicted(40)
+    a = problem.matrix.target_major()
+    split = CalibrationProblem(
+        np.hstack([a, a[:, :1]]),
+        problem.targets,
+        np.concatenate([[0.25 * problem.start[0]], problem.start[1:], [0.75 * problem.start[0]]]),
+    )
+    one, two = calibrate(problem, "gradient"), calibrate(split, "gradient")
+    np.testing.assert_allclose(two.weights[0] + two.weights[-1], one.weights[0], rtol=1e-9)
+    np.testing.assert_allclose(two.weights[1:-1], one.weights[1:], rtol=1e-9)
+
+
+def test_a_target_of_weight_zero_is_looked_at_and_named():
+    problem = conflicted()
+    omega = np.ones(9)
+    omega[[2, 6]] = 0.0
+    with_zero = calibrate(problem, "gradient", target_weights=omega, prior_strength=1e-3)
+    without = calibrate(
+        problem.take_targets(np.flatnonzero(omega)), "gradient", prior_strength=1e-3
+    )
+    np.testing.assert_allclose(with_zero.weights, without.weights, rtol=1e-10)
+    assert (
+        with_zero.warned("target_without_weight")[0].targets == ("target 2", "target 6")
+        and (with_zero.multipliers[[2, 6]] == 0).all()
+    )
+
+
+def test_the_default_prior_does_not_depend_on_the_units_of_the_weights():
+    problem = conflicted()
+    thousands = CalibrationProblem(
+        problem.matrix.target_major() * 1000.0, problem.targets, problem.start / 1000.0
+    )
+    np.testing.assert_allclose(
+        calibrate(thousands, "gradient").weights * 1000.0,
+        calibrate(problem, "gradient").weights,
+        rtol=1e-9,
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        pytest.param({"optimizer": "sgd"}, "optimizer is 'sgd'", id="optimizer"),
+        pytest.param({"loss": "cube"}, "loss is 'cube'", id="loss"),
+        pytest.param({"delta": 0.0}, "delta", id="delta"),
+        pytest.param({"loss": "capped", "corner": 2.0}, "corner", id="corner"),
+        pytest.param({"scale": "absolute"}, "scale is", id="scale"),
+        pytest.param(
+            {"target_weights": "counties"}, "target_weights", id="weights by an unknown name"
+        ),
+        pytest.param(
+            {"target_weights": np.ones(4)},
+            "target_weights has shape",
+            id="weights of another length",
+        ),
+        pytest.param({"target_weights": -np.ones(9)}, "target_weights", id="negative weights"),
+        pytest.param({"prior_strength": -1.0}, "prior_strength", id="prior"),
+        pytest.param({"max_iterations": 0}, "max_iterations", id="iterations"),
+        pytest.param({"precision": "float16", "optimizer": "adam"}, "precision", id="precision"),
+        pytest.param({"device": "cuda"}, "dual was asked for on 'cuda'", id="dual on a GPU"),
+        pytest.param(
+            {"device": "toaster", "optimizer": "adam"}, "device is 'toaster'", id="device"
+        ),
+    ],
+)
+def test_settings_out_of_range_are_refused_in_words(wrong, match):
+    with pytest.raises(SettingsError, match=match):
+        calibrate(conflicted(), "gradient", **wrong)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_machine_without_cuda_says_so(optimizer):
+    with pytest.raises(SettingsError, match="no CUDA device"):
+        calibrate(conflicted(), "gradient", optimizer=optimizer, device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_the_gpu_finds_what_the_cpu_finds(optimizer):
+    problem = conflicted(200)
+    problem = problem.change(matrix=sparse.csr_array(problem.matrix.target_major()))
+    cpu, gpu = (
+        calibrate(
+            problem,
+            "gradient",
+            optimizer=optimizer,
+            device=d,
+            prior_strength=1e-2,
+            max_iterations=60,
+        )
+        for d in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(gpu.weights, cpu.weights, rtol=1e-6)
+
+
+def test_standard_errors_are_asked_for_where_they_are_missing():
+    with pytest.raises(ProblemError, match="needs standard errors"):
+        calibrate(conflicted(), "gradient", scale="standard_error")
+
+
+def test_progress_and_trace_hold_the_whole_objective():
+    seen: list[tuple[int, float]] = []
+    result = calibrate(
+        conflicted(), "gradient", progress=lambda i, f: seen.append((i, f)), prior_strength=1e-3
+    )
+    assert [f for _, f in seen] == list(result.loss_trace) and [i for i, _ in seen] == list(
+        range(1, result.iterations + 1)
+    )
+    assert result.loss_trace[-1] == pytest.approx(result.details["objective"], rel=1e-12)

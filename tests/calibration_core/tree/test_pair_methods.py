@@ -1,0 +1,470 @@
+"""Sparse methods over pairs: what all of them promise (k in every leaf, totals, seeds), and what
+each is for.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calibration_core.errors import BudgetError, ProblemError, SettingsError
+from calibration_core.sampling.allocation import inclusion_probabilities
+from calibration_core.tree.geography import GeographyTree
+from calibration_core.tree.problem import PoolProblem, make_targets
+from calibration_core.tree.rivals import (
+    PAIR_METHODS,
+    PairOutcome,
+    PairTask,
+    cross_category,
+    hard_concrete,
+    reweighted_l1,
+    run_pair_method,
+)
+from calibration_core.tree.rivals.pool_descent import TreeLoss
+from calibration_core.tree.rivals.proportional import randomised_systematic
+from calibration_core.tree.rivals.refit import largest_pairs
+from calibration_core.tree.rivals.task import check_outcome
+from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
+
+REFINE = TreeNewtonSettings(
+    tau_path=(1.0, 0.1), ratio_bounds=(0.05, 10.0), tolerance=1e-6, path_tolerance=0.5
+)
+LEVELS = ("state", "county", "tract")
+# As registered, but for the number of gradient steps.
+METHODS = {
+    **PAIR_METHODS,
+    "hard_concrete": partial(hard_concrete.run, settings=hard_concrete.Settings(epochs=40)),
+}
+RANDOM = {"random", "proportional", "cross_category", "hard_concrete"}
+every_method = pytest.mark.parametrize("name", sorted(METHODS))
+
+
+def make_tree(rng: np.random.Generator, depth: int) -> GeographyTree:
+    """``depth`` levels; the top has one area, or several where it is the only level."""
+    if depth == 1:
+        return GeographyTree.from_leaves(("tract",), [[f"{i}" for i in range(3)]])
+    paths = [["0"] * 5, [f"0{i}" for i in rng.integers(0, 2, 5)], [f"leaf{i}" for i in range(5)]]
+    return GeographyTree.from_leaves(LEVELS[3 - depth :], [paths[0], *paths[4 - depth :]])
+
+
+def make_task(seed: int, depth: int = 2, records: int = 14, fill: float = 0.5) -> PairTask:
+    """Targets are noisy totals of the dense weights; about a fifth of the pairs have none, and one
+    leaf is empty where there are five.
+
+    ``fill``: pairs asked for as a share of those there are, at random a leaf; 0 is one a leaf and 1
+    is all.
+    """
+    rng = np.random.default_rng(seed)
+    tree = make_tree(rng, depth)
+    leaves = len(tree.leaves)
+    dense = rng.gamma(0.5, 8.0, (leaves, records)) * (rng.random((leaves, records)) < 0.8)
+    dense[:, 0] = 1.0
+    if leaves == 5:
+        dense[3] = 0.0
+    category = rng.integers(0, 3, records)
+    common = np.column_stack(
+        [np.ones(records), category == 0, category == 1, rng.poisson(2.0, records)]
+    ).astype(float)
+    designs = [
+        common if depth == 1 else np.column_stack([common, rng.lognormal(9.0, 1.0, records)])
+        for _ in tree.levels
+    ]
+    values = [
+        tree.sum_leaves(dense @ d, depth) * rng.lognormal(0.0, 0.05, (size, d.shape[1]))
+        for depth, (d, size) in enumerate(zip(designs, tree.sizes, strict=True))
+    ]
+    scales = [0.05 * np.abs(v) + 1.0 for v in values]
+    scales[-1][0, 1] = np.inf
+    pool = PoolProblem(
+        tree,
+        make_targets(tree, designs, values, scales),
+        np.ones(records),
+        np.zeros(records, dtype=np.int64),
+        np.ones((leaves, 1)),
+    )
+    usable = (dense > 0).sum(axis=1)
+    per_leaf = np.clip(
+        np.round(usable * (fill if fill in (0.0, 1.0) else rng.uniform(0, 2 * fill, leaves))),
+        np.minimum(1, usable),
+        usable,
+    ).astype(np.int64)
+    return PairTask(
+        pool,
+        dense,
+        category.astype(np.int64),
+        rng.normal(size=records),
+        common,
+        per_leaf,
+        seed,
+        REFINE,
+    )
+
+
+def loss_of(task: PairTask, outcome: PairOutcome) -> float:
+    """1/2 sum of squared scaled residuals over all levels, written out pair by pair."""
+    total = 0.0
+    for depth, (design, value, scale) in enumerate(
+        zip(
+            task.pool.targets.designs,
+            task.pool.targets.values,
+            task.pool.targets.scales,
+            strict=True,
+        )
+    ):
+        fit = np.zeros(value.shape)
+        np.add.at(
+            fit,
+            task.pool.tree.ancestor_of_leaves(depth)[outcome.leaf],
+            outcome.weights[:, None] * design[outcome.record],
+        )
+        total += 0.5 * float((((fit - value) / scale)[np.isfinite(scale)] ** 2).sum())
+    return total
+
+
+@every_method
+@given(
+    seed=st.integers(0, 10**6),
+    depth=st.integers(1, 3),
+    fill=st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]),
+)
+@settings(max_examples=15, deadline=None)
+def test_every_method_keeps_exactly_the_pairs_asked_for(name, seed, depth, fill):
+    task = make_task(seed, depth, fill=fill)
+    outcome = METHODS[name](task)
+    check_outcome(task, outcome)
+    assert outcome.method == name
+    assert np.array_equal(np.bincount(outcome.leaf, minlength=task.per_leaf.size), task.per_leaf)
+    key = outcome.leaf * task.cell.size + outcome.record
+    assert (np.diff(key) > 0).all()
+    assert (task.dense[outcome.leaf, outcome.record] > 0).all()
+    for weights in (outcome.starting, outcome.weights):
+        assert np.isfinite(weights).all() and (weights > 0).all()
+    start = np.bincount(outcome.leaf, weights=outcome.starting, minlength=task.per_leaf.size)
+    assert np.allclose(start, task.dense.sum(axis=1), rtol=1e-9)
+    if fill == 1.0:
+        assert outcome.record.size == (task.dense > 0).sum()
+
+
+@every_method
+def test_the_seed_decides_and_nothing_else(name):
+    task = make_task(5, depth=3, records=40, fill=0.2)
+    first, second = METHODS[name](task), METHODS[name](task)
+    for a in ("leaf", "record", "starting", "weights"):
+        assert getattr(first, a).tobytes() == getattr(second, a).tobytes()
+    other = METHODS[name](replace(task, seed=6))
+    if name in RANDOM:
+        assert not np.array_equal(first.record, other.record)
+    elif name == "reweighted_l1":
+        assert np.array_equal(first.record, other.record)
+
+
+@every_method
+def test_the_choice_does_not_hang_on_the_number_of_threads(name):
+    task, before = make_task(9, depth=3, records=40, fill=0.2), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        first = METHODS[name](task)
+        torch.set_num_threads(3)
+        second = METHODS[name](task)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert (
+        first.record.tobytes() == second.record.tobytes()
+        and first.starting.tobytes() == second.starting.tobytes()
+    )
+
+
+@pytest.mark.parametrize("name", ["random", "proportional", "cross_category"])
+def test_a_leaf_draws_the_same_whatever_the_others_ask_for(name):
+    task = make_task(8, depth=1, records=30, fill=0.2)
+    more = task.per_leaf.copy()
+    more[1:] += 1
+    first, second = METHODS[name](task), METHODS[name](replace(task, per_leaf=more))
+    assert np.array_equal(first.record[first.leaf == 0], second.record[second.leaf == 0])
+
+
+def planted(seed: int = 3, records: int = 80, variables: int = 10, support: int = 12) -> PairTask:
+    """Targets that ``support`` records a leaf meet exactly, and a dense solution that knows nothing
+    of these.
+    """
+    rng = np.random.default_rng(seed)
+    tree = GeographyTree.from_leaves(("state", "county"), [["s"] * 4, list("abcd")])
+    design = np.column_stack([np.ones(records), rng.poisson(1.0, (records, variables - 1))])
+    truth = np.zeros((4, records))
+    for row in truth:
+        row[rng.choice(records, support, replace=False)] = rng.gamma(4.0, 25.0, support)
+    values = [truth.sum(axis=0, keepdims=True) @ design, truth @ design]
+    scales = [0.003 * v + 1.0 for v in values]
+    pool = PoolProblem(
+        tree,
+        make_targets(tree, [design, design], values, scales),
+        np.ones(records),
+        np.zeros(records, dtype=np.int64),
+        np.full((4, 1), 15.0),
+    )
+    dense = calibrate_tree(pool, TreeNewtonSettings(tau_path=(1.0, 0.01))).weights
+    per_leaf = np.full(4, support, dtype=np.int64)
+    return PairTask(
+        pool,
+        dense,
+        np.zeros(records, dtype=np.int64),
+        rng.normal(size=records),
+        design,
+        per_leaf,
+        1,
+        replace(REFINE, tau_path=(1.0, 0.1, 0.01)),
+    )
+
+
+@pytest.mark.parametrize(
+    "run",
+    [partial(hard_concrete.run, settings=hard_concrete.Settings(epochs=1000)), reweighted_l1.run],
+    ids=["gates", "l1"],
+)
+def test_learned_pairs_fit_far_better_than_random_ones(run):
+    task = planted()
+    random = min(loss_of(task, run_pair_method("random", replace(task, seed=s))) for s in range(8))
+    assert loss_of(task, run(task)) < 0.3 * random
+
+
+def margins_task(per_leaf: int) -> PairTask:
+    """Two crossed categories and a count of persons; cells are the crossing, and the dense weights
+    meet every target.
+    """
+    rng = np.random.default_rng(11)
+    records = 120
+    a, b = rng.integers(0, 2, records), rng.integers(0, 3, records)
+    persons = rng.integers(1, 5, records)
+    amounts = rng.lognormal(10.0, 1.0, records)
+    design = np.column_stack([a == 0, a == 1, b == 0, b == 1, b == 2, persons, amounts]).astype(
+        float
+    )
+    tree = GeographyTree.from_leaves(("tract",), [["x", "y", "z"]])
+    dense = rng.gamma(2.0, 5.0, (3, records))
+    value = dense @ design
+    pool = PoolProblem(
+        tree,
+        make_targets(tree, [design], [value], [0.01 * value]),
+        np.ones(records),
+        np.zeros(records, dtype=np.int64),
+        np.ones((3, 1)),
+    )
+    return PairTask(
+        pool,
+        dense,
+        (a * 3 + b).astype(np.int64),
+        amounts,
+        design,
+        np.full(3, per_leaf, dtype=np.int64),
+        4,
+        REFINE,
+    )
+
+
+def test_cross_category_meets_margins_and_counts_where_it_can():
+    task = margins_task(24)
+    outcome = run_pair_method("cross_category", task)
+    design, value = task.pool.targets.designs[0], task.pool.targets.values[0]
+    fit = np.zeros(value.shape)
+    np.add.at(fit, outcome.leaf, outcome.weights[:, None] * design[outcome.record])
+    assert outcome.converged
+    assert np.allclose(fit[:, :6], value[:, :6], rtol=1e-5)
+    # The amounts are not its business: twenty records at random do not hit them.
+    assert np.abs(fit[:, 6] / value[:, 6] - 1).max() > 1e-3
+    assert not np.allclose(outcome.starting, outcome.weights)
+
+
+def test_cross_category_says_what_it_could_not_do():
+    task = margins_task(4)
+    outcome = run_pair_method("cross_category", task)
+    assert not outcome.converged
+    assert any(
+        "paper's rule would have drawn 18 pairs for a k of 12" in w for w in outcome.warnings
+    )
+    totals = np.bincount(outcome.leaf, weights=outcome.weights)
+    assert np.allclose(totals, task.dense.sum(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mass", "room", "count", "rule", "exact"),
+    [
+        pytest.param(
+            [97, 1, 1, 1],
+            [50, 50, 50, 50],
+            4,
+            [3, 1, 1, 1],
+            [3, 0, 0, 1],
+            id="too many small cells",
+        ),
+        pytest.param([50, 50, 50], [9, 9, 9], 4, [1, 1, 1], [2, 1, 1], id="all rounded down"),
+        pytest.param(
+            [90, 10, 0], [2, 9, 0], 6, [5, 1, 0], [2, 4, 0], id="no more records than there are"
+        ),
+        pytest.param([0, 0], [0, 0], 0, [0, 0], [0, 0], id="empty"),
+    ],
+)
+def test_counts_of_cells(mass, room, count, rule, exact):
+    found = cross_category.cell_counts(np.array(mass, dtype=float), np.array(room), count)
+    assert [x.tolist() for x in found] == [rule, exact]
+
+
+def test_amounts_and_negative_rows_are_not_counts():
+    design = np.array([[0.0, 1, 0, 0.5, 200], [1, -1, 0, 2, 0], [5, 0, 0, 0, 1]])
+    assert cross_category.count_rows(design).tolist() == [0]
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    records=st.integers(1, 60),
+    spread=st.sampled_from([0.1, 1.0, 3.0]),
+    data=st.data(),
+)
+@settings(max_examples=100, deadline=None)
+def test_randomised_systematic_draws_the_count_and_all_certain_units(seed, records, spread, data):
+    rng = np.random.default_rng(seed)
+    weights = rng.lognormal(0.0, spread, records)
+    count = data.draw(st.integers(1, records))
+    probability = inclusion_probabilities(weights, count)
+    drawn = randomised_systematic(probability, count, rng)
+    assert drawn.size == count and (np.diff(drawn) > 0).all()
+    assert np.isin(np.flatnonzero(probability >= 1), drawn).all()
+
+
+def test_randomised_systematic_keeps_its_inclusion_probabilities():
+    probability = inclusion_probabilities(np.array([50.0, 8, 7, 6, 5, 4, 3, 2, 1, 0]), 4)
+    rng, draws = np.random.default_rng(0), 4000
+    hits = np.zeros(10)
+    for _ in range(draws):
+        hits[randomised_systematic(probability, 4, rng)] += 1
+    error = np.sqrt(probability * (1 - probability) / draws)
+    assert (np.abs(hits / draws - probability) <= 4.5 * error).all()
+
+
+@pytest.mark.parametrize("delta", [np.inf, 3.0])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_tree_loss_and_its_slopes(depth, delta):
+    task = make_task(21, depth)
+    loss = TreeLoss(task.pool, delta, torch.float64)
+    rng = np.random.default_rng(2)
+    weights, way = (
+        torch.as_tensor(task.dense * rng.uniform(0.5, 2.0, task.dense.shape)),
+        torch.as_tensor(rng.normal(size=task.dense.shape)),
+    )
+    value, slope = loss.value_and_slope(weights)
+    if np.isinf(delta):
+        leaf, record = np.nonzero(task.dense)
+        kept = weights.numpy()[leaf, record]
+        assert value == pytest.approx(
+            loss_of(task, PairOutcome("x", leaf, record, kept, kept, 0.0, 0.0, True, "")), rel=1e-9
+        )
+    step = 1e-4
+    along = (
+        loss.value_and_slope(weights + step * way)[0]
+        - loss.value_and_slope(weights - step * way)[0]
+    ) / (2 * step)
+    assert along == pytest.approx(float((slope * way).sum()), rel=1e-5)
+
+
+@given(seed=st.integers(0, 10**6), share=st.floats(0.2, 1.2))
+@settings(max_examples=40, deadline=None)
+def test_penalised_prior_has_the_count_asked_for_and_the_leaf_totals(seed, share):
+    rng = np.random.default_rng(seed)
+    weights = rng.lognormal(0.0, 1.5, (3, 40))
+    totals = weights.sum(axis=1)
+    half, eps = np.full((3, 1), 0.3), np.full((3, 1), 1.0)
+    before = reweighted_l1.smooth_count(weights, half)
+    prior = reweighted_l1.penalised_prior(weights, eps, share * before, half, totals)
+    after = reweighted_l1.smooth_count(prior, half)
+    assert np.allclose(prior.sum(axis=1), totals)
+    assert (after <= np.maximum(share, 1.0 if share >= 1 else share) * before * (1 + 1e-9)).all()
+    if share >= 1:
+        assert np.allclose(prior, weights)
+    else:
+        assert (after >= 0.95 * share * before).all()
+
+
+def test_largest_pairs_breaks_ties_by_dense_weight_and_raises_the_smallest():
+    task = replace(
+        make_task(1, depth=1, records=5),
+        dense=np.array([[1.0, 3, 2, 0, 5]] * 3),
+        per_leaf=np.array([3, 1, 4]),
+    )
+    weights = np.array([[100.0, 0, 0, 9, 0], [1.0, 1, 1, 1, 1], [1.0, 2, 3, 4, 5]])
+    chosen, starting, warnings = largest_pairs(task, weights)
+    assert [c.tolist() for c in chosen] == [[0, 1, 4], [4], [0, 1, 2, 4]]
+    assert starting[0] == pytest.approx([100.0, 1 / 3, 1 / 3])
+    assert len(warnings) == 2 and "2 of 8 pairs were raised" in warnings[1]
+
+
+def test_an_unknown_name_lists_what_there_is():
+    with pytest.raises(SettingsError, match=r"'gradient'.*cross_category, hard_concrete.*random"):
+        run_pair_method("gradient", make_task(0))
+
+
+def test_a_task_asks_for_pairs_that_exist():
+    task = make_task(0)
+    usable = (task.dense > 0).sum(axis=1)
+    with pytest.raises(BudgetError, match="leaf0"):
+        replace(task, per_leaf=np.where(np.arange(5) == 0, usable + 1, usable))
+    with pytest.raises(BudgetError, match="leaf4"):
+        replace(task, per_leaf=np.where(np.arange(5) == 4, 0, usable))
+    with pytest.raises(ProblemError, match="dense has shape"):
+        replace(task, dense=task.dense[:, 1:])
+    with pytest.raises(ProblemError, match="negative or not finite"):
+        replace(task, dense=np.where(task.dense > 0, -1.0, 0.0))
+
+
+def test_a_method_that_breaks_its_promise_is_caught(monkeypatch):
+    task = make_task(2)
+    good = run_pair_method("random", task)
+    fewer = replace(
+        good, **{a: getattr(good, a)[1:] for a in ("leaf", "record", "starting", "weights")}
+    )
+    monkeypatch.setitem(PAIR_METHODS, "random", lambda _: fewer)
+    with pytest.raises(ProblemError, match="another number of pairs"):
+        run_pair_method("random", task)
+    barred = int(np.flatnonzero(task.dense[0] <= 0)[0])
+    monkeypatch.setitem(
+        PAIR_METHODS,
+        "random",
+        lambda _: replace(
+            good, record=np.where(np.arange(good.leaf.size) == 0, barred, good.record)
+        ),
+    )
+    with pytest.raises(ProblemError):
+        run_pair_method(
+            "random", replace(task, per_leaf=np.where(np.arange(5) == 0, 1, task.per_leaf))
+        )
+
+
+def test_an_outcome_is_sorted_distinct_and_positive():
+    one = np.ones(2)
+    for leaf, record, weights in [
+        ([0, 0], [1, 1], one),
+        ([0, 0], [2, 1], one),
+        ([1, 0], [0, 1], one),
+        ([0, 0], [0, 1], np.array([1.0, 0.0])),
+    ]:
+        with pytest.raises(ProblemError):
+            PairOutcome("x", np.array(leaf), np.array(record), one, weights, 0.0, 0.0, True, "")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: hard_concrete.Settings(epochs=0),
+        lambda: hard_concrete.Settings(first_share=0.0),
+        lambda: hard_concrete.Settings(delta=0.0),
+        lambda: reweighted_l1.Settings(margin=1.5),
+        lambda: reweighted_l1.Settings(tau=0.0),
+        lambda: cross_category.Settings(sweeps=0),
+    ],
+)
+def test_settings_out_of_range(make):
+    with pytest.raises(SettingsError):
+        make()
