@@ -19,6 +19,7 @@ import numpy as np
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult
+from calibration_core.flat.standard_form import as_given, standard_form
 
 # name -> what it is for, in a line. Modules of methods/ are imported when they are asked for: some
 # need torch, which is slow to load.
@@ -45,6 +46,11 @@ METHODS = {
     ),
     "trim": "weights brought within bounds, totals kept",
 }
+
+# Methods that choose records: what they choose must not hang on how the caller's table is sorted.
+_CHOOSE_RECORDS = frozenset(
+    ("hard_concrete", "reweighted_l1", "random_subset", "cross_category", "hybrid")
+)
 
 # Names that other software and the literature use for some of them: only to suggest ours.
 _OTHER_NAMES = {
@@ -116,7 +122,12 @@ def calibrate(
                 remedy=hint,
             )
     _check_types(method, module.Settings, settings)
-    return module.run(problem, module.Settings(**settings), progress)
+    chosen, facts = module.Settings(**settings), {}
+    if hasattr(module, "prepare"):
+        problem, facts = module.prepare(problem, chosen)
+    form = standard_form(problem, ordered=method in _CHOOSE_RECORDS)
+    result = as_given(module.run(form, chosen, progress), problem)
+    return dataclasses.replace(result, details={**result.details, **facts}) if facts else result
 
 
 def settings_of(method: str):

@@ -22,8 +22,8 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from calibration_core.common.counts import split_units
 from calibration_core.common.threads import map_blocks
-from calibration_core.counts import row_units
 from calibration_core.errors import ProblemError
 
 # Records of one dense block: 1,024 rows of 128 targets are 1 MB, which stays in a core's cache.
@@ -60,12 +60,9 @@ class DesignMatrix:
     def __init__(self, matrix, names: tuple[str, ...] = ()) -> None:
         matrix = _checked(matrix)
         by_record = _by_record(matrix)
-        values = by_record.data if sparse.issparse(by_record) else by_record
-        bad = int(values.size - np.count_nonzero(np.isfinite(values)))
-        if bad:
-            raise _not_finite(by_record, bad, names)
-        unit, counts = row_units(by_record)
-        _over_units(by_record, unit, counts)
+        unit, counts = split_units(by_record)
+        if not np.isfinite(unit).all():
+            raise _not_finite(by_record, names)
         self._own(by_record, unit, counts)
 
     def _own(self, stored, unit: np.ndarray, counts: np.ndarray) -> DesignMatrix:
@@ -282,8 +279,10 @@ def _by_record(matrix):
     return by_record
 
 
-def _not_finite(by_record, bad: int, names: tuple[str, ...]) -> ProblemError:
+def _not_finite(by_record, names: tuple[str, ...]) -> ProblemError:
     records, targets = by_record.shape
+    values = by_record.data if sparse.issparse(by_record) else by_record
+    bad = int(values.size - np.count_nonzero(np.isfinite(values)))
     if sparse.issparse(by_record):
         place = int(np.flatnonzero(~np.isfinite(by_record.data))[0])
         record = int(np.searchsorted(by_record.indptr, place, side="right") - 1)
@@ -301,21 +300,3 @@ def _not_finite(by_record, bad: int, names: tuple[str, ...]) -> ProblemError:
             " nothing is dropped for you"
         ),
     )
-
-
-def _over_units(by_record, unit: np.ndarray, counts: np.ndarray) -> None:
-    """Divide every column of ``by_record`` by its unit, in place; counts become whole numbers
-    exactly.
-    """
-    odd = np.flatnonzero(unit != 1.0)
-    if odd.size == 0:
-        return
-    if sparse.issparse(by_record):
-        touched = (unit != 1.0)[by_record.indices]
-        column = by_record.indices[touched]
-        values = by_record.data[touched] / unit[column]
-        by_record.data[touched] = np.where(counts[column], np.round(values), values)
-        return
-    for j in odd:
-        values = by_record[:, j] / unit[j]
-        by_record[:, j] = np.round(values) if counts[j] else values
