@@ -17,12 +17,13 @@ solvers.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
-from calibration_core.common.counts import split_units
+from calibration_core.common.counts import RowUnits, split_units
 from calibration_core.common.threads import map_blocks
 from calibration_core.errors import ProblemError
 
@@ -48,8 +49,8 @@ class DesignMatrix:
     ----------
     stored : (records, targets) CSR array or ndarray: the entries, each over the unit of its target.
     unit : (targets,) float64 > 0.
-    counts : (targets,) bool: rows of whole numbers times one unit (``common/counts.py``); their
-        stored entries are those whole numbers, exactly.
+    counts, indicators : (targets,) bool: rows of whole numbers, or of zeros and ones alone, times
+        one unit (``common/counts.py``). Their stored entries are those whole numbers, exactly.
     records, targets, is_sparse : its shape and form.
 
     Raises
@@ -60,37 +61,42 @@ class DesignMatrix:
     def __init__(self, matrix, names: tuple[str, ...] = ()) -> None:
         matrix = _checked(matrix)
         by_record = _by_record(matrix)
-        unit, counts = split_units(by_record)
-        if not np.isfinite(unit).all():
+        units = split_units(by_record)
+        if not np.isfinite(units.unit).all():
             raise _not_finite(by_record, names)
-        self._own(by_record, unit, counts)
+        self._own(by_record, units)
 
-    def _own(self, stored, unit: np.ndarray, counts: np.ndarray) -> DesignMatrix:
-        self.stored, self.unit, self.counts = stored, unit, counts
+    def _own(self, stored, units: RowUnits) -> DesignMatrix:
+        self.stored, self.units = stored, units
+        self.unit, self.counts, self.indicators = units.unit, units.counts, units.indicators
         self.records, self.targets = stored.shape
         self.is_sparse = sparse.issparse(stored)
-        self._plain = bool((unit == 1.0).all())
-        for array in (stored.data if self.is_sparse else stored, unit, counts):
+        self._plain = bool((self.unit == 1.0).all())
+        values = stored.data if self.is_sparse else stored
+        for array in (values, self.unit, self.counts, self.indicators):
             array.flags.writeable = False
         return self
 
-    def _like(self, stored, unit: np.ndarray, counts: np.ndarray) -> DesignMatrix:
-        return DesignMatrix.__new__(DesignMatrix)._own(stored, unit, counts)
+    def _like(self, stored, units: RowUnits) -> DesignMatrix:
+        return DesignMatrix.__new__(DesignMatrix)._own(stored, units)
 
     @property
     def unitless(self) -> DesignMatrix:
         """The matrix as stored: every row over its unit. It shares the memory of this one."""
-        return self if self._plain else self._like(self.stored, np.ones(self.targets), self.counts)
+        ones = replace(self.units, unit=np.ones(self.targets))
+        return self if self._plain else self._like(self.stored, ones)
 
     @cached_property
     def by_record(self):
         """(records, targets) CSR array or ndarray: the entries as they were given."""
         if self._plain:
             return self.stored
-        if not self.is_sparse:
-            return self.stored * self.unit
         x = self.stored
-        return sparse.csr_array((x.data * self.unit[x.indices], x.indices, x.indptr), shape=x.shape)
+        values = x.data * self.unit[x.indices] if self.is_sparse else x * self.unit
+        values.flags.writeable = False
+        if not self.is_sparse:
+            return values
+        return sparse.csr_array((values, x.indices, x.indptr), shape=x.shape)
 
     @property
     def nbytes(self) -> int:
@@ -189,7 +195,7 @@ class DesignMatrix:
 
     def take_records(self, index: np.ndarray) -> DesignMatrix:
         """The same targets on some of the records, in the order given."""
-        return self._like(self.stored[index], self.unit, self.counts)
+        return self._like(self.stored[index], self.units)
 
     def take_targets(self, index: np.ndarray) -> DesignMatrix:
         """Some of the targets on the same records, in the order given."""
@@ -197,7 +203,7 @@ class DesignMatrix:
         if self.is_sparse:
             part.sort_indices()
         part = part if self.is_sparse else np.ascontiguousarray(part)
-        return self._like(part, self.unit[index], self.counts[index])
+        return self._like(part, self.units.take(index))
 
     def row(self, target: int) -> np.ndarray:
         """One target's contributions, (records,)."""

@@ -22,6 +22,10 @@ from calibration_core.flat.design_matrix import DesignMatrix
 if TYPE_CHECKING:
     from calibration_core.flat.standard_form import Origin
 
+# Initial weights whose totals are this many times the targets, or less than the inverse, are at
+# another level than the targets: no survey weight changes so much, but persons and thousands do.
+FAR = 8.0
+
 
 @dataclass(frozen=True, eq=False)
 class CalibrationProblem:
@@ -126,9 +130,24 @@ class CalibrationProblem:
         """
         size = np.abs(self.targets)
         if (size == 0).any():
-            touched = self.matrix.absolute_totals(self.start)
+            touched = self.matrix.absolute_totals(self.start) * self.level
             size = np.where(size > 0, size, np.where(touched > 0, touched, 1.0))
         return size
+
+    @cached_property
+    def level(self) -> float:
+        """What the initial weights are to be multiplied by to be at the level of the targets, if
+        that is more than ``FAR`` or less than its inverse; else one. It is the median of what each
+        target asks for.
+        """
+        if self.initial_weights is None:
+            return 1.0
+        reached = np.abs(self.matrix.totals(self.start))
+        some = (self.targets != 0) & (reached > 0)
+        if not some.any():
+            return 1.0
+        level = float(np.median(np.abs(self.targets[some]) / reached[some]))
+        return level if level > FAR or level < 1.0 / FAR else 1.0
 
     @cached_property
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
@@ -156,13 +175,23 @@ class CalibrationProblem:
         """Whether targets have names of their own, not "target 0", ..."""
         return self.target_names != problem_input.default_names(self.matrix.targets)
 
+    @property
+    def weight_unit(self) -> float:
+        """The caller's weight of a weight of one."""
+        return 1.0 if self.origin is None else self.origin.weight
+
+    @property
+    def total_unit(self) -> np.ndarray:
+        """(targets,) the caller's total of a total of one."""
+        return np.ones(self.targets.size) if self.origin is None else self.origin.total
+
     def told_total(self, target: int, value: float) -> float:
         """A total of one target in the caller's units, for words."""
-        return value if self.origin is None else value * float(self.origin.total[target])
+        return float(value) * float(self.total_unit[target])
 
     def told_weight(self, value: float) -> float:
         """A weight in the caller's unit, for words."""
-        return float(value) if self.origin is None else float(value) * self.origin.weight
+        return float(value) * self.weight_unit
 
     def told_record(self, record: int) -> int:
         """The caller's index of a record, for words."""

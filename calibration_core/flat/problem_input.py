@@ -245,9 +245,11 @@ def group_of(name: str) -> str:
 
 
 def _named(names) -> tuple[str, ...]:
-    return tuple(labels.name_of(x) for x in labels.plain(names, "target_names").tolist()) if len(
-        names
-    ) else ()
+    return (
+        tuple(labels.name_of(x) for x in labels.plain(names, "target_names").tolist())
+        if len(names)
+        else ()
+    )
 
 
 def _index(found):

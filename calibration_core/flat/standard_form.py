@@ -61,9 +61,7 @@ class Origin:
     def take_targets(self, index: np.ndarray) -> Origin:
         """The same of some targets."""
         return replace(
-            self,
-            row=self.row[index],
-            target=None if self.target is None else self.target[index],
+            self, row=self.row[index], target=None if self.target is None else self.target[index]
         )
 
 
@@ -145,7 +143,9 @@ def _in_order(problem: CalibrationProblem) -> CalibrationProblem:
 def _target_order(problem: CalibrationProblem) -> np.ndarray:
     if problem.named:
         size = Counter(problem.groups)
-        keys = [(size[g], g, name) for g, name in zip(problem.groups, problem.target_names, strict=True)]
+        keys = [
+            (size[g], g, name) for g, name in zip(problem.groups, problem.target_names, strict=True)
+        ]
         return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.intp)
     matrix, start = problem.matrix, problem.start
     scale = np.maximum(matrix.absolute_totals(start), 1e-300)
