@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.calibration_core.test_conflicts import NAMES, codes, two_margins
+from tests.calibration_core.flat.test_conflicts import NAMES, codes, two_margins
 
 from benchmarks.problems import margins_and_amounts
 from calibration_core import CalibrationProblem, calibrate, diagnose
