@@ -29,6 +29,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from pipeline.weights.calibrate import (
+    DENSE_DIGITS,
+    attributes_of,
+    dense_calibration,
+    pool_problem,
+    refine_settings,
+    state_seed,
+)
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -46,14 +54,6 @@ from pipeline.validation.compare import Run
 from pipeline.validation.frontier import frontier
 from pipeline.validation.paired import paired_differences
 from pipeline.validation.report import print_tables
-from pipeline.weights.calibrate import (
-    DENSE_DIGITS,
-    attributes_of,
-    dense_calibration,
-    pool_problem,
-    refine_settings,
-    state_seed,
-)
 from pipeline.weights.cells import affinity_of, families_of
 
 QUICK = ("hybrid", "proportional", "random")

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pipeline.weights.calibrate import DENSE_DIGITS, dense_calibration
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -31,7 +32,6 @@ from calibration_core.common.digits import significant
 from calibration_core.tree.rivals import PairTask
 from calibration_core.tree.select.anchors import balance_of
 from calibration_core.tree.select.pairs import SelectionSettings, select_pairs
-from pipeline.weights.calibrate import DENSE_DIGITS, dense_calibration
 from pipeline.weights.candidates import DESIGN_SEPARATOR
 
 DRAWS = ("random", "sampford", "systematic", "cube", "cube + exchanges")

@@ -15,7 +15,6 @@ import dagster as dg
 import polars as pl
 
 from calibration_core.errors import GeocalError
-from pipeline.errors import InvariantError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 PREVIEW_ROWS = 12
@@ -129,32 +128,6 @@ def frame_metadata(
     if listed:
         metadata["notes"] = dg.MetadataValue.md("\n".join(f"* {note}" for note in listed))
     return metadata
-
-
-def require(condition: bool, found: str, *, where: str, expected: str, remedy: str) -> None:
-    """A hard rule of a table about to be written: raises InvariantError, and nothing is written, if
-    it does not hold.
-    """
-    if not condition:
-        raise InvariantError(found, where=where, expected=expected, remedy=remedy)
-
-
-def require_no_rows(
-    faulty: pl.DataFrame, found: str, *, table: str, columns: Iterable[str], remedy: str
-) -> None:
-    """Raise InvariantError naming the first five faulty rows by ``columns``, if there are any."""
-    if faulty.is_empty():
-        return
-    named = "; ".join(
-        ", ".join(f"{k}={v}" for k, v in row.items())
-        for row in faulty.select(list(columns)).head(5).to_dicts()
-    )
-    raise InvariantError(
-        f"{faulty.height:,} rows {found}",
-        where=f"{table}: {named}",
-        expected="no such row; nothing was written",
-        remedy=remedy,
-    )
 
 
 def check_specs(

@@ -26,7 +26,7 @@ from pipeline.sample.irs import write_county, write_historic_table_2
 from pipeline.sample.population import build_population, canonical_households, canonical_persons
 from pipeline.sample.pums import write_pums
 from pipeline.sample.settings import SampleSettings, load_settings
-from pipeline.sample.ssa import write_oasdi_workbook, write_ssi_states, write_ssi_workbook
+from pipeline.sample.ssa import write_oasdi_workbook, write_ssi_workbook
 from pipeline.sample.surveys import one_year_weights, tract_survey
 from pipeline.sample.taxes import build_tax_units
 
@@ -105,7 +105,6 @@ def generate_sample(out_dir: Path, settings: SampleSettings | None = None) -> Sa
     write_county(folder, tax_units, settings)
     write_ssi_workbook(folder, population)
     write_oasdi_workbook(folder, population)
-    write_ssi_states(folder, population)
     write_county_estimates(folder, population)
     write_tract_puma(folder, population)
     folder.parquet(TRUTH["persons"], canonical_persons(population))

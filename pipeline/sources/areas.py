@@ -13,9 +13,8 @@ from pipeline.errors import SourceValueError
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote
 from pipeline.sources.files import FileProvenance
 from pipeline.sources.text import ROW
+from pipeline.vocabulary import SUMMARY_LEVELS
 
-# Census summary levels: the first three characters of a GEO_ID.
-SUMMARY_LEVELS = {"010": "nation", "040": "state", "050": "county", "140": "tract"}
 _GEO_ID = r"^(\d{3})[0-9A-Z]{2,6}US([0-9A-Z]*)$"
 
 

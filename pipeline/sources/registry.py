@@ -13,7 +13,7 @@ from typing import Any
 
 from calibration_core.errors import GeocalError
 from pipeline.errors import SourceFileError, SourceLayoutError, SpecError
-from pipeline.sources import acs_tables, irs_soi, population, ssa, tract_puma
+from pipeline.sources import acs_tables, irs_soi, population, ssa, ssa_stacked, tract_puma
 from pipeline.sources.base import ReadRequest, SourceFile, resolve_files
 from pipeline.sources.files import RawFile, digest, read_raw
 from pipeline.sources.text import decode
@@ -56,8 +56,8 @@ _READERS: dict[str, ReaderEntry] = {
     "irs_historic_table_2": ReaderEntry(irs_soi.read_historic_table_2),
     "irs_county": ReaderEntry(irs_soi.read_county),
     "ssa_workbook": ReaderEntry(ssa.read_workbook),
-    "ssa_ssi_stacked": ReaderEntry(ssa.read_ssi_stacked),
-    "ssa_oasdi_zip": ReaderEntry(ssa.read_oasdi_zip),
+    "ssa_ssi_stacked": ReaderEntry(ssa_stacked.read_ssi_stacked),
+    "ssa_oasdi_zip": ReaderEntry(ssa_stacked.read_oasdi_zip),
     "pep_csv": ReaderEntry(population.read_pep),
     "svi_csv": ReaderEntry(population.read_svi),
     "tidy_csv": ReaderEntry(population.read_tidy),

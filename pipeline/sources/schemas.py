@@ -14,10 +14,11 @@ import polars as pl
 
 from pipeline.errors import SourceValueError
 from pipeline.specs.states import BY_FIPS
+from pipeline.vocabulary import GEOID_LENGTH, LEVELS
 
-LEVELS = ("nation", "state", "county", "tract", "zip", "other")
+PUBLISHED_LEVELS = (*LEVELS, "zip", "other")
 STATUSES = ("published", "suppressed", "controlled", "not_available")
-GEOID_LENGTH = {"nation": 0, "state": 2, "county": 5, "tract": 11, "zip": 5}
+PUBLISHED_GEOID_LENGTH = {**GEOID_LENGTH, "zip": 5}
 _KNOWN_FIPS = sorted(BY_FIPS)
 
 
@@ -33,7 +34,7 @@ class PublishedTable(dy.Schema):
 
     source = dy.String(min_length=1)
     vintage = dy.String(regex=r"^\d{4}$")
-    level = dy.String(check=lambda column: column.is_in(LEVELS))
+    level = dy.String(check=lambda column: column.is_in(PUBLISHED_LEVELS))
     geoid = dy.String()
     name = dy.String(nullable=True)
     column = dy.String(min_length=1)
@@ -48,7 +49,7 @@ class PublishedTable(dy.Schema):
     @dy.rule()
     def geoid_has_the_length_of_its_level(cls) -> pl.Expr:
         level = pl.col("level")
-        wanted = level.replace_strict(GEOID_LENGTH, default=None, return_dtype=pl.UInt32)
+        wanted = level.replace_strict(PUBLISHED_GEOID_LENGTH, default=None, return_dtype=pl.UInt32)
         digits = pl.col("geoid").str.contains(r"^\d*$") | (level == "other")
         return (wanted.is_null() | (pl.col("geoid").str.len_chars() == wanted)) & digits
 

@@ -63,8 +63,10 @@ class Catalog:
         return [self.targets[i] for i in profile.targets if wanted & set(self.targets[i].levels)]
 
     def vintage_of(self, spec: TargetSpec, profile: Profile) -> str:
-        """The vintage a target file reads: of those the profile lists and the file accepts, the
-        earliest not before the target year, else the latest.
+        """The vintage a target file reads, of those the profile lists and the file accepts.
+
+        Where a vintage holds the target year itself (``data_year: target_year``): the earliest not
+        before it, else the latest. Where a vintage is its own year: the nearest, of two the later.
         """
         allowed = [
             v
@@ -82,6 +84,8 @@ class Catalog:
                     " targets"
                 ),
             )
+        if spec.data_year == "vintage":
+            return min(allowed, key=lambda v: (abs(int(v) - profile.target_year), -int(v)))
         current = [v for v in allowed if int(v) >= profile.target_year]
         return min(current) if current else max(allowed)
 

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 
 from pipeline.specs.base import SpecModel
 from pipeline.specs.states import BY_POSTAL, OUTLYING_AREAS
-from pipeline.specs.targets import CarryRule, Level
+from pipeline.specs.targets import CarryRule
+from pipeline.vocabulary import COUNTY, LEVELS, TRACT, Level
 
 
 class ProfileGeography(SpecModel):
@@ -162,7 +163,7 @@ class Profile(SpecModel):
     @property
     def finest_level(self) -> Literal["county", "tract"]:
         """The level of the areas that get records."""
-        return "tract" if "tract" in self.levels else "county"
+        return TRACT if TRACT in self.levels else COUNTY
 
     @property
     def state_fips(self) -> tuple[str, ...]:
@@ -174,10 +175,7 @@ class Profile(SpecModel):
         outlying = {area.postal for area in OUTLYING_AREAS}
         if unknown := [s for s in self.states if s not in BY_POSTAL or s in outlying]:
             raise ValueError(f"unknown state postal codes: {', '.join(unknown)}")
-        if tuple(self.levels) not in {
-            ("nation", "state", "county"),
-            ("nation", "state", "county", "tract"),
-        }:
+        if tuple(self.levels) not in {LEVELS[:3], LEVELS}:
             raise ValueError(
                 "levels must be nation, state, county and, if there are tract tables, tract"
             )

@@ -143,18 +143,31 @@ class SheetSpec(SpecModel):
     """One kind of worksheet. ``name`` may hold {state}, the state's name: then there is a sheet per
     state.
 
-    ``label`` and ``code`` are column letters; ``columns`` maps a column letter to the published
-    measure, whose heading (all header cells above the data in that column) must match ``headings``.
+    ``labels`` are the columns in one of which an area's name stands (in a county sheet "Total, ..."
+    means the state); ``code`` is the column of area codes. ``columns`` maps a column letter to the
+    published measure, whose heading (all header cells above the data in that column) must match
+    ``headings``. ``title``: a pattern that the text above the data must match. ``adds_up``:
+    measures of which the first is the sum of the others in every row.
     """
 
     name: str
     holds: Literal["states", "counties"]
-    label: str = "A"
-    total_label: str | None = None
+    title: str | None = None
+    labels: tuple[str, ...] = Field(min_length=1)
     code: str | None = None
     columns: dict[str, str]
     headings: dict[str, str] = Field(default_factory=dict)
+    adds_up: tuple[tuple[str, ...], ...] = ()
     optional: bool = False
+
+    @model_validator(mode="after")
+    def _sums_of_its_own_measures(self) -> Self:
+        unknown = sorted({n for group in self.adds_up for n in group} - set(self.columns.values()))
+        if unknown:
+            raise ValueError(f"adds_up names measures the sheet has not: {', '.join(unknown)}")
+        if any(len(group) < 3 for group in self.adds_up):
+            raise ValueError("adds_up needs a total and at least two classes")
+        return self
 
 
 class Fingerprint(SpecModel):

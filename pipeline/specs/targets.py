@@ -14,8 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.specs.base import SpecModel
 from pipeline.specs.variables import VariableKey
-
-Level = Literal["nation", "state", "county", "tract"]
+from pipeline.vocabulary import Level
 
 
 class StandardErrorRule(SpecModel):

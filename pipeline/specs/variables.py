@@ -13,8 +13,8 @@ import polars as pl
 from pydantic import field_validator, model_validator
 
 from pipeline.specs.base import SpecModel
+from pipeline.vocabulary import Unit
 
-Unit = Literal["persons", "households", "returns", "usd"]
 RecordTable = Literal["persons", "households", "tax_units"]
 
 

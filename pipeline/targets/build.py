@@ -22,13 +22,14 @@ from pipeline.specs.catalog import Catalog
 from pipeline.specs.factors import Factor
 from pipeline.specs.profiles import Profile
 from pipeline.specs.targets import CarryRule, TargetItem, TargetSpec
-from pipeline.targets.carry import GEOID_LENGTH, Carrier, Tables
+from pipeline.targets.carry import Carrier, Tables
 from pipeline.targets.standard_errors import (
     carried_standard_error,
     cell_standard_error,
     product_standard_error,
     sum_standard_error,
 )
+from pipeline.vocabulary import CALIBRATE, DROPPED, GEOID_LENGTH, NATION, TARGET_KEY, VALIDATION
 
 TARGET_SCHEMA: dict[str, pl.DataType] = {
     "level": pl.String(),
@@ -51,7 +52,6 @@ TARGET_SCHEMA: dict[str, pl.DataType] = {
     "role": pl.String(),
     "reason": pl.String(),
 }
-TARGET_KEY = ("level", "geoid", "variable", "domain")
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class _SpecBuilder:
         at_level = rows.filter(pl.col("level") == level)
         for prefix in spec.exclude_geoids:
             at_level = at_level.filter(~pl.col("geoid").str.starts_with(prefix))
-        if state_fips is not None and level != "nation":
+        if state_fips is not None and level != NATION:
             at_level = at_level.filter(pl.col("geoid").str.starts_with(state_fips))
         geoids = sorted(at_level["geoid"].unique().to_list())
         if not geoids:
@@ -293,7 +293,7 @@ class _SpecBuilder:
             (withheld & ~no_row).sum(),
             f"cells withheld or not available in {spec.source} {self.vintage} at {level} level",
         )
-        if level == "nation" and spec.nation_minus:
+        if level == NATION and spec.nation_minus:
             self._subtract_other_areas(needed, estimate)
         return _Block(geoids, keys, estimate, margin, controlled, withheld)
 
@@ -326,7 +326,7 @@ class _SpecBuilder:
         such files have none).
         """
         for geoid in self.spec.nation_minus:
-            other = needed.filter((pl.col("geoid") == geoid) & (pl.col("level") != "nation"))
+            other = needed.filter((pl.col("geoid") == geoid) & (pl.col("level") != NATION))
             if other.is_empty():
                 self._note(
                     "no_other_area",
@@ -452,20 +452,20 @@ class _SpecBuilder:
     def _role(self, item: TargetItem) -> tuple[str, str]:
         variable = self.catalog.variables[(item.variable, item.domain)]
         if not variable.expressible:
-            return "dropped", variable.not_expressible
+            return DROPPED, variable.not_expressible
         if item.validation_only:
-            return "validation", item.validation_only
+            return VALIDATION, item.validation_only
         if (
             item.records_from is not None
             and int(self.profile.records.vintage) < item.records_from.year
         ):
             return (
-                "validation",
+                VALIDATION,
                 f"{item.records_from.reason} (records are of {self.profile.records.vintage})",
             )
         if item.validation_only_when_carried and self.data_year != self.profile.target_year:
-            return "validation", item.validation_only_when_carried
-        return "calibrate", ""
+            return VALIDATION, item.validation_only_when_carried
+        return CALIBRATE, ""
 
 
 def _combine(

@@ -19,15 +19,15 @@ from pipeline.errors import TargetError
 from pipeline.specs.factors import AgeSexFactor, Factor, GrowthFactor, RatioFactor, SeriesFactor
 from pipeline.specs.states import OUTLYING_AREAS
 from pipeline.specs.targets import AgeSexCell
+from pipeline.vocabulary import COUNTY, GEOID_LENGTH, LEVELS, NATION, TRACT
 
 Tables = Mapping[tuple[str, str], pl.DataFrame]
-GEOID_LENGTH = {"nation": 0, "state": 2, "county": 5, "tract": 11}
-_BELOW = {level: list(GEOID_LENGTH)[position:] for position, level in enumerate(GEOID_LENGTH)}
+_FROM = {level: LEVELS[position:] for position, level in enumerate(LEVELS)}
 _OUTLYING = tuple(area.fips for area in OUTLYING_AREAS)
 AGE_LIMIT = 120
 
 
-class Cells:
+class PublishedFigures:
     """Look-ups in published tables, with sums over children where a level has no rows
     of its own.
     """
@@ -80,7 +80,7 @@ class Cells:
             .sort("geoid")
         )
         found: dict[str, float] = {}
-        for finer in reversed(_BELOW[level]):
+        for finer in reversed(_FROM[level]):
             own = rows.filter(pl.col("level") == finer).drop_nulls("estimate")
             parents: dict[str, float] = {}
             for geoid, value in found.items():
@@ -99,9 +99,8 @@ def control_areas(area: str, level: str, geoids: Iterable[str]) -> tuple[str, li
     """
     if area == "own":
         return level, list(geoids)
-    order = list(GEOID_LENGTH)
-    ruled = "county" if area == "finest" else area
-    chosen = order[min(order.index(ruled), order.index(level))]
+    ruled = COUNTY if area == "finest" else area
+    chosen = LEVELS[min(LEVELS.index(ruled), LEVELS.index(level))]
     return chosen, [g[: GEOID_LENGTH[chosen]] for g in geoids]
 
 
@@ -112,7 +111,11 @@ class Carrier:
     """
 
     def __init__(self, factors: Mapping[str, Factor], tables: Tables, target_year: int) -> None:
-        self._factors, self._cells, self.target_year = factors, Cells(tables), target_year
+        self._factors, self._figures, self.target_year = (
+            factors,
+            PublishedFigures(tables),
+            target_year,
+        )
 
     def rule(self, name: str) -> Factor:
         """The factor called ``name``. Raises TargetError if there is none."""
@@ -175,7 +178,9 @@ class Carrier:
                     " sources"
                 ),
             )
-        values = self._cells.values(factor.source, vintage, factor.column.format(year=year), level)
+        values = self._figures.values(
+            factor.source, vintage, factor.column.format(year=year), level
+        )
         return _pick(
             values, geoids, f"{factor.source} {vintage}, {level}, {factor.column.format(year=year)}"
         )
@@ -195,7 +200,7 @@ class Carrier:
         control, areas = control_areas(factor.area, level, geoids)
         start, end = (
             _pick(
-                self._cells.values(p.source, p.vintage, p.column, control, p.stratum),
+                self._figures.values(p.source, p.vintage, p.column, control, p.stratum),
                 areas,
                 f"{p.source} {p.vintage}, {control}, {p.column}",
             )
@@ -231,7 +236,7 @@ class Carrier:
         if factor.base == "own_nation":
             before = np.array(
                 [
-                    self._cells.values(source, vintage, cell.column, "nation").get("", np.nan)
+                    self._figures.values(source, vintage, cell.column, NATION).get("", np.nan)
                     for cell in partition
                 ]
             )
@@ -242,7 +247,7 @@ class Carrier:
         change = after / _above_zero(
             before, [c.column for c in partition], f"{factor.id}, national base"
         )
-        if factor.control is not None and level == "tract":
+        if factor.control is not None and level == TRACT:
             return self._age_sex_own(factor, geoids, cells, change)
         control, areas = control_areas("finest", level, geoids)
         names = sorted(set(areas))
@@ -260,8 +265,8 @@ class Carrier:
     ) -> np.ndarray:
         """Factors where every tract is its own control area; see AgeSexFactor.control."""
         point = factor.control
-        values = self._cells.values(
-            point.source, point.vintage, point.column, "tract", point.stratum
+        values = self._figures.values(
+            point.source, point.vintage, point.column, TRACT, point.stratum
         )
         published = _pick(values, geoids, f"{point.source} {point.vintage}, tract, {point.column}")
         grown = np.nansum(cells * change, axis=1)
@@ -276,8 +281,8 @@ class Carrier:
         total = 0.0
         for age in range(cell.ages[0], min(cell.ages[1], factor.top_age) + 1):
             stratum = factor.stratum.format(sex=sexes, age=age)
-            total += self._cells.values(
-                factor.national, factor.national_vintage, column, "nation", stratum
+            total += self._figures.values(
+                factor.national, factor.national_vintage, column, NATION, stratum
             ).get("", np.nan)
         return total
 

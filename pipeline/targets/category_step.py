@@ -21,8 +21,7 @@ from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.reconcile.categories import Group, reconcile_categories
 from calibration_core.tree.reconcile.levels import reconcile
 from pipeline.specs.variables import CategoryGroup
-
-Key = tuple[str, str]
+from pipeline.vocabulary import Key
 
 REPORT_SCHEMA: dict[str, pl.DataType] = {
     "group": pl.String(),

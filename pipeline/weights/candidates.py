@@ -21,10 +21,8 @@ from pipeline.errors import RecordsError, TargetError
 from pipeline.records.expressions import Inexpressible, measure
 from pipeline.specs.cross_categories import CrossCategories
 from pipeline.specs.variables import Variable
+from pipeline.vocabulary import AREA_COLUMN, COUNTY, POPULATION, TRACT, design_column, is_variable
 from pipeline.weights.cells import Cells, build_cells
-
-POPULATION = ("persons", "total")
-DESIGN_SEPARATOR = "|"
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def build_candidates(
         )
     expressible = [v for v in variables if v.over is not None]
     measured = measure(tables, expressible, households["household_id"])
-    names = [DESIGN_SEPARATOR.join(key) for key in measured.expressible]
+    names = [design_column(key) for key in measured.expressible]
     cells = build_cells(households, cross)
     columns = {name: measured.matrix[:, i] for i, name in enumerate(names)}
     population = _population(targets, geography, finest_level)
@@ -137,25 +135,12 @@ def candidate_pairs(units: pl.DataFrame, areas: pl.DataFrame) -> int:
     )
 
 
-def design_matrix(units: pl.DataFrame, keys: Sequence[tuple[str, str]]) -> np.ndarray:
-    """Contributions of every unit to ``keys``, (units, keys) float64."""
-    return (
-        units.select([DESIGN_SEPARATOR.join(key) for key in keys])
-        .to_numpy()
-        .astype(np.float64, copy=False)
-        if keys
-        else np.zeros((units.height, 0))
-    )
-
-
 def _population(targets: pl.DataFrame, geography: pl.DataFrame, finest_level: str) -> pl.DataFrame:
-    column = "tract" if finest_level == "tract" else "county_fips"
+    column = AREA_COLUMN[finest_level]
     areas = geography.select(pl.col(column).alias("area")).unique().sort("area")
-    known = targets.filter(
-        (pl.col("level") == finest_level)
-        & (pl.col("variable") == POPULATION[0])
-        & (pl.col("domain") == POPULATION[1])
-    ).select(pl.col("geoid").alias("area"), pl.col("value").alias("population"))
+    known = targets.filter((pl.col("level") == finest_level) & is_variable(POPULATION)).select(
+        pl.col("geoid").alias("area"), pl.col("value").alias("population")
+    )
     joined = areas.join(known, on="area", how="left").sort("area")
     if joined["population"].null_count():
         missing = joined.filter(pl.col("population").is_null())["area"]
@@ -191,14 +176,16 @@ def _area_shares(
     finest_level: str,
     elsewhere: float,
 ) -> pl.DataFrame:
-    column = "tract" if finest_level == "tract" else "county_fips"
+    column = AREA_COLUMN[finest_level]
     same_vintage = (
-        finest_level == "tract"
+        finest_level == TRACT
         and set(geography["puma"].drop_nulls()) == set(puma_link["puma"].drop_nulls())
         and set(geography["tract"]) == set(puma_link["tract"])
     )
     area_county = dict(
-        geography.select(area=pl.col(column), county=pl.col("county_fips")).unique().iter_rows()
+        geography.select(area=pl.col(column), county=pl.col(AREA_COLUMN[COUNTY]))
+        .unique()
+        .iter_rows()
     )
     people = dict(population.iter_rows())
     areas = population["area"].to_list()

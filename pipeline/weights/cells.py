@@ -35,7 +35,7 @@ COLLAPSED_SCHEMA = {
 
 
 @dataclass(frozen=True)
-class Family:
+class ClassCategories:
     """Categories of one class and its coarser values: ``labels`` (categories,), ``members``
     (categories, cells) bool, nested.
 
@@ -60,14 +60,14 @@ class Cells:
     collapsed : a row for every cell that was joined to others: step (from 1), the class that step
         gave up, label before and after, its own records and design weight.
     before : number of cells before.
-    families : one a class, in their declared order: the categories that rounding can hold.
+    categories : of each class, in their declared order: those that rounding can hold.
     """
 
     cell: np.ndarray
     table: pl.DataFrame
     collapsed: pl.DataFrame
     before: int
-    families: tuple[Family, ...]
+    categories: tuple[ClassCategories, ...]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -125,14 +125,14 @@ def build_cells(households: pl.DataFrame, cross: CrossCategories) -> Cells:
     table = _table(list(members.values()), size, cross)
     number = {code: i for i, group in enumerate(members.values()) for code in group}
     cell = np.array([number[code] for code in codes], dtype=np.int64)
-    return Cells(cell, table, collapsed, len(fine), families_of(table, cross))
+    return Cells(cell, table, collapsed, len(fine), categories_of(table, cross))
 
 
-def families_of(table: pl.DataFrame, cross: CrossCategories) -> tuple[Family, ...]:
+def categories_of(table: pl.DataFrame, cross: CrossCategories) -> tuple[ClassCategories, ...]:
     """Categories of a stored ``Cells.table``: of every class, those that some but not all cells are
     in, the finest first.
     """
-    families = []
+    found = []
     for c in cross.classes:
         held = _values_held(table, c)
         labels, rows, seen = [], [], set()
@@ -143,12 +143,12 @@ def families_of(table: pl.DataFrame, cross: CrossCategories) -> tuple[Family, ..
                     seen.add(row)
                     labels.append(label)
                     rows.append(row)
-        families.append(
-            Family(
+        found.append(
+            ClassCategories(
                 c.name, tuple(labels), np.array(rows, dtype=bool).reshape(len(rows), table.height)
             )
         )
-    return tuple(families)
+    return tuple(found)
 
 
 def affinity_of(table: pl.DataFrame, cross: CrossCategories) -> np.ndarray:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pipeline.weights.calibrate import StateProblem
 from scipy import stats
 
 from calibration_core.errors import GeocalError
@@ -20,7 +21,6 @@ from pipeline.validation.compare import Run, ValidationSettings, pairs_per_leaf
 from pipeline.validation.families import hold_out_groups, load_holdout, profile_families
 from pipeline.validation.measures import capped_loss, error_rows, target_set
 from pipeline.validation.paired import paired_differences, t_interval
-from pipeline.weights.calibrate import StateProblem
 
 CATALOG = load_catalog()
 SAMPLE = CATALOG.profile("sample")

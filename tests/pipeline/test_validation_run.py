@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 import typer
+from pipeline.weights.calibrate import dense_calibration
+from pipeline.weights.state import load_state
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
@@ -29,8 +31,6 @@ from pipeline.validation.families import hold_out_groups
 from pipeline.validation.frontier import frontier
 from pipeline.validation.holdout import hold_out
 from pipeline.validation.report import document
-from pipeline.weights.calibrate import dense_calibration
-from pipeline.weights.state import load_state
 
 CATALOG = load_catalog()
 SAMPLE = CATALOG.profile("sample")

@@ -23,7 +23,6 @@ SOURCES = [
     ("irs_county", "2022", "county", 8),
     ("ssa_ssi_counties", "2022", "county", 8),
     ("ssa_oasdi_counties", "2022", "county", 8),
-    ("ssa_ssi_states", "2024", "state", 2),
     ("pep_counties", "2024", "county", 8),
 ]
 

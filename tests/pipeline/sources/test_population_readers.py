@@ -9,13 +9,46 @@ import pytest
 
 from pipeline.errors import SourceLayoutError, SourceValueError
 from pipeline.sources.registry import read_source
-from pipeline.specs.sources import load_source
+from pipeline.specs.sources import SourceSpec, load_source
 
 PEP = "pep/co-est2024-alldata.csv"
 NATION = "pep/nst-est2019-alldata.csv"
 AGE = "pep/nc-est2024-agesex-res.csv"
 SVI = "acs_tables/county_us/SVI2018_US_COUNTY.csv"
-SSI = "ssa/ssi_table_7b1_2024.csv"
+SSI = "ssa/ssi_by_category_2024.csv"
+TIDY = SourceSpec(
+    id="ssi_by_category",
+    title="SSI recipients and payments by state and category, transcribed",
+    publisher="SYNTHETIC",
+    licence="SYNTHETIC",
+    url="https://example.org/ssi",
+    documentation="https://example.org/ssi",
+    coverage="nation",
+    levels=("nation", "state"),
+    reader="tidy_csv",
+    layout={
+        "geography": "geography_id",
+        "name_column": "geography_name",
+        "category_column": "ssi_category",
+    },
+    files=({"paths": ("ssa/ssi_by_category_{year}.csv",)},),
+    vintages={"2024": {}},
+    columns=(
+        {
+            "name": "recipient_count",
+            "rename": "ssi_{category}",
+            "unit": "persons",
+            "description": "recipients of the category",
+        },
+        {
+            "name": "payment_thousands",
+            "rename": "ssi_payments_year_{category}",
+            "type": "amount",
+            "unit": "usd_thousands",
+            "description": "payments of the year",
+        },
+    ),
+)
 
 PEP_HEAD = "SUMLEV,REGION,DIVISION,STATE,COUNTY,STNAME,CTYNAME,ESTIMATESBASE2020,POPESTIMATE2020,POPESTIMATE2024,NPOPCHG2024,GQESTIMATES2024\n"
 
@@ -173,11 +206,11 @@ def test_a_later_svi_is_not_taken_for_2018(read):
 def test_a_tidy_table_has_a_column_per_category(read, cell):
     head = "area_id,geography_id,geography_name,ssi_category,recipient_count,payment_thousands\n"
     text = head + "ri,0400000US44,SYNTHETIC,total,30,9\nri,0400000US44,SYNTHETIC,aged,4,1\n"
-    frame = read("ssa_ssi_states", "2024", {SSI: text}).frame
+    frame = read(TIDY, "2024", {SSI: text}).frame
     assert cell(frame, "44", "ssi_aged")["estimate"] == 4
     assert cell(frame, "44", "ssi_payments_year_total")["estimate"] == 9000
     with pytest.raises(SourceValueError, match=r"GEOID 44 .* rows 2 and 3"):
-        read("ssa_ssi_states", "2024", {SSI: text.replace("aged", "total")})
+        read(TIDY, "2024", {SSI: text.replace("aged", "total")})
 
 
 # ------------------------------------------------------------------------------------------------

@@ -121,9 +121,19 @@ def test_vintage_is_the_earliest_not_before_the_target_year(catalog: Catalog) ->
         catalog.vintage_of(catalog.targets["pep_counties"], catalog.profile("counties_2018"))
         == "2019"
     )
-    assert (
-        catalog.vintage_of(catalog.targets["county_ssi"], catalog.profile("rhode_island")) == "2017"
-    )
+
+
+def test_a_table_of_one_year_is_taken_from_the_nearest(catalog: Catalog) -> None:
+    county_ssi = catalog.targets["county_ssi"]
+    assert catalog.vintage_of(county_ssi, catalog.profile("rhode_island")) == "2024"
+    assert catalog.vintage_of(county_ssi, catalog.profile("counties_2018")) == "2017"
+    profile = catalog.profile("rhode_island")
+    for target_year, taken in ((2020, "2017"), (2021, "2024"), (2030, "2024"), (2000, "2017")):
+        moved = profile.model_copy(update={"target_year": target_year})
+        assert catalog.vintage_of(county_ssi, moved) == taken
+    listed = {**profile.sources, "ssa_ssi_counties": ("2018", "2022", "2024")}
+    tie = profile.model_copy(update={"target_year": 2020, "sources": listed})
+    assert catalog.vintage_of(county_ssi, tie) == "2022"
 
 
 def test_items_of_one_vintage_only_are_left_out_of_others(catalog: Catalog) -> None:
@@ -137,7 +147,7 @@ def test_tables_of_carry_rules_are_required_only_where_something_is_carried(
     catalog: Catalog,
 ) -> None:
     assert ("pep_age_sex", "2024") in catalog.required_tables(catalog.profile("rhode_island"))
-    assert ("ssa_ssi_states", "2024") not in catalog.required_tables(catalog.profile("sample"))
+    assert ("ssa_ssi_counties", "2024") not in catalog.required_tables(catalog.profile("sample"))
     assert catalog.rules_in_force(catalog.profile("sample"), ["nation", "state"]) == set()
     assert {s for s, _ in catalog.required_tables(catalog.profile("sample"), ["state"])} == {
         "pep_counties",

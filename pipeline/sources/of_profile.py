@@ -1,0 +1,87 @@
+"""What a profile reads: its published tables, its tract list, its survey and the donor survey.
+
+Belongs here: which files and vintages a profile names, for one state or for the nation. Does not
+belong here: how a file is read (the readers), or what is made of a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from pipeline.sources.acs_pums import read_pums
+from pipeline.sources.base import SourceTable, resolve_files
+from pipeline.sources.cps_asec import read_asec
+from pipeline.sources.microdata_schema import Microdata
+from pipeline.sources.registry import read_source
+from pipeline.specs.catalog import Catalog
+from pipeline.specs.profiles import Profile
+from pipeline.specs.sources import SourceSpec, load_source
+from pipeline.specs.states import state_of
+
+Tables = Mapping[tuple[str, str], pl.DataFrame]
+"""Published tables by (source, vintage)."""
+
+
+def read_published(
+    spec: SourceSpec, vintages: Sequence[str], data: Path, states: Sequence[str] | None
+) -> SourceTable:
+    """All vintages of one publication under one another."""
+    return _under_one_another([read_source(spec, v, data, states) for v in vintages])
+
+
+def read_geography(profile: Profile, data: Path, states: Sequence[str]) -> SourceTable:
+    """Every vintage of the tract list that the profile names, with a column ``vintage``."""
+    spec = load_source(profile.geography.source)
+    tables = []
+    for vintage in profile.sources[spec.id]:
+        table = read_source(spec, vintage, data, states)
+        frame = table.frame.with_columns(vintage=pl.lit(vintage))
+        tables.append(SourceTable(frame, table.provenance, table.notes))
+    table = _under_one_another(tables)
+    return SourceTable(table.frame.sort("vintage", "tract"), table.provenance, table.notes)
+
+
+def _under_one_another(tables: Sequence[SourceTable]) -> SourceTable:
+    return SourceTable(
+        pl.concat([table.frame for table in tables]),
+        tuple(item for table in tables for item in table.provenance),
+        tuple(note for table in tables for note in table.notes),
+    )
+
+
+def read_survey(profile: Profile, data: Path, postal: str) -> Microdata:
+    """Persons and households of one state."""
+    spec, vintage = load_source(profile.records.source), profile.records.vintage
+    state = state_of(postal)
+    files = {f.role: f.path for f in resolve_files(spec, vintage, data, [postal])}
+    return read_pums(
+        files["persons"],
+        files.get("housing"),
+        year=int(vintage),
+        state_fips=state.fips,
+        source=spec.id,
+        url=spec.url_of(vintage, state),
+    )
+
+
+def read_donor(profile: Profile, data: Path) -> Microdata:
+    """Persons and households of the survey that the records borrow from."""
+    spec, vintage = load_source(profile.records.donor.source), profile.records.donor.vintage
+    # Persons, families and households are members of one archive, which the reader opens itself.
+    archive = resolve_files(spec, vintage, data)[0].path
+    return read_asec(archive, year=int(vintage), source=spec.id, url=spec.url_of(vintage))
+
+
+def read_tables(catalog: Catalog, profile: Profile, postal: str, data: Path) -> Tables:
+    """Every published table that the targets of the profile are made from."""
+    tables = {}
+    for source, vintage in sorted(catalog.required_tables(profile)):
+        spec = load_source(source)
+        # A nationwide file is read whole: the nation reconciles with all its states, not with the
+        # profile's alone.
+        states = [postal] if spec.coverage == "state" else None
+        tables[source, vintage] = read_source(spec, vintage, data, states).frame
+    return tables

@@ -1,0 +1,84 @@
+"""Dense calibration, selection and refit of one state, each one call into ``calibration_core``.
+
+Belongs here: the arrays each call takes, and errors in the words of a run. Does not belong here:
+numerics, settings (``settings.py``), stored tables (``table.py``), the order of all steps
+(``pipeline/steps.py``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from calibration_core.common.digits import significant
+from calibration_core.errors import BudgetError
+from calibration_core.tree.problem import PairProblem
+from calibration_core.tree.select.joint import RefinedPairs, refine_pairs, select_jointly
+from calibration_core.tree.select.pairs import Selection
+from calibration_core.tree.solve.newton import TreeNewtonResult, calibrate_tree
+from pipeline.specs.cross_categories import load_cross_categories
+from pipeline.weights.cells import affinity_of, categories_of
+from pipeline.weights.problem import SolvableState, attributes_of, pool_problem
+from pipeline.weights.settings import dense_settings, joint_settings
+
+DENSE_DIGITS = 10
+
+
+def dense_calibration(state: SolvableState, progress=None) -> TreeNewtonResult:
+    """Calibrate all (unit, area) pairs at once by tree Newton; the strength of the prior follows
+    the discrepancy rule of the profile."""
+    return calibrate_tree(pool_problem(state), dense_settings(state), progress=progress)
+
+
+def select(state: SolvableState, dense: np.ndarray, pairs: int, progress=None) -> Selection:
+    """Choose exactly ``pairs`` pairs: draw, exchange, and refit in turn.
+
+    Dense weights, (areas, units), are rounded to ten significant digits first, so that another
+    processor's last bit cannot change a draw.
+
+    Raises BudgetError, naming where the number is set, if so many pairs cannot be had.
+    """
+    units, problem = state.units, state.problem
+    cross = load_cross_categories(state.profile.cross_categories)
+    try:
+        return select_jointly(
+            problem.tree,
+            problem.targets,
+            significant(dense, DENSE_DIGITS),
+            units["cell"].to_numpy(),
+            units["order"].to_numpy(),
+            attributes_of(units),
+            joint_settings(state, pairs),
+            families=[each.members for each in categories_of(state.cells, cross)],
+            affinity=affinity_of(state.cells, cross),
+            progress=progress,
+        )
+    except BudgetError as error:
+        raise _in_the_words_of_a_run(error, state) from error
+
+
+def _in_the_words_of_a_run(error: BudgetError, state: SolvableState) -> BudgetError:
+    """The numerics know arrays only: whose budget it is, and where it is set, is said here."""
+    size = f"{len(state.leaves):,} areas and {state.units.height:,} units"
+    return BudgetError(
+        error.found,
+        where=error.where or f"budget of state {state.problem.tree.geoids[0][0]}, {size}",
+        expected=error.expected,
+        remedy=(
+            f"{error.remedy or 'Ask for fewer pairs'}: `geocal run --pairs`, `pairs` in the run "
+            "configuration of selected_pairs, or budget.pairs_per_area in "
+            f"data_specs/profiles/{state.profile.id}.yaml"
+        ),
+    )
+
+
+def refine(
+    state: SolvableState, dense: np.ndarray, pairs: Selection | PairProblem, progress=None
+) -> RefinedPairs:
+    """Refit the selected pairs' weights within the profile's limits, anchored to the dense totals
+    of what has no target."""
+    settings = joint_settings(state, max(1, int(pairs.leaf.size)))
+    problem, attributes = state.problem, attributes_of(state.units)
+    rounded = significant(dense, DENSE_DIGITS)
+    return refine_pairs(
+        problem.tree, problem.targets, rounded, attributes, pairs, settings, progress=progress
+    )
