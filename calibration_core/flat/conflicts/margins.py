@@ -36,9 +36,9 @@ class Disagreement:
     Attributes
     ----------
     reference, other : row indices of each.
-    factor : the rows of ``other`` add up to factor times those of ``reference``, in plain units.
+    factor : the rows of ``other`` add up to factor times those of ``reference``.
     totals : the two totals, of ``other`` divided by the factor, over the rows that some record
-        supports; in the caller's units.
+        supports; in the caller's units of ``reference``.
     left_out : rows of the two without support, whose targets the totals leave out.
     agreeing : groups (names) that agree with the reference, without it.
     counts_once : whether each record counts exactly once in both.
@@ -87,15 +87,22 @@ def plain_units(problem: CalibrationProblem) -> np.ndarray:
     return np.where(counts, 1.0, problem.origin.row)
 
 
-def told_factor(problem: CalibrationProblem, rows: np.ndarray) -> float:
-    """What turns a sum of targets in plain units into the caller's: his unit of counts, if it is
-    the same in all ``rows``, times his unit of weights.
+def written_unit(problem: CalibrationProblem, rows: np.ndarray) -> float | None:
+    """The caller's unit of ``rows`` in plain units, if it is the same for all: of counts the number
+    they are multiples of, of amounts one.
     """
     counts = problem.matrix.counts[rows]
-    unit = (problem.matrix.unit if problem.origin is None else problem.origin.row)[rows][counts]
-    weight = 1.0 if problem.origin is None else problem.origin.weight
-    alike = unit.size == counts.size and np.ptp(unit) == 0.0
-    return weight * float(unit[0]) if alike else weight
+    if not counts.any():
+        return 1.0
+    unit = (problem.matrix.unit if problem.origin is None else problem.origin.row)[rows]
+    return float(unit[0]) if counts.all() and np.ptp(unit) == 0.0 else None
+
+
+def told_factor(problem: CalibrationProblem, rows: np.ndarray) -> float:
+    """What turns a sum of targets in plain units into the caller's: his unit of the rows, if it is
+    the same in all of them, times his unit of weights.
+    """
+    return (written_unit(problem, rows) or 1.0) * problem.weight_unit
 
 
 def coordinates(rows: RowStructure, targets: int) -> np.ndarray:
@@ -174,13 +181,16 @@ class _Margins:
         if abs(totals[k] - totals[reference]) <= 10 * relation_noise(self.problem, relation):
             return []
         alike = [i for i in np.flatnonzero(best) if i != reference]
-        told = told_factor(self.problem, np.concatenate(pair))
+        told, factor = self.problem.weight_unit, float(factors[k] / factors[reference])
+        units = [written_unit(self.problem, index) for index in pair]
+        if None not in units:
+            told, factor = told * units[0], factor * units[1] / units[0]
         if totals[k] != 0:
             self.adjusted[pair[1]] *= totals[reference] / totals[k]
         return [
             Disagreement(
                 *pair,
-                float(factors[k] / factors[reference]),
+                factor,
                 (float(totals[reference] * told), float(totals[k] * told)),
                 np.concatenate([index[~self.supported[index]] for index in pair]),
                 tuple(self.groups[cluster[i]] for i in alike),

@@ -20,6 +20,7 @@ from tests.calibration_core.flat.test_conflicts import NAMES, codes, two_margins
 from benchmarks.problems import margins_and_amounts
 from calibration_core import CalibrationProblem, calibrate, diagnose
 from calibration_core.errors import InfeasibleError
+from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.conflicts import feasibility, precheck, relaxation
 from calibration_core.flat.conflicts.bounds import uniform
 from calibration_core.flat.conflicts.reach import box
@@ -296,8 +297,9 @@ def test_feasible_problems_raise_no_alarm_and_converge(seed, bounded):
             precheck.IMPOSSIBLE | {"targets_missed", "tension"}
         )
     rows = np.flatnonzero(problem.matrix.support > 0)
-    assert feasibility.minimax_error(problem, rows) <= relaxation.MET
-    assert codes(feasibility.explain(problem, rows)) == {"feasible"}
+    assert feasibility.minimax_error(problem, rows) <= LEAST_TOLERANCE
+    verdict = feasibility.judge(problem, rows)
+    assert verdict.feasible and not verdict.findings
     np.testing.assert_allclose(problem.matrix.totals(weights), problem.targets)
 
 

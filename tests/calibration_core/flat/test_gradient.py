@@ -62,7 +62,7 @@ def test_the_dual_finds_the_minimum_that_an_independent_solver_finds(loss, bound
     result = calibrate(
         problem, "gradient", loss=loss, delta=0.05, target_weights=omega, prior_strength=1e-3
     )
-    expected = oracle(problem, RHO[loss], 1e-3, np.abs(problem.targets) + 1.0, omega)
+    expected = oracle(problem, RHO[loss], 1e-3, problem.relative_scale, omega)
     assert result.converged and result.details["relative_gap"] < 1e-12
     np.testing.assert_allclose(result.weights, expected, rtol=1e-6)
     if bounds:
@@ -80,7 +80,9 @@ def test_scales_built_from_standard_errors(kind):
         if kind == "standard_error"
         else np.sqrt((0.02 * (np.abs(problem.targets) + 1)) ** 2 + errors**2)
     )
-    result = calibrate(problem, "gradient", scale=kind, relative_size=0.02, prior_strength=0.1)
+    result = calibrate(
+        problem, "gradient", scale=kind, relative_size=0.02, prior_strength=0.1, epsilon=1.0
+    )
     np.testing.assert_allclose(
         result.weights, oracle(problem, cvxpy.square, 0.1, scale, np.ones(9)), rtol=1e-6
     )
@@ -234,8 +236,12 @@ def test_majorising_a_capped_loss_never_raises_it():
     robust convex start onwards.
     """
     problem = conflicted(150, seed=9)
-    convex = calibrate(problem, "gradient", loss="huber", delta=0.08, prior_strength=1e-3)
-    capped = calibrate(problem, "gradient", loss="capped_square", cap=0.08, prior_strength=1e-3)
+    convex = calibrate(
+        problem, "gradient", loss="huber", delta=0.08, prior_strength=1e-3, epsilon=1.0
+    )
+    capped = calibrate(
+        problem, "gradient", loss="capped_square", cap=0.08, prior_strength=1e-3, epsilon=1.0
+    )
     residual = convex.residuals / (np.abs(problem.targets) + 1)
     d = problem.start
 
@@ -299,7 +305,7 @@ def test_without_a_prior_targets_that_can_be_met_are_met(optimizer):
 def test_without_a_prior_a_conflict_is_solved_until_the_forces_cancel():
     problem = CalibrationProblem(np.ones((2, 4)), [100.0, 110.0], np.full(4, 20.0))
     result = calibrate(problem, "gradient", optimizer="lbfgs", prior_strength=0.0)
-    s = problem.targets + 1.0
+    s = problem.targets
     assert result.converged and result.fitted[0] == pytest.approx(
         (problem.targets / s**2).sum() / (1 / s**2).sum(), rel=1e-5
     )
