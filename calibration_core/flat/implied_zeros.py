@@ -210,7 +210,7 @@ class _Round:
             return
         who = f"{int(rest.sum()):,} records {self._where(whole, part, more)}"
         text = (
-            f"{who}, although both add up to {number(totals[0] * told)}: they can only weigh zero"
+            f"{who}, while the targets of both add up to {number(totals[0] * told)}: they can only weigh zero"
         )
         self._tell(rest, text, names)
 
@@ -242,12 +242,16 @@ class _Round:
             warning = CalibrationWarning("part_exceeds_whole", text, names, share)
             self.found.append(Implied(np.zeros_like(self.live), warning))
 
-    def _tell(self, records: np.ndarray, text: str, names: tuple[str, ...]) -> None:
+    def _tell(
+        self, records: np.ndarray, text: str, names: tuple[str, ...], remedy: str = ""
+    ) -> None:
         self.live &= ~records
-        self.found.append(_finding(records, text, names, self.low))
+        self.found.append(_finding(records, text, names, self.low, remedy))
 
 
-def _finding(records, text: str, names: tuple[str, ...], low: np.ndarray) -> Implied:
+def _finding(
+    records: np.ndarray, text: str, names: tuple[str, ...], low: np.ndarray, remedy: str
+) -> Implied:
     count = float(records.sum())
     stuck = int((low[records] > 0).sum())
     if stuck:
@@ -297,7 +301,7 @@ def zeros_by_program(
         f"{int(records.sum()):,} records can only weigh zero: as weights are not negative, targets "
         f"{quoted(names)} together leave them nothing"
     )
-    return _finding(records, text, names, low)
+    return _finding(records, text, names, low, _REMEDY)
 
 
 def _different(columns) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,9 @@ whether an amount was written in dollars or in millions. The matrix is shared, n
 
 For methods that draw records, records and targets are put in one order that their content decides,
 so that the same seed draws the same records however the caller's table was sorted. Records go by a
-projection of what they add to the targets, then by weight, bounds and cell; two that agree in all
-of these may change places, which changes nothing but which twin is kept. Targets go by the size of
+projection of what they add to the targets, then by weight, bounds and cell, and are then shuffled;
+two that agree in all of these may change places, which changes nothing but which twin is kept.
+Targets go by the size of
 their group, group and name, small groups first (of a cross-classification the coarsest margin);
 targets without names go by their support, total and sums.
 
@@ -170,7 +171,10 @@ def _record_order(problem: CalibrationProblem) -> np.ndarray:
         keys += [_rounded(np.nan_to_num(end, posinf=0.0, neginf=0.0)) for end in problem.limits]
     if problem.cells is not None:
         keys.append(np.unique(problem.cells, return_inverse=True)[1].ravel())
-    return np.lexsort(keys[::-1])
+    order = np.lexsort(keys[::-1])
+    # Shuffled, always in the same way: a method that breaks ties by position would otherwise take
+    # records of one kind before those of the next.
+    return order[np.random.default_rng(1).permutation(order.size)]
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

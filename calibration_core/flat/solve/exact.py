@@ -360,7 +360,8 @@ def _status(result: CalibrationResult, missed: int, optimal: bool, feasible: boo
     these = f"these weights are the {kind} compromise"
     if feasible:
         return (
-            f"{count} targets are not met, although weights exist that do; the solver stopped early"
+            f"the solver stopped early: {count} targets are not met, although weights exist that "
+            "meet all of them"
         )
     if not kind and optimal:
         return f"{count} targets cannot be met; these weights meet the others"
