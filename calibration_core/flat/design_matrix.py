@@ -26,6 +26,7 @@ from scipy import sparse
 from calibration_core.common.counts import RowUnits, split_units
 from calibration_core.common.threads import map_blocks
 from calibration_core.errors import ProblemError
+from calibration_core.flat.labels import plain
 
 # Records of one dense block: 1,024 rows of 128 targets are 1 MB, which stays in a core's cache.
 _BLOCK_ENTRIES = 131_072
@@ -252,11 +253,19 @@ def _checked(matrix):
     """``matrix`` as a two-dimensional array of real numbers, or sparse; raises ProblemError."""
     if not sparse.issparse(matrix):
         try:
-            matrix = np.asarray(matrix)
+            matrix = plain(matrix, "the matrix")
         except ValueError as error:
             raise ProblemError(
                 f"The matrix is not rectangular: {error}",
                 expected="one row per target, one column per record",
+            ) from error
+    if matrix.dtype == object:
+        # A frame whose columns are of several types.
+        try:
+            matrix = matrix.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ProblemError(
+                f"The matrix holds an entry that is no number: {error}", expected="real numbers"
             ) from error
     if matrix.dtype.kind not in "biuf":
         raise ProblemError(

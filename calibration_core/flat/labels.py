@@ -170,12 +170,15 @@ def record_labels(matrix, vectors: Mapping[str, object]) -> tuple[tuple | None, 
 def target_labels(matrix, vectors: Mapping[str, object]) -> tuple[tuple | None, str]:
     """The labels of the targets and where they come from: the matrix's index, or a vector's."""
     index = labels_of(matrix)
+    for what, value in vectors.items():
+        own = labels_of(value)
+        if own is not None and not is_numbering(own):
+            _not_columns(own, matrix, what)
     if index is not None and not is_numbering(index):
         return index, "the index of the matrix"
     for what, value in vectors.items():
         own = labels_of(value)
         if own is not None and not is_numbering(own):
-            _not_columns(own, matrix, what)
             return own, f"the labels of {what}"
     return index, "the index of the matrix" if index is not None else ""
 

@@ -37,8 +37,8 @@ class _Reader:
                     expected="a list of one name per target",
                     remedy="Put the names in a list",
                 )
-        self._align_records()
         self._align_targets()
+        self._align_records()
         self._matrix()
         self._names()
         self._numbers()

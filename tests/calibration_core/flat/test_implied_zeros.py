@@ -46,7 +46,9 @@ def test_records_without_a_category_are_counted_and_their_margin_named(method):
     keep = {"records": 30} if method in SPARSE else {}
     result = calibrate(problem, method, **keep, **KEEP.get(method, {}))
     texts = [w.message for w in result.warnings]
-    assert any(f"{outside.sum()} records" in t and "'sex'" in t and "zero" in t for t in texts), texts
+    assert any(f"{outside.sum()} records" in t and "'sex'" in t and "zero" in t for t in texts), (
+        texts
+    )
     assert not any("do exist" in t for t in texts)
     if method not in ("linear", "gradient", "relaxed_entropy"):
         assert result.targets_met.all(), result.status

@@ -10,7 +10,16 @@ import pytest
 from calibration_core import CalibrationProblem, advise, calibrate, diagnose
 from calibration_core.flat.conflicts.precheck import IMPOSSIBLE
 
-EXACT = ("raking", "linear", "entropy", "ipf", "truncated_linear", "raking_bounded", "logit", "trim")
+EXACT = (
+    "raking",
+    "linear",
+    "entropy",
+    "ipf",
+    "truncated_linear",
+    "raking_bounded",
+    "logit",
+    "trim",
+)
 BOUNDED = ("truncated_linear", "raking_bounded", "logit", "trim")
 POPULATION = 1e8
 
@@ -40,7 +49,9 @@ def one_story(result, diagnosis) -> None:
     assert impossible == (diagnosis.feasible is False and not result.converged), result.status
     if result.converged:
         assert result.status == "every target is met"
-        assert not told(result) & (IMPOSSIBLE | {"feasible", "targets_missed", "smallest_relaxation"})
+        assert not told(result) & (
+            IMPOSSIBLE | {"feasible", "targets_missed", "smallest_relaxation"}
+        )
         assert diagnosis.feasible is not False
     if impossible:
         assert "feasible" not in told(result)
