@@ -149,7 +149,8 @@ def _target_order(problem: CalibrationProblem) -> np.ndarray:
         ]
         return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.intp)
     matrix, start = problem.matrix, problem.start
-    scale = np.maximum(matrix.absolute_totals(start), 1e-300)
+    scale = matrix.absolute_totals(start)
+    scale = np.where(scale > 0, scale, 1.0)
     content = (
         matrix.squares(start) / scale**2 * float(start.sum()),
         matrix.totals(start) / scale,
