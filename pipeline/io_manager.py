@@ -5,6 +5,11 @@ Belongs here: paths, the write-then-rename, digests, and the facts every file ca
 making. Does not belong here: what a table means, or whether its values are right (hard rules are
 checked by the asset before it returns; thresholds are asset checks).
 
+A table that is kept by state has no column ``state``: the name of its folder, ``state=RI``, holds
+it, and a reader of the whole folder adds the column. In the file as well it would be of another
+type than pyarrow gives the folder's name, which is one type in ``pyarrow.dataset`` and another in
+``pandas.read_parquet``, so that no file could suit both.
+
 A file's key-value metadata has one entry ``geocal``: JSON with the profile, ``synthetic``, the
 digests of the raw files (``provenance``), of the specs and of every table it was made from
 (``inputs``), the code version and the seed. It holds no time and no folder of this machine, so that
@@ -28,9 +33,11 @@ import polars as pl
 from upath import UPath
 
 from pipeline.errors import StoreError
+from pipeline.processor import processor_line
 from pipeline.settings import RunEnvironment, peak_memory_mb
 
 METADATA_KEY = "geocal"
+PARTITION_COLUMN = "state"
 SYNTHETIC_LABEL = "SYNTHETIC"
 
 
@@ -201,6 +208,13 @@ class ParquetIOManager(dg.UPathIOManager):
                 expected="a polars DataFrame",
                 remedy="Return MaterializeResult(value=frame, ...) from the asset",
             )
+        if context.has_asset_partitions and PARTITION_COLUMN in table.frame.columns:
+            raise StoreError(
+                f"The table has a column {PARTITION_COLUMN!r}, which its folder's name holds",
+                where="/".join(context.asset_key.path),
+                expected="a table by state without that column",
+                remedy="Leave the column out: readers of the folder add it",
+            )
         facts = {
             **self._facts,
             **table.facts,
@@ -215,6 +229,7 @@ class ParquetIOManager(dg.UPathIOManager):
                 "sha256": file_digest(data),
                 "bytes": len(data),
                 "peak_memory_mb": peak_memory_mb(),
+                "processor": processor_line(),
                 "dagster/row_count": table.frame.height,
                 "dagster/column_schema": dg.TableSchema(
                     columns=[

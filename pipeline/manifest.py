@@ -15,16 +15,17 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 import dagster as dg
 
 from pipeline.errors import StoreError
 from pipeline.io_manager import read_facts, write_atomic
+from pipeline.processor import processor_facts
 from pipeline.settings import RunEnvironment
+from pipeline.versions import geocal_version, package_versions
 
 PACKAGES = (
     "dagster",
@@ -32,32 +33,13 @@ PACKAGES = (
     "numpy",
     "scipy",
     "torch",
+    "numba",
     "dataframely",
     "pydantic",
-    "pyarrow",
-    "duckdb",
     "fastexcel",
     "altair",
     "vl-convert-python",
 )
-
-
-def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Installed versions by package name; a package that is not installed is left out."""
-    found: dict[str, str] = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def geocal_version() -> str:
-    """The installed version of this project, or ``source`` when it runs from a folder that was
-    never installed.
-    """
-    return package_versions(["geocal"]).get("geocal", "source")
 
 
 def latest_record(
@@ -162,7 +144,8 @@ def build_manifest(
         "geocal": geocal_version(),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "packages": package_versions(),
+        "processor": processor_facts(),
+        "packages": package_versions(PACKAGES),
         "inputs": raw_inputs(environment, assets, state),
         "tables": tables,
         "seconds_by_asset": {name: entry["seconds"] for name, entry in tables.items()},

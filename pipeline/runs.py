@@ -11,6 +11,7 @@ costs several, and the UI shows the same history.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,8 +26,8 @@ from pipeline.settings import RunEnvironment, ensure_instance_home
 
 @dataclass(frozen=True)
 class AssetEvent:
-    """A step of a job began or ended. ``kind`` is ``started``, ``finished``, ``failed`` or
-    ``interrupted``; ``partition`` a state or None.
+    """A step of a job began, said something, or ended. ``kind`` is ``started``, ``message``,
+    ``finished``, ``failed`` or ``interrupted``; ``partition`` a state or None.
     """
 
     kind: str
@@ -126,9 +127,12 @@ def run_job(
 
     def forward(entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event
-        if listener is None or event is None or event.step_key is None:
+        if listener is None or entry.step_key is None:
             return
-        if event.is_step_start:
+        if event is None:
+            if entry.level >= logging.INFO:
+                listener(AssetEvent("message", job, partition, entry.step_key, None, entry.message))
+        elif event.is_step_start:
             listener(AssetEvent("started", job, partition, event.step_key))
         elif event.is_step_success:
             listener(

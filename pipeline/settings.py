@@ -63,6 +63,15 @@ run_retries:
   retry_on_asset_or_op_failure: false
 """
 
+# The checkout's workspace.yaml says the same, but an installed geocal has no checkout.
+_WORKSPACE = """\
+# Written by geocal whenever it opens this instance: the code that the UI and its daemon serve.
+load_from:
+  - python_module:
+      module_name: pipeline.definitions
+      location_name: geocal
+"""
+
 
 @dataclass(frozen=True)
 class RunEnvironment:
@@ -86,6 +95,11 @@ class RunEnvironment:
     def dagster_home(self) -> Path:
         """Folder of this profile's Dagster instance (run history, event log)."""
         return self.root / "dagster_home"
+
+    @property
+    def workspace(self) -> Path:
+        """The file that tells Dagster's web server and daemon which code to serve."""
+        return self.dagster_home / "workspace.yaml"
 
     @property
     def manifests(self) -> Path:
@@ -139,21 +153,21 @@ def run_environment(
 
 
 def ensure_instance_home(environment: RunEnvironment) -> Path:
-    """Create the Dagster instance's folder with telemetry off and the run queue set; returns the
-    folder.
+    """Create the Dagster instance's folder with telemetry off, the run queue set and a workspace
+    file; returns the folder.
 
     Raises StoreError if the output folder cannot be written.
     """
     home = environment.dagster_home
     ensure_writable(environment, home)
-    text = _INSTANCE_SETTINGS.format(max_concurrent_runs=MAX_CONCURRENT_RUNS).encode()
-    settings = home / "dagster.yaml"
+    settings = _INSTANCE_SETTINGS.format(max_concurrent_runs=MAX_CONCURRENT_RUNS)
     # The UI's first visit asks for an e-mail address and loads a form from another network; this is
     # its own mark of "seen".
     seen = home / ".nux" / "nux.yaml"
     try:
-        if not settings.exists() or settings.read_bytes() != text:
-            settings.write_bytes(text)
+        for path, text in ((home / "dagster.yaml", settings), (environment.workspace, _WORKSPACE)):
+            if not path.exists() or path.read_bytes() != text.encode():
+                path.write_bytes(text.encode())
         if not seen.exists():
             seen.parent.mkdir(exist_ok=True)
             seen.write_text("seen: 1\n", encoding="utf-8")

@@ -51,7 +51,7 @@ from pipeline.targets.reconcile import Reconciled, reconcile_national, reconcile
 from pipeline.vocabulary import NATION, STATE, TARGET_KEY, is_area, levels_below
 from pipeline.weights.candidates import Candidates, build_candidates
 from pipeline.weights.problem import SolvableState, build_problem
-from pipeline.weights.solve import dense_calibration, refine, select
+from pipeline.weights.solve import dense_calibration, pool_of, refine, select
 from pipeline.weights.table import (
     StoredWeights,
     dense_array,
@@ -216,9 +216,9 @@ def solvable(
 # Weights.
 
 
-def dense_weights(state: SolvableState) -> tuple[pl.DataFrame, TreeNewtonResult]:
+def dense_weights(state: SolvableState, progress=None) -> tuple[pl.DataFrame, TreeNewtonResult]:
     """``dense_weights``: a calibrated weight of every unit in every area."""
-    result = dense_calibration(state)
+    result = dense_calibration(state, progress)
     return dense_table(state, result.weights), result
 
 
@@ -232,11 +232,11 @@ def selected_pairs(
 
 
 def refined_weights(
-    state: SolvableState, dense: pl.DataFrame, selected: pl.DataFrame
+    state: SolvableState, dense: pl.DataFrame, selected: pl.DataFrame, progress=None
 ) -> tuple[pl.DataFrame, RefinedPairs]:
     """``weights``: the selected pairs, weighed so that their totals meet the targets."""
     pairs = stored_pairs(state, selected)
-    refined = refine(state, dense_array(state, dense), pairs)
+    refined = refine(state, dense_array(state, dense), pairs, progress)
     return weights_table(state, pairs, refined.result.weights), refined
 
 
@@ -259,13 +259,9 @@ def fit_of_stored(state: SolvableState, dense: pl.DataFrame, weights: pl.DataFra
     return fit_of(state, fitted_dense=pool_totals(tree, designs, stored.dense), fitted=selected)
 
 
-def with_truth(
-    catalog: Catalog, state: SolvableState, fit: pl.DataFrame, data: Path
-) -> pl.DataFrame:
-    """``fit`` with ``truth``, the totals of the known population of the synthetic sample."""
-    variables = target_variables(catalog, state.profile)
-    truth = truth_totals(data, variables, state_of(state.postal).fips)
-    return fit.join(truth, on=TARGET_KEY, how="left", maintain_order="left")
+def truth_of(catalog: Catalog, profile: Profile, postal: str, data: Path) -> pl.DataFrame:
+    """TARGET_KEY and ``truth``: totals of the known population behind the synthetic sample."""
+    return truth_totals(data, target_variables(catalog, profile), state_of(postal).fips)
 
 
 def loss_of_stored(
@@ -275,7 +271,8 @@ def loss_of_stored(
     stored = stored_weights(state, dense, weights)
     unit_of = {v.key: v.unit for v in target_variables(catalog, state.profile)}
     tree = state.problem.tree
-    loss, table = measured_loss(tree, state.units, state.cells, stored, unit_of)
+    pool = pool_of(state, stored.dense)
+    loss, table = measured_loss(pool, state.units, state.cells, stored, unit_of)
     held_out = held_out_rows(state.targets, tree, state.units, stored)
     return pl.concat([table, held_out]), loss, stored
 
@@ -309,7 +306,8 @@ def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
     tables = read_tables(catalog, profile, postal, data)
     geography = read_geography(profile, data, [postal]).frame
     clock.lap("published tables")
-    donors = None if profile.records.donor is None else read_donor(profile, data).persons
+    donor = profile.records.donor
+    donors = None if donor is None else read_donor(donor, data).persons
     survey = read_survey(profile, data, postal)
     made = assemble_records(catalog, profile, survey.persons, survey.households, donors)
     clock.lap("microdata and records")

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.api import METHODS
 from calibration_core.flat.problem import CalibrationProblem
@@ -97,6 +98,7 @@ class Advice:
     __str__ = summary
 
 
+@one_thread()
 def advise(
     problem: CalibrationProblem, *, records: int | None = None, preserve_weights: bool | None = None
 ) -> Advice:

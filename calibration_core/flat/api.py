@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult
@@ -123,10 +124,11 @@ def calibrate(
             )
     _check_types(method, module.Settings, settings)
     chosen, facts = module.Settings(**settings), {}
-    if hasattr(module, "prepare"):
-        problem, facts = module.prepare(problem, chosen)
-    form = standard_form(problem, ordered=method in _CHOOSE_RECORDS)
-    result = as_given(module.run(form, chosen, progress), problem)
+    with one_thread():
+        if hasattr(module, "prepare"):
+            problem, facts = module.prepare(problem, chosen)
+        form = standard_form(problem, ordered=method in _CHOOSE_RECORDS)
+        result = as_given(module.run(form, chosen, progress), problem)
     return dataclasses.replace(result, details={**result.details, **facts}) if facts else result
 
 

@@ -32,6 +32,8 @@ from calibration_core.flat.labels import plain
 _BLOCK_ENTRIES = 131_072
 # Sums over records are made in at most so many parts.
 _PARTS = 16
+# A dense matrix of so many entries, 16 MB, is shared out among threads for a product with a vector.
+_LARGE = 2_000_000
 # A multiplication inside a dense block costs about this fraction of one in a sparse product.
 _DENSE_ADVANTAGE = 40.0
 
@@ -107,12 +109,20 @@ class DesignMatrix:
 
     def totals(self, weights: np.ndarray) -> np.ndarray:
         """A w, (targets,)."""
-        total = self.stored.T @ weights
+        x = self.stored
+        if self.is_sparse or x.size < _LARGE:
+            total = x.T @ weights
+        else:
+            spans = [slice(*span) for span in self._spans]
+            total = np.sum(map_blocks(lambda part: x[part].T @ weights[part], spans), axis=0)
         return total if self._plain else total * self.unit
 
     def exponents(self, multipliers: np.ndarray) -> np.ndarray:
         """A' y, (records,)."""
-        return self.stored @ (multipliers if self._plain else multipliers * self.unit)
+        x, y = self.stored, multipliers if self._plain else multipliers * self.unit
+        if self.is_sparse or x.size < _LARGE:
+            return x @ y
+        return np.concatenate(map_blocks(lambda span: x[slice(*span)] @ y, self._spans))
 
     def gram(self, scale: np.ndarray, *, single: bool = False) -> np.ndarray:
         """A diag(scale) A', (targets, targets) float64; scale (records,) float64 >= 0.

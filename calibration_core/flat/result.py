@@ -13,29 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.flat.problem import CalibrationProblem
 
-
-@dataclass(frozen=True)
-class CalibrationWarning:
-    """One fact the user must know.
-
-    Attributes
-    ----------
-    code : a short fixed word to test for, for example "unsupported_target",
-        "margin_totals_disagree", "targets_missed".
-    message : what was found, where, and what to do, in words.
-    targets : names of the targets it is about.
-    size : how large it is (a relative error, a count, a difference, as the message says).
-    """
-
-    code: str
-    message: str
-    targets: tuple[str, ...] = ()
-    size: float = float("nan")
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.message}"
+__all__ = ["CalibrationResult", "CalibrationWarning"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError
 from calibration_core.tree.problem import PairProblem, PoolProblem
 from calibration_core.tree.solve.newton import TreeNewtonResult
@@ -178,6 +179,7 @@ class TreeConflicts:
         return "\n".join(lines)
 
 
+@one_thread()
 def tree_conflicts(
     problem: PoolProblem | PairProblem,
     result: TreeNewtonResult,

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError
 from calibration_core.tree.geography import GeographyTree
 
 
+@one_thread()
 def pool_totals(
     tree: GeographyTree, designs: Sequence[np.ndarray], weights: np.ndarray
 ) -> tuple[np.ndarray, ...]:

@@ -15,6 +15,7 @@ import dagster as dg
 import polars as pl
 
 from calibration_core.errors import GeocalError
+from pipeline.errors import InvariantError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 PREVIEW_ROWS = 12
@@ -74,21 +75,35 @@ def permanent_tables(function: Function) -> Function:
 
 @functools.cache
 def code_version(*places: str) -> str:
-    """Twelve hex digits over the Python and YAML files of ``places`` (relative to the project): an
-    asset is stale when they change.
+    """Twelve hex digits over the Python, YAML and JSON files of ``places``: an asset is stale when
+    they change.
+
+    A place is a file or folder relative to the project, which is the checkout or, where geocal was
+    installed, the folder that holds the installed packages. Raises InvariantError for a place that
+    is not there or holds no such file, for its changes would go unseen.
     """
     total = hashlib.sha256()
     for place in sorted(places):
-        path = PROJECT_ROOT / place
-        files = (
-            [path]
-            if path.is_file()
-            else sorted(p for p in path.rglob("*") if p.suffix in {".py", ".yaml", ".json"})
-        )
-        for file in files:
-            total.update(str(file.relative_to(PROJECT_ROOT)).encode())
+        for file in _code_files(place):
+            total.update(file.relative_to(PROJECT_ROOT).as_posix().encode())
             total.update(file.read_bytes())
     return total.hexdigest()[:12]
+
+
+def _code_files(place: str) -> list[Path]:
+    path = PROJECT_ROOT / place
+    if path.is_file():
+        return [path]
+    found = sorted(p for p in path.rglob("*") if p.suffix in {".py", ".yaml", ".json"})
+    if not found:
+        raise InvariantError(
+            f"There is no code at {place!r}, whose digest an asset's version is made of",
+            where=str(path),
+            expected="a file, or a folder with Python or YAML files",
+            remedy="Name the file's new place where code_version is called; if geocal was "
+            "installed, install it again: the installation is not complete",
+        )
+    return found
 
 
 def markdown_table(frame: pl.DataFrame, limit: int = PREVIEW_ROWS) -> str:

@@ -145,7 +145,7 @@ def of_candidates(made: Candidates, pairs: int) -> tuple[dict[str, Any], ...]:
 def of_cells(cells: Cells) -> dict[str, Any]:
     """How many cells there were and are, and every one that was joined to others; thin ones that no
     step could help are named."""
-    thin = cells.table.filter("thin").select("label", "records", "weight")
+    thin = cells.table.filter("thin").select("label", "records", "design_weight")
     return {
         "cells_before": cells.before,
         "cells_after": cells.table.height,
@@ -162,8 +162,8 @@ def of_selection(state: SolvableState, table: pl.DataFrame, chosen: Selection) -
     return frame_metadata(
         table,
         k=table.height,
-        areas_without_records=int((chosen.per_leaf == 0).sum()),
-        cells_lost=chosen.categories_lost,
+        areas_without_records=int((chosen.pairs_per_area == 0).sum()),
+        cells_lost=chosen.lost.count,
         cell_counts_off=chosen.rounding_misses,
         exchanges=int(chosen.exchanges.sum()),
         rounds=chosen.rounds,
@@ -172,7 +172,7 @@ def of_selection(state: SolvableState, table: pl.DataFrame, chosen: Selection) -
         allocation=list_of(allocation.warnings, f"{allocation.rule}: every area within its bounds"),
         targets_given_a_pair_back=len(chosen.rescued),
         targets_without_a_pair=dg.MetadataValue.json(without),
-        dense_weight_lost=chosen.mass_lost,
+        dense_weight_lost=chosen.lost.share,
         plot=plot,
     )
 
@@ -185,16 +185,16 @@ def of_weights(
 
     smaller = [state.leaves[t] for t in refined.relaxed_areas]
     title = f"Fit of the selected pairs of {state.postal}"
-    return frame_metadata(
-        table,
+    return {
+        **frame_metadata(table),
         **weight_summary(table),
         **of_solver(refined.result),
-        anchors=refined.anchored,
-        starting_weights_limited=refined.limited,
-        areas_with_smaller_weights=dg.MetadataValue.json(smaller),
+        "anchors": refined.anchored,
+        "starting_weights_limited": refined.limited,
+        "areas_with_smaller_weights": dg.MetadataValue.json(smaller),
         **of_fit(fit, "fitted", title, state.profile),
-        plot_weights=_weights_histogram(state, table, "weight", "Weights"),
-    )
+        "plot_weights": _weights_histogram(state, table, "weight", "Weights"),
+    }
 
 
 def _weights_histogram(
@@ -228,13 +228,13 @@ def of_fit_report(state: SolvableState, fit: pl.DataFrame, weights: pl.DataFrame
     if "truth" in fit.columns:
         against = summary_by(fit.with_columns(value="truth"), "fitted")
         tables["error_against_truth"] = (against, 12)
-    return frame_metadata(
-        fit,
+    return {
+        **frame_metadata(fit),
         **{k: dg.MetadataValue.md(markdown_table(v, limit=n)) for k, (v, n) in tables.items()},
-        weights=dg.MetadataValue.json(weight_summary(weights)),
-        plot=inline_png(fit_scatter(shown, title, **label), title),
-        plot_errors=inline_png(error_curves(shown, errors, **label), errors),
-    )
+        "weights": dg.MetadataValue.json(weight_summary(weights)),
+        "plot": inline_png(fit_scatter(shown, title, **label), title),
+        "plot_errors": inline_png(error_curves(shown, errors, **label), errors),
+    }
 
 
 def of_loss(
@@ -255,7 +255,7 @@ def of_loss(
     }
     shown = {k: dg.MetadataValue.md(markdown_table(v, limit=60)) for k, v in tables.items()}
     facts = {"summary": loss.summary(), "pairs_without_dense_weight": loss.pairs_outside}
-    return frame_metadata(table, **facts, **shown, **_loss_charts(state, table, stored))
+    return frame_metadata(table) | facts | shown | _loss_charts(state, table, stored)
 
 
 def _loss_charts(
@@ -264,7 +264,7 @@ def _loss_charts(
     from pipeline.reports import loss_plots as plots
     from pipeline.reports import loss_points as points
 
-    finest, label = state.profile.finest_level, {"synthetic": state.profile.synthetic}
+    finest, synthetic = state.profile.finest_level, state.profile.synthetic
     income, note = points.income_points(state.units, stored)
     correlations, cells = points.correlation_points(table), points.cell_points(table)
     sizes = points.sample_sizes(table, finest)
@@ -276,18 +276,24 @@ def _loss_charts(
     }
     charts = {
         "income": plots.distribution_curves(
-            income, titles["income"], "dollars a year", note=note, **label
+            income, titles["income"], "dollars a year", note=note, synthetic=synthetic
         ),
         "correlations": plots.agreement(
             correlations,
             titles["correlations"],
             "correlation",
             "correlations of two amounts",
-            **label,
+            synthetic=synthetic,
         ),
         "cells": plots.agreement(
-            cells, titles["cells"], "share of households", "cells", log=True, number=".2~%", **label
+            cells,
+            titles["cells"],
+            "share of households",
+            "cells",
+            log=True,
+            number=".2~%",
+            synthetic=synthetic,
         ),
-        "ess": plots.sample_sizes(sizes, titles["ess"], finest, **label),
+        "ess": plots.sample_sizes(sizes, titles["ess"], finest, synthetic=synthetic),
     }
     return {f"plot_{name}": inline_png(chart, titles[name]) for name, chart in charts.items()}

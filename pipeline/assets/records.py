@@ -113,7 +113,7 @@ def _records(
             catalog, profile, frames[PERSONS], frames[HOUSEHOLDS], frames.get(DONOR_PERSONS)
         )
         ids = made.households.select("household_id")
-        uprated = "none: records and targets are of one year"
+        uprated: str | dg.MetadataValue = "none: records and targets are of one year"
         if made.uprated.height:
             uprated = metadata.table_of(made.uprated)
         results = []

@@ -30,10 +30,12 @@ from pipeline.manifest import build_manifest, write_manifest
 from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import load_catalog
 from pipeline.specs.profiles import Profile
+from pipeline.vocabulary import TARGET_KEY
 
 _KINDS = {"polars", "parquet"}
 CODE = ("pipeline/reports", "pipeline/assets/reports.py", "pipeline/assets/national_reports.py")
 _LOSS_CODE = (
+    "calibration_core/tree/select/area_losses.py",
     "calibration_core/tree/select/loss_report.py",
     "calibration_core/common/weighted_distribution.py",
     "calibration_core/common/weight_shape.py",
@@ -99,7 +101,8 @@ def _fit(
         state = solvable(profile, context.partition_key, frames)
         fit = steps.fit_of_stored(state, frames[DENSE], frames[WEIGHTS])
         if profile.synthetic:
-            fit = steps.with_truth(load_catalog(), state, fit, environment.data)
+            truth = steps.truth_of(load_catalog(), profile, state.postal, environment.data)
+            fit = fit.join(truth, on=TARGET_KEY, how="left", maintain_order="left")
         return dg.MaterializeResult(
             value=fit,
             metadata=metadata.of_fit_report(state, fit, frames[WEIGHTS]),

@@ -33,7 +33,7 @@ from pipeline.assets.names import (
 )
 from pipeline.io_manager import Table
 from pipeline.settings import RunEnvironment
-from pipeline.specs.profiles import Profile
+from pipeline.specs.profiles import Donor, Profile
 from pipeline.specs.sources import SourceSpec, load_source
 
 if TYPE_CHECKING:
@@ -42,7 +42,12 @@ if TYPE_CHECKING:
     from pipeline.sources.microdata_schema import Microdata
 
 _KINDS = {"polars", "parquet"}
-_CODE = ("pipeline/sources", "pipeline/specs/sources.py", "data_specs/sources")
+_CODE = (
+    "pipeline/sources",
+    "pipeline/specs/layouts.py",
+    "pipeline/specs/sources.py",
+    "data_specs/sources",
+)
 
 
 def provenance_facts(provenance: Iterable["FileProvenance"], data: Path) -> list[dict[str, Any]]:
@@ -84,7 +89,7 @@ def build_source_assets(
         _microdata(profile, environment, partitions, deps),
     ]
     if profile.records.donor is not None:
-        others.append(_donor(profile, environment, deps))
+        others.append(_donor(profile.records.donor, profile, environment, deps))
     return [*raw, *published, *others]
 
 
@@ -266,12 +271,12 @@ def _microdata_results(
     results = []
     for name, frame in zip(names, (microdata.persons, microdata.households), strict=True):
         title = f"Design weights of {name}"
-        chart = histogram(frame, "weight", title, "design weight", synthetic=synthetic)
+        chart = histogram(frame, "design_weight", title, "design weight", synthetic=synthetic)
         shown = frame_metadata(
             frame,
             notes=microdata.notes,
             files=dg.MetadataValue.json(facts["provenance"]),
-            sum_of_weights=float(frame["weight"].sum()),
+            sum_of_weights=float(frame["design_weight"].sum()),
             plot=inline_png(chart, title),
         )
         value = Table(frame, facts)
@@ -311,14 +316,16 @@ def _microdata(
     return _survey("microdata", outs, read, partitions, deps)
 
 
-def _donor(profile: Profile, environment: RunEnvironment, deps: list[str]) -> dg.AssetsDefinition:
-    donor, names = profile.records.donor, (DONOR_PERSONS, DONOR_HOUSEHOLDS)
+def _donor(
+    donor: Donor, profile: Profile, environment: RunEnvironment, deps: list[str]
+) -> dg.AssetsDefinition:
+    names = (DONOR_PERSONS, DONOR_HOUSEHOLDS)
     outs = _survey_outs(names, f"{load_source(donor.source).title}, {donor.vintage}")
 
     def read(context: dg.AssetExecutionContext) -> list[dg.MaterializeResult]:
         from pipeline.sources.of_profile import read_donor
 
-        survey = read_donor(profile, environment.data)
+        survey = read_donor(donor, environment.data)
         return _microdata_results(names, survey, environment, profile.synthetic)
 
     return _survey("donor", outs, read, None, deps)

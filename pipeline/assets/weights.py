@@ -34,6 +34,7 @@ from pipeline.assets.names import (
 from pipeline.invariants import require_no_rows
 from pipeline.io_manager import Table
 from pipeline.specs.profiles import Profile
+from pipeline.step_words import step_words
 from pipeline.vocabulary import POPULATION, STATE, is_variable
 
 _KINDS = {"polars", "parquet"}
@@ -44,6 +45,7 @@ _CODE = (
     "pipeline/vocabulary.py",
     "calibration_core",
     "data_specs/profiles",
+    "data_specs/method.yaml",
 )
 # A state's total is the sum of tens of thousands of fitted figures; half a percent off is a fault.
 POPULATION_TOLERANCE = 0.005
@@ -74,8 +76,9 @@ def solvable(profile: Profile, postal: str, frames: dict[str, pl.DataFrame]):
     """The state as its steps take it, from the stored tables among ``frames``."""
     from pipeline import steps
 
-    needed = (frames[name] for name in (RECONCILED, GEOGRAPHY, UNITS))
-    return steps.solvable(profile, postal, *needed, frames.get(AREAS), frames.get(CELLS))
+    targets, geography, units = (frames[name] for name in (RECONCILED, GEOGRAPHY, UNITS))
+    areas, cells = frames.get(AREAS), frames.get(CELLS)
+    return steps.solvable(profile, postal, targets, geography, units, areas, cells)
 
 
 def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -95,9 +98,13 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
     @permanent
     def dense_weights(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
         from pipeline import steps
+        from pipeline.weights.budget import requested_pairs, require_pairs
 
         state = solvable(profile, context.partition_key, frames)
-        table, result = steps.dense_weights(state)
+        # The selection would refuse such a number too, but only after the dense solve.
+        require_pairs(state, requested_pairs(context.run.run_config, SELECTED))
+        with step_words(context.log.info) as say:
+            table, result = steps.dense_weights(state, progress=say)
         fit = steps.fit_of(state, fitted_dense=result.fitted)
         title = f"Dense fit of {state.postal}"
         shown = frame_metadata(
@@ -136,7 +143,8 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
 
         state = solvable(profile, context.partition_key, frames)
         pairs = pairs_of(profile, len(state.leaves), config.pairs)
-        table, chosen = steps.selected_pairs(state, frames[DENSE], pairs, progress=context.log.info)
+        with step_words(context.log.info) as say:
+            table, chosen = steps.selected_pairs(state, frames[DENSE], pairs, progress=say)
         candidates = int((frames[DENSE].drop("household_id").to_numpy() > 0).sum())
         return dg.MaterializeResult(
             value=Table(table, {"budget": pairs, "candidate_pairs": candidates}),
@@ -162,7 +170,7 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
         ins=inputs_of(*OF_THE_STATE, AREAS, DENSE, SELECTED),
         code_version=code_version(*_CODE),
         description=(
-            "The product: household_id, tract, county, state, weight. Exactly k pairs, refined so"
+            "The product: household_id, tract, county, weight. Exactly k pairs, refined so"
             " that their totals meet the targets."
         ),
         check_specs=[
@@ -176,7 +184,10 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
         from pipeline.weights.candidates import candidate_pairs
 
         state = solvable(profile, context.partition_key, frames)
-        table, refined = steps.refined_weights(state, frames[DENSE], frames[SELECTED])
+        with step_words(context.log.info) as say:
+            table, refined = steps.refined_weights(
+                state, frames[DENSE], frames[SELECTED], progress=say
+            )
         fit = steps.fit_of(state, fitted=refined.result.fitted)
         pairs = candidate_pairs(frames[UNITS], frames[AREAS])
         return dg.MaterializeResult(

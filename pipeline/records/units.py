@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from pipeline.errors import RecordsError
+from pipeline.ordered_sums import sum_in_order
 from pipeline.sources.base import SourceNote
 from pipeline.sources.microdata_schema import AMOUNTS, HouseholdTable, PersonTable
 
@@ -103,7 +104,9 @@ def amount_sums(persons: pl.DataFrame) -> pl.DataFrame:
     """
     ordered = persons.sort("household_id", "person_number")
     sums = [
-        pl.when(pl.col(name).count() > 0).then(pl.col(name).sum()).alias(f"aggregate_{name}")
+        pl.when(pl.col(name).count() > 0)
+        .then(sum_in_order(name, "person_number"))
+        .alias(f"aggregate_{name}")
         for name in AMOUNTS
     ]
     anys = [

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from pipeline.errors import TargetError
+from pipeline.ordered_sums import sum_in_order
 from pipeline.records.units import amount_sums
 from pipeline.sources.microdata_schema import COMPONENTS
 
@@ -134,7 +135,7 @@ def _households(households: pl.DataFrame, persons: pl.DataFrame) -> pl.DataFrame
     changes = (
         persons.sort("household_id", "person_number")
         .group_by("household_id", maintain_order=True)
-        .agg(pl.col("__change").sum())
+        .agg(sum_in_order("__change", "person_number"))
     )
     result = households.join(
         changes, on="household_id", how="left", maintain_order="left"

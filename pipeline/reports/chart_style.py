@@ -89,6 +89,14 @@ def level_colours(alt: Any, shown: pl.DataFrame) -> Any:
     )
 
 
+def extent(*columns: pl.Series) -> tuple[float, float]:
+    """Least and greatest value of the columns, for the ends of an axis; 1 and 10 where there is
+    none.
+    """
+    values = pl.concat([column.cast(pl.Float64) for column in columns]).drop_nulls().to_numpy()
+    return (float(values.min()), float(values.max())) if values.size else (1.0, 10.0)
+
+
 def log_marks(low: float, high: float) -> list[float]:
     """1, 2, 5, 10, ... between two ends, or powers of ten where there are many: the marks of a log
     axis. Vega would draw a line at every whole number.

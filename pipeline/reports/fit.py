@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from pipeline.ordered_sums import mean_in_order
 from pipeline.targets.standard_errors import MARGIN_90
 from pipeline.vocabulary import (
     CALIBRATE,
@@ -111,7 +112,7 @@ def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",))
     """
     rows = with_errors(frame, fitted)
     fit = pl.col(fitted).is_not_null()
-    are = pl.col("absolute_relative_error").filter(fit)
+    are = pl.when(fit).then("absolute_relative_error")
     table = rows.group_by(list(by)).agg(
         pl.len().alias("targets"),
         fit.sum().alias("fitted"),
@@ -121,7 +122,7 @@ def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",))
         pl.col("inside_margin").mean().alias("share_inside_margin"),
         pl.col("inside_published").mean().alias("share_inside_published_margin"),
         are.median().alias("median_are"),
-        are.mean().alias("mean_are"),
+        mean_in_order(are, "geoid", "variable", "domain").alias("mean_are"),
         are.max().alias("worst_are"),
         (are <= 0.01).mean().alias("share_within_1pct"),
         (are <= 0.05).mean().alias("share_within_5pct"),

@@ -17,6 +17,7 @@ from pipeline.reports.chart_style import (
     TWO_COLOURS,
     TWO_SETS,
     WIDTH,
+    extent,
     log_marks,
     render,
     thinned,
@@ -36,11 +37,7 @@ def distribution_curves(
     """
     import altair as alt
 
-    low, high = (
-        (float(points["value"].min()), float(points["value"].max()))
-        if points.height
-        else (1.0, 10.0)
-    )
+    low, high = extent(points["value"])
     x = alt.X(
         "value:Q",
         scale=alt.Scale(type="log", domain=[low, high], nice=False),
@@ -146,12 +143,7 @@ def agreement(
         if hidden
         else ""
     )
-    ends = (
-        [float(v) for c in ("dense", "selected") for v in (shown[c].min(), shown[c].max())]
-        if shown.height
-        else [0.1, 1.0]
-    )
-    low, high = min(ends), max(ends)
+    low, high = extent(shown["dense"], shown["selected"])
     margin = 0.04 * (high - low) or 0.5
     domain = [low / 1.3, high * 1.3] if log else [low - margin, high + margin]
     scale = alt.Scale(type="log" if log else "linear", domain=domain, nice=False)
@@ -208,11 +200,8 @@ def sample_sizes(
 
     held = areas.drop_nulls().filter(pl.col("pairs") > 0)
     ess = held["ess"].to_numpy()
-    middle, most = (
-        (float(held["pairs"].median()), float(max(held["pairs"].median(), ess.max())))
-        if held.height
-        else (0.0, 1.0)
-    )
+    middle = float(np.median(held["pairs"])) if held.height else 0.0
+    most = max(middle, float(ess.max())) if held.height else 1.0
     counts, edges = np.histogram(ess, bins=bins, range=(0.0, most))
     bars = [
         {"low": float(a), "high": float(b), "count": int(n), "none": 0}

@@ -19,8 +19,11 @@ import numpy as np
 import polars as pl
 
 from calibration_core.tree.geography import GeographyTree
-from calibration_core.tree.select.loss_report import AreaLoss, SelectionLoss, selection_loss
+from calibration_core.tree.select.area_losses import AreaLoss
+from calibration_core.tree.select.loss_report import SelectionLoss, selection_loss
+from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.totals import pair_totals, pool_totals
+from pipeline.ordered_sums import sum_in_order
 from pipeline.reports.selection_report import BETWEEN, DISTANCES, HELD_OUT, SCHEMA, SHAPES
 from pipeline.targets.grid import TargetGrid
 from pipeline.vocabulary import (
@@ -38,7 +41,7 @@ from pipeline.weights.table import StoredWeights
 
 _WHOLE_DOMAINS = ("total", "households")
 # Columns of candidate_cells that are no class.
-_NO_CLASS = ("cell", "label", "records", "weight", "thin")
+_NO_CLASS = ("cell", "label", "records", "design_weight", "thin")
 Place = tuple[str, Any]
 """A level, and a GEOID or one for each row."""
 
@@ -55,7 +58,7 @@ def amount_columns(units: pl.DataFrame, unit_of: Mapping[Key, str]) -> list[str]
 
 
 def measured_loss(
-    tree: GeographyTree,
+    pool: Pool,
     units: pl.DataFrame,
     cells: pl.DataFrame,
     stored: StoredWeights,
@@ -63,19 +66,12 @@ def measured_loss(
 ) -> tuple[SelectionLoss, pl.DataFrame]:
     """The losses of a state as arrays, and laid out as rows.
 
-    ``cells`` names them: ``cell``, ``label`` and a column for each class they are made of;
+    ``pool``: its dense weights are compared. ``cells`` names the cells: ``cell``, ``label`` and a column for each class they are made of;
     ``unit_of``: unit of each variable.
     """
-    amounts = amount_columns(units, unit_of)
-    loss = selection_loss(
-        stored.dense,
-        stored.leaf,
-        stored.record,
-        stored.weight,
-        cell=units["cell"].to_numpy(),
-        continuous=units.select(amounts).to_numpy().astype(np.float64, copy=False),
-        tree=tree,
-    )
+    amounts, tree = amount_columns(units, unit_of), pool.tree
+    continuous = units.select(amounts).to_numpy().astype(np.float64, copy=False)
+    loss = selection_loss(pool, stored.leaf, stored.record, stored.weight, continuous=continuous)
     parts = [*_overall_rows(loss, tree, amounts), *_cell_rows(loss, tree, cells)]
     for level, geoids, area in zip(loss.level_names, tree.geoids, loss.levels, strict=True):
         parts += _area_rows(area, (level, geoids), amounts, loss.percentiles)
@@ -154,7 +150,8 @@ def _overall_rows(
     outside = [float(loss.pairs_outside)]
     yield _rows("pairs_without_dense_weight", place, "", "pairs", [0.0], outside)
     above = np.triu_indices(len(amounts), 1)
-    pairs = [amounts[i] + BETWEEN + amounts[j] for i, j in zip(*above, strict=True)]
+    names = np.array(amounts)
+    pairs = [one + BETWEEN + other for one, other in zip(*names[above[0]], strict=True)]
     if pairs:
         for measure, dense, selected in (
             ("pearson", loss.pearson_dense, loss.pearson_selected),
@@ -193,7 +190,9 @@ def _cell_rows(
     for name in [c for c in cells.columns if c not in _NO_CLASS]:
         category = pl.format("{}: {}", pl.lit(name), pl.col(name).fill_null("unknown"))
         by_category = named.group_by(category.alias("category"))
-        found = by_category.agg(pl.col("dense", "selected").sum()).sort("category")
+        found = by_category.agg(
+            sum_in_order("dense", "cell"), sum_in_order("selected", "cell")
+        ).sort("category")
         yield _rows(
             "category_share", place, found["category"], "share", found["dense"], found["selected"]
         )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from pipeline.ordered_sums import sum_in_order
 from pipeline.reports.fit import summary_by, weight_summary
 from pipeline.vocabulary import CALIBRATE, NATION, STATE, VARIABLE_KEY, is_area
 
@@ -36,7 +37,7 @@ def national_fits(national_targets: pl.DataFrame, fits: Mapping[str, pl.DataFram
     )
     parts = [
         frame.filter(is_area(STATE, fips) & pl.col("fitted").is_not_null()).select(
-            *VARIABLE_KEY, "fitted", "fitted_dense"
+            *VARIABLE_KEY, "fitted", "fitted_dense", _state=pl.lit(fips)
         )
         for fips, frame in sorted(fits.items())
     ]
@@ -45,13 +46,14 @@ def national_fits(national_targets: pl.DataFrame, fits: Mapping[str, pl.DataFram
         "domain": pl.String,
         "fitted": pl.Float64,
         "fitted_dense": pl.Float64,
+        "_state": pl.String,
     }
     sums = (
         pl.concat(parts or [pl.DataFrame(schema=schema)])
         .group_by(VARIABLE_KEY, maintain_order=True)
         .agg(
-            pl.col("fitted").sum(),
-            pl.col("fitted_dense").sum(),
+            sum_in_order("fitted", "_state"),
+            sum_in_order("fitted_dense", "_state"),
             pl.len().cast(pl.Int64).alias("states_fitted"),
         )
     )

@@ -17,6 +17,7 @@ from pipeline.reports.chart_style import (
     LEVEL_COLOURS,
     PLAIN_BELOW_ONE,
     WIDTH,
+    extent,
     level_colours,
     log_marks,
     render,
@@ -45,28 +46,15 @@ def fit_scatter(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int = 
         else f"{positive.height:,} targets"
     )
     subtitle = drawn + (f"; {hidden:,} at zero are not shown" if hidden else "")
-    low, high = (
-        (float(positive["value"].min() or 1.0), float(positive["value"].max() or 10.0))
-        if positive.height
-        else (1.0, 10.0)
-    )
-    axes = {"type": "log", "domain": [low / 1.5, high * 1.5], "nice": False}
+    low, high = extent(positive["value"])
+    scale = alt.Scale(type="log", domain=[low / 1.5, high * 1.5], nice=False)
+    marks = alt.Axis(format="~s", tickCount=6)
     points = (
         alt.Chart(alt.Data(values=shown.to_dicts()))
         .mark_circle(size=16, opacity=0.55)
         .encode(
-            x=alt.X(
-                "value:Q",
-                scale=alt.Scale(**axes),
-                title="target",
-                axis=alt.Axis(format="~s", tickCount=6),
-            ),
-            y=alt.Y(
-                "fitted:Q",
-                scale=alt.Scale(**axes),
-                title="fitted",
-                axis=alt.Axis(format="~s", tickCount=6),
-            ),
+            x=alt.X("value:Q", scale=scale, title="target", axis=marks),
+            y=alt.Y("fitted:Q", scale=scale, title="fitted", axis=marks),
             color=level_colours(alt, shown),
         )
     )

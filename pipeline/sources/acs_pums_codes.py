@@ -44,17 +44,11 @@ RELSHIPP = {
     37: "gq_institutional",
     38: "gq_noninstitutional",
 }
+SEX = {1: "male", 2: "female"}
 MAR = {1: "married", 2: "widowed", 3: "divorced", 4: "separated", 5: "never_married"}
 RAC1P = {
-    1: "white",
-    2: "black",
-    3: "aian",
-    4: "aian",
-    5: "aian",
-    6: "asian",
-    7: "nhpi",
-    8: "other",
-    9: "two_or_more",
+    **{1: "white", 2: "black", 6: "asian", 7: "nhpi", 8: "other", 9: "two_or_more"},
+    **dict.fromkeys((3, 4, 5), "aian"),
 }
 SCHG = {
     1: "preschool",
@@ -65,21 +59,15 @@ SCHG = {
     16: "college",
 }
 ESR = {
-    1: "employed",
-    2: "employed",
+    **dict.fromkeys((1, 2), "employed"),
     3: "unemployed",
-    4: "armed_forces",
-    5: "armed_forces",
+    **dict.fromkeys((4, 5), "armed_forces"),
     6: "not_in_labor_force",
 }
 COW = {
-    1: "private",
-    2: "private",
-    3: "government",
-    4: "government",
-    5: "government",
+    **dict.fromkeys((1, 2, 7), "private"),
+    **dict.fromkeys((3, 4, 5), "government"),
     6: "self_employed",
-    7: "private",
     8: "unpaid_family",
     9: None,
 }
@@ -96,60 +84,7 @@ MIG = {1: "same_house", 2: "abroad", 3: "different_house_us"}
 WKW = {1: 50, 2: 48, 3: 40, 4: 27, 5: 14, 6: 1}
 PUERTO_RICO = 72
 
-PERSON_COLUMNS: tuple[str | tuple[str, ...], ...] = (
-    "SERIALNO",
-    "SPORDER",
-    ("PUMA", "PUMA20"),
-    ("ST", "STATE"),
-    "ADJINC",
-    "PWGTP",
-    "AGEP",
-    "SEX",
-    ("RELP", "RELSHIPP"),
-    "MAR",
-    "RAC1P",
-    "HISP",
-    "SCHL",
-    "SCH",
-    "SCHG",
-    "ESR",
-    "COW",
-    ("JWTR", "JWTRNS"),
-    "JWRIP",
-    "DIS",
-    "MIL",
-    "NATIVITY",
-    "CIT",
-    "LANX",
-    "MIG",
-    "FER",
-    "POVPIP",
-    ("WKWN", "WKW"),
-    "WKHP",
-    "WAGP",
-    "SEMP",
-    "INTP",
-    "SSP",
-    "SSIP",
-    "PAP",
-    "RETP",
-    "OIP",
-    "PINCP",
-)
-PERSON_OPTIONAL = ("MIGSP",)
-HOUSING_COLUMNS: tuple[str | tuple[str, ...], ...] = (
-    "SERIALNO",
-    ("ST", "STATE"),
-    "ADJINC",
-    "WGTP",
-    "NP",
-    ("TYPE", "TYPEHUGQ"),
-    "TEN",
-    "FS",
-    "HINCP",
-)
-REPLICATES = tuple(f"PWGTP{i}" for i in range(1, 81))
-AMOUNT_COLUMNS = {
+AMOUNT_COLUMNS: dict[str, str] = {
     "wages": "WAGP",
     "self_employment": "SEMP",
     "investment_income": "INTP",
@@ -161,3 +96,17 @@ AMOUNT_COLUMNS = {
     "total_income": "PINCP",
 }
 SIGNED = ("SEMP", "INTP", "PINCP")
+
+PERSON_COLUMNS: tuple[str | tuple[str, ...], ...] = (
+    *("SERIALNO", "SPORDER", ("PUMA", "PUMA20"), ("ST", "STATE"), "ADJINC", "PWGTP"),
+    *("AGEP", "SEX", ("RELP", "RELSHIPP"), "MAR", "RAC1P", "HISP", "SCHL", "SCH", "SCHG"),
+    *("ESR", "COW", ("JWTR", "JWTRNS"), "JWRIP", "DIS", "MIL", "NATIVITY", "CIT", "LANX", "MIG"),
+    *("FER", "POVPIP", ("WKWN", "WKW"), "WKHP"),
+    *AMOUNT_COLUMNS.values(),
+)
+PERSON_OPTIONAL = ("MIGSP",)
+HOUSING_COLUMNS: tuple[str | tuple[str, ...], ...] = (
+    *("SERIALNO", ("ST", "STATE"), "ADJINC", "WGTP", "NP", ("TYPE", "TYPEHUGQ")),
+    *("TEN", "FS", "HINCP"),
+)
+REPLICATES = tuple(f"PWGTP{i}" for i in range(1, 81))

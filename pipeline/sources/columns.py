@@ -18,7 +18,8 @@ from pipeline.sources.base import ReadRequest, SourceFile, SourceNote
 from pipeline.sources.cells import AREA, Measure
 from pipeline.sources.files import FileProvenance
 from pipeline.sources.text import REPEAT_MARK, ROW, repeated_columns
-from pipeline.specs.sources import ColumnSpec, Fingerprint, Layout
+from pipeline.specs.layouts import Fingerprint, Layout
+from pipeline.specs.sources import ColumnSpec
 
 
 def apply_renames(request: ReadRequest, frame: pl.DataFrame) -> pl.DataFrame:
@@ -166,9 +167,9 @@ def choose_measures(
             )
     measures = []
     for base, parts in present.items():
-        spec = next((s for s in specs if s.matches(base, request.vintage)), None)
-        if spec is not None and "E" in parts and spec.type not in ("code", "text"):
-            measures.append(Measure(spec.rename or base, parts["E"], parts.get("M"), spec))
+        first = next((s for s in specs if s.matches(base, request.vintage)), None)
+        if first is not None and "E" in parts and first.type not in ("code", "text"):
+            measures.append(Measure(first.rename or base, parts["E"], parts.get("M"), first))
     _refuse_repeats(frame, measures, provenance)
     if not measures:
         raise SourceLayoutError(

@@ -36,12 +36,16 @@ class SurveyColumns:
     came from.
 
     ``frame`` holds String columns under their upper-case published names (null where blank or "NA")
-    and ``__line`` (1-based line of the file).
+    and ``__line`` (1-based line of the file). ``absent``: optional columns that the file has not;
+    they are null on every line.
     """
 
-    def __init__(self, frame: pl.DataFrame, label: str) -> None:
+    def __init__(
+        self, frame: pl.DataFrame, label: str, absent: frozenset[str] = frozenset()
+    ) -> None:
         self.frame = frame
         self.label = label
+        self.absent = absent
 
     @classmethod
     def read(
@@ -54,6 +58,8 @@ class SurveyColumns:
         that the text is not a table.
         """
         header = _header(raw)
+        member = f" member {raw.provenance.member}" if raw.provenance.member else ""
+        place = f"{raw.provenance.path}{member}"
         label = raw.provenance.label
         known = {name.strip().upper(): name for name in reversed(header) if name.strip()}
         missing = [
@@ -70,10 +76,7 @@ class SurveyColumns:
                 )
             raise SourceLayoutError(
                 f"{len(missing)} column(s) are missing: {', '.join(described)}",
-                where=(
-                    f"{raw.provenance.path}{' member ' + raw.provenance.member if raw.provenance.member else ''},"
-                    " line 1"
-                ),
+                where=f"{place}, line 1",
                 expected="the columns of the published file",
                 remedy=(
                     "Check publication and vintage; if the publisher renamed the column, add the"
@@ -87,6 +90,7 @@ class SurveyColumns:
             if name in known
         ]
         wanted += [name for name in optional if name in known and name not in wanted]
+        absent = [name for name in optional if name not in known]
         try:
             frame = pl.read_csv(
                 raw.data,
@@ -99,22 +103,26 @@ class SurveyColumns:
         except pl.exceptions.PolarsError as error:
             raise SourceLayoutError(
                 f"The text cannot be read as a table: {error}",
-                where=f"{raw.provenance.path} {raw.provenance.member}".strip(),
+                where=place,
                 expected="comma-separated lines with as many fields as the header",
                 remedy="Download the file again",
             ) from error
         frame = frame.select(pl.col(known[name]).str.strip_chars().alias(name) for name in wanted)
-        return cls(frame.with_row_index(LINE, offset=2), label)
+        frame = frame.with_row_index(LINE, offset=2).with_columns(
+            pl.lit(None, dtype=pl.String).alias(name) for name in absent
+        )
+        return cls(frame, label, frozenset(absent))
 
     def has(self, name: str) -> bool:
-        return name in self.frame.columns
+        """True if the file itself has this column."""
+        return name in self.frame.columns and name not in self.absent
 
     def first_of(self, *names: str) -> str:
         """The first of several published names that this file has."""
         return next(name for name in names if self.has(name))
 
     def filter(self, condition: pl.Expr | pl.Series) -> SurveyColumns:
-        return SurveyColumns(self.frame.filter(condition), self.label)
+        return SurveyColumns(self.frame.filter(condition), self.label, self.absent)
 
     def fail(self, column: str, bad: pl.Series, expected: str) -> SourceValueError:
         """The error for rows where ``bad`` is true: names the column, the first line, its value,
@@ -134,6 +142,20 @@ class SurveyColumns:
                 "Compare the line with the publisher's data dictionary; download the file again if"
                 " it was edited"
             ),
+        )
+
+    def require_each_once(self, *keys: str) -> None:
+        """Raises SourceValueError naming the first line whose ``keys`` an earlier line has."""
+        repeats = ~self.frame.select(pl.struct(keys).is_first_distinct()).to_series()
+        if not repeats.any():
+            return
+        line, *values = self.frame.filter(repeats).select(LINE, *keys).row(0)
+        found = " and ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True))
+        raise SourceValueError(
+            f"{found} appears twice ({int(repeats.sum()):,} repeated lines)",
+            where=f"{self.label}, line {line}, column {' and '.join(keys)}",
+            expected="each person and each household once",
+            remedy="The file was concatenated or edited: download it again",
         )
 
     def text(self, name: str, *, nullable: bool = False) -> pl.Series:

@@ -58,8 +58,7 @@ COMPONENTS = tuple(name for name in AMOUNTS if name != "total_income")
 
 def _one_of(values: tuple[str, ...], nullable: bool = False) -> dy.String:
     return dy.String(
-        nullable=nullable,
-        check={"vocabulary": lambda column, allowed=values: column.is_in(list(allowed))},
+        nullable=nullable, check={"vocabulary": lambda column: column.is_in(list(values))}
     )
 
 
@@ -79,7 +78,7 @@ class PersonTable(dy.Schema):
     puma = dy.String(nullable=True, regex=r"^\d{7}$")
     county_fips = dy.String(nullable=True, regex=r"^\d{5}$")
     is_group_quarters = dy.Bool()
-    weight = dy.Float64(min=0.0)
+    design_weight = dy.Float64(min=0.0)
     age = dy.Int32(min=0, max=120)
     sex = _one_of(SEX)
     relationship = _one_of(RELATIONSHIP)
@@ -135,7 +134,7 @@ class HouseholdTable(dy.Schema):
     puma = dy.String(nullable=True, regex=r"^\d{7}$")
     county_fips = dy.String(nullable=True, regex=r"^\d{5}$")
     is_group_quarters = dy.Bool()
-    weight = dy.Float64(min=0.0)
+    design_weight = dy.Float64(min=0.0)
     persons = dy.Int32(min=1)
     tenure = _one_of(TENURE, nullable=True)
     household_income = _amount()

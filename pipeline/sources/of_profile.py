@@ -17,7 +17,7 @@ from pipeline.sources.cps_asec import read_asec
 from pipeline.sources.microdata_schema import Microdata
 from pipeline.sources.registry import read_source
 from pipeline.specs.catalog import Catalog
-from pipeline.specs.profiles import Profile
+from pipeline.specs.profiles import Donor, Profile
 from pipeline.specs.sources import SourceSpec, load_source
 from pipeline.specs.states import state_of
 
@@ -67,9 +67,9 @@ def read_survey(profile: Profile, data: Path, postal: str) -> Microdata:
     )
 
 
-def read_donor(profile: Profile, data: Path) -> Microdata:
+def read_donor(donor: Donor, data: Path) -> Microdata:
     """Persons and households of the survey that the records borrow from."""
-    spec, vintage = load_source(profile.records.donor.source), profile.records.donor.vintage
+    spec, vintage = load_source(donor.source), donor.vintage
     # Persons, families and households are members of one archive, which the reader opens itself.
     archive = resolve_files(spec, vintage, data)[0].path
     return read_asec(archive, year=int(vintage), source=spec.id, url=spec.url_of(vintage))

@@ -6,10 +6,14 @@ publication's layout, or what the assets do with the tables.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from calibration_core.errors import GeocalError
 from pipeline.errors import SourceFileError, SourceLayoutError, SpecError
@@ -18,7 +22,22 @@ from pipeline.sources.base import ReadRequest, SourceFile, resolve_files
 from pipeline.sources.files import RawFile, digest, read_raw
 from pipeline.sources.text import decode
 from pipeline.specs.sources import SourceSpec
-from pipeline.specs.states import states_of
+from pipeline.specs.states import State, states_of
+
+# What libraries raise for contents that nobody foresaw: a check names the file and goes on to the
+# next. A panic of polars is no Exception.
+UNFORESEEN = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 Reader = Callable[[ReadRequest], Any]
 Checker = Callable[[ReadRequest, SourceFile], str]
@@ -136,15 +155,34 @@ def check_source(
         try:
             message = _check_file(request, file)
             lines.append(CheckLine(spec.id, str(file.path), True, size, sha, message))
+        except UNFORESEEN as error:
+            said = str(_unforeseen(error, spec, file))
+            lines.append(CheckLine(spec.id, str(file.path), False, size, sha, said))
         except GeocalError as error:
             lines.append(CheckLine(spec.id, str(file.path), False, size, sha, str(error)))
     return lines
 
 
+def _unforeseen(error: BaseException, spec: SourceSpec, file: SourceFile) -> SourceFileError:
+    """A library's complaint about contents that no reader foresaw, as a fault of the file."""
+    said = (str(error).strip().splitlines() or ["no message"])[0]
+    return SourceFileError(
+        f"The file cannot be read: {said} ({type(error).__name__})",
+        where=str(file.path),
+        expected=f"{spec.title}, as published",
+        remedy=(
+            "Download the file again, and look for cells that somebody edited; if it is as"
+            " published, report this with the file's address"
+        ),
+    )
+
+
 def _digest(file: SourceFile) -> tuple[int, str]:
-    if not file.path.is_file():
+    # A file that may not be read is named by the check itself, which opens it again.
+    try:
+        data = file.path.read_bytes()
+    except OSError:
         return 0, ""
-    data = file.path.read_bytes()
     return len(data), digest(data)
 
 
@@ -154,7 +192,7 @@ def _check_file(request: ReadRequest, file: SourceFile) -> str:
     if entry is not None and entry.check is not None:
         return entry.check(request, file)
     if name == "acs_pums" and file.role == "persons" and file.state is not None:
-        return f"{_check_header(request, file)}, {_check_pums(request, file)}"
+        return f"{_check_header(request, file)}, {_check_pums(request, file.path, file.state)}"
     if entry is None or request.spec.kind == "microdata":
         return _check_header(request, file)
     if file.role == "geography":
@@ -168,19 +206,15 @@ def _check_file(request: ReadRequest, file: SourceFile) -> str:
     )
 
 
-def _check_pums(request: ReadRequest, file: SourceFile) -> str:
+def _check_pums(request: ReadRequest, path: Path, state: State) -> str:
     """Read the state's persons as a run would: their year, state and weights are no matter of the
     header.
     """
     from pipeline.sources.acs_pums import read_pums
 
-    url = request.spec.url_of(request.vintage, file.state)
+    url = request.spec.url_of(request.vintage, state)
     found = read_pums(
-        file.path,
-        year=int(request.vintage),
-        state_fips=file.state.fips,
-        source=request.spec.id,
-        url=url,
+        path, year=int(request.vintage), state_fips=state.fips, source=request.spec.id, url=url
     )
     return f"{found.persons.height:,} persons"
 

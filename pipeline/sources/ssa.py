@@ -26,7 +26,7 @@ from pipeline.sources.files import FileProvenance
 from pipeline.sources.schemas import PublishedTable, validated
 from pipeline.sources.text import ROW, sheet, workbook
 from pipeline.sources.workbook_columns import located_columns, refuse_sums, refuse_title, row_text
-from pipeline.specs.sources import SheetSpec
+from pipeline.specs.layouts import SheetSpec
 from pipeline.specs.states import ALL_AREAS, BY_NAME, State
 
 _OTHER_LABELS = {

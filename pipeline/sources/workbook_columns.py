@@ -14,7 +14,7 @@ from pipeline.errors import SourceLayoutError, SourceValueError
 from pipeline.sources.base import SourceNote
 from pipeline.sources.files import FileProvenance
 from pipeline.sources.text import ROW, column_letter
-from pipeline.specs.sources import SheetSpec
+from pipeline.specs.layouts import SheetSpec
 
 # Carriers of SSA workbooks were seen to put two columns (ANSI code, year) before the figures.
 _MOST_INSERTED = 3

@@ -7,7 +7,8 @@ need tables (``pipeline/targets/carry.py``).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, model_validator
 
@@ -171,6 +172,22 @@ Factor = Annotated[
     SeriesFactor | RatioFactor | GrowthFactor | AgeSexFactor, Field(discriminator="kind")
 ]
 FACTOR_ADAPTER: TypeAdapter[Factor] = TypeAdapter(Factor)
+
+
+_Kind = TypeVar("_Kind", SeriesFactor, RatioFactor, GrowthFactor, AgeSexFactor)
+
+
+def factor_of(factors: Mapping[str, Factor], name: str, kind: type[_Kind]) -> _Kind:
+    """The factor called ``name``. Raises TargetError if there is none, or it is of another kind."""
+    found = factors.get(name)
+    if isinstance(found, kind):
+        return found
+    raise TargetError(
+        f"Factor {name!r} is {f'of kind {found.kind}' if found else 'missing'}",
+        where="data_specs/factors",
+        expected=f"a factor that is a {kind.__name__}",
+        remedy="Correct the rule, or add the factor",
+    )
 
 
 class FactorFile(SpecModel):

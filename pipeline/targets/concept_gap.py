@@ -23,6 +23,7 @@ from collections.abc import Collection
 import polars as pl
 
 from pipeline.errors import TargetError
+from pipeline.ordered_sums import sum_in_order
 from pipeline.vocabulary import (
     CALIBRATE,
     DROPPED,
@@ -66,7 +67,7 @@ def state_targets(targets: pl.DataFrame, state_fips: str) -> pl.DataFrame:
         .agg(
             target=pl.when(pl.col("published_value").is_null().any())
             .then(None)
-            .otherwise(pl.col("published_value").sum()),
+            .otherwise(sum_in_order("published_value", "geoid")),
             declared=pl.col("role").mode().sort().first(),
             why=pl.col("reason").filter(pl.col("role") != CALIBRATE).sort().first(),
         )

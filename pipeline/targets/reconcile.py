@@ -76,7 +76,7 @@ class Reconciled:
         """Largest relative gap left between a parent and its children among the groups applied; 0
         where there are none.
         """
-        return float(self.categories.filter("applied")["gap_after"].max() or 0.0)
+        return max(self.categories.filter("applied")["gap_after"].drop_nulls(), default=0.0)
 
 
 def reconcile_national(targets: pl.DataFrame, groups: Iterable[CategoryGroup] = ()) -> Reconciled:

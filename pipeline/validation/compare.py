@@ -24,15 +24,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from calibration_core.common.digits import significant
 from calibration_core.errors import BudgetError, GeocalError
-from calibration_core.sampling.allocation import allocation_of
-from calibration_core.tree.problem import PoolProblem
 from calibration_core.tree.rivals import WITHOUT_CHANCE, PairTask, run_pair_method
+from calibration_core.tree.select.pairs import allocate_pairs
+from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.solve.newton import TreeNewtonResult
 from pipeline.errors import ProfileError
 from pipeline.specs.catalog import Catalog
-from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.specs.profiles import Profile
 from pipeline.steps import LoadedState
 from pipeline.validation.families import HoldOutGroup
@@ -42,10 +40,9 @@ from pipeline.validation.paired import paired_differences
 from pipeline.validation.runs import DENSE, Run, Validation, ValidationSettings
 from pipeline.vocabulary import TARGET_KEY
 from pipeline.weights.candidates import candidate_pairs
-from pipeline.weights.cells import affinity_of, categories_of
-from pipeline.weights.problem import SolvableState, attributes_of, state_seed
-from pipeline.weights.settings import refine_settings
-from pipeline.weights.solve import DENSE_DIGITS, dense_calibration
+from pipeline.weights.problem import SolvableState, state_seed
+from pipeline.weights.settings import joint_settings, refine_settings
+from pipeline.weights.solve import dense_calibration, pool_of
 
 Progress = Callable[[str, int], None]
 
@@ -114,8 +111,16 @@ class _Ledger:
     runs: list[Run] = field(default_factory=list)
 
     def so_far(self) -> Validation:
-        found = (tuple(x) for x in (self.held, self.degenerate, self.skipped, self.runs))
-        return Validation(self.profile, self.settings, self.groups, *found, interrupted=True)
+        return Validation(
+            self.profile,
+            self.settings,
+            self.groups,
+            held=tuple(self.held),
+            degenerate=tuple(self.degenerate),
+            skipped=tuple(self.skipped),
+            runs=tuple(self.runs),
+            interrupted=True,
+        )
 
 
 def _validate_group(
@@ -151,52 +156,16 @@ def steps_of(
     return len(states) * len(groups) * settings.steps
 
 
-def pairs_per_leaf(
-    dense: np.ndarray, pairs: int, profile: Profile, state: SolvableState | None = None
-) -> np.ndarray:
-    """(leaves,) int64 pairs each leaf gets out of ``pairs`` (k), by the profile's rule: at least
-    its ``minimum_pairs`` where k allows it, and no more than the leaf has households.
-
-    ``state`` is needed by the rule "neyman" only, which takes the finest level's targets.
-    """
-    targets = None if state is None else state.problem.targets
-    design, scales = (None, None) if targets is None else (targets.designs[-1], targets.scales[-1])
-    rule = profile.method.selection
-    given = allocation_of(
-        rule.allocation,
-        pairs,
-        dense,
-        design=design,
-        scales=scales,
-        floor=profile.budget.minimum_pairs,
-        power=rule.power,
-        names=() if state is None else state.leaves,
-    )
-    return given.per_area
-
-
-def pair_task(
-    state: SolvableState, pool: PoolProblem, dense: np.ndarray, per_leaf: np.ndarray, seed: int
-) -> PairTask:
+def pair_task(state: SolvableState, pool: Pool, pairs: int, seed: int) -> PairTask:
     """What every sparse method is given, as a run of the profile would set it.
 
-    ``dense``: (leaves, records), rounded to DENSE_DIGITS. ``seed`` 0 is that of ``geocal run``;
-    number i is the selection seed of a run whose profile seed is i higher.
+    ``pairs``: k. ``seed`` 0 is that of ``geocal run``; number i is the selection seed of a run
+    whose profile seed is i higher.
     """
-    cross = load_cross_categories(state.profile.cross_categories)
+    counts = allocate_pairs(pool, joint_settings(state, pairs).selection).pairs_per_area
     fips = state.problem.tree.geoids[0][0]
-    return PairTask(
-        pool=pool,
-        dense=dense,
-        cell=state.units["cell"].to_numpy(),
-        order=state.units["order"].to_numpy(),
-        attributes=attributes_of(state.units),
-        per_leaf=per_leaf,
-        seed=state_seed(state.profile.seed + seed, fips, "selection"),
-        refine=refine_settings(state),
-        families=tuple(each.members for each in categories_of(state.cells, cross)),
-        affinity=affinity_of(state.cells, cross),
-    )
+    number = state_seed(state.profile.seed + seed, fips, "selection")
+    return PairTask(pool, counts, number, refine_settings(state))
 
 
 def _runs(task: HeldOut, settings: ValidationSettings, progress: Progress) -> Iterator[Run]:
@@ -205,12 +174,11 @@ def _runs(task: HeldOut, settings: ValidationSettings, progress: Progress) -> It
     progress(f"{label}: dense", 0)
     result = dense_calibration(state)
     yield _dense_run(task, result)
-    dense, done = significant(result.weights, DENSE_DIGITS), 1
+    pool, done = pool_of(state, result.weights), 1
     for budget in settings.pairs_per_area:
-        per_leaf = pairs_per_leaf(dense, budget * len(state.leaves), state.profile, state)
         certain: dict[str, Run] = {}
         for seed in range(settings.seeds):
-            given = pair_task(state, task.pool, dense, per_leaf, seed)
+            given = pair_task(state, pool, budget * len(state.leaves), seed)
             for method in settings.methods:
                 progress(f"{label}: {method}, {budget} per area, seed {seed}", done)
                 if method in certain:

@@ -117,7 +117,7 @@ def _panel(alt, points: pl.DataFrame, level: str, group: HoldOutGroup, colour, f
     shift = pl.col("method").replace_strict(place, return_dtype=pl.Float64)
     sparse = sparse.with_columns(x=pl.col("pairs_per_area") * DODGE**shift)
     # Intervals of two or three seeds are wide: they do not set the scale.
-    top = 1.25 * float(points["error"].max() or 1.0)
+    top = 1.25 * (max(points["error"].drop_nulls(), default=1.0) or 1.0)
     budgets = list(found.settings.pairs_per_area)
     x = alt.X(
         "x:Q",

@@ -171,4 +171,4 @@ def _moved(kept: pl.DataFrame, before: pl.DataFrame) -> tuple[int, float]:
             / pl.max_horizontal(pl.col("before").abs(), pl.lit(1.0))
         ).alias("share")
     )["share"]
-    return int((share > _MOVED).sum()), float(share.max() or 0.0)
+    return int((share > _MOVED).sum()), max(share.drop_nulls(), default=0.0)

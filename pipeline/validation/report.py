@@ -16,9 +16,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.manifest import geocal_version
 from pipeline.validation.measures import ALL_LEVELS
 from pipeline.validation.runs import DENSE, Run, Validation
+from pipeline.versions import geocal_version
 from pipeline.vocabulary import LEVELS, TARGET_KEY
 
 SHOWN_NAMES = 6

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.errors import RecordsError, TargetError
+from pipeline.ordered_sums import series_total
 from pipeline.records.expressions import Inexpressible, measure
 from pipeline.specs.cross_categories import CrossCategories
 from pipeline.specs.variables import Variable
@@ -37,7 +38,7 @@ class Candidates:
     areas: pl.DataFrame
     inexpressible: tuple[Inexpressible, ...]
     notes: tuple[str, ...]
-    cells: Cells | None = None
+    cells: Cells
 
 
 def build_candidates(
@@ -85,7 +86,7 @@ def build_candidates(
     prior, scale = _prior_weight(
         households,
         measured.matrix[:, measured.expressible.index(POPULATION)],
-        population["population"].sum(),
+        series_total(population["population"]),
     )
     units = pl.DataFrame(
         {
@@ -156,12 +157,12 @@ def _population(targets: pl.DataFrame, geography: pl.DataFrame, finest_level: st
 def _prior_weight(
     households: pl.DataFrame, persons: np.ndarray, population: float
 ) -> tuple[np.ndarray, float]:
-    weight = households["weight"].to_numpy().astype(np.float64)
-    total = float(weight @ persons)
+    weight = households["design_weight"].to_numpy().astype(np.float64)
+    total = float((weight * persons).sum())
     if total <= 0:
         raise RecordsError(
             "The records carry no design weight",
-            where="households.weight",
+            where="households.design_weight",
             expected="positive weights",
             remedy="Check the microdata file",
         )

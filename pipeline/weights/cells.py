@@ -30,7 +30,7 @@ COLLAPSED_SCHEMA = {
     "from": pl.String,
     "to": pl.String,
     "records": pl.Int64,
-    "weight": pl.Float64,
+    "design_weight": pl.Float64,
 }
 
 
@@ -55,7 +55,7 @@ class Cells:
     Attributes
     ----------
     cell : (units,) int64 in 0..cells-1, numbered in the order of the classes' values.
-    table : cell, label, records, weight (design, households), thin, then the value of every class
+    table : cell, label, records, design_weight (households), thin, then the value of every class
         by name: of its finest version that all the cell's records share.
     collapsed : a row for every cell that was joined to others: step (from 1), the class that step
         gave up, label before and after, its own records and design weight.
@@ -104,13 +104,13 @@ class Cells:
 
 def build_cells(households: pl.DataFrame, cross: CrossCategories) -> Cells:
     """Cells of ``households`` (one row a unit, with the columns the classes' SQL reads, and
-    ``weight``).
+    ``design_weight``).
 
     Raises RecordsError if a class gives a unit no value, or one that is not declared.
     """
     codes = list(zip(*(_values(households, c) for c in cross.classes), strict=True))
     weights: dict[Code, list[float]] = {}
-    for code, weight in zip(codes, households["weight"].to_list(), strict=True):
+    for code, weight in zip(codes, households["design_weight"].to_list(), strict=True):
         weights.setdefault(code, []).append(float(weight or 0.0))
     position = [{value: i for i, value in enumerate(c.values)} for c in cross.classes]
     fine = sorted(
@@ -304,7 +304,7 @@ def _table(
         "cell": pl.Int64,
         "label": pl.String,
         "records": pl.Int64,
-        "weight": pl.Float64,
+        "design_weight": pl.Float64,
         "thin": pl.Boolean,
     }
     return pl.DataFrame(

@@ -36,8 +36,6 @@ from pipeline.vocabulary import (
     key_of,
 )
 
-ABOVE_TRACT = 0.1
-
 
 @dataclass(frozen=True, eq=False)
 class StateProblem:
@@ -133,14 +131,14 @@ def build_problem(
 
 def target_scales(targets: pl.DataFrame, profile: Profile) -> pl.Series:
     """What one unit of loss stands for, of every row of a target table; see the module."""
-    rule = profile.method
+    rule = profile.method.scale
     error = targets["standard_error"].to_numpy()
     published = targets["margin_standard_error"].to_numpy()
     is_tract = (targets["level"] == TRACT).to_numpy()
     own = np.where(np.isnan(published), error, published)
-    error = np.where(is_tract, own, ABOVE_TRACT * error)
+    error = np.where(is_tract, own, rule.above_tract * error)
     share = targets["level"].replace_strict(
-        rule.relative_scale_floor, default=0.0, return_dtype=pl.Float64
+        rule.relative_floor, default=0.0, return_dtype=pl.Float64
     )
     floor = share.to_numpy() * np.abs(targets["value"].to_numpy())
     least = targets["unit"].replace_strict(SMALLEST, return_dtype=pl.Float64).to_numpy()

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from calibration_core.common.digits import significant
 from calibration_core.errors import BudgetError
 from calibration_core.tree.problem import PairProblem
 from calibration_core.tree.select.joint import RefinedPairs, refine_pairs, select_jointly
 from calibration_core.tree.select.pairs import Selection
+from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.solve.newton import TreeNewtonResult, calibrate_tree
 from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.weights.cells import affinity_of, categories_of
 from pipeline.weights.problem import SolvableState, attributes_of, pool_problem
 from pipeline.weights.settings import dense_settings, joint_settings
-
-DENSE_DIGITS = 10
 
 
 def dense_calibration(state: SolvableState, progress=None) -> TreeNewtonResult:
@@ -29,29 +27,36 @@ def dense_calibration(state: SolvableState, progress=None) -> TreeNewtonResult:
     return calibrate_tree(pool_problem(state), dense_settings(state), progress=progress)
 
 
+def pool_of(state: SolvableState, dense: np.ndarray) -> Pool:
+    """What pairs are chosen from. ``dense``: (areas, units) dense weights, which the pool rounds so
+    that another processor's last bit cannot change a draw. Without the table of cells there are no
+    classes of cells, which a refit does not need."""
+    units, problem = state.units, state.problem
+    classes, affinity = (), None
+    if state.cells is not None:
+        cross = load_cross_categories(state.profile.cross_categories)
+        classes = tuple(each.members for each in categories_of(state.cells, cross))
+        affinity = affinity_of(state.cells, cross)
+    return Pool(
+        tree=problem.tree,
+        targets=problem.targets,
+        dense=dense,
+        cell=units["cell"].to_numpy(),
+        order=units["order"].to_numpy(),
+        attributes=attributes_of(units),
+        classes=classes,
+        affinity=affinity,
+    )
+
+
 def select(state: SolvableState, dense: np.ndarray, pairs: int, progress=None) -> Selection:
     """Choose exactly ``pairs`` pairs: draw, exchange, and refit in turn.
 
-    Dense weights, (areas, units), are rounded to ten significant digits first, so that another
-    processor's last bit cannot change a draw.
-
     Raises BudgetError, naming where the number is set, if so many pairs cannot be had.
     """
-    units, problem = state.units, state.problem
-    cross = load_cross_categories(state.profile.cross_categories)
+    settings = joint_settings(state, pairs)
     try:
-        return select_jointly(
-            problem.tree,
-            problem.targets,
-            significant(dense, DENSE_DIGITS),
-            units["cell"].to_numpy(),
-            units["order"].to_numpy(),
-            attributes_of(units),
-            joint_settings(state, pairs),
-            families=[each.members for each in categories_of(state.cells, cross)],
-            affinity=affinity_of(state.cells, cross),
-            progress=progress,
-        )
+        return select_jointly(pool_of(state, dense), settings, progress=progress)
     except BudgetError as error:
         raise _in_the_words_of_a_run(error, state) from error
 
@@ -77,8 +82,4 @@ def refine(
     """Refit the selected pairs' weights within the profile's limits, anchored to the dense totals
     of what has no target."""
     settings = joint_settings(state, max(1, int(pairs.leaf.size)))
-    problem, attributes = state.problem, attributes_of(state.units)
-    rounded = significant(dense, DENSE_DIGITS)
-    return refine_pairs(
-        problem.tree, problem.targets, rounded, attributes, pairs, settings, progress=progress
-    )
+    return refine_pairs(pool_of(state, dense), pairs, settings, progress=progress)

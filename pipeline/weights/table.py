@@ -21,11 +21,11 @@ from pipeline.invariants import require, require_no_rows
 from pipeline.vocabulary import AREA_COLUMN, COUNTY, DENSE, SELECTED, TRACT, WEIGHTS
 from pipeline.weights.problem import SolvableState
 
+# No column ``state``: the folder's name holds it (``pipeline/io_manager.py``).
 WEIGHTS_SCHEMA = {
     "household_id": pl.String,
     "tract": pl.String,
     "county": pl.String,
-    "state": pl.String,
     "weight": pl.Float64,
 }
 _REPORT = "Nothing was written; report this with the profile and the state"
@@ -136,7 +136,6 @@ def weights_table(
             "household_id": ids.gather(pairs.record),
             "tract": area if finest == TRACT else [None] * len(area),
             "county": [county[each] for each in area],
-            "state": [state.postal] * len(area),
             "weight": weights,
         },
         schema=WEIGHTS_SCHEMA,

@@ -10,8 +10,8 @@ import numpy as np
 
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PoolProblem, Targets, make_targets
-from calibration_core.tree.select.joint import JointSettings
-from calibration_core.tree.select.pairs import Balance, SelectionSettings
+from calibration_core.tree.select.pairs import Balance
+from calibration_core.tree.select.settings import JointSettings, SelectionSettings
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
 
 REFINE = TreeNewtonSettings(

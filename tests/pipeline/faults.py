@@ -20,7 +20,7 @@ import polars as pl
 
 from pipeline.sample.files import workbook_bytes
 from pipeline.sample.generate import STAMP, generate_sample
-from pipeline.sample.settings import load_settings
+from pipeline.sample.settings import small_settings
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
 
@@ -83,17 +83,10 @@ class Fault:
 
 
 def small_sample(folder: Path) -> None:
-    """A SYNTHETIC sample of a dozen households a tract and 21 tracts, in the publishers' formats,
-    without the generator's stamp, which a profile of files refuses.
+    """A small SYNTHETIC sample in the publishers' formats, without the generator's stamp, which a
+    profile of files refuses.
     """
-    settings = load_settings()
-    counties = tuple(
-        c.model_copy(
-            update={"tracts": c.tracts[: 5 if c.fips == "44007" else 2], "empty_tracts": 0}
-        )
-        for c in settings.counties
-    )
-    generate_sample(folder, settings.model_copy(update={"scale": 0.15, "counties": counties}))
+    generate_sample(folder, small_settings())
     (folder / STAMP).unlink()
 
 
@@ -104,8 +97,8 @@ def files_profile(pairs_per_area: int = 30) -> Profile:
     sample = load_catalog().profile("sample")
     method = sample.method.model_copy(
         update={
-            "tau_path": (1.0,),
-            "refine_tau_path": (1.0,),
+            "dense": sample.method.dense.model_copy(update={"tau_path": (1.0,)}),
+            "refine": sample.method.refine.model_copy(update={"tau_path": (1.0,)}),
             "selection": sample.method.selection.model_copy(update={"rounds": 0}),
         }
     )

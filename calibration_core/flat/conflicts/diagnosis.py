@@ -13,6 +13,7 @@ import math
 import time
 from dataclasses import dataclass
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.conflicts import feasibility, precheck
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
@@ -66,6 +67,7 @@ class Diagnosis:
         return "\n".join(lines + [f"  ! {w.message}" for w in self.findings])
 
 
+@one_thread()
 def diagnose(
     problem: CalibrationProblem, *, seconds: float = 60.0, tolerance: float = LEAST_TOLERANCE
 ) -> Diagnosis:

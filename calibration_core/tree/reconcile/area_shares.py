@@ -40,6 +40,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.tree.reconcile.share_passes import SharePasses, conjugate_gradients
 
@@ -251,6 +252,7 @@ class AreaSharesResult:
         return np.concatenate([weights for _, weights in self.chunks()])
 
 
+@one_thread()
 def calibrate_shares(
     problem: AreaSharesProblem,
     settings: AreaSharesSettings,

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError
 from calibration_core.tree.geography import membership
 
@@ -76,6 +77,7 @@ class CategoryResult:
     converged: bool
 
 
+@one_thread()
 def reconcile_categories(
     values: np.ndarray,
     variances: np.ndarray,

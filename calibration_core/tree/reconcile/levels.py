@@ -34,6 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import chi2
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import ContradictionError, ProblemError
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.reconcile.sweeps import Settled, Shares, Sweeps, received
@@ -111,12 +112,13 @@ class ReconcileResult:
         )
 
 
+@one_thread()
 def reconcile(
     tree: GeographyTree,
     estimates: Sequence[np.ndarray],
     variances: Sequence[np.ndarray],
     *,
-    nonnegative: Sequence[bool] | None = None,
+    nonnegative: Sequence[bool] | np.ndarray | None = None,
     max_rounds: int = 50,
     names: Sequence[str] = (),
 ) -> ReconcileResult:

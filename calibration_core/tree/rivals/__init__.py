@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import SettingsError
 from calibration_core.tree.rivals import (
     cross_category,
@@ -37,6 +38,7 @@ WITHOUT_CHANCE = frozenset({"reweighted_l1"})
 __all__ = ["PAIR_METHODS", "WITHOUT_CHANCE", "PairOutcome", "PairTask", "run_pair_method"]
 
 
+@one_thread()
 def run_pair_method(name: str, task: PairTask) -> PairOutcome:
     """Run a method by name and check what it returns.
 

@@ -18,24 +18,11 @@ Belongs here: this loss and Adam. Does not belong here: gates, penalties, which 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from calibration_core.tree.problem import PoolProblem
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: its sums then do not hang on how many there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class TreeLoss:

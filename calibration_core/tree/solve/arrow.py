@@ -54,63 +54,70 @@ class LeafFactor:
     coupling: torch.Tensor | None
 
 
+@dataclass(frozen=True, eq=False)
+class Eliminated:
+    """What the elimination of some leaves leaves behind: what is kept of them, and what it takes
+    off the block of each parent, (parent, (distinct, distinct)).
+    """
+
+    factor: LeafFactor
+    taken: tuple[tuple[int, torch.Tensor], ...]
+
+
+def eliminate(blocks, part: LeafBlocks, ridge: float) -> Eliminated:
+    """Scale, factorise and eliminate some leaves; ``blocks`` is the TreeBlocks they belong to."""
+    here = slice(*part.leaves) if isinstance(part.leaves, tuple) else part.leaves
+    scale = blocks.inverse[-1][here]
+    lower = cholesky((part.own * scale[:, :, None]).mul_(scale[:, None, :]), ridge)
+    if part.cross is None:
+        return Eliminated(LeafFactor(here, lower, None), ())
+    # From the right and transposed, so that what comes out has its rows beside each other in
+    # memory.
+    coupling = torch.linalg.solve_triangular(
+        lower.mT, (part.cross * scale[:, :, None]).mT, upper=True, left=False
+    ).mT
+    taken = []
+    for node, first, last in part.nodes:
+        rows = coupling[first:last].reshape(-1, coupling.shape[2])
+        taken.append((node, rows.T @ rows))
+    return Eliminated(LeafFactor(here, lower, coupling), tuple(taken))
+
+
 class ArrowFactor:
     """Cholesky factors of the scaled block-arrow matrix plus ``ridge`` times the identity.
 
     Parameters
     ----------
     blocks : the TreeBlocks it belongs to (tree, scales, widths).
-    leaves : LeafBlocks, streamed; each is scaled, factorised and folded into its parent's block
-        before the next is asked for.
+    leaves : what ``eliminate`` gave for all leaves, streamed in a fixed order; each is folded into
+        its parent's block before the next is asked for.
     border : called after the last leaf; adds to (nodes one level up, distinct, distinct) the
         coupling of the levels above with themselves.
     ridge : added to the diagonal after scaling.
 
     Columns of levels above are held once each, and spread over their chain of ancestors where their
     scales come in. Kept per leaf: its p x p factor and its p x distinct coupling, in ``parts``, one
-    for each LeafBlocks.
+    for each Eliminated.
     """
 
     def __init__(
         self,
         blocks,
-        leaves: Iterable[LeafBlocks],
+        leaves: Iterable[Eliminated],
         border: Callable[[torch.Tensor], None],
         ridge: float,
     ) -> None:
         tree, self._widths = blocks.tree, blocks.widths
-        self._parents, device, self._blocks, self._ridge = (
-            blocks.parents,
-            blocks.device,
-            blocks,
-            ridge,
-        )
-        inverse = blocks.inverse[-1]
+        self._parents, self._blocks, self._ridge = blocks.parents, blocks, ridge
         above = blocks.distinct if blocks.deep else 0
         self._chain = chain = blocks.chain(blocks.inverse) if above else None
         self.parts: list[LeafFactor] = []
         self._levels: list[tuple[torch.Tensor, torch.Tensor]] = []
-        schur = (
-            torch.zeros((tree.sizes[-2], above, above), dtype=torch.float64, device=device)
-            if above
-            else None
-        )
+        schur = blocks.zeros(tree.sizes[-2], above, above) if above else None
         for part in leaves:
-            here = slice(*part.leaves) if isinstance(part.leaves, tuple) else part.leaves
-            scale = inverse[here]
-            lower = cholesky((part.own * scale[:, :, None]).mul_(scale[:, None, :]), ridge)
-            if schur is None:
-                self.parts.append(LeafFactor(here, lower, None))
-                continue
-            # From the right and transposed, so that what comes out has its rows beside each other
-            # in memory.
-            coupling = torch.linalg.solve_triangular(
-                lower.mT, (part.cross * scale[:, :, None]).mT, upper=True, left=False
-            ).mT
-            self.parts.append(LeafFactor(here, lower, coupling))
-            for node, first, last in part.nodes:
-                rows = coupling[first:last].reshape(-1, above)
-                schur[node].addmm_(rows.T, rows, alpha=-1.0)
+            self.parts.append(part.factor)
+            for node, taken in part.taken:
+                schur[node].sub_(taken)
         if schur is None:
             return
         border(schur)
@@ -128,9 +135,7 @@ class ArrowFactor:
             part = torch.linalg.solve_triangular(factor, cross, upper=False)
             rest = torch.baddbmm(schur[:, width:, width:], part.transpose(1, 2), part, alpha=-1.0)
             depth = len(tree.levels) - 2 - step
-            schur = torch.zeros(
-                (tree.sizes[depth - 1], *rest.shape[1:]), dtype=rest.dtype, device=device
-            )
+            schur = blocks.zeros(tree.sizes[depth - 1], *rest.shape[1:])
             schur.index_add_(0, self._parents[depth], rest)
 
     def solve(self, rhs: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -19,15 +19,19 @@ passes over records, the linear solve (``arrow.py``), the iteration (``tree/solv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 
+from calibration_core.common.threads import stream_blocks
 from calibration_core.tree.geography import GeographyTree
 
 # Entries of the designs looked at together: they stay in a core's cache.
 _ENTRIES_AT_A_TIME = 30_000
+
+Item, Answer = TypeVar("Item"), TypeVar("Answer")
 
 
 class TreeBlocks:
@@ -84,6 +88,12 @@ class TreeBlocks:
         """
         array = np.ascontiguousarray(array, dtype=np.float64)
         return torch.as_tensor(array if array.flags.writeable else array.copy(), device=self.device)
+
+    def stream(self, function: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
+        """``function`` of every item, in order: by threads of our own on a CPU, which is what a
+        GPU does by itself.
+        """
+        return stream_blocks(function, items) if self.device.type == "cpu" else map(function, items)
 
     def zeros(self, *size: int) -> torch.Tensor:
         """Float64 zeros on the device."""

@@ -33,7 +33,7 @@ import torch
 
 from calibration_core.tree.solve.arrow import ArrowFactor, cholesky, solve_with
 from calibration_core.tree.solve.link import Exponential, Link
-from calibration_core.tree.solve.pair_blocks import PairBlocks
+from calibration_core.tree.solve.pair_blocks import Batch, PairBlocks
 
 # Newton and chord steps of one leaf at most; one that needs more is taken up again from where it
 # stands after the next step above.
@@ -128,7 +128,6 @@ class LeafNewton:
             chord_rate,
             longest_step,
         )
-        self.factorised = 0
 
     def solve(
         self,
@@ -162,7 +161,9 @@ class LeafNewton:
         # A leaf without pairs: its optimum is known.
         empty = blocks.empty
         x[empty] = self.target[empty] * blocks.inverse[-1][empty] / tau
-        for number, batch in enumerate(blocks.batches):
+
+        def one(numbered: tuple[int, Batch]) -> tuple[_Point, torch.Tensor]:
+            number, batch = numbered
             rows, at = blocks.rows(batch), batch.leaves
             above = (
                 torch.bmm(rows[:, :, blocks.columns_above], upper[at][:, :, None])[:, :, 0]
@@ -185,8 +186,11 @@ class LeafNewton:
                 tolerance,
                 None if factor is None else factor.parts[number].lower,
             )
-            x[at] = point.x
-            per_leaf[at] = torch.bmm((point.ratio * batch.prior)[:, None, :], rows)[:, 0, :]
+            return point, torch.bmm((point.ratio * batch.prior)[:, None, :], rows)[:, 0, :]
+
+        answers = blocks.stream(one, enumerate(blocks.batches))
+        for batch, (point, totals) in zip(blocks.batches, answers, strict=True):
+            x[batch.leaves], per_leaf[batch.leaves] = point.x, totals
             potential += float(point.potential.sum())
         return x, blocks.totals(per_leaf), potential
 
@@ -233,7 +237,6 @@ class LeafNewton:
         """Factorise the blocks of some leaves where they are."""
         if not which.numel():
             return
-        self.factorised += int(which.numel())
         some, at = leaves.take(which), point.take(which)
         slope = some.link.slope(at.u, at.ratio) * some.prior
         block = (some.rows * slope[:, :, None]).transpose(1, 2) @ some.rows

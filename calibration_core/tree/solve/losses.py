@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import SettingsError
 from calibration_core.tree.problem import PairProblem, PoolProblem
 from calibration_core.tree.solve.newton import (
@@ -136,6 +137,7 @@ class RobustTreeResult:
         )
 
 
+@one_thread()
 def calibrate_tree_robust(
     problem: PoolProblem | PairProblem,
     settings: TreeNewtonSettings,

@@ -48,6 +48,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import SettingsError
 from calibration_core.tree.problem import PairProblem, PoolProblem
 from calibration_core.tree.result import Step, TreeNewtonResult, TreeNewtonSettings
@@ -70,6 +71,7 @@ _ROUGHLY = 100.0
 _LEAVES_WITHIN, _LEAVES_AHEAD = 0.3, 0.03
 
 
+@one_thread()
 def calibrate_tree(
     problem: PoolProblem | PairProblem,
     settings: TreeNewtonSettings,

@@ -16,7 +16,13 @@ import numpy as np
 import torch
 
 from calibration_core.tree.problem import PairProblem
-from calibration_core.tree.solve.arrow import ArrowFactor, LeafBlocks, stretches
+from calibration_core.tree.solve.arrow import (
+    ArrowFactor,
+    Eliminated,
+    LeafBlocks,
+    eliminate,
+    stretches,
+)
 from calibration_core.tree.solve.blocks import TreeBlocks
 from calibration_core.tree.solve.link import Link, Logit
 
@@ -30,9 +36,12 @@ _BYTES = 500_000_000
 # Columns of a symmetric product taken together, so that little of its lower half is computed.
 _STRIP = 128
 
+# What some leaves add to the area above them: its index, and a tensor.
+Share = tuple[int, torch.Tensor]
+
 
 @dataclass(frozen=True, eq=False)
-class _Batch:
+class Batch:
     """Leaves of like length, padded. ``pairs`` (leaves, longest) int64 into the pairs, -1 where
     there is none; ``record`` the same into the records, or a slice of them where one leaf has
     consecutive records; ``prior`` (leaves, longest), 0 where there is none; ``link`` where pairs
@@ -80,7 +89,7 @@ class PairBlocks(TreeBlocks):
         )
         self.batches = self._batches(problem)
 
-    def _batches(self, problem: PairProblem) -> list[_Batch]:
+    def _batches(self, problem: PairProblem) -> list[Batch]:
         leaves = len(problem.tree.leaves)
         counts = np.bincount(problem.leaf, minlength=leaves)
         first = np.cumsum(counts) - counts
@@ -127,7 +136,7 @@ class PairBlocks(TreeBlocks):
         pairs: np.ndarray,
         record: torch.Tensor | slice,
         prior: np.ndarray,
-    ) -> _Batch:
+    ) -> Batch:
         link = None
         if problem.ratio_bounds is not None:
             bounds = np.where((pairs >= 0)[:, :, None], problem.ratio_bounds[pairs], (0.5, 2.0))
@@ -139,7 +148,7 @@ class PairBlocks(TreeBlocks):
         ):
             kept = self.every[record]
             self._kept += kept.numel() * 8
-        return _Batch(
+        return Batch(
             self._put(members),
             self._put(pairs),
             record,
@@ -149,7 +158,7 @@ class PairBlocks(TreeBlocks):
             kept,
         )
 
-    def _alone(self, problem: PairProblem, leaf: int, first: int, count: int) -> _Batch:
+    def _alone(self, problem: PairProblem, leaf: int, first: int, count: int) -> Batch:
         record, prior = (
             problem.record[first : first + count],
             problem.prior_weight[None, first : first + count],
@@ -164,7 +173,7 @@ class PairBlocks(TreeBlocks):
             problem, np.array([leaf]), np.arange(first, first + count)[None, :], where, prior
         )
 
-    def rows(self, batch: _Batch) -> torch.Tensor:
+    def rows(self, batch: Batch) -> torch.Tensor:
         """(leaves, longest, columns) design rows of a batch."""
         if batch.kept is not None:
             return batch.kept
@@ -195,25 +204,35 @@ class PairBlocks(TreeBlocks):
         return stacked.index_add_(1, self.upper, above)
 
     def _pairs(self, multipliers: list[torch.Tensor], link: Link):
+        """A function of a batch: its design rows, u and ratio of its pairs."""
         stacked = self._stack(multipliers)
-        for batch in self.batches:
+
+        def pairs(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             rows = self.rows(batch)
             u = torch.bmm(rows, stacked[batch.leaves][:, :, None])[:, :, 0]
-            yield batch, rows, u, batch.link_or(link).ratio(u)
+            return rows, u, batch.link_or(link).ratio(u)
+
+        return pairs
 
     def evaluate(
         self, multipliers: list[torch.Tensor], link: Link
     ) -> tuple[list[torch.Tensor], float]:
         """Totals per level, top first, and the sum of q H(u)."""
-        per_leaf = torch.zeros(
-            (self.tree.sizes[-1], self.every.shape[1]), dtype=torch.float64, device=self.device
-        )
-        potential = torch.zeros((), dtype=torch.float64, device=self.device)
-        for batch, rows, u, ratio in self._pairs(multipliers, link):
+        per_leaf = self.zeros(self.tree.sizes[-1], self.every.shape[1])
+        pairs, potential = self._pairs(multipliers, link), 0.0
+
+        def sums(batch: Batch) -> tuple[float, torch.Tensor]:
+            rows, u, ratio = pairs(batch)
             weights = ratio * batch.prior
-            potential += batch.link_or(link).potential(u, ratio, batch.prior, weights).sum()
-            per_leaf[batch.leaves] = torch.bmm(weights[:, None, :], rows)[:, 0, :]
-        return self.totals(per_leaf), float(potential)
+            part = batch.link_or(link).potential(u, ratio, batch.prior, weights).sum()
+            return float(part), torch.bmm(weights[:, None, :], rows)[:, 0, :]
+
+        for batch, (part, totals) in zip(
+            self.batches, self.stream(sums, self.batches), strict=True
+        ):
+            potential += part
+            per_leaf[batch.leaves] = totals
+        return self.totals(per_leaf), potential
 
     def totals(self, per_leaf: torch.Tensor) -> list[torch.Tensor]:
         """Totals per level, top first, from those of all columns by leaf: (leaves, columns)."""
@@ -233,20 +252,30 @@ class PairBlocks(TreeBlocks):
             self.zeros(nodes, self.distinct - held, self.distinct - held),
         )
 
+        pairs = self._pairs(multipliers, link)
+
+        def one(batch: Batch) -> tuple[Eliminated, list[Share], list[Share]]:
+            rows, u, ratio = pairs(batch)
+            slope = batch.link_or(link).slope(u, ratio) * batch.prior
+            scaled = rows[:, :, : self.width] * slope[:, :, None]
+            product = scaled.transpose(1, 2) @ rows
+            if not self.deep:
+                return eliminate(self, LeafBlocks(batch.leaves, product, None, ()), ridge), [], []
+            cross = product[:, :, self.columns_above]
+            blocks = [
+                (node, cross[a:b].sum(dim=0)[self._columns_shared]) for node, a, b in batch.nodes
+            ]
+            others = _others(batch, rows[:, :, self.width :], slope) if rest.numel() else []
+            own = LeafBlocks(batch.leaves, product[:, :, : self.width], cross, batch.nodes)
+            return eliminate(self, own, ridge), blocks, others
+
         def leaves():
-            for batch, rows, u, ratio in self._pairs(multipliers, link):
-                slope = batch.link_or(link).slope(u, ratio) * batch.prior
-                scaled = rows[:, :, : self.width] * slope[:, :, None]
-                product = scaled.transpose(1, 2) @ rows
-                if not self.deep:
-                    yield LeafBlocks(batch.leaves, product, None, batch.nodes)
-                    continue
-                cross = product[:, :, self.columns_above]
-                for node, first, last in batch.nodes:
-                    beside[node] += cross[first:last].sum(dim=0)[self._columns_shared]
-                if rest.numel():
-                    self._add_rest(rest, batch, rows[:, :, self.width :], slope)
-                yield LeafBlocks(batch.leaves, product[:, :, : self.width], cross, batch.nodes)
+            for eliminated, blocks, others in self.stream(one, self.batches):
+                for node, share in blocks:
+                    beside[node] += share
+                for node, share in others:
+                    rest[node] += share
+                yield eliminated
 
         def border(schur: torch.Tensor) -> None:
             schur[:, :held] += beside
@@ -259,15 +288,6 @@ class PairBlocks(TreeBlocks):
 
         return ArrowFactor(self, leaves(), border, ridge)
 
-    def _add_rest(
-        self, rest: torch.Tensor, batch: _Batch, extra: torch.Tensor, slope: torch.Tensor
-    ) -> None:
-        scaled = extra * slope[:, :, None]
-        for node, first, last in batch.nodes:
-            rows, left = extra[first:last].flatten(0, 1), scaled[first:last].flatten(0, 1)
-            for a in range(0, rows.shape[1], _STRIP):
-                rest[node, a : a + _STRIP, a:].addmm_(left[:, a : a + _STRIP].T, rows[:, a:])
-
     def largest_rise(
         self,
         multipliers: list[torch.Tensor],
@@ -278,25 +298,42 @@ class PairBlocks(TreeBlocks):
         """Largest of min(change of u, u after the change + negligible) over pairs, at least 0;
         ``common`` is taken off every change.
         """
-        now, move, rise = (
-            self._stack(multipliers),
-            self._stack(direction),
-            torch.zeros((), dtype=torch.float64, device=self.device),
-        )
-        for batch in self.batches:
+        now, move = self._stack(multipliers), self._stack(direction)
+
+        def largest(batch: Batch) -> float:
             both = torch.stack([now[batch.leaves], move[batch.leaves]], dim=2)
             u = torch.bmm(self.rows(batch), both)
             least = torch.minimum(u[:, :, 1], u.sum(dim=2) + negligible) - common
-            rise = torch.maximum(rise, torch.where(batch.pairs >= 0, least, 0.0).max())
-        return float(rise)
+            return float(torch.where(batch.pairs >= 0, least, 0.0).max())
+
+        return max(0.0, *self.stream(largest, self.batches))
 
     def weights(self, multipliers: list[torch.Tensor], link: Link) -> np.ndarray:
         """w, (pairs,) float64, in the problem's order."""
         out = torch.zeros(self.count, dtype=torch.float64, device=self.device)
-        for batch, _, _, ratio in self._pairs(multipliers, link):
-            here = batch.pairs >= 0
+        pairs = self._pairs(multipliers, link)
+
+        def write(batch: Batch) -> None:
+            here, ratio = batch.pairs >= 0, pairs(batch)[2]
             out[batch.pairs[here]] = (ratio * batch.prior)[here]
+
+        for _ in self.stream(write, self.batches):
+            pass
         return out.cpu().numpy()
+
+
+def _others(batch: Batch, extra: torch.Tensor, slope: torch.Tensor) -> list[Share]:
+    """Curvature of the columns that leaves do not have, by node; of each strip of columns those
+    before it are left out.
+    """
+    scaled, shares = extra * slope[:, :, None], []
+    for node, first, last in batch.nodes:
+        rows, left = extra[first:last].flatten(0, 1), scaled[first:last].flatten(0, 1)
+        share = rows.new_zeros((rows.shape[1], rows.shape[1]))
+        for a in range(0, rows.shape[1], _STRIP):
+            torch.mm(left[:, a : a + _STRIP].T, rows[:, a:], out=share[a : a + _STRIP, a:])
+        shares.append((node, share))
+    return shares
 
 
 def _as_slice(columns: torch.Tensor) -> slice | torch.Tensor:

@@ -15,21 +15,37 @@ Belongs here: passes over a PoolProblem. Does not belong here: written-out pairs
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 
 from calibration_core.tree.problem import PoolProblem
-from calibration_core.tree.solve.arrow import ArrowFactor, LeafBlocks, stretches
+from calibration_core.tree.solve.arrow import (
+    ArrowFactor,
+    Eliminated,
+    LeafBlocks,
+    eliminate,
+    stretches,
+)
 from calibration_core.tree.solve.blocks import TreeBlocks
 from calibration_core.tree.solve.link import Link
 
 # Pairs taken at a time: 8 MB of weights. On a GPU a pass wants more at once.
 _PAIRS_AT_A_TIME = {"cpu": 1_000_000, "cuda": 100_000_000}
+# A small pool is cut into so many spans, for threads to share out, but into none of fewer leaves
+# than a product needs to run at full speed (64 leaves took as long each as 250, 32 twice as long).
+_SPANS, _LEAVES = 8, 64
 # Most that the products of own columns with columns above may occupy.
 _BYTES = 400_000_000
 # Products of columns are kept sparse where fewer than this share of them is not zero: a dense
 # product is that much faster an entry.
 _SPARSE = 0.03
+# Records whose products with columns above are formed together.
+_RECORDS = 512
+
+# What some leaves add to the area above them: its index, and a tensor.
+Share = tuple[int, torch.Tensor]
 
 
 class PoolBlocks(TreeBlocks):
@@ -48,11 +64,7 @@ class PoolBlocks(TreeBlocks):
         self.prior_total = float(
             (problem.leaf_prior.sum(axis=0)[problem.group] * problem.record_prior).sum()
         )
-        step = max(1, _PAIRS_AT_A_TIME[self.device.type] // max(self.records, 1))
-        self.spans = [
-            (a, min(a + step, problem.tree.sizes[-1]))
-            for a in range(0, problem.tree.sizes[-1], step)
-        ]
+        self.spans = _spans(problem.tree.sizes[-1], self.records, self.device.type)
         self._nodes_of = {
             span: stretches(problem.tree.parents[-1][slice(*span)]) for span in self.spans
         }
@@ -109,7 +121,19 @@ class PoolBlocks(TreeBlocks):
         ).coalesce()
 
     def _couple(self, extra: torch.Tensor) -> torch.Tensor:
-        return (self._single[:, :, None] * extra[:, None, :]).reshape(self.records, -1)
+        """Products of every own column with every one of ``extra``, (records, p * columns)."""
+        out = torch.empty(
+            (self.records, self.width, extra.shape[1]), dtype=extra.dtype, device=self.device
+        )
+
+        def block(part: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+            rows, single, beside = part
+            torch.mul(single[:, :, None], beside[:, None, :], out=rows)
+
+        parts = (a.split(_RECORDS) for a in (out, self._single, extra))
+        for _ in self.stream(block, zip(*parts, strict=True)):
+            pass
+        return out.reshape(self.records, -1)
 
     def _prior(self, span: tuple[int, int]) -> torch.Tensor:
         share = self.leaf_prior[span[0] : span[1]]
@@ -131,55 +155,67 @@ class PoolBlocks(TreeBlocks):
         return self.gather(self.chain(multipliers)) @ self._columns.T if self.deep else None
 
     def _pairs(self, multipliers: list[torch.Tensor], link: Link):
-        """Yield (span, prior, u, ratio) over all leaves."""
+        """A function of a span: its prior, u and ratio, each (leaves, records)."""
         above = self._above(multipliers)
-        for span in self.spans:
+
+        def pairs(span: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             u = self._exponent(multipliers, above, span)
-            yield span, self._prior(span), u, link.ratio(u)
+            return self._prior(span), u, link.ratio(u)
+
+        return pairs
+
+    def _by_node(self, span: tuple[int, int], values: torch.Tensor) -> list[Share]:
+        """Sums over the leaves of a span that have one parent, as (parent, sum)."""
+        return [(node, values[a:b].sum(dim=0)) for node, a, b in self._nodes_of[span]]
 
     def evaluate(
         self, multipliers: list[torch.Tensor], link: Link
     ) -> tuple[list[torch.Tensor], float]:
         """Totals per level, top first, and the sum of q H(u)."""
-        leaf = torch.empty_like(multipliers[-1])
-        nodes = self._nodes()
-        potential = torch.zeros((), dtype=torch.float64, device=self.device)
-        for span, prior, u, ratio in self._pairs(multipliers, link):
+        leaf, nodes, potential = torch.empty_like(multipliers[-1]), self._nodes(), 0.0
+        pairs = self._pairs(multipliers, link)
+
+        def sums(span: tuple[int, int]) -> tuple[float, torch.Tensor, list[Share]]:
+            prior, u, ratio = pairs(span)
             weights = ratio * prior
-            potential += link.potential(u, ratio, prior, weights).sum()
-            leaf[span[0] : span[1]] = weights @ self.own
-            if nodes is not None:
-                nodes.index_add_(0, self.parent[span[0] : span[1]], weights)
+            part = float(link.potential(u, ratio, prior, weights).sum())
+            by_node = self._by_node(span, weights) if nodes is not None else []
+            return part, weights @ self.own, by_node
+
+        for span, (part, totals, by_node) in zip(
+            self.spans, self.stream(sums, self.spans), strict=True
+        ):
+            potential += part
+            leaf[span[0] : span[1]] = totals
+            _add(nodes, by_node)
         above = self.totals_above(nodes @ self._columns) if nodes is not None else []
-        return [*above, leaf], float(potential)
+        return [*above, leaf], potential
 
     def _nodes(self) -> torch.Tensor | None:
         return self.zeros(self.tree.sizes[-2], self.records) if self.deep else None
 
     def factor(self, multipliers: list[torch.Tensor], link: Link, ridge: float) -> ArrowFactor:
         """Factorise D A diag(q G') A' D + ridge I, leaves streamed."""
-        nodes = self._nodes()
-        shared = None
+        nodes, shared, pairs = self._nodes(), None, self._pairs(multipliers, link)
         if nodes is not None:
             shared = self.zeros(nodes.shape[0], self.shared.numel(), self.shared.numel())
 
+        def one(span: tuple[int, int]) -> tuple[Eliminated, list[Share], list[Share]]:
+            prior, u, ratio = pairs(span)
+            slope = link.slope(u, ratio) * prior
+            own = self._own_block(slope)
+            if nodes is None:
+                return eliminate(self, LeafBlocks(span, own, None, ()), ridge), [], []
+            beside = own[:, :, self.shared]
+            cross = torch.cat([beside, *self._beside(slope)], dim=2) if self._extra else beside
+            sums = self._by_node(span, slope), self._by_node(span, beside[:, self.shared])
+            return eliminate(self, LeafBlocks(span, own, cross, self._nodes_of[span]), ridge), *sums
+
         def leaves():
-            for span, prior, u, ratio in self._pairs(multipliers, link):
-                slope = link.slope(u, ratio) * prior
-                own = self._own_block(slope)
-                if nodes is None:
-                    yield LeafBlocks(span, own, None, ())
-                    continue
-                parent = self.parent[span[0] : span[1]]
-                nodes.index_add_(0, parent, slope)
-                beside = own[:, :, self.shared]
-                shared.index_add_(0, parent, beside[:, self.shared])
-                yield LeafBlocks(
-                    span,
-                    own,
-                    torch.cat([beside, *self._beside(slope)], dim=2) if self._extra else beside,
-                    self._nodes_of[span],
-                )
+            for eliminated, slopes, blocks in self.stream(one, self.spans):
+                _add(nodes, slopes)
+                _add(shared, blocks)
+                yield eliminated
 
         return ArrowFactor(self, leaves(), lambda schur: self._border(schur, nodes, shared), ridge)
 
@@ -223,10 +259,13 @@ class PoolBlocks(TreeBlocks):
         schur[:, :held, :held] += shared
         if self.distinct == held:
             return
-        for block, weights in zip(schur, nodes, strict=True):
-            product = (self.extra * weights[:, None]).T @ self._columns
-            block[held:] += product
-            block[:held, held:] += product[:, :held].T
+
+        def product(weights: torch.Tensor) -> torch.Tensor:
+            return (self.extra * weights[:, None]).T @ self._columns
+
+        for block, part in zip(schur, self.stream(product, nodes), strict=True):
+            block[held:] += part
+            block[:held, held:] += part[:, :held].T
 
     def largest_rise(
         self,
@@ -238,20 +277,37 @@ class PoolBlocks(TreeBlocks):
         """Largest of min(change of u, u after the change + negligible) over pairs, at least 0;
         ``common`` is taken off every change.
         """
-        above, beside, rise = (
-            self._above(multipliers),
-            self._above(direction),
-            torch.zeros((), dtype=torch.float64, device=self.device),
-        )
-        for span in self.spans:
+        above, beside = self._above(multipliers), self._above(direction)
+
+        def largest(span: tuple[int, int]) -> float:
             change = self._exponent(direction, beside, span).sub_(common)
             after = self._exponent(multipliers, above, span).add_(change).add_(negligible)
-            rise = torch.maximum(rise, torch.minimum(change, after).max())
-        return float(rise)
+            return float(torch.minimum(change, after).max())
+
+        return max(0.0, *self.stream(largest, self.spans))
 
     def weights(self, multipliers: list[torch.Tensor], link: Link) -> np.ndarray:
         """w, (leaves, records) float64."""
-        out = np.empty((self.tree.sizes[-1], self.records))
-        for span, prior, _, ratio in self._pairs(multipliers, link):
+        out, pairs = np.empty((self.tree.sizes[-1], self.records)), self._pairs(multipliers, link)
+
+        def write(span: tuple[int, int]) -> None:
+            prior, _, ratio = pairs(span)
             out[span[0] : span[1]] = (ratio * prior).cpu().numpy()
+
+        for _ in self.stream(write, self.spans):
+            pass
         return out
+
+
+def _spans(leaves: int, records: int, device: str) -> list[tuple[int, int]]:
+    """Leaves taken together, (first, past the last): parts of about the same size."""
+    most = max(1, _PAIRS_AT_A_TIME[device] // max(records, 1))
+    if device == "cpu":
+        most = min(most, max(_LEAVES, -(-leaves // _SPANS)))
+    count = -(-leaves // most)
+    return list(itertools.pairwise(leaves * i // count for i in range(count + 1)))
+
+
+def _add(nodes: torch.Tensor | None, shares: list[Share]) -> None:
+    for node, share in shares:
+        nodes[node] += share

@@ -17,7 +17,8 @@ from calibration_core.tree.rivals.hybrid import run as run_hybrid
 from calibration_core.tree.rivals.task import PairTask
 from calibration_core.tree.select.anchors import balance_of
 from calibration_core.tree.select.joint import refine_pairs, select_jointly
-from calibration_core.tree.select.pairs import DESIGNS, cells_lost
+from calibration_core.tree.select.pairs import cells_lost
+from calibration_core.tree.select.settings import DESIGNS
 from calibration_core.tree.select.weight_limits import WeightLimits
 from tests.calibration_core.state_case import REFINE, StateCase, make_state, random_problem
 

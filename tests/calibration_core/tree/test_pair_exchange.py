@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration_core.errors import ProblemError, SettingsError
-from calibration_core.tree.select.exchange import ExchangeResult, ExchangeSettings, Shared, exchange
+from calibration_core.tree.select.exchange import ExchangeResult, Shared, exchange
+from calibration_core.tree.select.settings import ExchangeSettings
 
 PENALTIES = (0.0, 0.7, math.inf)
 

@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 from calibration_core.errors import BudgetError, ProblemError, SettingsError
 from calibration_core.sampling.allocation import allocate, inclusion_probabilities
 from calibration_core.tree.geography import GeographyTree
-from calibration_core.tree.select.pairs import (
-    DESIGNS,
-    Balance,
-    SelectionSettings,
-    cells_lost,
-    select_pairs,
-)
+from calibration_core.tree.select.pairs import Balance, cells_lost, select_pairs
+from calibration_core.tree.select.settings import DESIGNS, SelectionSettings
 from calibration_core.tree.select.support import ensure_support
 from tests.calibration_core.state_case import random_problem
 

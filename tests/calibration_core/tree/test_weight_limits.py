@@ -14,7 +14,7 @@ from calibration_core.tree.select.weight_limits import WeightLimits, limited
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     st.integers(0, 2**31),
-    st.floats(0.0, 50.0),
+    st.just(0.0) | st.floats(1e-6, 50.0),
     st.floats(1e-6, 1.0),
     st.sampled_from([None, (0.05, 10.0), (0.5, 1.5)]),
 )

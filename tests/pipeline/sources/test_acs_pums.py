@@ -179,7 +179,7 @@ def counts(notes: tuple) -> dict[str, int]:
 def test_a_household_is_rebuilt_from_its_persons(tmp_path: Path) -> None:
     data = read(tmp_path, [ADULT, CHILD, STUDENT])
     home, dorm = data.households.sort("is_group_quarters").iter_rows(named=True)
-    assert (home["household_id"], home["weight"], home["persons"], home["puma"]) == (
+    assert (home["household_id"], home["design_weight"], home["persons"], home["puma"]) == (
         "acs2018-2018HU0000001",
         30.0,
         2,
@@ -187,7 +187,7 @@ def test_a_household_is_rebuilt_from_its_persons(tmp_path: Path) -> None:
     )
     assert home["household_income"] == pytest.approx(49900 * 1.013097)
     assert home["tenure"] is None and home["food_stamps"] is None
-    assert (dorm["weight"], dorm["persons"], dorm["household_income"]) == (11.0, 1, None)
+    assert (dorm["design_weight"], dorm["persons"], dorm["household_income"]) == (11.0, 1, None)
 
 
 def test_codes_become_words_and_amounts_dollars_of_the_year(tmp_path: Path) -> None:
@@ -323,9 +323,9 @@ def test_the_housing_file_gives_weight_income_tenure_and_food_stamps(tmp_path: P
     homes = archive(tmp_path, [HOME, VACANT, DORM], "psam_h44.csv", "csv_hri.zip")
     data = read_pums(archive(tmp_path, [ADULT, CHILD, STUDENT]), homes, year=2018, state_fips="44")
     home = data.households.filter(~pl.col("is_group_quarters")).row(0, named=True)
-    assert (home["weight"], home["tenure"], home["food_stamps"]) == (29.0, "owner", True)
+    assert (home["design_weight"], home["tenure"], home["food_stamps"]) == (29.0, "owner", True)
     assert home["household_income"] == pytest.approx(49900 * 1.013097)
-    assert data.households.filter("is_group_quarters")["weight"].to_list() == [11.0]
+    assert data.households.filter("is_group_quarters")["design_weight"].to_list() == [11.0]
     assert counts(data.notes)["vacant"] == 1
     assert "weight 7 of 36" in next(note.detail for note in data.notes if note.code == "vacant")
 
@@ -481,7 +481,7 @@ def test_real_state_files_add_up_to_the_published_population(
 ) -> None:
     data = read_pums(realdata / f"acs_pums/2018_1yr/csv_p{postal}.zip", year=2018, state_fips=fips)
     assert data.persons.height == records
-    assert data.persons["weight"].sum() == population
+    assert data.persons["design_weight"].sum() == population
     # Two New Hampshire records really do not add up; the note counts them.
     assert counts(data.notes).get("income_does_not_add_up", 0) == odd
 
@@ -489,14 +489,17 @@ def test_real_state_files_add_up_to_the_published_population(
 def test_rhode_island_households(realdata: Path) -> None:
     data = read_pums(realdata / "acs_pums/2018_1yr/csv_pri.zip", year=2018, state_fips="44")
     occupied = data.households.filter(~pl.col("is_group_quarters"))
-    assert (data.households.height, occupied.height, occupied["weight"].sum()) == (
+    assert (data.households.height, occupied.height, occupied["design_weight"].sum()) == (
         4_989,
         4_257,
         406_587,
     )
     # B19056 (31,864) and B19053 (33,558 +- 2,663), ACS 2018 1-year.
     ssi = data.persons.filter(~pl.col("is_group_quarters") & (pl.col("ssi") > 0))["household_id"]
-    assert occupied.filter(pl.col("household_id").is_in(ssi.implode()))["weight"].sum() == 31_861
+    assert (
+        occupied.filter(pl.col("household_id").is_in(ssi.implode()))["design_weight"].sum()
+        == 31_861
+    )
     assert sorted(data.persons["puma"].unique()) == [
         "4400101",
         "4400102",

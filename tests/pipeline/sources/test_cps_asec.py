@@ -150,8 +150,8 @@ def person(data, number: int, household: str = "cps2023-0000123") -> dict[str, o
 def test_weights_have_two_implied_decimals_and_only_interviews_are_kept(tmp_path: Path) -> None:
     data = read_asec(archive(tmp_path), year=2023)
     assert data.households["household_id"].to_list() == ["cps2023-0000123", "cps2023-0000124"]
-    assert data.households["weight"].to_list() == [1400.0, 0.99]
-    assert person(data, 1)["weight"] == 1500.25
+    assert data.households["design_weight"].to_list() == [1400.0, 0.99]
+    assert person(data, 1)["design_weight"] == 1500.25
     notes = {note.code: note.count for note in data.notes}
     assert (notes["not_interviewed"], notes["county_not_identified"], notes["age_top_coded"]) == (
         1,
@@ -233,7 +233,10 @@ def test_group_quarters_become_units_of_one(tmp_path: Path) -> None:
         "cps2023-0000123-02",
         "cps2023-0000123-03",
     ]
-    assert dorm["weight"].to_list() == [1500.25] * 3 and dorm["household_income"].null_count() == 3
+    assert (
+        dorm["design_weight"].to_list() == [1500.25] * 3
+        and dorm["household_income"].null_count() == 3
+    )
     assert set(data.persons.filter("is_group_quarters")["relationship"]) == {"gq_noninstitutional"}
 
 

@@ -39,6 +39,7 @@ def catalog() -> Catalog:
 
 
 def test_every_file_is_loaded(catalog: Catalog) -> None:
+    catalog.check()
     assert {p.stem for p in (SPEC_ROOT / "targets").glob("*.yaml")} == set(catalog.targets)
     assert {p.stem for p in (SPEC_ROOT / "profiles").glob("*.yaml")} == set(catalog.profiles)
     listed = [
@@ -392,7 +393,7 @@ def _edit(path: Path, old: str, new: str) -> None:
 def test_faults_are_named(copied: Path, file: str, old: str, new: str, message: str) -> None:
     _edit(copied / file, old, new)
     with pytest.raises((SpecError, ProfileError), match=message) as caught:
-        load_catalog(copied)
+        load_catalog(copied).check()
     assert caught.value.remedy
     assert caught.value.where
 
@@ -408,4 +409,4 @@ def test_a_variable_stated_by_two_files_is_refused(copied: Path) -> None:
         "  - county_ssi\n  - county_ssi_again\n",
     )
     with pytest.raises(SpecError, match="stated by county_ssi and by county_ssi_again"):
-        load_catalog(copied)
+        load_catalog(copied).check()

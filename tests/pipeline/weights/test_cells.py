@@ -45,7 +45,7 @@ def households(counts, weight=1.0):
             "household_id": [f"h{i}" for i in range(len(rows))],
             "old": [r[0] for r in rows],
             "size": [r[1] for r in rows],
-            "weight": weight,
+            "design_weight": weight,
         }
     )
 
@@ -112,7 +112,7 @@ def test_no_cell_is_thin_and_the_order_of_records_does_not_matter(seed, fewest, 
             "household_id": [f"h{i}" for i in range(n)],
             "old": rng.integers(0, 2, n),
             "size": np.minimum(rng.geometric(0.5, n), 4),
-            "weight": rng.gamma(1.0, 1.0, n),
+            "design_weight": rng.gamma(1.0, 1.0, n),
         }
     )
     cross = spec(fewest_records=fewest, fewest_weight=weight)
@@ -143,7 +143,7 @@ def test_cells_hold_what_their_labels_say_and_categories_are_nested(seed):
             "household_id": [f"h{i}" for i in range(n)],
             "old": rng.integers(0, 2, n),
             "size": np.minimum(rng.geometric(0.4, n), 4),
-            "weight": 1.0,
+            "design_weight": 1.0,
         }
     )
     made = build_cells(frame, spec(fewest_records=20))
@@ -161,7 +161,8 @@ def test_cells_hold_what_their_labels_say_and_categories_are_nested(seed):
     # round_areas refuses categories that are not nested.
     expected = np.bincount(made.cell) / n * 12
     assert (
-        round_areas(expected[None, :], [f.members for f in made.categories], seed).counts.sum() == 12
+        round_areas(expected[None, :], [f.members for f in made.categories], seed).counts.sum()
+        == 12
     )
 
 

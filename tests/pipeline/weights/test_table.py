@@ -41,10 +41,9 @@ def test_what_is_stored_comes_back(solved):
 def test_an_area_is_named_by_its_finest_level_and_its_county(solved):
     state, _, drawn, refined = solved
     frame = weights_table(state, drawn, refined.result.weights)
-    assert frame.columns == ["household_id", "tract", "county", "state", "weight"]
+    assert frame.columns == ["household_id", "tract", "county", "weight"]
     counties = dict(GEOGRAPHY.select("tract", "county_fips").iter_rows())
     assert [counties[t] for t in frame["tract"]] == frame["county"].to_list()
-    assert set(frame["state"]) == {"RI"}
     assert frame.equals(frame.sort("county", "tract", "household_id"))
 
 
@@ -117,7 +116,6 @@ def test_hard_rules_refuse_unsound_weights():
             "household_id": ["a", "b"],
             "tract": ["t", "t"],
             "county": ["c", "c"],
-            "state": ["RI", "RI"],
             "weight": [1.0, 2.0],
         }
     )

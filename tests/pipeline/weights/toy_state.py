@@ -73,7 +73,7 @@ def tables(count: int = 120, seed: int = 1) -> dict[str, pl.DataFrame]:
         {
             "household_id": ids,
             "puma": np.where(np.arange(count) % 2 == 0, "4400100", "4400300"),
-            "weight": rng.integers(5, 30, count).astype(float),
+            "design_weight": rng.integers(5, 30, count).astype(float),
             "is_group_quarters": [False] * count,
             "household_type": ["married_couple" if n > 1 else "female_householder" for n in sizes],
             "persons": sizes,
@@ -98,12 +98,12 @@ def tables(count: int = 120, seed: int = 1) -> dict[str, pl.DataFrame]:
 
 def targets(records: dict[str, pl.DataFrame], scale: float = 1.0) -> pl.DataFrame:
     """Tract, county and state targets around equal shares of the records' own totals."""
-    weight = dict(records["households"].select("household_id", "weight").iter_rows())
+    weight = dict(records["households"].select("household_id", "design_weight").iter_rows())
     people = records["persons"].with_columns(w=pl.col("household_id").replace_strict(weight))
     totals = {
         ("persons", "total"): people["w"].sum(),
         ("persons", "age_65_plus"): people.filter(pl.col("age") >= 65)["w"].sum(),
-        ("households", "total"): records["households"]["weight"].sum(),
+        ("households", "total"): records["households"]["design_weight"].sum(),
         ("persons", "never"): 5.0,
     }
     shares = np.array([0.1, 0.2, 0.15, 0.2, 0.3, 0.05])

@@ -4,31 +4,31 @@ be held.
 The flight keeps all sums by a random walk as long as it can; a linear programme settles the rest at
 the least expected miss.
 
-Belongs here: flight and landing for one area. Does not belong here: two families, which flow rounds
+Belongs here: flight and landing for one area. Does not belong here: two classes, which flow rounds
 exactly (``flow_rounding.py``).
 """
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from scipy.optimize import linprog
 
-from calibration_core.sampling.flow_rounding import UNIT, two_families, units_of
+from calibration_core.sampling.flight import fly, new_flight
+from calibration_core.sampling.flow_rounding import UNIT, two_classes, units_of
 
 SMALL = 1e-9
 # The landing enumerates 2^cells completions; with more cells left than this, the last class is no
 # longer balanced in the flight.
 _ENUMERATED = 12
 _PRIORITY = 64.0
-# Two nested families always can be held: they are never given up.
+# Two nested classes always can be held: they are never given up.
 HARD = 2
 
 
-def many_families(
+def many_classes(
     part: np.ndarray, sets: list[np.ndarray], nests: list[tuple], generator: np.random.Generator
 ) -> tuple[np.ndarray, int]:
-    """(cells,) 0 or 1: cells of one area rounded up; and how many families the flight gave up, -1
+    """(cells,) 0 or 1: cells of one area rounded up; and how many classes the flight gave up, -1
     if it needed no landing.
     """
     start = part
@@ -61,12 +61,12 @@ def _settle(
     nests: list[tuple],
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """The first two families held by flow, from where the flight ended; from its start should
+    """The first two classes held by flow, from where the flight ended; from its start should
     rounding errors have broken a sum.
     """
     for origin in (part, start):
         unit = units_of(origin[None, :])[0]
-        answer = np.floor(origin + 0.5 / UNIT).astype(np.int64) + two_families(
+        answer = np.floor(origin + 0.5 / UNIT).astype(np.int64) + two_classes(
             unit, nests[:HARD], generator
         )
         if all(outside_by(s @ start, s @ answer).max(initial=0) == 0 for s in sets[:HARD]):
@@ -88,73 +88,13 @@ def _flight(
     fixed = np.abs(sums - np.rint(sums)) < SMALL
     slack[fixed] = 0.0
     point = np.concatenate([part, slack])
-    matrix = np.hstack([rows, np.eye(rows.shape[0])])
+    columns = np.vstack([rows.T, np.eye(rows.shape[0])])
     order = np.concatenate([generator.permutation(part.size), part.size + np.arange(slack.size)])
-    _walk(point, matrix, order, generator.random(2 * point.size), SMALL)
+    flight = new_flight(
+        point, columns, np.zeros(point.size, dtype=np.int64), generator.random(point.size)
+    )
+    fly(flight, order[(point[order] > 0) & (point[order] < 1)])
     return point[: part.size]
-
-
-@numba.njit(cache=True)
-def _walk(point, matrix, order, uniform, small):
-    """Fast flight phase: move along null vectors of the first fractional columns until none has
-    one.
-    """
-    m = matrix.shape[0]
-    step = 0
-    columns = np.empty(m + 1, dtype=np.int64)
-    work = np.empty((m, m + 1))
-    pivot_of = np.empty(m, dtype=np.int64)
-    direction = np.empty(m + 1)
-    while step < uniform.size:
-        count = 0
-        for i in order:
-            if 0.0 < point[i] < 1.0:
-                columns[count] = i
-                count += 1
-                if count == m + 1:
-                    break
-        if count == 0:
-            return
-        for r in range(m):
-            for c in range(count):
-                work[r, c] = matrix[r, columns[c]]
-        rank, free = 0, -1
-        for c in range(count):
-            best, at = small, -1
-            for r in range(rank, m):
-                if abs(work[r, c]) > best:
-                    best, at = abs(work[r, c]), r
-            if at < 0:
-                free = c
-                break
-            if at != rank:
-                for d in range(c, count):
-                    work[rank, d], work[at, d] = work[at, d], work[rank, d]
-            for r in range(m):
-                if r != rank and work[r, c] != 0.0:
-                    ratio = work[r, c] / work[rank, c]
-                    for d in range(c, count):
-                        work[r, d] -= ratio * work[rank, d]
-            pivot_of[rank] = c
-            rank += 1
-        if free < 0:
-            return
-        direction[:count] = 0.0
-        direction[free] = 1.0
-        for r in range(rank):
-            direction[pivot_of[r]] = -work[r, free] / work[r, pivot_of[r]]
-        rise, fall = np.inf, np.inf
-        for c in range(count):
-            d, x = direction[c], point[columns[c]]
-            if d > small:
-                rise, fall = min(rise, (1.0 - x) / d), min(fall, x / d)
-            elif d < -small:
-                rise, fall = min(rise, x / -d), min(fall, (1.0 - x) / -d)
-        move = rise if uniform[step] * (rise + fall) < fall else -fall
-        step += 1
-        for c in range(count):
-            x = point[columns[c]] + move * direction[c]
-            point[columns[c]] = 0.0 if x < small else (1.0 if x > 1.0 - small else x)
 
 
 def _landing(
@@ -171,16 +111,13 @@ def _landing(
     base = np.floor(part).astype(np.int64)
     bits = bits[bits.sum(axis=1) == round(float(start.sum())) - int(base.sum())]
     cost = np.zeros(bits.shape[0])
-    for f, family in enumerate(sets):
-        outside = outside_by(
-            family @ start,
-            bits @ family[:, left].T.astype(np.int64) + family.astype(np.int64) @ base,
-        ).sum(axis=1)
-        cost += (
-            outside * (np.inf if f < HARD else _PRIORITY ** (len(sets) - 1 - f))
-            if f >= HARD
-            else np.where(outside > 0, np.inf, 0.0)
-        )
+    for number, members in enumerate(sets):
+        whole = members.astype(np.int64)
+        counts = bits @ whole[:, left].T + whole @ base
+        outside = outside_by(members @ start, counts).sum(axis=1)
+        # The first two are never missed; of the others those first in order count most.
+        each = np.inf if number < HARD else _PRIORITY ** (len(sets) - 1 - number)
+        cost[outside > 0] += each * outside[outside > 0]
     usable = np.isfinite(cost)
     bits, cost = bits[usable], cost[usable]
     if bits.shape[0] == 0:
@@ -196,14 +133,8 @@ def _landing(
         return None
     chance = np.maximum(solved.x, 0.0)
     answer = base.copy()
-    answer[left] += bits[
-        min(
-            int(
-                np.searchsorted(np.cumsum(chance), generator.random() * chance.sum(), side="right")
-            ),
-            chance.size - 1,
-        )
-    ]
+    drawn = np.searchsorted(np.cumsum(chance), generator.random() * chance.sum(), side="right")
+    answer[left] += bits[min(int(drawn), chance.size - 1)]
     return answer
 
 

@@ -1,0 +1,182 @@
+"""What the command line says, and where: results, notes, details and errors; terminal and log file.
+
+Belongs here: the two streams and the log file, and which of the three a line goes to. Does not belong
+here: what is said, or how progress looks (``cli/progress.py``).
+
+========  ===============  ==========================
+kind      stream           shown
+========  ===============  ==========================
+result    standard output  always
+note      standard output  unless ``--quiet``
+detail    standard error   with ``--verbose`` only
+error     standard error   always
+========  ===============  ==========================
+
+All four go to the log file, if there is one. Details are no part of standard output, which may
+be JSON.
+
+Dagster points the file descriptors 1 and 2 at files while an asset works. The streams here are
+copies of what the descriptors were at the start, so they go on to the terminal and know that it
+is one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+
+from pipeline.errors import StoreError
+
+# A pipe or a log has no width of its own, and 80 columns would fold every table.
+LOG_WIDTH = 132
+
+
+@dataclass(frozen=True)
+class Verbosity:
+    """How much is said. ``level``: -1 quiet, 0 usual, 1 verbose; ``traceback``: with every error."""
+
+    level: int = 0
+    traceback: bool = False
+
+
+class Terminal:
+    """The streams of one call of ``geocal``. Made by ``opened``."""
+
+    def __init__(
+        self, out: Console, err: Console, verbosity: Verbosity, log: TextIO | None
+    ) -> None:
+        self.out, self.err, self.verbosity, self._log = out, err, verbosity, log
+        # While lines are drawn again on standard output, all else must go through its console, or
+        # it would be drawn over.
+        self.drawing = False
+
+    @property
+    def quiet(self) -> bool:
+        """Whether only results and errors are wanted."""
+        return self.verbosity.level < 0
+
+    @property
+    def verbose(self) -> bool:
+        """Whether details are wanted too."""
+        return self.verbosity.level > 0
+
+    @property
+    def live(self) -> bool:
+        """Whether standard output is a terminal on which a line can be drawn again."""
+        return self.out.file.isatty() and not self.out.is_dumb_terminal
+
+    @property
+    def width(self) -> int:
+        """Columns that a result may take."""
+        return self.out.width
+
+    def result(self, what: RenderableType, **how: bool | str) -> None:
+        """What was asked for."""
+        self._say(self.out, what, shown=True, **how)
+
+    # So that a report prints itself on a terminal as on a rich console.
+    print = result
+
+    def text(self, text: str) -> None:
+        """A result for programs: exactly these characters and the end of the line."""
+        self.out.out(text, highlight=False)
+        self.record(text)
+
+    def note(self, what: RenderableType, **how: bool | str) -> None:
+        """What is good to know meanwhile."""
+        self._say(self.out, what, shown=not self.quiet, **how)
+
+    def detail(self, what: RenderableType, **how: bool | str) -> None:
+        """What only helps to find something out."""
+        self._say(self.err, what, shown=self.verbose, **how)
+
+    def error(self, text: str) -> None:
+        """What went wrong, in words, on standard error."""
+        self._say(self.err, text, shown=True, style="red", markup=False)
+
+    def trace(self, text: str) -> None:
+        """Where in the code an error arose: into the log file, and shown if asked to."""
+        if self.verbosity.traceback:
+            self.error(text)
+        else:
+            self.record(text)
+
+    def record(self, text: str) -> None:
+        """Write to the log file alone, the time before each line."""
+        if self._log is not None:
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            self._log.writelines(f"{now}  {line.rstrip()}\n" for line in text.splitlines())
+            self._log.flush()
+
+    def _say(self, console: Console, what: RenderableType, *, shown: bool, **how) -> None:
+        how = {"highlight": False, **how}
+        if shown:
+            through = self.out if self.drawing and self.err.file.isatty() else console
+            # A person reads whole words; in a file one sentence is one line, to be searched for.
+            one_line = isinstance(what, str) and through.width == LOG_WIDTH
+            through.print(what, soft_wrap=one_line, **how)
+        if self._log is not None:
+            plain = Console(file=io.StringIO(), width=LOG_WIDTH, no_color=True)
+            plain.print(what, soft_wrap=isinstance(what, str), **how)
+            self.record(plain.file.getvalue())
+
+
+@contextlib.contextmanager
+def opened(verbosity: Verbosity, log_file: Path | None = None) -> Iterator[Terminal]:
+    """The terminal of one call. Raises StoreError if the log file cannot be written."""
+    with contextlib.ExitStack() as stack:
+        out, err = (stack.enter_context(_copied(stream)) for stream in (sys.stdout, sys.stderr))
+        log = stack.enter_context(_log_file(log_file)) if log_file is not None else None
+        yield Terminal(_console(out), _console(err, stderr=True), verbosity, log)
+
+
+class _Stream(Console):
+    """A console whose reader may go away (``geocal run | head``): the work goes on unheard."""
+
+    def on_broken_pipe(self) -> None:
+        self.file = io.StringIO()
+        self.quiet = True
+
+
+def _console(stream: TextIO, **kinds: bool) -> Console:
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else LOG_WIDTH
+    return _Stream(file=stream, width=width, **kinds)
+
+
+@contextlib.contextmanager
+def _copied(stream: TextIO) -> Iterator[TextIO]:
+    """A stream on a copy of the descriptor; the stream itself where it has none (a test's)."""
+    try:
+        copy = os.dup(stream.fileno())
+    except io.UnsupportedOperation:
+        yield stream
+        return
+    stream.flush()
+    copied = os.fdopen(copy, "w", encoding=stream.encoding, errors="replace", buffering=1)
+    try:
+        yield copied
+    finally:
+        # Every line was written when it was said; what is left here was refused before.
+        with contextlib.suppress(OSError):
+            copied.close()
+
+
+def _log_file(path: Path) -> TextIO:
+    try:
+        return path.expanduser().open("a", encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"The log file cannot be written ({error.strerror})",
+            where=f"--log-file {path}",
+            expected="a file in a folder that exists and that you may write to",
+            remedy="Name another file",
+        ) from error
