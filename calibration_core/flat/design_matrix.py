@@ -269,7 +269,7 @@ def _checked(matrix):
                 f"The matrix is not rectangular: {error}",
                 expected="one row per target, one column per record",
             ) from error
-    if matrix.dtype == object:
+    if matrix.dtype == object and matrix.ndim == 2:
         # A frame whose columns are of several types.
         try:
             matrix = matrix.astype(np.float64)

@@ -209,9 +209,7 @@ class _Round:
             self._exceeds(whole, part, [t * told for t in totals], names)
             return
         who = f"{int(rest.sum()):,} records {self._where(whole, part, more)}"
-        text = (
-            f"{who}, while the targets of both add up to {number(totals[0] * told)}: they can only weigh zero"
-        )
+        text = f"{who}, while the targets of both add up to {number(totals[0] * told)}: they can only weigh zero"
         self._tell(rest, text, names)
 
     def _where(self, whole: np.ndarray, part: np.ndarray, more: np.ndarray) -> str:

@@ -23,13 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from calibration_core.common.digits import significant
+from calibration_core.common.digits import SUM_BITS, rounded
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult
-
-# Digits in which records and targets are compared: far fewer than rounding touches, and enough to
-# tell records apart.
-_DIGITS = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +152,7 @@ def _target_order(problem: CalibrationProblem) -> np.ndarray:
         matrix.totals(start) / scale,
         problem.targets / scale,
     )
-    return np.lexsort((*(_rounded(x) for x in content), matrix.support))
+    return np.lexsort((*(rounded(x, SUM_BITS) for x in content), matrix.support))
 
 
 def _record_order(problem: CalibrationProblem) -> np.ndarray:
@@ -166,17 +162,15 @@ def _record_order(problem: CalibrationProblem) -> np.ndarray:
     scale = np.where(scale > 0, scale, 1.0)
     # Fixed numbers between one and two: two records that differ anywhere differ in their sum.
     sketch = np.random.default_rng(0).uniform(1.0, 2.0, size=matrix.targets)
-    keys = [_rounded(matrix.exponents(sketch / scale)), _rounded(start)]
-    keys += [] if problem.q is None else [_rounded(problem.q)]
+    size = float(start.mean())
+    values = [matrix.exponents(sketch / scale), start / size]
+    values += [] if problem.q is None else [problem.q / float(problem.q.mean())]
     if problem.bounded:
-        keys += [_rounded(np.nan_to_num(end, posinf=0.0, neginf=0.0)) for end in problem.limits]
+        values += [np.nan_to_num(end / size, posinf=0.0, neginf=0.0) for end in problem.limits]
+    keys = [rounded(x, SUM_BITS) for x in values]
     if problem.cells is not None:
         keys.append(np.unique(problem.cells, return_inverse=True)[1].ravel())
     order = np.lexsort(keys[::-1])
     # Shuffled, always in the same way: a method that breaks ties by position would otherwise take
     # records of one kind before those of the next.
     return order[np.random.default_rng(1).permutation(order.size)]
-
-
-def _rounded(values: np.ndarray) -> np.ndarray:
-    return np.sign(values) * significant(np.abs(values), _DIGITS)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calibration_core.common.digits import significant
+from calibration_core.common.digits import rounded
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.cells import categorical_rows
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
@@ -104,7 +104,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
     weights = problem.start
     if settings.weights == "dense":
         dense = dense_weights(problem, settings.tolerance)
-        weights = significant(dense.weights, DIGITS)
+        weights = to_draw_by(dense.weights)
         warnings += [w for w in dense.warnings if w.code != "zero_weights"]
     selected = time.perf_counter()
     drawn = draw_records(
@@ -157,9 +157,15 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
     )
 
 
-# Digits of dense weights by which records are drawn: the last bits of a solution, which hang on the
-# processor, do not decide.
-DIGITS = 10
+# Bits of dense weights by which records are drawn: to half a millionth, which no fit feels. Of
+# 100,000 weights that differ between processors by 1e-12, one in ten runs sees one rounded otherwise.
+_DRAW_BITS = 20
+
+
+def to_draw_by(weights: np.ndarray) -> np.ndarray:
+    """(records,) dense weights without the bits that hang on the processor and on the unit."""
+    mean = float(weights.mean())
+    return rounded(weights / mean, _DRAW_BITS) * mean
 
 
 def dense_weights(problem: CalibrationProblem, tolerance: float) -> CalibrationResult:

@@ -30,15 +30,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calibration_core.common.digits import significant
 from calibration_core.errors import SettingsError
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.methods._usable import usable
 from calibration_core.flat.methods.cross_category import (
-    DIGITS,
     check_draw,
     dense_weights,
     moved_mass,
+    to_draw_by,
 )
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import (
@@ -132,7 +131,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
     weights = np.where(
         problem.start > 0, np.maximum(dense.weights, _LEAST_WEIGHT * problem.start), 0.0
     )
-    weights = significant(weights, DIGITS)
+    weights = to_draw_by(weights)
     after_dense = time.perf_counter()
     drawn = draw_records(
         problem,

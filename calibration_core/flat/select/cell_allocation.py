@@ -17,7 +17,7 @@ import numpy as np
 
 from calibration_core.errors import BudgetError, SettingsError
 from calibration_core.flat.cells import nearest_filled
-from calibration_core.sampling.allocation import inclusion_probabilities
+from calibration_core.sampling.probabilities import inclusion_probabilities
 from calibration_core.sampling.cube import cube
 
 _WHOLE = 1e-9

@@ -36,7 +36,7 @@ from calibration_core.flat.select.cell_allocation import (
 )
 from calibration_core.flat.select.repair import repair
 from calibration_core.sampling.cube import cube
-from calibration_core.sampling.systematic import systematic_points
+from calibration_core.sampling.loops import systematic_points
 
 _MARGIN_ENTRIES = 4_000_000
 
