@@ -101,15 +101,15 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
     began = time.perf_counter()
     k = record_budget(settings.records, settings.sparsity, problem.matrix.records)
     problem, warnings = usable(problem)
-    weights = problem.start
+    weights, dense = problem.start, None
     if settings.weights == "dense":
         dense = dense_weights(problem, settings.tolerance)
-        weights = to_draw_by(dense.weights)
+        weights = dense.weights
         warnings += [w for w in dense.warnings if w.code != "zero_weights"]
     selected = time.perf_counter()
-    drawn = draw_records(
-        problem, weights, k, settings.seed, draws=settings.draws, thin=settings.thin
-    )
+    by = weights if dense is None else to_draw_by(weights)
+    drawn = draw_records(problem, by, k, settings.seed, draws=settings.draws, thin=settings.thin)
+    drawn = started_from(drawn, by, weights)
     details = {
         **drawn.details,
         "records": k,
@@ -166,6 +166,12 @@ def to_draw_by(weights: np.ndarray) -> np.ndarray:
     """(records,) dense weights without the bits that hang on the processor and on the unit."""
     mean = float(weights.mean())
     return rounded(weights / mean, _DRAW_BITS) * mean
+
+
+def started_from(drawn: Draw, by: np.ndarray, weights: np.ndarray) -> Draw:
+    """``drawn`` by the weights ``by``, with the starting weights that ``weights`` (records,) give."""
+    ratio = np.divide(weights, by, out=np.ones_like(by), where=by > 0)
+    return replace(drawn, starting=drawn.starting * ratio)
 
 
 def dense_weights(problem: CalibrationProblem, tolerance: float) -> CalibrationResult:

@@ -37,6 +37,7 @@ from calibration_core.flat.methods.cross_category import (
     check_draw,
     dense_weights,
     moved_mass,
+    started_from,
     to_draw_by,
 )
 from calibration_core.flat.problem import CalibrationProblem
@@ -131,11 +132,11 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
     weights = np.where(
         problem.start > 0, np.maximum(dense.weights, _LEAST_WEIGHT * problem.start), 0.0
     )
-    weights = to_draw_by(weights)
+    by = to_draw_by(weights)
     after_dense = time.perf_counter()
     drawn = draw_records(
         problem,
-        weights,
+        by,
         k,
         settings.seed,
         design=settings.design,
@@ -144,6 +145,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
         sweeps=settings.repair,
         totals=dense.fitted,
     )
+    drawn = started_from(drawn, by, weights)
     after_draw = time.perf_counter()
     warnings += [w for w in dense.warnings if w.code not in _DENSE_ONLY] + moved_mass(drawn)
     selected, starting = drawn.selected, drawn.starting
