@@ -89,15 +89,18 @@ def _centred(added, probability, cell):
 
 @numba.njit(cache=True, nogil=True)
 def _gram(x):
-    """x'x, four rows at a time so that each entry is fetched and stored a quarter as often."""
+    """x'x, eight rows at a time so that each entry is fetched and stored an eighth as often."""
     n, f = x.shape
-    out = np.zeros((f, f))
-    for i in range(0, n - n % 4, 4):
+    out, last = np.zeros((f, f)), n - n % 8
+    for i in range(0, last, 8):
         for v in range(f):
             a, b, c, d = x[i, v], x[i + 1, v], x[i + 2, v], x[i + 3, v]
+            p, q, r, s = x[i + 4, v], x[i + 5, v], x[i + 6, v], x[i + 7, v]
             for u in range(v, f):
-                out[v, u] += (a * x[i, u] + b * x[i + 1, u]) + (c * x[i + 2, u] + d * x[i + 3, u])
-    for i in range(n - n % 4, n):
+                out[v, u] += (
+                    (a * x[i, u] + b * x[i + 1, u]) + (c * x[i + 2, u] + d * x[i + 3, u])
+                ) + ((p * x[i + 4, u] + q * x[i + 5, u]) + (r * x[i + 6, u] + s * x[i + 7, u]))
+    for i in range(last, n):
         for v in range(f):
             for u in range(v, f):
                 out[v, u] += x[i, v] * x[i, u]
@@ -172,13 +175,18 @@ def _dot(a, b):
 
 @numba.njit(cache=True, nogil=True)
 def _times(rows, matrix):
-    """rows @ matrix, sums along the rows of ``matrix``."""
-    out = np.zeros((rows.shape[0], matrix.shape[1]))
+    """rows @ matrix, four rows of ``matrix`` at a time."""
+    out, last = np.zeros((rows.shape[0], matrix.shape[1])), rows.shape[1] - rows.shape[1] % 4
     for c in range(rows.shape[0]):
-        for v in range(rows.shape[1]):
-            part = rows[c, v]
+        for v in range(0, last, 4):
+            p, q, r, s = rows[c, v], rows[c, v + 1], rows[c, v + 2], rows[c, v + 3]
             for u in range(matrix.shape[1]):
-                out[c, u] += part * matrix[v, u]
+                out[c, u] += (p * matrix[v, u] + q * matrix[v + 1, u]) + (
+                    r * matrix[v + 2, u] + s * matrix[v + 3, u]
+                )
+        for v in range(last, rows.shape[1]):
+            for u in range(matrix.shape[1]):
+                out[c, u] += rows[c, v] * matrix[v, u]
     return out
 
 

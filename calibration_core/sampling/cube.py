@@ -121,6 +121,8 @@ def _draw_area(
     # list.
     order = np.lexsort((shuffle, labels[record]))
     units = order[p[order] <= 1.0 - SETTLED]
+    if not units.size:
+        return p > 0.5
     if balance.scale is None:
         used, inverse = slice(None), 1.0
     else:

@@ -147,6 +147,7 @@ class _State:
         self.pairs, self.candidates, self.cell = pairs, candidates, np.array(cell, dtype=np.int64)
         self.balance, self.settings = balance, settings
         self.kinds = int(self.cell.max(initial=0)) + 1
+        self.by_variable = np.ascontiguousarray(balance.rows.T)
         self.weight = rounded(pairs.weight, CHOICE_BITS)
         self.record = pairs.record.astype(np.int64, copy=True)
         areas = pairs.offsets.size - 1
@@ -213,8 +214,7 @@ class _State:
         entering = self.candidates.record[
             self.candidates.offsets[t] : self.candidates.offsets[t + 1]
         ]
-        columns = np.ascontiguousarray(self._rows(t, used, entering).T)
-        entrants = Entrants(entering, columns, self.cell[entering])
+        entrants = Entrants(entering, self._columns(t, used, entering), self.cell[entering])
         limit = int(min(self.settings.limit * record.size, np.iinfo(np.int64).max // 2))
         made = exchange_places(places, entrants, float(self.settings.cell_penalty), limit)
         self.made[t] += made
@@ -224,15 +224,19 @@ class _State:
 
     def _rows(self, t: int, used: np.ndarray, record: np.ndarray) -> np.ndarray:
         """(records here, live) contributions in scales: the area's own variables, then shared."""
-        rows = self.balance.rows[record]
-        rows = rows if used.size == rows.shape[1] else rows[:, used]
-        own = rows * (1.0 / self.balance.scales[t, used])
+        return np.ascontiguousarray(self._columns(t, used, record).T)
+
+    def _columns(self, t: int, used: np.ndarray, record: np.ndarray) -> np.ndarray:
+        """The same, a row per variable."""
+        own = np.take(self.by_variable, record, axis=1)
+        own = own if used.size == own.shape[0] else own[used]
+        own *= (1.0 / self.balance.scales[t, used])[:, None]
         shared = self.balance.shared
         if shared is None:
             return own
         columns = np.flatnonzero(shared.slot[t] >= 0)
         common = shared.rows[record][:, columns] * (1.0 / shared.scales[shared.slot[t, columns]])
-        return np.hstack([own, common])
+        return np.concatenate([own, common.T])
 
     def _slots(self, t: int) -> np.ndarray:
         shared = self.balance.shared
