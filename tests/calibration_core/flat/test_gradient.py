@@ -259,31 +259,21 @@ def test_majorising_a_capped_loss_never_raises_it():
     """The dual solves each convex step exactly, so f at the ends of the steps must fall, from the
     robust convex start onwards.
     """
-    problem = conflicted(150, seed=9)
-    convex = calibrate(
-        problem, "gradient", loss="huber", delta=0.08, prior_strength=1e-3, epsilon=1.0
-    )
-    capped = calibrate(
-        problem, "gradient", loss="capped_square", cap=0.08, prior_strength=1e-3, epsilon=1.0
-    )
-    residual = convex.residuals / (np.abs(problem.targets) + 1)
+    # With this seed a target lies beyond the cap at the start, and letting go of it nearly halves f.
+    problem = conflicted(150, seed=7)
+    convex = calibrate(problem, "gradient", loss="huber", delta=0.08, prior_strength=1e-3)
+    capped = calibrate(problem, "gradient", loss="capped_square", cap=0.08, prior_strength=1e-3)
     d = problem.start
 
-    def prior(w):
-        return 1e-3 * float((w * np.log(w / d) - w + d).sum())
+    def at(result):
+        w, share = result.weights, result.residuals / problem.relative_scale
+        prior = 1e-3 * float((w * np.log(w / d) - w + d).sum())
+        return float(np.minimum(share**2, 0.08**2).sum()) + prior
 
-    at_start = float(np.minimum(residual**2, 0.08**2).sum()) + prior(convex.weights)
-    assert (
-        capped.details["monotone"]
-        and capped.details["convex_steps"] >= 2
-        and capped.details["objective"] < at_start
-    )
-    at_end = float(
-        np.minimum((capped.residuals / (np.abs(problem.targets) + 1)) ** 2, 0.08**2).sum()
-    ) + prior(capped.weights)
-    assert capped.details["objective"] == pytest.approx(at_end, rel=1e-12) and capped.loss_trace[
-        -1
-    ] == pytest.approx(at_end, rel=1e-9)
+    assert capped.details["monotone"] and capped.details["convex_steps"] >= 2
+    assert capped.details["objective"] < 0.7 * at(convex)
+    assert capped.details["objective"] == pytest.approx(at(capped), rel=1e-12)
+    assert capped.loss_trace[-1] == pytest.approx(at(capped), rel=1e-9)
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
