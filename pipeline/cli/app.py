@@ -228,11 +228,14 @@ def validate(
 
     All methods keep equal numbers of pairs; docs/validation.md says how to read the tables.
     """
-    from pipeline.cli.asked import asked_for
+    from pipeline.cli.progress import Waiting
     from pipeline.cli.validate import Wanted, run_validation
 
-    asked = asked_for(profile, states, data, output)
     wanted = Wanted(hold_out, pairs_per_area, seeds, methods, json_file, plot)
+    with Waiting(terminal, "reading the specifications"):
+        from pipeline.cli.asked import asked_for
+
+        asked = asked_for(profile, states, data, output)
     return run_validation(terminal, asked, wanted)
 
 
