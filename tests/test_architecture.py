@@ -99,6 +99,7 @@ PIPELINE = (
     ("assets",),
     ("jobs",),
     ("definitions",),
+    ("run_events",),
     ("runs",),
     ("cli",),
 )
@@ -129,8 +130,8 @@ WITHIN = {
 }
 # Who may know Dagster: what it stores, runs, shows and finds.
 KNOWS_DAGSTER = {
-    *("assets", "cli", "definitions", "io_manager", "jobs", "manifest", "partitions", "runs"),
-    "settings",
+    *("assets", "cli", "definitions", "io_manager", "jobs", "manifest", "partitions"),
+    *("run_events", "runs", "settings"),
 }
 # Imports that are no dependency when a module is loaded, and close a circle if they are counted.
 LATE = {

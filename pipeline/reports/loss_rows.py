@@ -66,8 +66,8 @@ def measured_loss(
 ) -> tuple[SelectionLoss, pl.DataFrame]:
     """The losses of a state as arrays, and laid out as rows.
 
-    ``pool``: its dense weights are compared. ``cells`` names the cells: ``cell``, ``label`` and a column for each class they are made of;
-    ``unit_of``: unit of each variable.
+    ``pool``: its dense weights are compared. ``cells`` names the cells: ``cell``, ``label`` and a
+    column for each class they are made of. ``unit_of``: unit of each variable.
     """
     amounts, tree = amount_columns(units, unit_of), pool.tree
     continuous = units.select(amounts).to_numpy().astype(np.float64, copy=False)
@@ -150,8 +150,7 @@ def _overall_rows(
     outside = [float(loss.pairs_outside)]
     yield _rows("pairs_without_dense_weight", place, "", "pairs", [0.0], outside)
     above = np.triu_indices(len(amounts), 1)
-    names = np.array(amounts)
-    pairs = [one + BETWEEN + other for one, other in zip(*names[above[0]], strict=True)]
+    pairs = [amounts[i] + BETWEEN + amounts[j] for i, j in zip(*above, strict=True)]
     if pairs:
         for measure, dense, selected in (
             ("pearson", loss.pearson_dense, loss.pearson_selected),

@@ -20,7 +20,7 @@ ADJINC_BY_YEAR = {
     2022: 1_042_311,
     2023: 1_019_518,
 }
-"""ADJINC (six implied decimals) of records of the file's last year, from the PUMS data dictionaries."""
+"""ADJINC (six implied decimals) of the file's last year, from the PUMS data dictionaries."""
 
 RELP = {
     0: "reference_person",

@@ -1,4 +1,4 @@
-"""Households of the PUMS: from the housing file, or rebuilt from person records where there is none.
+"""Households of the PUMS: from the housing file, or rebuilt from person records without one.
 
 Belongs here: columns of the housing file, vacant units, units of group quarters, and that both
 files hold the same households. Does not belong here: persons (``acs_pums.py``).

@@ -58,9 +58,9 @@ def read_asec(
 
     Only interviewed households (H_HHTYPE 1) are kept; others are counted. Weights are divided by
     100. Household ids are ``cps<year>-<H_SEQ, 7 digits>``; persons in group quarters (HRHTYPE 9 or
-    10) are units of one with ``-<person>`` added. ``county_fips`` is null where GTCO is 0 (not identified), ``puma`` always. ``poverty_ratio`` is
-    100 x family income / poverty threshold of the (primary) family, capped at 501. ``total_income``
-    is PTOTVAL.
+    10) are units of one with ``-<person>`` added. ``county_fips`` is null where GTCO is 0 (not
+    identified), ``puma`` always. ``poverty_ratio`` is 100 x family income / poverty threshold of
+    the (primary) family, capped at 501. ``total_income`` is PTOTVAL.
 
     Raises SourceFileError, SourceLayoutError (members, columns, other year), SourceValueError
     (impossible value, with its line), RecordsError (no records, persons without household).

@@ -50,10 +50,13 @@ AMOUNTS = (
     "unemployment_compensation",
     "total_income",
 )
-"""Person columns in annual dollars of the survey's income year; null where the survey does not ask."""
+"""Person columns in annual dollars of the survey's income year; null where it does not ask."""
 
 COMPONENTS = tuple(name for name in AMOUNTS if name != "total_income")
-"""The amounts that add up to ``total_income``. In the ACS ``other_income`` contains unemployment compensation."""
+"""The amounts that add up to ``total_income``.
+
+In the ACS ``other_income`` contains unemployment compensation.
+"""
 
 
 def _one_of(values: tuple[str, ...], nullable: bool = False) -> dy.String:

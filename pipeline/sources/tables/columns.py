@@ -92,20 +92,16 @@ def _absent(
 
 def part_splitter(layout: Layout) -> Callable[[str], tuple[str, str]]:
     """A function column -> (published name, ``E``, ``M`` or "")."""
+    marks = "|".join(map(re.escape, (layout.estimate_mark, layout.margin_mark)))
+    part = f"(?P<part>{marks})"
     if layout.parts == "suffix":
         # Annotations (EA, MA) end in A and never match; percentages (PE, PM) keep their P and are
         # read only if declared so.
-        pattern = re.compile(
-            rf"^(?P<a>.*\d)(?P<b>P?)(?P<part>{re.escape(layout.estimate_mark)}|{re.escape(layout.margin_mark)})$"
-        )
+        pattern = re.compile(rf"^(?P<a>.*\d)(?P<b>P?){part}$")
     elif layout.parts == "infix":
-        pattern = re.compile(
-            rf"^(?P<a>[A-Z0-9]+_)(?P<part>{re.escape(layout.estimate_mark)}|{re.escape(layout.margin_mark)})(?P<b>\d+)$"
-        )
+        pattern = re.compile(rf"^(?P<a>[A-Z0-9]+_){part}(?P<b>\d+)$")
     elif layout.parts == "prefix":
-        pattern = re.compile(
-            rf"^(?P<part>{re.escape(layout.estimate_mark)}|{re.escape(layout.margin_mark)})(?P<a>.+)(?P<b>)$"
-        )
+        pattern = re.compile(rf"^{part}(?P<a>.+)(?P<b>)$")
     else:
         return lambda column: (column, "E")
 

@@ -57,14 +57,11 @@ LEAF, RECORD, WEIGHTS = (
 )
 WRITTEN = np.nonzero(DENSE)
 STORED = StoredWeights(DENSE, LEAF, RECORD, WEIGHTS)
-NOTHING = [np.zeros((size, 0)) for size in TREE.sizes]
+NO_TARGETS = make_targets(
+    TREE, [np.zeros((4, 0))] * 3, *([np.zeros((size, 0)) for size in TREE.sizes] for _ in "vs")
+)
 POOL = Pool(
-    tree=TREE,
-    targets=make_targets(TREE, [np.zeros((4, 0))] * 3, NOTHING, NOTHING),
-    dense=DENSE,
-    cell=UNITS["cell"].to_numpy(),
-    order=UNITS["order"].to_numpy(),
-    attributes=np.zeros((4, 0)),
+    TREE, NO_TARGETS, DENSE, UNITS["cell"].to_numpy(), UNITS["order"].to_numpy(), np.zeros((4, 0))
 )
 UNIT_OF = {
     key_of(name): "usd" if name.startswith("usd") else "persons"
