@@ -66,12 +66,14 @@ def measured_loss(
 ) -> tuple[SelectionLoss, pl.DataFrame]:
     """The losses of a state as arrays, and laid out as rows.
 
-    ``pool``: its dense weights are compared. ``cells`` names the cells: ``cell``, ``label`` and a
+    ``pool``: areas and cells. ``cells`` names the cells: ``cell``, ``label`` and a
     column for each class they are made of. ``unit_of``: unit of each variable.
     """
     amounts, tree = amount_columns(units, unit_of), pool.tree
     continuous = units.select(amounts).to_numpy().astype(np.float64, copy=False)
-    loss = selection_loss(pool, stored.leaf, stored.record, stored.weight, continuous=continuous)
+    loss = selection_loss(
+        pool, stored.leaf, stored.record, stored.weight, continuous=continuous, dense=stored.dense
+    )
     parts = [*_overall_rows(loss, tree, amounts), *_cell_rows(loss, tree, cells)]
     for level, geoids, area in zip(loss.level_names, tree.geoids, loss.levels, strict=True):
         parts += _area_rows(area, (level, geoids), amounts, loss.percentiles)
