@@ -102,7 +102,7 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
 
         state = solvable(profile, context.partition_key, frames)
         # The selection would refuse such a number too, but only after the dense solve.
-        require_pairs(state, requested_pairs(context.run.run_config, SELECTED))
+        require_pairs(state, frames[AREAS], requested_pairs(context.run.run_config, SELECTED))
         with step_words(context.log.info) as say:
             table, result = steps.dense_weights(state, progress=say)
         fit = steps.fit_of(state, fitted_dense=result.fitted)

@@ -7,7 +7,7 @@ section on what selection lost (``reports/show_loss.py``).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 from rich import box
@@ -69,9 +69,9 @@ def _wide_fit(report: dict[str, Any], title: str) -> Table:
     headings = ["level", "fitted targets", "inside published\nmargin", "before selection"]
     headings += ["inside, reconciled", "median error", "mean error", "worst error"]
     headings += ["median against truth"] if truth else []
-    for heading in headings:
-        side: Literal["left", "right"] = "left" if heading == "level" else "right"
-        table.add_column(heading, justify=side, no_wrap="\n" in heading)
+    table.add_column(headings[0])
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right", no_wrap="\n" in heading)
     for level, row in report["levels"].items():
         if not row["fitted"]:
             table.add_row(level, f"0 of {row['targets']:,}", *[""] * (len(headings) - 2))

@@ -25,7 +25,7 @@ from pipeline.specs.variables import CategoryFile, CategoryGroup, Variable, Vari
 
 NOT_FACTORS = frozenset({"tax_rules.yaml"})
 Key = tuple[str, str]
-Model = TypeVar("Model", TargetSpec, Profile)
+Named = TypeVar("Named", TargetSpec, Profile)
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _once(key: object, found: Mapping, name: str, path: Path) -> None:
         )
 
 
-def _named_by_file(path: Path, model: type[Model]) -> Model:
+def _named_by_file(path: Path, model: type[Named]) -> Named:
     spec = load_yaml(path, model)
     if spec.id != path.stem:
         raise SpecError(

@@ -13,9 +13,9 @@ from dataclasses import asdict
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from pipeline.reports.words import Printer
 from pipeline.validation.measures import ALL_LEVELS
 from pipeline.validation.runs import DENSE, Run, Validation
 from pipeline.versions import geocal_version
@@ -135,7 +135,7 @@ def _cells(runs: Sequence[Run], values: Iterable[float | None]) -> float | None:
     return float(np.mean([np.mean(draws) for draws in cells.values()])) if cells else None
 
 
-def print_validation(found: Validation, out: Console) -> None:
+def print_validation(found: Validation, out: Printer) -> None:
     """What was withheld, errors by level, weights and seconds, paired differences, and what the
     reader should beware of.
     """
@@ -146,7 +146,7 @@ def print_validation(found: Validation, out: Console) -> None:
 
 
 def print_tables(
-    runs: Sequence[Run], paired: Sequence[dict], reference: str, out: Console, label: str = ""
+    runs: Sequence[Run], paired: Sequence[dict], reference: str, out: Printer, label: str = ""
 ) -> None:
     """Errors by level, weights and seconds, and paired differences from the reference; runs may
     come from several validations.
@@ -158,7 +158,7 @@ def print_tables(
     _print_paired(paired, reference, label, out)
 
 
-def _print_withheld(found: Validation, out: Console, label: str) -> None:
+def _print_withheld(found: Validation, out: Printer, label: str) -> None:
     table = Table(
         "state",
         "withheld",
@@ -192,7 +192,7 @@ def _levels(found: Validation) -> list[str]:
     ]
 
 
-def _print_errors(rows: list[dict], level: str, label: str, out: Console) -> None:
+def _print_errors(rows: list[dict], level: str, label: str, out: Printer) -> None:
     truth = any("mean_are_truth" in row["outside"] for row in rows)
     words = "all levels together" if level == ALL_LEVELS else f"level {level}"
     table = _table(f"Error, {words}: withheld targets, then fitted ones{label}")
@@ -218,7 +218,7 @@ def _print_errors(rows: list[dict], level: str, label: str, out: Console) -> Non
     out.print(table)
 
 
-def _print_weights(rows: list[dict], label: str, out: Console) -> None:
+def _print_weights(rows: list[dict], label: str, out: Printer) -> None:
     table = _table(f"Weights and seconds{label}")
     names = ("pairs", "ESS", "ESS / pairs", "design effect", "largest", "choice, s", "refit, s")
     for name in (*names, "draws", "not converged", "failed"):
@@ -234,7 +234,7 @@ def _print_weights(rows: list[dict], label: str, out: Console) -> None:
     out.print(table)
 
 
-def _print_paired(paired: Sequence[dict], reference: str, label: str, out: Console) -> None:
+def _print_paired(paired: Sequence[dict], reference: str, label: str, out: Printer) -> None:
     """A table for the mean, the mean of sound targets and the median, a column per level."""
     rows = [row for row in paired if row["scope"] == "all" and row["sample"] == "outside"]
     held = {row["level"] for row in rows}
@@ -261,7 +261,7 @@ def _print_paired(paired: Sequence[dict], reference: str, label: str, out: Conso
         out.print(table)
 
 
-def _print_cautions(found: Validation, out: Console) -> None:
+def _print_cautions(found: Validation, out: Printer) -> None:
     lines = [note for held in found.held for note in held["notes"]]
     for state in dict.fromkeys(held["state"] for held in found.held):
         for sample, words in (("outside", "withheld"), ("inside", "fitted")):
@@ -273,7 +273,7 @@ def _print_cautions(found: Validation, out: Console) -> None:
             " every draw"
         )
     for text in lines:
-        out.print(f"· {text}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"· {text}", highlight=False, markup=False)
 
 
 def _cautions_of(found: Validation, state: str, sample: str, words: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 Belongs here: Census GEO_IDs, padded and unpadded FIPS codes, the filter by level and by state. Does
 not belong here: names of states (``pipeline/specs/states.py``) or tract-to-PUMA lists
-(``tract_puma.py``).
+(``readers/tract_puma.py``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import polars as pl
 from pipeline.errors import SourceValueError
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote
 from pipeline.sources.files import FileProvenance
-from pipeline.sources.text import ROW
+from pipeline.sources.tables.text import ROW
 from pipeline.vocabulary import SUMMARY_LEVELS
 
 _GEO_ID = r"^(\d{3})[0-9A-Z]{2,6}US([0-9A-Z]*)$"

@@ -14,19 +14,21 @@ from collections.abc import Callable
 
 import polars as pl
 
-from pipeline.sources.areas import geo_id, keep_areas, refuse_bad_codes
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote, SourceTable
-from pipeline.sources.cells import long_table
-from pipeline.sources.columns import apply_renames, checked_measures, need, refuse_duplicates
 from pipeline.sources.files import FileProvenance, RawFile
-from pipeline.sources.schemas import PublishedTable, validated
-from pipeline.sources.text import delimited, json_table
+from pipeline.sources.named import reader
+from pipeline.sources.tables.areas import geo_id, keep_areas, refuse_bad_codes
+from pipeline.sources.tables.cells import long_table
+from pipeline.sources.tables.columns import apply_renames, checked_measures, need, refuse_duplicates
+from pipeline.sources.tables.schemas import PublishedTable, validated
+from pipeline.sources.tables.text import delimited, json_table
 
 _GEO_ID_SHAPE = "a Census GEO_ID such as 0400000US44, 0500000US44007 or 1400000US44007000101"
 
 Split = Callable[[RawFile, ReadRequest], pl.DataFrame]
 
 
+@reader("acs_api_json")
 def read_api_json(request: ReadRequest) -> SourceTable:
     """Answers of api.census.gov stored as JSON lists of lists. Returns a PublishedTable; ``row`` is
     the place in the list.
@@ -34,6 +36,7 @@ def read_api_json(request: ReadRequest) -> SourceTable:
     return _read(request, lambda raw, _: json_table(raw))
 
 
+@reader("acs_download_csv")
 def read_download_csv(request: ReadRequest) -> SourceTable:
     """Downloads of data.census.gov: a row of codes, a row of labels, then data. Returns a
     PublishedTable.
@@ -41,11 +44,13 @@ def read_download_csv(request: ReadRequest) -> SourceTable:
     return _read(request, _delimited)
 
 
+@reader("acs_group_csv")
 def read_group_csv(request: ReadRequest) -> SourceTable:
     """API group answers saved as CSV, one file per table. Returns a PublishedTable."""
     return _read(request, _delimited)
 
 
+@reader("acs_table_based_dat")
 def read_table_based(request: ReadRequest) -> SourceTable:
     """Files ``acsdt5yYYYY-b19001.dat``, pipe separated, columns B19001_E001 and B19001_M001.
     Returns a PublishedTable.

@@ -2,7 +2,7 @@
 
 Belongs here: the publisher's workbooks, with tables of states and a sheet of counties per state.
 Does not belong here: forms that others stacked (``ssa_stacked.py``), units and suppression marks
-(the spec, ``cells.py``), or microdata.
+(the spec, ``tables/cells.py``), or microdata.
 
 Layouts: https://www.ssa.gov/policy/docs/statcomps/oasdi_sc/ and
 https://www.ssa.gov/policy/docs/statcomps/ssi_sc/ . A table of states has three label columns: A for
@@ -20,12 +20,18 @@ import polars as pl
 
 from pipeline.errors import SourceLayoutError, SourceValueError
 from pipeline.sources.base import ReadRequest, SourceNote, SourceTable
-from pipeline.sources.cells import Measure, long_table
-from pipeline.sources.columns import refuse_duplicates, refuse_year
 from pipeline.sources.files import FileProvenance
-from pipeline.sources.schemas import PublishedTable, validated
-from pipeline.sources.text import ROW, sheet, workbook
-from pipeline.sources.workbook_columns import located_columns, refuse_sums, refuse_title, row_text
+from pipeline.sources.named import reader
+from pipeline.sources.tables.cells import Measure, long_table
+from pipeline.sources.tables.columns import refuse_duplicates, refuse_year
+from pipeline.sources.tables.schemas import PublishedTable, validated
+from pipeline.sources.tables.text import ROW, sheet, workbook
+from pipeline.sources.tables.workbook_columns import (
+    located_columns,
+    refuse_sums,
+    refuse_title,
+    row_text,
+)
 from pipeline.specs.layouts import SheetSpec
 from pipeline.specs.states import ALL_AREAS, BY_NAME, State
 
@@ -40,6 +46,7 @@ _NUMBER = r"^[\d,.]*\d$|^\(X\)$"
 _KEY = ["level", "geoid", "column", "stratum"]
 
 
+@reader("ssa_workbook")
 def read_workbook(request: ReadRequest) -> SourceTable:
     """The publisher's OASDI or SSI workbook: tables of states, and one sheet per state.
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.errors import RecordsError, SourceLayoutError
-from pipeline.sources.acs_pums_codes import ADJINC_BY_YEAR
 from pipeline.sources.base import SourceNote
 from pipeline.sources.files import RawFile, open_zip, read_member, read_raw
-from pipeline.sources.microdata_columns import LINE, SurveyColumns
+from pipeline.sources.microdata.acs_pums_codes import ADJINC_BY_YEAR
+from pipeline.sources.microdata.columns import LINE, SurveyColumns
 
 PUBLISHER = "the US Census Bureau"
 

@@ -15,9 +15,9 @@ import polars as pl
 
 from pipeline.errors import SourceLayoutError, SourceValueError
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote
-from pipeline.sources.cells import AREA, Measure
 from pipeline.sources.files import FileProvenance
-from pipeline.sources.text import REPEAT_MARK, ROW, repeated_columns
+from pipeline.sources.tables.cells import AREA, Measure
+from pipeline.sources.tables.text import REPEAT_MARK, ROW, repeated_columns
 from pipeline.specs.layouts import Fingerprint, Layout
 from pipeline.specs.sources import ColumnSpec
 

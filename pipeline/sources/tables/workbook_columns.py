@@ -1,7 +1,7 @@
 """Which columns of a worksheet hold which measure, and whether its figures agree with themselves.
 
 Belongs here: titles, headings and sums of a sheet against its spec. Does not belong here: which row
-is which area (``ssa.py``), or suppression marks and units (``cells.py``).
+is which area (``readers/ssa.py``), or suppression marks and units (``cells.py``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import polars as pl
 from pipeline.errors import SourceLayoutError, SourceValueError
 from pipeline.sources.base import SourceNote
 from pipeline.sources.files import FileProvenance
-from pipeline.sources.text import ROW, column_letter
+from pipeline.sources.tables.text import ROW, column_letter
 from pipeline.specs.layouts import SheetSpec
 
 # Carriers of SSA workbooks were seen to put two columns (ANSI code, year) before the figures.

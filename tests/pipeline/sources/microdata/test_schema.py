@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from pipeline.errors import RecordsError, SourceValueError
-from pipeline.sources.microdata_schema import (
+from pipeline.sources.microdata.schema import (
     HouseholdTable,
     PersonTable,
     check_microdata,

@@ -2,7 +2,7 @@
 current columns.
 
 Belongs here: area codes and AGI classes of the SOI files. Does not belong here: numbers, units and
-marks (``cells.py``, the spec), or what a return is (``pipeline/records``).
+marks (``tables/cells.py``, the spec), or what a return is (``pipeline/records``).
 
 Layouts: https://www.irs.gov/statistics/soi-tax-stats-historic-table-2 and
 https://www.irs.gov/statistics/soi-tax-stats-county-data (document guides by year). Amounts are
@@ -16,13 +16,14 @@ from collections.abc import Callable
 import polars as pl
 
 from pipeline.errors import SourceValueError
-from pipeline.sources.areas import keep_areas, padded, refuse_bad_codes
 from pipeline.sources.base import ReadRequest, SourceNote, SourceTable
-from pipeline.sources.cells import long_table
-from pipeline.sources.columns import apply_renames, checked_measures, need, refuse_duplicates
 from pipeline.sources.files import FileProvenance
-from pipeline.sources.schemas import PublishedTable, validated
-from pipeline.sources.text import ROW, delimited
+from pipeline.sources.named import reader
+from pipeline.sources.tables.areas import keep_areas, padded, refuse_bad_codes
+from pipeline.sources.tables.cells import long_table
+from pipeline.sources.tables.columns import apply_renames, checked_measures, need, refuse_duplicates
+from pipeline.sources.tables.schemas import PublishedTable, validated
+from pipeline.sources.tables.text import ROW, delimited
 from pipeline.specs.states import BY_POSTAL
 
 _OTHER_AREAS = (
@@ -33,6 +34,7 @@ _OTHER_AREAS = (
 Areas = Callable[[ReadRequest, pl.DataFrame, FileProvenance], pl.DataFrame]
 
 
+@reader("irs_historic_table_2")
 def read_historic_table_2(request: ReadRequest) -> SourceTable:
     """Historic Table 2 as CSV: STATE (US, 50 states, DC, PR, OA) by AGI_STUB 0 to 10.
 
@@ -42,6 +44,7 @@ def read_historic_table_2(request: ReadRequest) -> SourceTable:
     return _read(request, _postal_areas, ("STATE", "AGI_STUB"))
 
 
+@reader("irs_county")
 def read_county(request: ReadRequest) -> SourceTable:
     """County data as CSV, with or without AGI classes; rows with COUNTYFIPS 000 are the states.
 

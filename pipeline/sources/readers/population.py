@@ -14,13 +14,14 @@ from collections.abc import Callable
 import polars as pl
 
 from pipeline.errors import SourceLayoutError
-from pipeline.sources.areas import geo_id, keep_areas, padded, refuse_bad_codes
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote, SourceTable
-from pipeline.sources.cells import Measure, long_table
-from pipeline.sources.columns import apply_renames, checked_measures, need, refuse_duplicates
 from pipeline.sources.files import FileProvenance
-from pipeline.sources.schemas import PublishedTable, validated
-from pipeline.sources.text import delimited
+from pipeline.sources.named import reader
+from pipeline.sources.tables.areas import geo_id, keep_areas, padded, refuse_bad_codes
+from pipeline.sources.tables.cells import Measure, long_table
+from pipeline.sources.tables.columns import apply_renames, checked_measures, need, refuse_duplicates
+from pipeline.sources.tables.schemas import PublishedTable, validated
+from pipeline.sources.tables.text import delimited
 
 # SUMLEV is written 40 or 040; regions (20) and divisions (30) are left out by level.
 _SUMMARY_LEVELS = {"010": "nation", "040": "state", "050": "county"}
@@ -28,6 +29,7 @@ _SUMMARY_LEVELS = {"010": "nation", "040": "state", "050": "county"}
 Areas = Callable[[ReadRequest, pl.DataFrame, FileProvenance], pl.DataFrame]
 
 
+@reader("pep_csv")
 def read_pep(request: ReadRequest) -> SourceTable:
     """Population estimates: co-est, nst-est (SUMLEV, STATE, COUNTY) or nc-est (national, by SEX and
     AGE).
@@ -38,6 +40,7 @@ def read_pep(request: ReadRequest) -> SourceTable:
     return _read(request, _pep_areas)
 
 
+@reader("svi_csv")
 def read_svi(request: ReadRequest) -> SourceTable:
     """CDC/ATSDR SVI by county: E_TOTPOP becomes column TOTPOP with M_TOTPOP as its margin. Returns
     a PublishedTable.
@@ -45,6 +48,7 @@ def read_svi(request: ReadRequest) -> SourceTable:
     return _read(request, _fips_areas)
 
 
+@reader("tidy_csv")
 def read_tidy(request: ReadRequest) -> SourceTable:
     """A transcription with a GEO_ID, one category column and measures. Returns a PublishedTable.
 

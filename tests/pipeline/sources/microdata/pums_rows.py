@@ -9,7 +9,7 @@ import io
 import zipfile
 from pathlib import Path
 
-from pipeline.sources.acs_pums import read_pums
+from pipeline.sources.microdata.acs_pums import read_pums
 
 ADULT = {
     "RT": "P",

@@ -10,7 +10,7 @@ import polars as pl
 
 from pipeline.errors import RecordsError
 from pipeline.sources.base import SourceNote
-from pipeline.sources.microdata_columns import SurveyColumns, yes_no
+from pipeline.sources.microdata.columns import SurveyColumns, yes_no
 
 
 def read_households(

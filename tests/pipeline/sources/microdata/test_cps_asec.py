@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from pipeline.errors import RecordsError, SourceFileError, SourceLayoutError, SourceValueError
-from pipeline.sources.cps_asec import read_asec
+from pipeline.sources.microdata.cps_asec import read_asec
 
 HEAD = {
     "PERIDNUM": "0000000000000000000001",

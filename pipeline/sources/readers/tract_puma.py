@@ -12,14 +12,16 @@ import polars as pl
 
 from pipeline.errors import SourceValueError
 from pipeline.sources.base import ReadRequest, SourceNote, SourceTable
-from pipeline.sources.columns import apply_renames, need, refuse_wrong_vintage
 from pipeline.sources.files import FileProvenance
-from pipeline.sources.schemas import TractPumaTable, validated
-from pipeline.sources.text import ROW, delimited
+from pipeline.sources.named import reader
+from pipeline.sources.tables.columns import apply_renames, need, refuse_wrong_vintage
+from pipeline.sources.tables.schemas import TractPumaTable, validated
+from pipeline.sources.tables.text import ROW, delimited
 
 WIDTHS = {"STATEFP": 2, "COUNTYFP": 3, "TRACTCE": 6, "PUMA5CE": 5}
 
 
+@reader("tract_puma")
 def read_tract_puma(request: ReadRequest) -> SourceTable:
     """All tracts of the file, or those of the states asked for.
 

@@ -3,7 +3,7 @@ file.
 
 Belongs here: the one-sheet stack of the SSI county sheets, and the stack of OASDI by ZIP code.
 Does not belong here: the publisher's own workbooks (``ssa.py``), or units and suppression marks
-(the spec, ``cells.py``).
+(the spec, ``tables/cells.py``).
 
 Layouts: https://www.ssa.gov/policy/docs/statcomps/ssi_sc/ and
 https://www.ssa.gov/policy/docs/statcomps/oasdi_zip/ . Amounts are thousands of dollars for
@@ -16,22 +16,24 @@ import re
 
 import polars as pl
 
-from pipeline.sources.areas import keep_areas, padded, refuse_bad_codes
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote, SourceTable
-from pipeline.sources.cells import long_table
-from pipeline.sources.columns import (
+from pipeline.sources.files import FileProvenance
+from pipeline.sources.named import reader
+from pipeline.sources.tables.areas import keep_areas, padded, refuse_bad_codes
+from pipeline.sources.tables.cells import long_table
+from pipeline.sources.tables.columns import (
     apply_renames,
     checked_measures,
     need,
     refuse_duplicates,
     refuse_year,
 )
-from pipeline.sources.files import FileProvenance
-from pipeline.sources.schemas import PublishedTable, validated
-from pipeline.sources.text import ROW, delimited, sheet, workbook
+from pipeline.sources.tables.schemas import PublishedTable, validated
+from pipeline.sources.tables.text import ROW, delimited, sheet, workbook
 from pipeline.specs.states import BY_NAME
 
 
+@reader("ssa_ssi_stacked")
 def read_ssi_stacked(request: ReadRequest) -> SourceTable:
     """SSI by county stacked into one sheet by its carrier: State, County, FIPS and eight measures.
 
@@ -112,6 +114,7 @@ def _below_header(
     return below.filter(coded), text, rest.height
 
 
+@reader("ssa_oasdi_zip")
 def read_oasdi_zip(request: ReadRequest) -> SourceTable:
     """OASDI by ZIP code, all states stacked: one national row, state totals, and ZIP lines.
 

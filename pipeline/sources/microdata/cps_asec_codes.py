@@ -6,7 +6,7 @@ Does not belong here: reading or checking a file (``cps_asec.py``).
 
 from __future__ import annotations
 
-from pipeline.sources.microdata_columns import yes_no
+from pipeline.sources.microdata.columns import yes_no
 
 # PERRP, the edited relationship: one list for 2019 (1 to 18), another from 2020 (40 to 59); they do
 # not overlap.

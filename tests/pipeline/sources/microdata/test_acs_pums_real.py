@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 
 from pipeline.errors import SourceLayoutError
-from pipeline.sources.acs_pums import read_pums
-from pipeline.sources.acs_pums_codes import HOUSING_COLUMNS
 from pipeline.sources.files import read_member, read_raw
-from pipeline.sources.microdata_columns import SurveyColumns
-from tests.pipeline.sources.pums_rows import counts
+from pipeline.sources.microdata.acs_pums import read_pums
+from pipeline.sources.microdata.acs_pums_codes import HOUSING_COLUMNS
+from pipeline.sources.microdata.columns import SurveyColumns
+from tests.pipeline.sources.microdata.pums_rows import counts
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import polars as pl
 from pipeline.errors import SourceValueError
 from pipeline.sources.base import ReadRequest, SourceNote
 from pipeline.sources.files import FileProvenance
-from pipeline.sources.text import ROW
+from pipeline.sources.tables.text import ROW
 from pipeline.specs.sources import CodeSpec, ColumnSpec
 
 AREA = ("level", "geoid", "name", "stratum", ROW)

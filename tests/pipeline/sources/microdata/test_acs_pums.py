@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from pipeline.errors import RecordsError, SourceFileError, SourceLayoutError, SourceValueError
-from pipeline.sources.acs_pums import read_pums
-from tests.pipeline.sources.pums_rows import (
+from pipeline.sources.microdata.acs_pums import read_pums
+from tests.pipeline.sources.microdata.pums_rows import (
     ADULT,
     CHILD,
     DORM,

@@ -24,13 +24,25 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.errors import RecordsError, SourceLayoutError
-from pipeline.sources import cps_asec_codes as codes
-from pipeline.sources.base import SourceNote
+from pipeline.sources.base import ReadRequest, SourceNote
 from pipeline.sources.files import RawFile, read_member, read_raw
-from pipeline.sources.microdata_columns import SurveyColumns, yes_no
-from pipeline.sources.microdata_schema import AMOUNTS, Microdata, check_microdata
+from pipeline.sources.microdata import cps_asec_codes as codes
+from pipeline.sources.microdata.columns import SurveyColumns, yes_no
+from pipeline.sources.microdata.schema import AMOUNTS, Microdata, check_microdata
+from pipeline.sources.named import reader
 
 PUBLISHER = "the US Census Bureau and the Bureau of Labor Statistics"
+
+
+@reader("cps_asec")
+def read_of_nation(request: ReadRequest) -> Microdata:
+    """The survey of the nation: persons, families and households are members of one archive."""
+    return read_asec(
+        request.files[0].path,
+        year=int(request.vintage),
+        source=request.spec.id,
+        url=request.spec.url_of(request.vintage),
+    )
 
 
 def read_asec(

@@ -23,15 +23,56 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.errors import SourceLayoutError
-from pipeline.sources import acs_pums_codes as codes
-from pipeline.sources.acs_pums_codes import PUERTO_RICO
-from pipeline.sources.acs_pums_files import check_year, open_pums, read_state
-from pipeline.sources.acs_pums_housing import read_households, rebuild_households
-from pipeline.sources.base import SourceNote
+from pipeline.errors import ProfileError, SourceLayoutError
+from pipeline.sources.base import ReadRequest, SourceFile, SourceNote
 from pipeline.sources.files import RawFile
-from pipeline.sources.microdata_columns import SurveyColumns, yes_no
-from pipeline.sources.microdata_schema import Microdata, check_microdata
+from pipeline.sources.microdata import acs_pums_codes as codes
+from pipeline.sources.microdata.acs_pums_codes import PUERTO_RICO
+from pipeline.sources.microdata.acs_pums_files import check_year, open_pums, read_state
+from pipeline.sources.microdata.acs_pums_housing import read_households, rebuild_households
+from pipeline.sources.microdata.columns import SurveyColumns, yes_no
+from pipeline.sources.microdata.schema import Microdata, check_microdata
+from pipeline.sources.named import reader
+from pipeline.specs.states import State
+
+
+def check_persons(request: ReadRequest, file: SourceFile) -> str:
+    """Read the state's persons as a run would: their year, state and weights are no matter of the
+    header."""
+    if file.role != "persons" or file.state is None:
+        return ""
+    found = _read_files(request, file.state, file.path)
+    return f"{found.persons.height:,} persons"
+
+
+@reader("acs_pums", check=check_persons)
+def read_of_state(request: ReadRequest) -> Microdata:
+    """One state's PUMS from the files of its spec, roles ``persons`` and ``housing``.
+
+    Raises ProfileError unless one state is asked for, and what ``read_pums`` raises.
+    """
+    if len(request.states) != 1:
+        raise ProfileError(
+            f"{len(request.states)} states were asked for",
+            where=f"source {request.spec.id}",
+            expected="one: records are read state by state",
+            remedy="Ask for each state by itself",
+        )
+    paths = {file.role: file.path for file in request.files}
+    return _read_files(request, request.states[0], paths["persons"], paths.get("housing"))
+
+
+def _read_files(
+    request: ReadRequest, state: State, persons: Path, housing: Path | None = None
+) -> Microdata:
+    return read_pums(
+        persons,
+        housing,
+        year=int(request.vintage),
+        state_fips=state.fips,
+        source=request.spec.id,
+        url=request.spec.url_of(request.vintage, state),
+    )
 
 
 def read_pums(
