@@ -81,7 +81,10 @@ def write_atomic(path: Path | UPath, data: bytes) -> None:
             handle.flush()
             if hasattr(handle, "fileno"):
                 os.fsync(handle.fileno())
-        temporary.replace(path) if isinstance(temporary, Path) else temporary.rename(path)
+        if isinstance(temporary, Path):
+            temporary.replace(str(path))
+        else:
+            temporary.rename(path)
     finally:
         if temporary.exists():
             temporary.unlink()
