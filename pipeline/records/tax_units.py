@@ -56,6 +56,7 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.errors import RecordsError, SpecError
+from pipeline.ordered_sums import sum_across, sum_in_order
 from pipeline.sources.base import SourceNote
 from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
 
@@ -248,8 +249,8 @@ def _prepare(persons: pl.DataFrame, alignment: dict[str, float]) -> pl.DataFrame
         .sort("household_id", "person_number")
         .with_row_index("person")
         .with_columns(
-            pl.sum_horizontal(_GROSS).alias("gross"),
-            pl.sum_horizontal(pl.col(name).clip(0) for name in _GROSS).alias("receipts"),
+            sum_across(_GROSS).alias("gross"),
+            sum_across(pl.col(name).clip(0) for name in _GROSS).alias("receipts"),
         )
     )
 
@@ -447,9 +448,9 @@ def _units(people: pl.DataFrame, rules: TaxRules, law: TaxYear) -> pl.DataFrame:
         pl.col("age").max().alias("primary_age"),
         (pl.col("age") >= rules.aged).sum().cast(pl.Int32).alias("aged_members"),
         (pl.col("marital_status") == "married").any().alias("married"),
-        *(pl.col(name).sort_by("person").sum() for name in _SUMMED),
-        pl.col("receipts").sort_by("person").sum(),
-        pl.col("gross").sort_by("person").sum(),
+        *(sum_in_order(name, "person") for name in _SUMMED),
+        sum_in_order("receipts", "person"),
+        sum_in_order("gross", "person"),
     )
     units = units.join(claimed, on="unit", how="left").with_columns(
         pl.col("dependents").fill_null(0), pl.col("qualifies").fill_null(False)

@@ -360,7 +360,6 @@ def held_out_errors(table: pl.DataFrame, by: Sequence[str] = ("level",)) -> pl.D
         default=len(LEVEL_ORDER),
         return_dtype=pl.Int64,
     )
-    place = ("geoid", "variable")
     return (
         rows.group_by(list(by))
         .agg(
@@ -368,8 +367,8 @@ def held_out_errors(table: pl.DataFrame, by: Sequence[str] = ("level",)) -> pl.D
             next_to_zero=pl.col("moved").null_count().cast(pl.Int64),
             median_error_dense=pl.col("error_dense").median(),
             median_error_selected=pl.col("error_selected").median(),
-            mean_error_dense=mean_in_order("error_dense", *place),
-            mean_error_selected=mean_in_order("error_selected", *place),
+            mean_error_dense=mean_in_order("error_dense"),
+            mean_error_selected=mean_in_order("error_selected"),
             median_moved=pl.col("moved").median(),
         )
         .with_columns(_order=order)

@@ -22,6 +22,7 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.errors import RecordsError, SourceLayoutError, SourceValueError
+from pipeline.ordered_sums import sum_across, sum_in_order
 from pipeline.sources.acs_pums_codes import (
     ADJINC_BY_YEAR,
     AMOUNT_COLUMNS,
@@ -419,7 +420,7 @@ def _check_income(persons: pl.DataFrame, notes: list[SourceNote]) -> None:
     dollar).
     """
     parts = [name for name in AMOUNT_COLUMNS if name != "total_income"]
-    off = persons.filter((pl.col("total_income") - pl.sum_horizontal(parts)).abs() > 1.0).height
+    off = persons.filter((pl.col("total_income") - sum_across(parts)).abs() > 1.0).height
     if off:
         notes.append(
             SourceNote(
@@ -459,7 +460,7 @@ def _rebuild_households(persons: pl.DataFrame, where: str) -> pl.DataFrame:
         pl.len().cast(pl.Int32).alias("persons"),
         pl.lit(None, dtype=pl.String).alias("tenure"),
         pl.when(~pl.col("is_group_quarters").first())
-        .then(pl.col("total_income").sort_by("person_number").sum())
+        .then(sum_in_order("total_income", "person_number"))
         .alias("household_income"),
         pl.lit(None, dtype=pl.Boolean).alias("food_stamps"),
     )

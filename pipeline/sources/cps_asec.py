@@ -16,6 +16,8 @@ dictionaries; any code outside these lists is refused with its line.
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
 from pathlib import Path
 
 import polars as pl
@@ -326,14 +328,10 @@ def _households(
 
 def _total(columns: SurveyColumns, names: tuple[str, ...], low: float | None = 0) -> pl.Series:
     """Sum of those of the columns that exist; an amount not asked of a person is 0 in the CPS."""
-    present = [
-        columns.number(name, low=low).fill_null(0.0).alias(name)
-        for name in names
-        if columns.has(name)
-    ]
+    present = [columns.number(name, low=low).fill_null(0.0) for name in names if columns.has(name)]
     if not present:
         return pl.Series([0.0]).new_from_index(0, columns.frame.height)
-    return pl.DataFrame(present).sum_horizontal()
+    return reduce(operator.add, present)
 
 
 def _persons(
