@@ -61,7 +61,8 @@ def encode(frame: pl.DataFrame, facts: Mapping[str, Any]) -> bytes:
     the same bytes.
     """
     buffer = io.BytesIO()
-    frame.write_parquet(
+    # In one piece: polars cuts row groups where the pieces end that its threads made.
+    frame.rechunk().write_parquet(
         buffer,
         compression="zstd",
         metadata={METADATA_KEY: json.dumps(facts, sort_keys=True, default=str)},
