@@ -51,7 +51,14 @@ from pipeline.targets.reconcile import Reconciled, reconcile_national, reconcile
 from pipeline.vocabulary import NATION, STATE, TARGET_KEY, is_area, levels_below
 from pipeline.weights.candidates import Candidates, build_candidates
 from pipeline.weights.problem import SolvableState, build_problem
-from pipeline.weights.solve import dense_calibration, pool_of, refine, select
+from pipeline.weights.solve import (
+    StepProgress,
+    WordProgress,
+    dense_calibration,
+    pool_of,
+    refine,
+    select,
+)
 from pipeline.weights.table import (
     StoredWeights,
     dense_array,
@@ -216,14 +223,16 @@ def solvable(
 # Weights.
 
 
-def dense_weights(state: SolvableState, progress=None) -> tuple[pl.DataFrame, TreeNewtonResult]:
+def dense_weights(
+    state: SolvableState, progress: StepProgress = None
+) -> tuple[pl.DataFrame, TreeNewtonResult]:
     """``dense_weights``: a calibrated weight of every unit in every area."""
     result = dense_calibration(state, progress)
     return dense_table(state, result.weights), result
 
 
 def selected_pairs(
-    state: SolvableState, dense: pl.DataFrame, pairs: int, progress=None
+    state: SolvableState, dense: pl.DataFrame, pairs: int, progress: WordProgress = None
 ) -> tuple[pl.DataFrame, Selection]:
     """``selected_pairs``: exactly ``pairs`` pairs out of the table ``dense_weights``."""
     array = dense_array(state, dense)
@@ -232,7 +241,7 @@ def selected_pairs(
 
 
 def refined_weights(
-    state: SolvableState, dense: pl.DataFrame, selected: pl.DataFrame, progress=None
+    state: SolvableState, dense: pl.DataFrame, selected: pl.DataFrame, progress: StepProgress = None
 ) -> tuple[pl.DataFrame, RefinedPairs]:
     """``weights``: the selected pairs, weighed so that their totals meet the targets."""
     pairs = stored_pairs(state, selected)
@@ -272,7 +281,7 @@ def loss_of_stored(
     unit_of = {v.key: v.unit for v in target_variables(catalog, state.profile)}
     tree = state.problem.tree
     pool = pool_of(state, stored.dense)
-    loss, table = measured_loss(pool, state.units, state.cells, stored, unit_of)
+    loss, table = measured_loss(pool, state.units, state.table("cells"), stored, unit_of)
     held_out = held_out_rows(state.targets, tree, state.units, stored)
     return pl.concat([table, held_out]), loss, stored
 

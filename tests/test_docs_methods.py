@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
 LARGEST_PNG = 80_000
 LONGEST_EXAMPLE = 15
-WIDTH = 132
+WIDTH = 100
 
 _BLOCK = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.M | re.S)
 _STEPS = re.compile(r"\bin\s+[\d,]+\s+steps\b")

@@ -185,7 +185,7 @@ finally:
     print("loaded:", *({"pandas", "pyarrow", "duckdb"} & set(sys.modules)))
 """
     # Readers of the outputs are extras: geocal itself works, and is tried here, without them.
-    assert installed.run("-c", script, timeout=1100).stdout.splitlines()[-1] == "loaded: "
+    assert installed.run("-c", script, timeout=1100).stdout.splitlines()[-1] == "loaded:"
     shown = json.loads(installed.geocal("show", "DE", "--json"))
     assert shown["state"] == "DE"
     assert (installed.elsewhere / "output" / "sample" / "weights" / "state=DE").is_dir()

@@ -23,8 +23,26 @@ CHOICE_BITS = 12
 SUM_BITS = 30
 
 
+# What numbers are measured by before they are rounded, so that their unit does not matter.
+_UNIT_BITS = 36
+
+
 def rounded(values: np.ndarray, bits: int) -> np.ndarray:
     """(any shape) float64: values rounded to so many significant bits, halves to even; exact, so
     the same on every processor. Zeros, infinities and NaN stay what they are."""
     mantissa, exponent = np.frexp(np.asarray(values, dtype=np.float64))
     return np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits)
+
+
+def rounded_beside(values: np.ndarray, typical: float | np.ndarray, bits: int) -> np.ndarray:
+    """Values rounded to so many significant bits of their ratio to ``typical`` > 0 (broadcast), so
+    that values in another unit round to the same numbers in that unit."""
+    unit = rounded(np.asarray(typical), _UNIT_BITS)
+    return rounded(values / unit, bits) * unit
+
+
+def to_choose_by(weights: np.ndarray) -> np.ndarray:
+    """(any shape) float64: weights >= 0, rounded to ``CHOICE_BITS`` beside their mean."""
+    weights = np.asarray(weights, dtype=np.float64)
+    mean = float(weights.mean()) if weights.size else 0.0
+    return rounded_beside(weights, mean, CHOICE_BITS) if 0 < mean < np.inf else weights.copy()

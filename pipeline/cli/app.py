@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -61,7 +62,9 @@ def call(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _unknown_fault(kind: type[BaseException], error: BaseException, trace: object) -> None:
+def _unknown_fault(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     """What ``sys.excepthook`` says of an error nobody foresaw: one message, and how to see more."""
     if "--traceback" in sys.argv:
         sys.__excepthook__(kind, error, trace)

@@ -141,7 +141,8 @@ def on_terminal(work: Callable[..., int | None]) -> Callable[..., None]:
         for name, (option, default) in _AROUND.items()
     ]
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + around
-    command.__signature__ = inspect.Signature(parameters)
+    # What typer reads options from.
+    setattr(command, "__signature__", inspect.Signature(parameters))  # noqa: B010
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
 
@@ -175,8 +176,8 @@ def _recorded(terminal: Terminal) -> Iterator[None]:
     try:
         yield
     finally:
-        kind, error, _ = sys.exc_info()
-        if error is not None and not issubclass(kind, KeyboardInterrupt):
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, KeyboardInterrupt):
             terminal.trace("".join(tracebacks.format_exception(error)))
 
 

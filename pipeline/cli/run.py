@@ -20,7 +20,8 @@ from pipeline.cli.terminal import Terminal
 from pipeline.settings import ensure_instance_home, ensure_writable, peak_memory_mb
 
 if TYPE_CHECKING:
-    from pipeline.runs import JobOutcome, ProfileOutcome
+    from pipeline.run_events import JobOutcome
+    from pipeline.runs import ProfileOutcome
 
 SLOWEST = 10
 

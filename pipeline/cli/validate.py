@@ -21,7 +21,11 @@ from pipeline.cli.terminal import Terminal
 from pipeline.errors import StoreError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from pipeline.specs.catalog import Catalog
+    from pipeline.steps import LoadedState
+    from pipeline.validation.runs import Validation
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def run_validation(terminal: Terminal, asked: Asked, wanted: Wanted) -> int:
     groups = hold_out_groups(held_out, catalog, asked.profile)
     load = _loader(asked, catalog, terminal)
 
-    def write(so_far) -> None:
+    def write(so_far: Validation) -> None:
         if wanted.json_file is not None:
             text = json.dumps(document(so_far), indent=1, allow_nan=False)
             wanted.json_file.write_text(text + "\n", encoding="utf-8")
@@ -102,7 +106,7 @@ def _loader(asked: Asked, catalog: Catalog, terminal: Terminal) -> Callable:
         terminal.detail("Writing the SYNTHETIC sample, if it is not there")
         ensure_sample(data)
 
-    def load(postal: str):
+    def load(postal: str) -> tuple[LoadedState, pl.DataFrame | None]:
         state = load_state(asked.profile.id, postal, data)
         if not synthetic:
             return state, None

@@ -12,16 +12,17 @@ The rule, in order (figures by year in the YAML):
 2. *Dependents.* In households, a person outside any couple who is not the householder is a
    dependent if he is one of two things:
 
-   a. a qualifying child: under 19, or under 24 and in school with total income below the single
-      standard deduction;
-   b. a qualifying relative: a relative or the unmarried partner, whose gross income (without Social
-      Security) is below the exemption amount, and whose total income is below ``support_share`` of
-      the household's mean income per person.
-3. *Claimants.* The householder's unit claims. A child goes to a possible parent instead, if there is
-   one (if several, the one with the highest gross income): a grandchild to a son or daughter of the
-   householder, another relative's child to another adult relative, and a nonrelative child to the
-   partner or an adult nonrelative. A possible parent is no dependent, and at least
-   ``parent_gap_years`` older.
+   * a qualifying child: under 19, or under 24 and in school with total income below the single
+     standard deduction;
+   * a qualifying relative: a relative or the unmarried partner, whose gross income (without Social
+     Security) is below the exemption amount, and whose total income is below ``support_share`` of
+     the household's mean income per person.
+
+3. *Claimants.* The householder's unit claims, unless the child has a possible parent in the
+   household: of a grandchild a son or daughter of the householder, of another relative's child
+   another adult relative, of a nonrelative child the partner or an adult nonrelative. A possible
+   parent is no dependent, and at least ``parent_gap_years`` older. Of several, the one with the
+   highest gross income claims.
 4. *Students away.* Some students under 24 with total income below the single standard deduction are
    claimed by parents elsewhere: householders, partners, nonrelatives and those in group quarters.
    Their own return, if any, is a dependent's, but they count as one individual where they live.
@@ -29,11 +30,11 @@ The rule, in order (figures by year in the YAML):
    relative as dependent); separate; single.
 6. *Returns.* A unit files for one of three reasons:
 
-   a. gross income reaches the filing threshold (standard deduction, plus exemptions before 2018,
-      plus the addition for age);
-   b. net self-employment reaches 400 dollars;
-   c. taxable income of any kind (for a dependent: wages) reaches ``voluntary_income``, because tax
-      was withheld or a credit can be claimed.
+   * gross income reaches the filing threshold (standard deduction, plus exemptions before 2018,
+     plus the addition for age);
+   * net self-employment reaches 400 dollars;
+   * taxable income of any kind (for a dependent: wages) reaches ``voluntary_income``, because tax
+     was withheld or a credit can be claimed.
 
    A dependent with own income is a unit of his own by the same rule, with the dependents'
    thresholds. Persons in institutions file only if they must.

@@ -66,8 +66,8 @@ def measured_loss(
 ) -> tuple[SelectionLoss, pl.DataFrame]:
     """The losses of a state as arrays, and laid out as rows.
 
-    ``pool``: its dense weights are compared. ``cells`` names the cells: ``cell``, ``label`` and a column for each class they are made of;
-    ``unit_of``: unit of each variable.
+    ``pool``: its dense weights are compared. ``cells`` names the cells: ``cell``, ``label`` and a
+    column for each class they are made of. ``unit_of``: unit of each variable.
     """
     amounts, tree = amount_columns(units, unit_of), pool.tree
     continuous = units.select(amounts).to_numpy().astype(np.float64, copy=False)

@@ -111,9 +111,8 @@ def require_of_one_run(environment: RunEnvironment, state: str, manifest: dict[s
             where=str(path),
             expected="fit report, manifest and weights of one result",
             remedy=(
-                "Materialise"
-                f" {', '.join(('fit_report', 'selection_report', 'selected_persons', 'selected_households', 'run_manifest'))}"
-                f" of {state}, or run `geocal run --states {state}`"
+                "Materialise fit_report, selection_report, selected_persons, selected_households,"
+                f" run_manifest of {state}, or run `geocal run --states {state}`"
             ),
         )
 

@@ -53,8 +53,8 @@ def settle_categories(
         follow these.
     values, variances : the reconciled ones, per level.
 
-    Returns the keys of the variables that took part, and the report (REPORT_SCHEMA), a row a group
-    and level.
+    Returns the keys of the variables that took part, and the report (REPORT_SCHEMA), one row per
+    group and level.
     """
     column = {key: i for i, key in enumerate(keys)}
     moved: set[Key] = set()
@@ -98,7 +98,7 @@ def settle_categories(
 
 def _follow(
     tree: GeographyTree,
-    own,
+    own: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
     values: list[np.ndarray],
     variances: list[np.ndarray],
     nonnegative: np.ndarray,

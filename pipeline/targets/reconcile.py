@@ -3,7 +3,7 @@
 
 Order: the nation with all states, once; then, for each state, its reconciled state values with its
 counties and tracts. A state value published for the target year is held there, so that states keep
-adding up to the nation; one carried from another year is fused by precision with what lies below
+adding up to the nation. One carried from another year is fused by precision with what lies below
 it, because the error of carrying is common to all states. Categories that partition a parent (age
 bands, races) are made to add up at every level above the finest (``category_step.py``).
 
@@ -58,11 +58,15 @@ _NOUN = {COUNTY: "counties", TRACT: "tracts"}
 
 @dataclass(frozen=True)
 class Reconciled:
-    """``frame``: the target table with reconciled ``value`` and ``standard_error``, derived rows
-    added; ``adjustments``: every published value moved by more than two of its standard errors;
-    ``agreement``: chi-square and degrees of freedom by variable; ``categories``: a row a group and
-    level, applied or not and why, with the gap before and after; ``converged``: non-negativity
-    settled.
+    """What reconciliation gives.
+
+    Attributes
+    ----------
+    frame : the target table with reconciled ``value`` and ``standard_error``, derived rows added.
+    adjustments : every published value moved by more than two of its standard errors.
+    agreement : chi-square and degrees of freedom by variable.
+    categories : one row per group and level, applied or not and why, with the gap before and after.
+    converged : non-negativity settled.
     """
 
     frame: pl.DataFrame

@@ -28,10 +28,16 @@ from pipeline.weights.cells import Cells, build_cells
 
 @dataclass(frozen=True)
 class Candidates:
-    """``units``: household_id, puma, prior_weight, cell, order, then one column ``variable|domain``
-    a variable (float64), sorted by household_id. ``areas``: area, puma, share: where a unit of each
-    PUMA may lie, shares of one PUMA summing to one. ``inexpressible``: variables these records
-    cannot express. ``notes``: counted facts. ``cells``: what the column ``cell`` numbers.
+    """What may be chosen from.
+
+    Attributes
+    ----------
+    units : household_id, puma, prior_weight, cell, order, then one column ``variable|domain`` per
+        variable (float64), sorted by household_id.
+    areas : area, puma, share: where a unit of each PUMA may lie, shares of one PUMA summing to one.
+    inexpressible : variables these records cannot express.
+    notes : counted facts.
+    cells : what the column ``cell`` numbers.
     """
 
     units: pl.DataFrame

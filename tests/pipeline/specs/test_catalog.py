@@ -12,7 +12,7 @@ import yaml
 
 from pipeline.errors import ProfileError, SpecError
 from pipeline.records.expressions import measure
-from pipeline.sources.microdata_schema import (
+from pipeline.sources.microdata.schema import (
     CLASS_OF_WORKER,
     COMMUTE,
     EMPLOYMENT,
