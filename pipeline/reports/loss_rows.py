@@ -13,6 +13,7 @@ Belongs here: from arrays to those rows. Does not belong here: the figures' form
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -151,8 +152,8 @@ def _overall_rows(
     place = tree.levels[0], tree.geoids[0][0]
     outside = [float(loss.pairs_outside)]
     yield _rows("pairs_without_dense_weight", place, "", "pairs", [0.0], outside)
-    above = np.triu_indices(len(amounts), 1)
-    pairs = [amounts[i] + BETWEEN + amounts[j] for i, j in zip(*above, strict=True)]
+    above = np.triu_indices(len(amounts), 1)  # in the order of combinations
+    pairs = [one + BETWEEN + other for one, other in combinations(amounts, 2)]
     if pairs:
         for measure, dense, selected in (
             ("pearson", loss.pearson_dense, loss.pearson_selected),
