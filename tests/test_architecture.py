@@ -117,7 +117,7 @@ WITHIN = {
         ("of_profile",),
     ),
     "pipeline.weights": (
-        ("cells",),
+        ("cells", "places"),
         ("candidates", "problem"),
         ("settings", "table"),
         ("solve", "budget"),
