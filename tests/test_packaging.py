@@ -1,4 +1,4 @@
-"""The wheel on its own: complete, usable from any folder, from an installation that is read-only."""
+"""The wheel on its own: complete, usable from any folder, from a read-only installation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from pipeline.specs.base import spec_digest
 
 _PARTS = ("pipeline", "calibration_core", "data_specs")
 _BESIDE = ("pyproject.toml", "README.md", "LICENSE")
-# Root may write anything, whatever the modes say, unless the process gives these up (capabilities(7)).
+# Root may write anything, whatever the modes say, unless the process gives this up
+# (capabilities(7)).
 _CAP_DAC_OVERRIDE, _PR_CAPBSET_DROP = 1, 24
 
 

@@ -77,7 +77,8 @@ def run_validation(terminal: Terminal, asked: Asked, wanted: Wanted) -> int:
     print_validation(found, terminal)
     for run in found.failures:
         terminal.error(
-            f"FAILED {run.postal} without {run.group}, {run.method}, {run.pairs_per_area} pairs per area,"
+            f"FAILED {run.postal} without {run.group}, {run.method}, {run.pairs_per_area} pairs per"
+            " area,"
             f" seed {run.seed}: {run.failure}"
         )
     write(found)
