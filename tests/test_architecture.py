@@ -115,6 +115,7 @@ WITHIN = {
         ("readers", "microdata"),
         ("registry",),
         ("of_profile",),
+        ("acs_pums",),  # the old address of one name
     ),
     "pipeline.weights": (
         ("cells", "places"),
