@@ -17,8 +17,8 @@ import numpy as np
 
 from calibration_core.errors import BudgetError, SettingsError
 from calibration_core.flat.cells import nearest_filled
-from calibration_core.sampling.probabilities import inclusion_probabilities
 from calibration_core.sampling.cube import cube
+from calibration_core.sampling.probabilities import inclusion_probabilities
 
 _WHOLE = 1e-9
 # Beyond this many cells x margin rows squared, cells are rounded in their order alone (systematic),
