@@ -15,17 +15,19 @@ BIN       := $(VENV)/bin
 RUN_STAMP := $(VENV)/.geocal-run
 TEST_STAMP := $(VENV)/.geocal-test
 LOCKED    := pyproject.toml constraints.txt
+COMPILED  := $(VENV)/.geocal-compiled
+LOOPS     := $(shell grep -rl --include='*.py' 'numba.njit' calibration_core)
 
 .PHONY: run test ui lint docs clean
 
-run: $(RUN_STAMP)
+run: $(RUN_STAMP) $(COMPILED)
 	$(BIN)/geocal run --profile $(PROFILE)
 
-test: $(TEST_STAMP)
+test: $(TEST_STAMP) $(COMPILED)
 	$(BIN)/python -m pytest -n $(WORKERS) -q
 	@echo "All tests passed."
 
-ui: $(RUN_STAMP)
+ui: $(RUN_STAMP) $(COMPILED)
 	$(BIN)/geocal ui --profile $(PROFILE) --port $(PORT)
 
 lint: $(TEST_STAMP)
@@ -57,3 +59,10 @@ $(RUN_STAMP): $(LOCKED) | $(BIN)/python
 $(TEST_STAMP): $(LOCKED) | $(BIN)/python
 	$(call install,.[test])
 	@touch $(RUN_STAMP) $@
+
+# The machine code lies beside the source files, for this processor and this version of them. Without
+# this step the first run compiles, and says so; two test workers would compile the same loops twice.
+$(COMPILED): $(LOOPS) | $(RUN_STAMP)
+	@echo "Compiling the numerical loops for this processor, once: about half a minute that no run has to wait for"
+	$(BIN)/geocal compile
+	@touch $@

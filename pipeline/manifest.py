@@ -3,11 +3,14 @@
 Belongs here: gathering facts from stored tables and from Dagster's own records into one JSON
 document. Does not belong here: measures of fit (``pipeline/reports``).
 
-Document (``manifests/<STATE>.json``): ``profile, synthetic, state, created`` (UTC), ``seed,
-specs_sha256, code_sha256, geocal, python, platform, packages``; ``inputs``: raw files with ``file,
-member, bytes, sha256`` and the tables read from them; ``tables``: by asset ``path`` (relative to
-the profile's folder), ``sha256, rows, bytes, run_id, materialized`` (UTC), ``seconds``;
-``seconds_by_asset, seconds_total, peak_memory_mb``.
+Document (``manifests/<STATE>.json``):
+
+* ``profile, synthetic, state, created`` (UTC), ``seed, specs_sha256, code_sha256, geocal, python,
+  platform, packages``;
+* ``inputs``: raw files with ``file, member, bytes, sha256`` and the tables read from them;
+* ``tables``: by asset ``path`` (relative to the profile's folder), ``sha256, rows, bytes, run_id,
+  materialized`` (UTC), ``seconds``;
+* ``seconds_by_asset, seconds_total, peak_memory_mb``.
 """
 
 from __future__ import annotations

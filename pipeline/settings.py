@@ -63,6 +63,15 @@ run_retries:
   retry_on_asset_or_op_failure: false
 """
 
+IN_PROCESS_SETTINGS = "in_process.yaml"
+# In a process of its own a run's output is caught in a file for the UI. `geocal run` has a
+# terminal: catching would hide it, and Dagster's helpers would answer Ctrl-C with their tracebacks.
+_IN_PROCESS = """\
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+
 # The checkout's workspace.yaml says the same, but an installed geocal has no checkout.
 _WORKSPACE = """\
 # Written by geocal whenever it opens this instance: the code that the UI and its daemon serve.
@@ -79,7 +88,7 @@ class RunEnvironment:
 
     profile : id of the file in ``data_specs/profiles/``.
     data : folder of raw files as published; for a synthetic profile the generator writes it.
-    output : folder that holds one folder a profile.
+    output : folder that holds one folder per profile.
     """
 
     profile: str
@@ -154,18 +163,24 @@ def run_environment(
 
 def ensure_instance_home(environment: RunEnvironment) -> Path:
     """Create the Dagster instance's folder with telemetry off, the run queue set and a workspace
-    file; returns the folder.
+    file; returns the folder. Beside ``dagster.yaml`` lies ``in_process.yaml``, the same for a run
+    within this process.
 
     Raises StoreError if the output folder cannot be written.
     """
     home = environment.dagster_home
     ensure_writable(environment, home)
     settings = _INSTANCE_SETTINGS.format(max_concurrent_runs=MAX_CONCURRENT_RUNS)
+    wanted = {
+        home / "dagster.yaml": settings,
+        home / IN_PROCESS_SETTINGS: settings + _IN_PROCESS,
+        environment.workspace: _WORKSPACE,
+    }
     # The UI's first visit asks for an e-mail address and loads a form from another network; this is
     # its own mark of "seen".
     seen = home / ".nux" / "nux.yaml"
     try:
-        for path, text in ((home / "dagster.yaml", settings), (environment.workspace, _WORKSPACE)):
+        for path, text in wanted.items():
             if not path.exists() or path.read_bytes() != text.encode():
                 path.write_bytes(text.encode())
         if not seen.exists():

@@ -50,8 +50,16 @@ from pipeline.targets.hard_rules import require_targets
 from pipeline.targets.reconcile import Reconciled, reconcile_national, reconcile_state
 from pipeline.vocabulary import NATION, STATE, TARGET_KEY, is_area, levels_below
 from pipeline.weights.candidates import Candidates, build_candidates
+from pipeline.weights.places import Places
 from pipeline.weights.problem import SolvableState, build_problem
-from pipeline.weights.solve import dense_calibration, pool_of, refine, select
+from pipeline.weights.solve import (
+    StepProgress,
+    WordProgress,
+    dense_calibration,
+    pool_of,
+    refine,
+    select,
+)
 from pipeline.weights.table import (
     StoredWeights,
     dense_array,
@@ -186,16 +194,15 @@ def candidates(
     geography: pl.DataFrame,
 ) -> Candidates:
     """The state's candidates; population by area is read from ``targets``, the reconciled ones."""
-    return build_candidates(
-        records,
-        target_variables(catalog, profile),
-        targets,
+    places = Places(
         areas_of(geography, postal, profile.geography.vintage),
         areas_of(geography, postal, profile.geography.puma_link_vintage),
-        load_cross_categories(profile.cross_categories),
-        finest_level=profile.finest_level,
-        elsewhere_share=profile.candidates.elsewhere_share,
+        profile.finest_level,
+        profile.candidates.elsewhere_share,
     )
+    cross = load_cross_categories(profile.cross_categories)
+    variables = target_variables(catalog, profile)
+    return build_candidates(records, variables, targets, places, cross)
 
 
 def solvable(
@@ -216,14 +223,16 @@ def solvable(
 # Weights.
 
 
-def dense_weights(state: SolvableState, progress=None) -> tuple[pl.DataFrame, TreeNewtonResult]:
+def dense_weights(
+    state: SolvableState, progress: StepProgress = None
+) -> tuple[pl.DataFrame, TreeNewtonResult]:
     """``dense_weights``: a calibrated weight of every unit in every area."""
     result = dense_calibration(state, progress)
     return dense_table(state, result.weights), result
 
 
 def selected_pairs(
-    state: SolvableState, dense: pl.DataFrame, pairs: int, progress=None
+    state: SolvableState, dense: pl.DataFrame, pairs: int, progress: WordProgress = None
 ) -> tuple[pl.DataFrame, Selection]:
     """``selected_pairs``: exactly ``pairs`` pairs out of the table ``dense_weights``."""
     array = dense_array(state, dense)
@@ -232,7 +241,7 @@ def selected_pairs(
 
 
 def refined_weights(
-    state: SolvableState, dense: pl.DataFrame, selected: pl.DataFrame, progress=None
+    state: SolvableState, dense: pl.DataFrame, selected: pl.DataFrame, progress: StepProgress = None
 ) -> tuple[pl.DataFrame, RefinedPairs]:
     """``weights``: the selected pairs, weighed so that their totals meet the targets."""
     pairs = stored_pairs(state, selected)
@@ -272,7 +281,7 @@ def loss_of_stored(
     unit_of = {v.key: v.unit for v in target_variables(catalog, state.profile)}
     tree = state.problem.tree
     pool = pool_of(state, stored.dense)
-    loss, table = measured_loss(pool, state.units, state.cells, stored, unit_of)
+    loss, table = measured_loss(pool, state.units, state.table("cells"), stored, unit_of)
     held_out = held_out_rows(state.targets, tree, state.units, stored)
     return pl.concat([table, held_out]), loss, stored
 

@@ -30,7 +30,7 @@ AREA_COLUMN = {STATE: "state_fips", COUNTY: "county_fips", TRACT: "tract"}
 """The column of the geography table that holds the GEOID of each level."""
 
 SUMMARY_LEVELS = {"010": NATION, "040": STATE, "050": COUNTY, "140": TRACT}
-"""Census Bureau summary levels (first three characters of a GEO_ID, column SUMLEV) we have a use for."""
+"""Census Bureau summary levels that we use: first three characters of a GEO_ID, column SUMLEV."""
 
 TARGET_KEY = ("level", "geoid", "variable", "domain")
 """What names a target: no two rows of a target table agree in these four columns."""

@@ -1,6 +1,6 @@
-"""Every page of prose: width, length of sentences, links, commands that exist.
+"""Every page of prose: width, length of sentences, links, commands that exist; width of YAML.
 
-Belongs here: what holds for all Markdown files. Does not belong here: examples and what they print
+Belongs here: what holds for all Markdown files and specs. Does not belong here: examples and what they print
 (``test_docs_methods.py``, ``test_docs_pages.py``), words of docstrings.
 """
 
@@ -78,11 +78,18 @@ def test_no_line_is_longer_than_the_width(path):
     assert long_lines(path.read_text(encoding="utf-8")) == []
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "data_specs").glob("**/*.yaml")), ids=lambda p: p.name
+)
+def test_no_line_of_a_spec_is_longer_than_the_width(path):
+    """An address cannot be broken."""
+    text = path.read_text(encoding="utf-8")
+    assert [line for line in text.split("\n") if len(line) > WIDTH and "://" not in line] == []
+
+
 @pytest.mark.parametrize("path", PAGES, ids=page_id)
 def test_sentences_can_be_read_in_one_breath(path):
     text = path.read_text(encoding="utf-8")
-    if path.name == "bad_inputs.md":  # its table quotes what programs say, lists of cells included
-        text = re.sub(r"^\|.*$", "", text, flags=re.M)
     assert [s for s in sentences(text) if words(s) > LONGEST_SENTENCE] == []
 
 

@@ -179,7 +179,7 @@ def first_phase(
         raise ProblemError(
             f"pairs_per_area is {int(pairs_per_area.min())} somewhere", expected="0 or more"
         )
-    usable = np.array([np.count_nonzero(dense[t] > 0) for t in range(areas)], dtype=np.int64)
+    usable = np.array([_usable(dense[t], int(area[t])) for t in range(areas)], dtype=np.int64)
     _check_usable(usable, pairs_per_area, area)
     found = [
         _phase_of_area(
@@ -194,6 +194,17 @@ def first_phase(
     offsets = np.concatenate([[0], np.cumsum([part[0].size for part in found])]).astype(np.int64)
     values = [np.concatenate(parts) for parts in zip(*found, strict=True)]
     return AreaCandidates(offsets, *values, pairs_per_area, area)
+
+
+def _usable(weights: np.ndarray, number: int) -> int:
+    """Records of positive weight of one area."""
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ProblemError(
+            "Dense weights are negative or not finite",
+            where=f"area {number}",
+            expected="finite weights >= 0",
+        )
+    return int(np.count_nonzero(weights))
 
 
 def _check_usable(usable: np.ndarray, pairs_per_area: np.ndarray, area: np.ndarray) -> None:
@@ -211,16 +222,10 @@ def _phase_of_area(
     weights: np.ndarray, count: int, wanted: int, path: np.ndarray, key: tuple[int, int]
 ) -> tuple[np.ndarray, ...]:
     """Records ascending, and their probability, weight and first-phase probability."""
-    row = np.array(weights[path], dtype=np.float64)
-    if not (np.isfinite(row).all() and (row >= 0).all()):
-        raise ProblemError(
-            "Dense weights are negative or not finite",
-            where=f"area {key[1]}",
-            expected="finite weights >= 0",
-        )
     if count == 0:
         return (np.zeros(0, dtype=np.int64), *(np.zeros(0) for _ in range(3)))
     start = np.random.default_rng([*key, _STREAM]).random()
+    row = np.array(weights[path], dtype=np.float64)
     place, *values = first_phase_of(row, count, wanted, start)
     record = path[place]
     ascending = np.argsort(record)

@@ -276,7 +276,7 @@ def _loss_charts(
     }
     charts = {
         "income": plots.distribution_curves(
-            income, titles["income"], "dollars a year", note=note, synthetic=synthetic
+            income, titles["income"], "dollars per year", note=note, synthetic=synthetic
         ),
         "correlations": plots.agreement(
             correlations,

@@ -39,7 +39,7 @@ from pipeline.specs.sources import SourceSpec, load_source
 if TYPE_CHECKING:
     from pipeline.sources.base import SourceTable
     from pipeline.sources.files import FileProvenance
-    from pipeline.sources.microdata_schema import Microdata
+    from pipeline.sources.microdata.schema import Microdata
 
 _KINDS = {"polars", "parquet"}
 _CODE = (

@@ -2,7 +2,7 @@
 the records that were chosen.
 
 Belongs here: which tables go into which step, checks and metadata. Does not belong here: the steps
-themselves (``pipeline/steps.py``) or the hard rules of their tables (``pipeline/weights/table.py``).
+themselves (``pipeline/steps.py``) or the hard rules of their tables (``weights/table.py``).
 """
 
 import dagster as dg
@@ -102,7 +102,7 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
 
         state = solvable(profile, context.partition_key, frames)
         # The selection would refuse such a number too, but only after the dense solve.
-        require_pairs(state, requested_pairs(context.run.run_config, SELECTED))
+        require_pairs(state, frames[AREAS], requested_pairs(context.run.run_config, SELECTED))
         with step_words(context.log.info) as say:
             table, result = steps.dense_weights(state, progress=say)
         fit = steps.fit_of(state, fitted_dense=result.fitted)

@@ -3,7 +3,7 @@
 Belongs here: how progress looks. Does not belong here: the work, or what its result says.
 
 A terminal shows, from the first moment on, what is being done and for how long, also while one
-asset works for minutes: the seconds run on in a thread of their own, and an asset's own words
+asset works for minutes. The seconds run on in a thread of their own, and an asset's own words
 (steps of a solver, rounds of a selection) stand beside them. A pipe or a log gets a line for each
 finished asset, and the words of an asset that takes long, at most one line in ten seconds; there
 are no control characters in it.
@@ -11,10 +11,12 @@ are no control characters in it.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -26,7 +28,7 @@ from rich.text import Text
 from pipeline.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from pipeline.runs import AssetEvent
+    from pipeline.run_events import AssetEvent
 
 # Seconds between two lines of one asset where lines stay: often enough to see that it works, too
 # seldom to fill a log.
@@ -37,8 +39,9 @@ BAR = 20
 
 @dataclass
 class _Job:
-    """The job that is running: which of how many states, and how far."""
+    """The job that is running: for whom, which of how many states, and how far."""
 
+    name: str
     label: str
     place: str
     steps: int
@@ -56,13 +59,14 @@ class _Step:
     told: float = field(default_factory=time.monotonic)
 
 
-class _Moving:
+class _Moving(ABC):
     """Lines that are drawn again and again while the work goes on, on a terminal."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
         self._started = time.monotonic()
         self._spinner = Spinner("dots", style="cyan")
+        self._drawn = contextlib.ExitStack()
         self._live: Live | None = None
         if terminal.live and not terminal.quiet:
             self._live = Live(
@@ -74,16 +78,21 @@ class _Moving:
                 redirect_stderr=False,
             )
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         if self._live is not None:
-            self._terminal.drawing = True
+            self._drawn.enter_context(self._terminal.drawn())
             self._live.start(refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
+            # What others printed last still belongs above the lines that go now.
+            self._drawn.close()
             self._live.stop()
-            self._terminal.drawing = False
+
+    @abstractmethod
+    def __rich__(self) -> RenderableType:
+        """What stands there now."""
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._started
@@ -120,15 +129,17 @@ class RunProgress(_Moving):
 
     def listen(self, event: AssetEvent) -> None:
         """One event of a run."""
-        label = event.partition or "nation"
-        if self._job is None or self._job.label != label:
-            self._job = _Job(label, self._place(event.partition), self._steps_of(event.job))
+        name = event.partition or "nation"
+        job = self._job
+        if job is None or (job.name, job.label) != (event.job, name):
+            place, steps = self._place(event.partition), self._steps_of(event.job)
+            job = self._job = _Job(event.job, name, place, steps)
         if event.kind == "started":
             self._step = _Step(event.asset)
         elif event.kind == "message":
-            self._heard(label, event)
+            self._heard(name, event)
         else:
-            self._ended(label, event)
+            self._ended(job, event)
 
     def _place(self, partition: str | None) -> str:
         if partition is None or len(self._states) < 2:
@@ -148,28 +159,22 @@ class RunProgress(_Moving):
             step.told = now
             self._terminal.note(f"{line} ({now - step.started:.0f} s)", markup=False)
 
-    def _ended(self, label: str, event: AssetEvent) -> None:
+    def _ended(self, job: _Job, event: AssetEvent) -> None:
         self._step = None
-        if event.kind == "finished":
-            self._job.done += 1
-            ending = f"{event.seconds:6.1f} s"
-        else:
-            ending = f"  {event.kind.upper()}"
-        line = f"{label:<7} {event.asset:<28} {ending}"
+        finished = event.kind == "finished"
+        ending = f"{event.seconds or 0.0:6.1f} s" if finished else f"  {event.kind.upper()}"
+        line = f"{job.label:<7} {event.asset:<28} {ending}"
+        job.done += finished
         if self._live is None:
             self._terminal.note(line)
-        elif event.kind == "finished":
-            self._terminal.detail(line)
-            self._job_done()
-        else:
+        elif not finished:
             self._terminal.note(line, style="red")
-
-    def _job_done(self) -> None:
-        """On a terminal a line for each state that is done stays above the moving ones."""
-        job = self._job
-        if job.done == job.steps:
-            seconds = time.monotonic() - job.started
-            self._terminal.note(f"{job.label:<7} {job.done} assets in {seconds:.1f} s")
+        else:
+            self._terminal.detail(line)
+            # A line for each state that is done stays above those that move.
+            if job.done == job.steps:
+                seconds = time.monotonic() - job.started
+                self._terminal.note(f"{job.label:<7} {job.done} assets in {seconds:.1f} s")
 
     def __rich__(self) -> RenderableType:
         if self._job is None:

@@ -12,16 +12,17 @@ The rule, in order (figures by year in the YAML):
 2. *Dependents.* In households, a person outside any couple who is not the householder is a
    dependent if he is one of two things:
 
-   a. a qualifying child: under 19, or under 24 and in school with total income below the single
-      standard deduction;
-   b. a qualifying relative: a relative or the unmarried partner, whose gross income (without Social
-      Security) is below the exemption amount, and whose total income is below ``support_share`` of
-      the household's mean income per person.
-3. *Claimants.* The householder's unit claims. A child goes to a possible parent instead, if there is
-   one (if several, the one with the highest gross income): a grandchild to a son or daughter of the
-   householder, another relative's child to another adult relative, and a nonrelative child to the
-   partner or an adult nonrelative. A possible parent is no dependent, and at least
-   ``parent_gap_years`` older.
+   * a qualifying child: under 19, or under 24 and in school with total income below the single
+     standard deduction;
+   * a qualifying relative: a relative or the unmarried partner, whose gross income (without Social
+     Security) is below the exemption amount, and whose total income is below ``support_share`` of
+     the household's mean income per person.
+
+3. *Claimants.* The householder's unit claims, unless the child has a possible parent in the
+   household: of a grandchild a son or daughter of the householder, of another relative's child
+   another adult relative, of a nonrelative child the partner or an adult nonrelative. A possible
+   parent is no dependent, and at least ``parent_gap_years`` older. Of several, the one with the
+   highest gross income claims.
 4. *Students away.* Some students under 24 with total income below the single standard deduction are
    claimed by parents elsewhere: householders, partners, nonrelatives and those in group quarters.
    Their own return, if any, is a dependent's, but they count as one individual where they live.
@@ -29,11 +30,11 @@ The rule, in order (figures by year in the YAML):
    relative as dependent); separate; single.
 6. *Returns.* A unit files for one of three reasons:
 
-   a. gross income reaches the filing threshold (standard deduction, plus exemptions before 2018,
-      plus the addition for age);
-   b. net self-employment reaches 400 dollars;
-   c. taxable income of any kind (for a dependent: wages) reaches ``voluntary_income``, because tax
-      was withheld or a credit can be claimed.
+   * gross income reaches the filing threshold (standard deduction, plus exemptions before 2018,
+     plus the addition for age);
+   * net self-employment reaches 400 dollars;
+   * taxable income of any kind (for a dependent: wages) reaches ``voluntary_income``, because tax
+     was withheld or a credit can be claimed.
 
    A dependent with own income is a unit of his own by the same rule, with the dependents'
    thresholds. Persons in institutions file only if they must.
@@ -67,6 +68,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from pipeline.errors import RecordsError, SpecError
+from pipeline.ordered_sums import sum_across, sum_in_order
 from pipeline.records.tax_families import add_claimants, add_couples, add_dependents
 from pipeline.records.tax_rules import (
     TaxRules,
@@ -161,8 +163,7 @@ def _prepare(persons: pl.DataFrame, alignment: dict[str, float]) -> pl.DataFrame
         .sort("household_id", "person_number")
         .with_row_index("person")
         .with_columns(
-            gross=pl.sum_horizontal(_GROSS),
-            receipts=pl.sum_horizontal(pl.col(name).clip(0) for name in _GROSS),
+            gross=sum_across(_GROSS), receipts=sum_across(pl.col(name).clip(0) for name in _GROSS)
         )
     )
 
@@ -194,7 +195,7 @@ def _members(people: pl.DataFrame, rules: TaxRules) -> pl.DataFrame:
         primary_age=pl.col("age").max(),
         aged_members=(pl.col("age") >= rules.aged).sum().cast(pl.Int32),
         married=(pl.col("marital_status") == "married").any(),
-        **{name: pl.col(name).sort_by("person").sum() for name in (*_SUMMED, "receipts", "gross")},
+        **{name: sum_in_order(name, "person") for name in (*_SUMMED, "receipts", "gross")},
     )
     return units.join(claimed, on="unit", how="left").with_columns(
         pl.col("dependents").fill_null(0), pl.col("qualifies").fill_null(False)

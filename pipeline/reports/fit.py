@@ -4,10 +4,12 @@ and by family.
 Belongs here: fit figures as tables. Does not belong here: plots, the command line, or solving.
 
 Measures, for targets t, fitted f, published value p and s the published margin / 1.645 (carried
-with the value, not widened by the error of carrying): absolute relative error |f - t| / |t|, not
-defined for targets below one person, household or return, or 1,000 dollars, which are counted apart
-(zero, or next to it after reconciliation); inside the margin: |f - t| <= 1.645 s, and the same
-against the published value p.
+with the value, not widened by the error of carrying):
+
+* absolute relative error |f - t| / |t|. It is not defined for targets below one person, household
+  or return, or 1,000 dollars: these are zero, or next to it after reconciliation, and counted
+  apart;
+* inside the margin: |f - t| <= 1.645 s, and the same against the published value p.
 """
 
 from __future__ import annotations
@@ -107,7 +109,7 @@ def with_errors(frame: pl.DataFrame, fitted: str = "fitted") -> pl.DataFrame:
 
 
 def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",)) -> pl.DataFrame:
-    """One row a level (or level and family): how many targets, how many fitted, shares inside
+    """One row per level (or level and family): how many targets, how many fitted, shares inside
     margins, error figures.
     """
     rows = with_errors(frame, fitted)
@@ -122,7 +124,7 @@ def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",))
         pl.col("inside_margin").mean().alias("share_inside_margin"),
         pl.col("inside_published").mean().alias("share_inside_published_margin"),
         are.median().alias("median_are"),
-        mean_in_order(are, "geoid", "variable", "domain").alias("mean_are"),
+        mean_in_order(are).alias("mean_are"),
         are.max().alias("worst_are"),
         (are <= 0.01).mean().alias("share_within_1pct"),
         (are <= 0.05).mean().alias("share_within_5pct"),

@@ -1,8 +1,8 @@
 """How well the nation's targets are met by the states' weights together.
 
-Belongs here: adding up the states' fitted values, and the table of all states. Does not belong here: measures of fit
-(``fit.py``) or solving: no step fits the nation itself, it is reached because reconciled state
-targets add up to it.
+Belongs here: adding up the states' fitted values, and the table of all states. Does not belong
+here: measures of fit (``fit.py``) or solving: no step fits the nation itself, it is reached because
+reconciled state targets add up to it.
 """
 
 from __future__ import annotations

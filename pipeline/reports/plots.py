@@ -71,7 +71,7 @@ def fit_scatter(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int = 
 
 
 def error_curves(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int = 400) -> bytes:
-    """Share of targets (y) whose absolute relative error is at most x, one curve a level.
+    """Share of targets (y) whose absolute relative error is at most x, one curve per level.
 
     fit : columns ``level``, ``value`` and ``fitted``; targets of zero have no relative error and
         are counted in the subtitle, as are
@@ -127,7 +127,7 @@ def error_curves(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int =
 def histogram(
     frame: pl.DataFrame, column: str, title: str, axis: str, *, synthetic: bool, bins: int = 40
 ) -> bytes:
-    """How often each size of ``column`` occurs, on a log axis: weights, pairs an area, sizes of
+    """How often each size of ``column`` occurs, on a log axis: weights, pairs per area, sizes of
     change.
 
     frame : ``column`` numeric; rows that are null or not above zero are left out and counted in the

@@ -69,9 +69,9 @@ def _wide_fit(report: dict[str, Any], title: str) -> Table:
     headings = ["level", "fitted targets", "inside published\nmargin", "before selection"]
     headings += ["inside, reconciled", "median error", "mean error", "worst error"]
     headings += ["median against truth"] if truth else []
-    for heading in headings:
-        justify = "left" if heading == "level" else "right"
-        table.add_column(heading, justify=justify, no_wrap="\n" in heading)
+    table.add_column(headings[0])
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right", no_wrap="\n" in heading)
     for level, row in report["levels"].items():
         if not row["fitted"]:
             table.add_row(level, f"0 of {row['targets']:,}", *[""] * (len(headings) - 2))

@@ -51,7 +51,7 @@ def _count_texts(e: Estimate, base: Estimate | None) -> _Texts:
 
 
 def _texts(code: str, column: Column, estimates: dict[str, Estimate]) -> _Texts:
-    """Published text of one column for the suffixes E, M, PE, PM: lists with one entry per tract."""
+    """Published text of one column for the suffixes E, M, PE, PM: lists, one entry per tract."""
     e = estimates[code]
     if isinstance(column, Count):
         return _count_texts(e, estimates[column.base] if column.base else None)

@@ -37,21 +37,25 @@ TRUTH = {
     "households": "truth_households.parquet",
     "tax_units": "truth_tax_units.parquet",
 }
-_README = """SYNTHETIC. Nothing in this folder was published by any agency, and no person or household in it exists.
+_README = """SYNTHETIC. Nothing in this folder was published by any agency, and no person or
+household in it exists.
 
-The geocal sample generator wrote these files from one invented population of two small states that borrow the codes of
-Rhode Island and Delaware. Each file has the layout of the publisher whose name its folder carries, so that the readers of
-real files read them too. Sampling noise, margins of error, suppressed cells and disagreement between levels are simulated.
+The geocal sample generator wrote these files from one invented population of two small states that
+borrow the codes of Rhode Island and Delaware. Each file has the layout of the publisher whose name
+its folder carries, so that the readers of real files read them too. Sampling noise, margins of
+error, suppressed cells and disagreement between levels are simulated.
 
-The population itself is in truth_persons.parquet, truth_households.parquet and truth_tax_units.parquet; the label SYNTHETIC
-stands in their key-value metadata, entry `geocal`.
+The population itself is in truth_persons.parquet, truth_households.parquet and
+truth_tax_units.parquet; the label SYNTHETIC stands in their key-value metadata, entry `geocal`.
 
-Every name of an area or sheet in these files says SYNTHETIC. Published forms without a name have no room for the word, so these
-files hold codes and numbers only: the microdata (acs_pums/, cps/; a SYNTHETIC_README.txt in each archive says it), Historic
-Table 2 (irs/22in55cmcsv.csv), the table-based summary file (acs_tables/table_based/*.dat) and tracts by PUMA (geo/).
+Every name of an area or sheet in these files says SYNTHETIC. Published forms without a name have no
+room for the word, so these files hold codes and numbers only: the microdata (acs_pums/, cps/; a
+SYNTHETIC_README.txt in each archive says it), Historic Table 2 (irs/22in55cmcsv.csv), the
+table-based summary file (acs_tables/table_based/*.dat) and tracts by PUMA (geo/).
 
-Where the simulation departs from life: the five-year county table S1901 is drawn apart from the five-year tract tables
-(in life they agree), the nation is the two states, and samples are larger than in life because the states are so small.
+Where the simulation departs from life: the five-year county table S1901 is drawn apart from the
+five-year tract tables (in life they agree), the nation is the two states, and samples are larger
+than in life because the states are so small.
 """
 
 

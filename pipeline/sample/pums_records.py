@@ -1,8 +1,8 @@
 """Records of the sample's PUMS: person and housing rows under their published names and codes.
 
 Belongs here: the codes of the 2022 data dictionary, rounding and top-coding. Does not belong here:
-weights and files (``pums.py``), the population itself, or the pipeline's code lists (this module has
-its own, as an independent check).
+weights and files (``pums.py``), the population itself, or the pipeline's code lists (this module
+has its own, as an independent check).
 
 RELSHIPP, TYPEHUGQ, JWTRNS, WKWN and blanks for "not in universe" follow the 2022 dictionary. Of the
 286 columns of a published person file those are written that say something about the invented

@@ -106,9 +106,8 @@ class SampleSettings(SpecModel):
         libraries that decide its bytes.
         """
         total = hashlib.sha256(self.model_dump_json().encode())
-        total.update(
-            f"numpy {np.__version__} polars {pl.__version__} xlsxwriter {xlsxwriter.__version__}".encode()
-        )
+        versions = (np.__version__, pl.__version__, xlsxwriter.__version__)
+        total.update("numpy {} polars {} xlsxwriter {}".format(*versions).encode())
         for path in sorted(Path(__file__).parent.glob("*.py")):
             total.update(path.name.encode())
             total.update(path.read_bytes())

@@ -11,15 +11,12 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.sources.acs_pums import read_pums
-from pipeline.sources.base import SourceTable, resolve_files
-from pipeline.sources.cps_asec import read_asec
-from pipeline.sources.microdata_schema import Microdata
-from pipeline.sources.registry import read_source
+from pipeline.sources.base import SourceTable
+from pipeline.sources.microdata.schema import Microdata
+from pipeline.sources.registry import read_microdata, read_source
 from pipeline.specs.catalog import Catalog
 from pipeline.specs.profiles import Donor, Profile
 from pipeline.specs.sources import SourceSpec, load_source
-from pipeline.specs.states import state_of
 
 Tables = Mapping[tuple[str, str], pl.DataFrame]
 """Published tables by (source, vintage)."""
@@ -54,25 +51,14 @@ def _under_one_another(tables: Sequence[SourceTable]) -> SourceTable:
 
 def read_survey(profile: Profile, data: Path, postal: str) -> Microdata:
     """Persons and households of one state."""
-    spec, vintage = load_source(profile.records.source), profile.records.vintage
-    state = state_of(postal)
-    files = {f.role: f.path for f in resolve_files(spec, vintage, data, [postal])}
-    return read_pums(
-        files["persons"],
-        files.get("housing"),
-        year=int(vintage),
-        state_fips=state.fips,
-        source=spec.id,
-        url=spec.url_of(vintage, state),
+    return read_microdata(
+        load_source(profile.records.source), profile.records.vintage, data, [postal]
     )
 
 
 def read_donor(donor: Donor, data: Path) -> Microdata:
     """Persons and households of the survey that the records borrow from."""
-    spec, vintage = load_source(donor.source), donor.vintage
-    # Persons, families and households are members of one archive, which the reader opens itself.
-    archive = resolve_files(spec, vintage, data)[0].path
-    return read_asec(archive, year=int(vintage), source=spec.id, url=spec.url_of(vintage))
+    return read_microdata(load_source(donor.source), donor.vintage, data)
 
 
 def read_tables(catalog: Catalog, profile: Profile, postal: str, data: Path) -> Tables:

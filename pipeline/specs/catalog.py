@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.errors import ProfileError, SpecError
-from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
+from pipeline.specs.base import SPEC_ROOT, load_yaml
 from pipeline.specs.factors import AgeSexFactor, Factor, FactorFile, GrowthFactor, RatioFactor
 from pipeline.specs.folders import SpecEntries, SpecFolder
 from pipeline.specs.profiles import Profile
@@ -25,7 +25,7 @@ from pipeline.specs.variables import CategoryFile, CategoryGroup, Variable, Vari
 
 NOT_FACTORS = frozenset({"tax_rules.yaml"})
 Key = tuple[str, str]
-Model = TypeVar("Model", bound=SpecModel)
+Named = TypeVar("Named", TargetSpec, Profile)
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _once(key: object, found: Mapping, name: str, path: Path) -> None:
         )
 
 
-def _named_by_file(path: Path, model: type[Model]) -> Model:
+def _named_by_file(path: Path, model: type[Named]) -> Named:
     spec = load_yaml(path, model)
     if spec.id != path.stem:
         raise SpecError(

@@ -22,9 +22,9 @@ class CategoryClass(SpecModel):
     """One class of a unit.
 
     ``value`` is a SQL expression over the unit (household) table that gives one of the integers of
-    ``values``, which names them in order. ``coarser``: one mapping a coarsening, from the name of a
-    group to its values; values not named stay as they are. Each coarsening joins groups of the one
-    before, never splits them. Coarser than all is the class dropped: ``any``.
+    ``values``, which names them in order. ``coarser``: one mapping per coarsening, from the name of
+    a group to its values; values not named stay as they are. Each coarsening joins groups of the
+    one before, never splits them. Coarser than all is the class dropped: ``any``.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How a state is solved: what a unit of loss stands for, the solvers' settings, the choice of pairs.
+"""How a state is solved: what one unit of loss stands for, solvers' settings, the choice of pairs.
 
 Belongs here: the model of ``data_specs/method.yaml`` and of a profile's ``method``, which states
 what differs from it. Does not belong here: the numbers and their reasons (that file), or what a
@@ -50,8 +50,8 @@ class LevelShares(SpecModel):
 class ScaleRule(SpecModel):
     """What one unit of loss stands for (``pipeline/weights/problem.py``).
 
-    ``above_tract``: of the reconciled standard error, at levels above the tract; ``relative_floor``:
-    by level, the least scale as a share of the value.
+    ``above_tract``: of the reconciled standard error, at levels above the tract;
+    ``relative_floor``: by level, the least scale as a share of the value.
     """
 
     above_tract: float = Field(gt=0)

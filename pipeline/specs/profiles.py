@@ -65,7 +65,7 @@ class Budget(SpecModel):
 class ProfileCandidates(SpecModel):
     """``elsewhere_share``: prior weight of records from outside the area's own PUMA, as a share."""
 
-    elsewhere_share: float = Field(0.2, ge=0, le=1)
+    elsewhere_share: float = Field(default=0.2, ge=0, le=1)
 
 
 class Profile(SpecModel):

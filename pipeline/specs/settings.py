@@ -1,4 +1,4 @@
-"""Settings of the core as keys of YAML: the same names, defaults and rules, written once, in the core.
+"""Settings of the core as keys of YAML: the same names, defaults and rules, written in the core.
 
 Belongs here: the model made of a frozen settings class. Does not belong here: which settings a
 profile may state (``method.py``), or what a setting means (its class).
@@ -56,7 +56,7 @@ def settings_spec(
     renamed : keys of earlier versions, with what they are called now; refused by that name.
     """
     given, hints = given or {}, get_type_hints(settings)
-    stated = {
+    stated: dict[str, Any] = {
         each.name: (hints[each.name], ... if each.default is MISSING else each.default)
         for each in fields(settings)
         if each.name not in given

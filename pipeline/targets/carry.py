@@ -3,8 +3,8 @@
 Belongs here: evaluating the rules of ``data_specs/factors`` on published tables. Does not belong
 here: the rules themselves, or the standard error of a carried value (``standard_errors.py``).
 
-An area without a figure of its own is the sum of the areas below it (a nation of its states, a
-state of its counties, a county of its tracts); withheld cells add nothing to such a sum, which is
+An area without a figure of its own is the sum of the areas below it: a nation of its states, a
+state of its counties, a county of its tracts. Withheld cells add nothing to such a sum, which is
 why a factor should rest on columns that are seldom withheld.
 """
 

@@ -5,15 +5,14 @@ Belongs here: measuring the gap and deciding which targets calibrate. Does not b
 totals (``pipeline/records/design_totals.py``) or the declared reasons of a target file
 (``build.py``).
 
-Rule: design-weighted totals (each record with its own weight, so that persons add up to what the
-survey says) are first scaled by one number so that they agree with the target for total persons:
-growth of the population between the survey and the target year, which is no difference of concept.
-What remains, gap = (scaled record total - target) / |target|, compares concepts (a tax return
-against a unit rebuilt from survey persons; income as asked against income as assessed). Beyond the
-limit the target is kept for validation only. Tables made from the very questions the records answer
-have no difference of concept; there the gap is sampling and change over time, and a wider limit
-applies. A gap that cannot be measured because cells are withheld counts as too wide, unless
-concepts are the same.
+Rule: in design-weighted totals each record has its own weight, so that persons add up to what the
+survey says. They are first scaled by one number, so that they agree with the target for total
+persons: growth of the population since the survey is no difference of concept. What remains, gap =
+(scaled record total - target) / |target|, compares concepts (a tax return against a unit rebuilt
+from survey persons; income as asked against income as assessed). Beyond the limit the target is
+kept for validation only. Tables made from the very questions the records answer have no difference
+of concept; there the gap is sampling and change over time, and a wider limit applies. A gap that
+cannot be measured because cells are withheld counts as too wide, unless concepts are the same.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 
 Order: the nation with all states, once; then, for each state, its reconciled state values with its
 counties and tracts. A state value published for the target year is held there, so that states keep
-adding up to the nation; one carried from another year is fused by precision with what lies below
+adding up to the nation. One carried from another year is fused by precision with what lies below
 it, because the error of carrying is common to all states. Categories that partition a parent (age
 bands, races) are made to add up at every level above the finest (``category_step.py``).
 
@@ -23,7 +23,7 @@ from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.reconcile.levels import reconcile
 from pipeline.errors import TargetError
 from pipeline.specs.variables import CategoryGroup
-from pipeline.targets.category_step import settle_categories
+from pipeline.targets.category_step import LevelFigures, settle_categories
 from pipeline.targets.grid import TargetGrid, area_tree
 from pipeline.targets.moves import moved
 from pipeline.vocabulary import (
@@ -58,11 +58,15 @@ _NOUN = {COUNTY: "counties", TRACT: "tracts"}
 
 @dataclass(frozen=True)
 class Reconciled:
-    """``frame``: the target table with reconciled ``value`` and ``standard_error``, derived rows
-    added; ``adjustments``: every published value moved by more than two of its standard errors;
-    ``agreement``: chi-square and degrees of freedom by variable; ``categories``: a row a group and
-    level, applied or not and why, with the gap before and after; ``converged``: non-negativity
-    settled.
+    """What reconciliation gives.
+
+    Attributes
+    ----------
+    frame : the target table with reconciled ``value`` and ``standard_error``, derived rows added.
+    adjustments : every published value moved by more than two of its standard errors.
+    agreement : chi-square and degrees of freedom by variable.
+    categories : one row per group and level, applied or not and why, with the gap before and after.
+    converged : non-negativity settled.
     """
 
     frame: pl.DataFrame
@@ -198,9 +202,8 @@ def _reconcile(
     nonnegative = np.array([unit[key] not in SIGNED_UNITS for key in keys])
     result = reconcile(tree, y, v, nonnegative=nonnegative)
     values, variances = [a.copy() for a in result.values], [a.copy() for a in result.variances]
-    by_category, categories = settle_categories(
-        tree, keys, (y, v), values, variances, groups, nonnegative, category_depths
-    )
+    figures = LevelFigures(tree, keys, y, v, values, variances, nonnegative)
+    by_category, categories = settle_categories(figures, groups, category_depths)
     frame = _rows_out(rows, grid, values, variances)
     agreement = pl.DataFrame(
         {

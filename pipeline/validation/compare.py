@@ -235,7 +235,7 @@ def _measured(task: HeldOut, leaf: np.ndarray, record: np.ndarray, weight: np.nd
 
 
 def _require_room(state: SolvableState, settings: ValidationSettings) -> None:
-    areas, most = len(state.leaves), candidate_pairs(state.units, state.areas)
+    areas, most = len(state.leaves), candidate_pairs(state.units, state.table("areas"))
     budget = max(settings.pairs_per_area)
     if budget * areas > most:
         raise BudgetError(

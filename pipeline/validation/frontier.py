@@ -8,6 +8,7 @@ Belongs here: that chart. Does not belong here: the figures (``measures.py``), t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -76,8 +77,8 @@ def frontier(found: Validation, figure: str = "median_are") -> bytes:
 
 
 def _points(runs: Sequence[Run], figure: str) -> pl.DataFrame:
-    """method, group, level, pairs_per_area (null for dense), error, low, high: mean over states of each
-    seed, then over seeds.
+    """method, group, level, pairs_per_area (null for dense), error, low, high: mean over states of
+    each seed, then over seeds.
     """
     seeds: dict[tuple, dict[int, list[float]]] = {}
     for run in runs:
@@ -104,7 +105,9 @@ def _points(runs: Sequence[Run], figure: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _panel(alt, points: pl.DataFrame, level: str, group: HoldOutGroup, colour, found: Validation):
+def _panel(
+    alt: Any, points: pl.DataFrame, level: str, group: HoldOutGroup, colour: Any, found: Validation
+) -> Any:
     """One panel; None where the group has no target at the level."""
     points = points.filter((pl.col("level") == level) & (pl.col("group") == group.id))
     if points.is_empty():

@@ -70,18 +70,18 @@ class HeldOut:
         notes = [f"{where}: no target at level {level}" for level in none]
         if self.never_fitted:
             notes.append(
-                f"{where}: {self.never_fitted:,} targets of the group are never fitted (concept gap,"
-                " suppressed, not expressible) and not measured"
+                f"{where}: {self.never_fitted:,} targets of the group are never fitted (concept"
+                " gap, suppressed, not expressible) and not measured"
             )
         if self.determined:
             notes.append(
-                f"{where}: the targets that stay give {len(self.determined)} withheld variables by a"
-                f" sum, so these are no test: {', '.join(self.determined)}"
+                f"{where}: the targets that stay give {len(self.determined)} withheld variables by"
+                f" a sum, so these are no test: {', '.join(self.determined)}"
             )
         if self.moved:
             notes.append(
-                f"{where}: reconciliation without the group moved {self.moved:,} of the targets that"
-                f" stay, by {100 * self.largest_move:.2g} % at most"
+                f"{where}: reconciliation without the group moved {self.moved:,} of the targets"
+                f" that stay, by {100 * self.largest_move:.2g} % at most"
             )
         return tuple(notes)
 

@@ -1,5 +1,5 @@
 """Measures of fit and of weights, the same for every method: from pairs and weights to a row of
-figures a level.
+figures per level.
 
 For targets t, fitted f, published 90 % margins m (the margin's standard error times 1.645):
 
@@ -53,7 +53,7 @@ class TargetSet:
     places : per level, (targets of the level, 2) int64: area and variable of each.
     frame : level, geoid, variable, domain, family, unit, value, margin_standard_error, contribution
         (largest of a single record at its prior weight, in the target's unit), zero, degenerate,
-        truth (null where not known); a row a target.
+        truth (null where not known); one row per target.
     """
 
     tree: GeographyTree

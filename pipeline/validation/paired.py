@@ -4,11 +4,11 @@ For a method m, the reference h and a figure e (an error, say), d = e_m - e_h of
 group, budget and seed; positive means that m is worse where e is an error. Two kinds of rows:
 
 * ``scope`` "all": the units are cells, a cell being a state and a group. d is averaged over the
-  seeds (and, where ``pairs_per_area`` is None, the budgets) of a cell, and the interval is Student's t over
-  those cell means, n - 1 degrees of freedom: how far the difference would hold on another cell like
-  these. Seeds of one cell share its targets and its dense solution, so they are no units of their
-  own here. Cells of one state share its records, which the interval does not know of. With a single
-  cell the units are seeds, as below.
+  seeds of a cell (and, where ``pairs_per_area`` is None, over its budgets). The interval is
+  Student's t over those cell means, n - 1 degrees of freedom: how far the difference would hold on
+  another cell like these. Seeds of one cell share its targets and its dense solution, so they are
+  no units of their own here. Cells of one state share its records, which the interval does not know
+  of. With a single cell the units are seeds, as below.
 * ``scope`` "cell": one state and group; the units are seeds (d averaged over budgets where
   ``pairs_per_area`` is None): how far the difference would hold on another draw.
 
@@ -49,9 +49,9 @@ Draw = tuple[str, str, int, int]
 
 def paired_differences(runs: Iterable[Run], reference: str) -> list[dict]:
     """Rows for every method but the reference: scope, state, group, method, reference, sample,
-    level, figure, pairs_per_area, units, unpaired, difference, low, high, reference_lower (units in which
-    the reference has the lower figure), ratio, ratio_low, ratio_high, ratio_units. Empty where the
-    reference was not run.
+    level, figure, pairs_per_area, units, unpaired, difference, low, high, reference_lower (units in
+    which the reference has the lower figure), ratio, ratio_low, ratio_high, ratio_units. Empty
+    where the reference was not run.
     """
     runs = [run for run in runs if not run.failure]
     budgets = sorted({r.pairs_per_area for r in runs if r.pairs_per_area is not None})

@@ -13,9 +13,9 @@ from dataclasses import asdict
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from pipeline.reports.words import Printer
 from pipeline.validation.measures import ALL_LEVELS
 from pipeline.validation.runs import DENSE, Run, Validation
 from pipeline.versions import geocal_version
@@ -87,18 +87,18 @@ def _averages(runs: Sequence[Run], level: str) -> dict:
     """Figures of one level over the runs of one method and budget."""
     good = [run for run in runs if not run.failure]
     tested = [run for run in good if _row(run.outside, level)["targets"]]
-    weights = {name: _cells(good, lambda run, n=name: run.weights[n]) for name in _WEIGHTS}
+    weights = {name: _cells(good, (run.weights[name] for run in good)) for name in _WEIGHTS}
     largest = max((run.weights["largest_weight"] for run in good), default=None)
     return {
         "cells": len({(run.postal, run.group) for run in tested}),
         "draws": len(good),
         "failed": len(runs) - len(good),
         "not_converged": sum(not run.converged for run in good),
-        "pairs": _cells(good, lambda run: run.pairs),
+        "pairs": _cells(good, (run.pairs for run in good)),
         **{sample: _errors(good, sample, level) for sample in ("outside", "inside")},
         "weights": {**weights, "largest_weight": largest},
-        "seconds_selection": _cells(good, lambda run: run.seconds_selection),
-        "seconds_refit": _cells(good, lambda run: run.seconds_refit),
+        "seconds_selection": _cells(good, (run.seconds_selection for run in good)),
+        "seconds_refit": _cells(good, (run.seconds_refit for run in good)),
     }
 
 
@@ -119,22 +119,23 @@ def _errors(runs: Sequence[Run], sample: str, level: str) -> dict:
         if any(name in row for run in runs for row in getattr(run, sample))
     ]
     return {
-        name: _cells(runs, lambda run, n=name: _row(getattr(run, sample), level).get(n))
+        name: _cells(runs, (_row(getattr(run, sample), level).get(name) for run in runs))
         for name in figures
     }
 
 
-def _cells(runs: Sequence[Run], value) -> float | None:
-    """Mean over cells of the mean over their draws; draws without a value are left out."""
+def _cells(runs: Sequence[Run], values: Iterable[float | None]) -> float | None:
+    """Mean over cells of the mean over their draws; draws without a value (``values``: one per run)
+    are left out.
+    """
     cells: dict[tuple[str, str], list[float]] = {}
-    for run in runs:
-        found = value(run)
+    for run, found in zip(runs, values, strict=True):
         if found is not None:
             cells.setdefault((run.postal, run.group), []).append(found)
-    return float(np.mean([np.mean(values) for values in cells.values()])) if cells else None
+    return float(np.mean([np.mean(draws) for draws in cells.values()])) if cells else None
 
 
-def print_validation(found: Validation, out: Console) -> None:
+def print_validation(found: Validation, out: Printer) -> None:
     """What was withheld, errors by level, weights and seconds, paired differences, and what the
     reader should beware of.
     """
@@ -145,7 +146,7 @@ def print_validation(found: Validation, out: Console) -> None:
 
 
 def print_tables(
-    runs: Sequence[Run], paired: Sequence[dict], reference: str, out: Console, label: str = ""
+    runs: Sequence[Run], paired: Sequence[dict], reference: str, out: Printer, label: str = ""
 ) -> None:
     """Errors by level, weights and seconds, and paired differences from the reference; runs may
     come from several validations.
@@ -157,7 +158,7 @@ def print_tables(
     _print_paired(paired, reference, label, out)
 
 
-def _print_withheld(found: Validation, out: Console, label: str) -> None:
+def _print_withheld(found: Validation, out: Printer, label: str) -> None:
     table = Table(
         "state",
         "withheld",
@@ -191,7 +192,7 @@ def _levels(found: Validation) -> list[str]:
     ]
 
 
-def _print_errors(rows: list[dict], level: str, label: str, out: Console) -> None:
+def _print_errors(rows: list[dict], level: str, label: str, out: Printer) -> None:
     truth = any("mean_are_truth" in row["outside"] for row in rows)
     words = "all levels together" if level == ALL_LEVELS else f"level {level}"
     table = _table(f"Error, {words}: withheld targets, then fitted ones{label}")
@@ -217,7 +218,7 @@ def _print_errors(rows: list[dict], level: str, label: str, out: Console) -> Non
     out.print(table)
 
 
-def _print_weights(rows: list[dict], label: str, out: Console) -> None:
+def _print_weights(rows: list[dict], label: str, out: Printer) -> None:
     table = _table(f"Weights and seconds{label}")
     names = ("pairs", "ESS", "ESS / pairs", "design effect", "largest", "choice, s", "refit, s")
     for name in (*names, "draws", "not converged", "failed"):
@@ -233,7 +234,7 @@ def _print_weights(rows: list[dict], label: str, out: Console) -> None:
     out.print(table)
 
 
-def _print_paired(paired: Sequence[dict], reference: str, label: str, out: Console) -> None:
+def _print_paired(paired: Sequence[dict], reference: str, label: str, out: Printer) -> None:
     """A table for the mean, the mean of sound targets and the median, a column per level."""
     rows = [row for row in paired if row["scope"] == "all" and row["sample"] == "outside"]
     held = {row["level"] for row in rows}
@@ -260,7 +261,7 @@ def _print_paired(paired: Sequence[dict], reference: str, label: str, out: Conso
         out.print(table)
 
 
-def _print_cautions(found: Validation, out: Console) -> None:
+def _print_cautions(found: Validation, out: Printer) -> None:
     lines = [note for held in found.held for note in held["notes"]]
     for state in dict.fromkeys(held["state"] for held in found.held):
         for sample, words in (("outside", "withheld"), ("inside", "fitted")):
@@ -272,7 +273,7 @@ def _print_cautions(found: Validation, out: Console) -> None:
             " every draw"
         )
     for text in lines:
-        out.print(f"· {text}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"· {text}", highlight=False, markup=False)
 
 
 def _cautions_of(found: Validation, state: str, sample: str, words: str) -> list[str]:

@@ -28,13 +28,14 @@ def requested_pairs(run_config: Mapping[str, Any], asset: str) -> int | None:
     return run_config.get("ops", {}).get(asset, {}).get("config", {}).get("pairs")
 
 
-def require_pairs(state: SolvableState, requested: int | None) -> None:
+def require_pairs(state: SolvableState, areas: pl.DataFrame, requested: int | None) -> None:
     """Raise BudgetError unless k lies between the areas with candidates and the candidates.
 
+    areas : where units may lie (``build_candidates``).
     requested : k asked for; None is the profile's number per area.
     """
-    least = state.areas.filter(pl.col("share") > 0)["area"].n_unique()
-    most = candidate_pairs(state.units, state.areas)
+    least = areas.filter(pl.col("share") > 0)["area"].n_unique()
+    most = candidate_pairs(state.units, areas)
     budget = pairs_of(state.profile, len(state.leaves), requested)
     if not least <= budget <= most:
         raise _refusal(budget, least, most, state.profile, state.postal)

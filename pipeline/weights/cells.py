@@ -103,7 +103,7 @@ class Cells:
 
 
 def build_cells(households: pl.DataFrame, cross: CrossCategories) -> Cells:
-    """Cells of ``households`` (one row a unit, with the columns the classes' SQL reads, and
+    """Cells of ``households`` (one row per unit, with the columns the classes' SQL reads, and
     ``design_weight``).
 
     Raises RecordsError if a class gives a unit no value, or one that is not declared.

@@ -17,12 +17,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PoolProblem, Targets, make_targets
+from pipeline.errors import StoreError
 from pipeline.specs.profiles import Profile
 from pipeline.targets.grid import TargetGrid, area_tree
 from pipeline.vocabulary import (
@@ -85,6 +87,18 @@ class SolvableState:
     def leaves(self) -> tuple[str, ...]:
         """GEOIDs of the finest areas, those that get records."""
         return self.problem.tree.leaves
+
+    def table(self, name: Literal["areas", "cells"]) -> pl.DataFrame:
+        """A candidate table that not every step is given. Raises StoreError if it was not."""
+        found = {"areas": self.areas, "cells": self.cells}[name]
+        if found is None:
+            raise StoreError(
+                f"The state {self.postal} was made without its table of {name}",
+                where=f"candidate_{name} of {self.postal}",
+                expected="the table beside the candidate units",
+                remedy="Pass it where the state is made",
+            )
+        return found
 
     def seed(self, purpose: str) -> int:
         """Seed of this state's random numbers for ``purpose``."""
@@ -150,7 +164,7 @@ def pool_problem(state: SolvableState) -> PoolProblem:
     units, problem = state.units, state.problem
     pumas = sorted(set(units["puma"]))
     group = np.array([pumas.index(p) for p in units["puma"]], dtype=np.int64)
-    shares = state.areas.pivot(on="puma", index="area", values="share").sort("area")
+    shares = state.table("areas").pivot(on="puma", index="area", values="share").sort("area")
     prior = units["prior_weight"].to_numpy()
     return PoolProblem(problem.tree, problem.targets, prior, group, shares.select(pumas).to_numpy())
 

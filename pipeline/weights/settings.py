@@ -17,7 +17,7 @@ from pipeline.weights.problem import SolvableState
 
 
 def pairs_of(profile: Profile, areas: int, requested: int | None = None) -> int:
-    """k of a state: what was asked for, else ``pairs_per_area`` times its number of finest areas."""
+    """k of a state: what was asked for, else ``pairs_per_area`` times the number of ``areas``."""
     return requested if requested is not None else profile.budget.pairs_per_area * areas
 
 

@@ -7,6 +7,8 @@ numerics, settings (``settings.py``), stored tables (``table.py``), the order of
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from calibration_core.errors import BudgetError
@@ -14,14 +16,19 @@ from calibration_core.tree.problem import PairProblem
 from calibration_core.tree.select.joint import RefinedPairs, refine_pairs, select_jointly
 from calibration_core.tree.select.pairs import Selection
 from calibration_core.tree.select.pool import Pool
-from calibration_core.tree.solve.newton import TreeNewtonResult, calibrate_tree
+from calibration_core.tree.solve.newton import Step, TreeNewtonResult, calibrate_tree
 from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.weights.cells import affinity_of, categories_of
 from pipeline.weights.problem import SolvableState, attributes_of, pool_problem
 from pipeline.weights.settings import dense_settings, joint_settings
 
+StepProgress = Callable[[Step], None] | None
+"""Called after each step of Newton."""
+WordProgress = Callable[[str], None] | None
+"""Called with a few words after each step of selection."""
 
-def dense_calibration(state: SolvableState, progress=None) -> TreeNewtonResult:
+
+def dense_calibration(state: SolvableState, progress: StepProgress = None) -> TreeNewtonResult:
     """Calibrate all (unit, area) pairs at once by tree Newton; the strength of the prior follows
     the discrepancy rule of the profile."""
     return calibrate_tree(pool_problem(state), dense_settings(state), progress=progress)
@@ -32,7 +39,8 @@ def pool_of(state: SolvableState, dense: np.ndarray) -> Pool:
     that another processor's last bit cannot change a draw. Without the table of cells there are no
     classes of cells, which a refit does not need."""
     units, problem = state.units, state.problem
-    classes, affinity = (), None
+    classes: tuple[np.ndarray, ...] = ()
+    affinity = None
     if state.cells is not None:
         cross = load_cross_categories(state.profile.cross_categories)
         classes = tuple(each.members for each in categories_of(state.cells, cross))
@@ -49,7 +57,9 @@ def pool_of(state: SolvableState, dense: np.ndarray) -> Pool:
     )
 
 
-def select(state: SolvableState, dense: np.ndarray, pairs: int, progress=None) -> Selection:
+def select(
+    state: SolvableState, dense: np.ndarray, pairs: int, progress: WordProgress = None
+) -> Selection:
     """Choose exactly ``pairs`` pairs: draw, exchange, and refit in turn.
 
     Raises BudgetError, naming where the number is set, if so many pairs cannot be had.
@@ -77,7 +87,10 @@ def _in_the_words_of_a_run(error: BudgetError, state: SolvableState) -> BudgetEr
 
 
 def refine(
-    state: SolvableState, dense: np.ndarray, pairs: Selection | PairProblem, progress=None
+    state: SolvableState,
+    dense: np.ndarray,
+    pairs: Selection | PairProblem,
+    progress: StepProgress = None,
 ) -> RefinedPairs:
     """Refit the selected pairs' weights within the profile's limits, anchored to the dense totals
     of what has no target."""

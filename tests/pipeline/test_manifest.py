@@ -233,7 +233,6 @@ def stored(environment) -> RunEnvironment:
             "household_id": ["a", "b", "a"],
             "tract": ["44007000101", "44007000101", "44007000102"],
             "county": ["44007"] * 3,
-            "state": ["RI"] * 3,
             "weight": [1.0, 2.0, 1.0],
         }
     )

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from calibration_core.common.digits import CHOICE_BITS, rounded
+from calibration_core.common.digits import to_choose_by
 from calibration_core.tree.problem import PairProblem
 from calibration_core.tree.rivals.task import PairOutcome, PairTask
 from calibration_core.tree.solve.newton import calibrate_tree
@@ -103,7 +103,7 @@ def largest_pairs(
         raised.
     """
     chosen, starting, raised, held = [], [], 0, 0.0
-    worth = rounded(weights, CHOICE_BITS)
+    worth = to_choose_by(weights)
     for leaf, count in enumerate(task.pairs_per_area):
         usable = np.flatnonzero(task.pool.dense[leaf] > 0)
         order = np.lexsort((usable, -task.pool.dense[leaf, usable], -worth[leaf, usable]))

@@ -19,11 +19,8 @@ from calibration_core.tree.problem import Targets, make_targets
 from calibration_core.tree.select.balance import totals_and_errors, unique_columns
 from calibration_core.tree.select.pool import Pool
 
-# A soft target is never tighter than this, in the variable's own units: a person, a household, a
-# dollar.
-_LEAST_SCALE = 1e-3
-# Nor than this share of what one pair of mean weight adds: of a rare variable a few pairs cannot
-# come nearer, whatever they weigh.
+# A soft target is never tighter than this share of what one pair of mean weight adds: of a rare
+# variable a few pairs cannot come nearer, whatever they weigh.
 _LUMP = 0.5
 # Leaves whose weights are looked at together.
 _BLOCK = 512
@@ -61,11 +58,7 @@ def anchored(pool: Pool, pairs_per_area: np.ndarray, strength: float) -> Targets
             / max(int(pairs_per_area.sum()), 1)
             * _mean_contribution(dense, extra)
         )
-        soft = np.where(
-            spread > 0,
-            np.maximum(np.maximum(strength * np.sqrt(spread), _LUMP * lump), _LEAST_SCALE),
-            np.inf,
-        )
+        soft = np.where(spread > 0, np.maximum(strength * np.sqrt(spread), _LUMP * lump), np.inf)
         scales[depth] = np.hstack([targets.scales[depth], soft])
     return make_targets(tree, designs, values, scales)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration_core.common.digits import CHOICE_BITS, SUM_BITS, rounded
+from calibration_core.common.digits import CHOICE_BITS, SUM_BITS, rounded, rounded_beside
 from calibration_core.common.threads import map_blocks, one_thread
 from calibration_core.errors import ProblemError
 from calibration_core.tree.select.pool import Pool
@@ -53,7 +53,6 @@ class Shared:
         object.__setattr__(self, "rows", np.ascontiguousarray(self.rows, dtype=np.float64))
         object.__setattr__(self, "slot", np.ascontiguousarray(self.slot, dtype=np.int64))
         object.__setattr__(self, "goals", rounded(self.goals, SUM_BITS))
-        object.__setattr__(self, "scales", rounded(self.scales, CHOICE_BITS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +77,7 @@ class Balance:
 
     def __post_init__(self) -> None:
         rows = np.ascontiguousarray(self.rows, dtype=np.float64)
-        goals, scales = rounded(self.goals, SUM_BITS), rounded(self.scales, CHOICE_BITS)
+        goals, scales = rounded(self.goals, SUM_BITS), np.asarray(self.scales, dtype=np.float64)
         if goals.ndim != 2 or scales.shape != goals.shape or goals.shape[1] != rows.shape[1]:
             raise ProblemError(
                 f"rows {rows.shape}, goals {goals.shape}, scales {scales.shape}",
@@ -92,8 +91,16 @@ class Balance:
                 where="balance",
                 expected="positive scales (inf to leave a variable out) and finite goals",
             )
+        scales = _without_last_bits(scales, rows)
         for name, value in (("rows", rows), ("goals", goals), ("scales", scales)):
             object.__setattr__(self, name, value)
+
+
+def _without_last_bits(scales: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(areas, variables) scales, rounded beside what a record adds to their variable on average, so
+    that neither its unit nor other areas matter; inf stays inf."""
+    typical = np.abs(rows).mean(axis=0)
+    return rounded_beside(scales, np.where(typical > 0, typical, 1.0), CHOICE_BITS)
 
 
 def unique_columns(first: np.ndarray, *others: np.ndarray) -> np.ndarray:
@@ -169,13 +176,10 @@ def shared_totals(pool: Pool, pairs_per_area: np.ndarray) -> Shared | None:
         rows.append(targets.designs[depth])
         slots.append(number[above])
         goals.append(goal.ravel())
+        scale = np.maximum(targets.scales[depth], _SHARED_FLOOR * np.sqrt(spread))
         scales.append(
-            np.where(
-                used, np.maximum(targets.scales[depth], _SHARED_FLOOR * np.sqrt(spread)), 1.0
-            ).ravel()
+            _without_last_bits(np.where(used, scale, 1.0), targets.designs[depth]).ravel()
         )
-    return (
-        Shared(np.hstack(rows), np.hstack(slots), np.concatenate(goals), np.concatenate(scales))
-        if rows
-        else None
-    )
+    if not rows:
+        return None
+    return Shared(np.hstack(rows), np.hstack(slots), np.concatenate(goals), np.concatenate(scales))

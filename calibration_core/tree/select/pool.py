@@ -1,7 +1,7 @@
 """The pool that pairs are chosen from: areas, targets, the dense solution, and what is known of the
 records.
 
-Dense weights are rounded to ``digits.CHOICE_BITS`` significant bits when a pool is made. Everything
+Dense weights are rounded, to one part in 8,192, when a pool is made (``common/digits.py``). Everything
 that chooses looks at these, so that the last bits of a solver, which differ from one processor to
 the next, do not decide which household lives where.
 
@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from calibration_core.common.digits import CHOICE_BITS, rounded
+from calibration_core.common.digits import to_choose_by
 from calibration_core.errors import ProblemError
 from calibration_core.sampling.candidates import list_path
 from calibration_core.tree.geography import GeographyTree
@@ -61,7 +61,7 @@ class Pool:
         known = np.shape(self.attributes)
         self._require(len(known) == 2 and known[0] == records, "attributes", f"({records}, any)")
         self._require(np.asarray(self.cell).dtype.kind in "iu", "cell", "whole numbers")
-        dense = rounded(self.dense, CHOICE_BITS)
+        dense = to_choose_by(self.dense)
         if not np.isfinite(dense).all() or (dense < 0).any():
             raise ProblemError(
                 "A dense weight is negative or not finite",

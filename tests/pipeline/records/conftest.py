@@ -7,7 +7,7 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
-from pipeline.sources.microdata_schema import AMOUNTS, HouseholdTable, PersonTable, check_microdata
+from pipeline.sources.microdata.schema import AMOUNTS, HouseholdTable, PersonTable, check_microdata
 
 Tables = tuple[pl.DataFrame, pl.DataFrame]
 

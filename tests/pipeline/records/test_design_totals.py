@@ -13,8 +13,8 @@ import pytest
 from pipeline.errors import RecordsError, TargetError
 from pipeline.records.assemble import assemble_records
 from pipeline.records.design_totals import TOTALS_SCHEMA, design_totals
-from pipeline.sources.acs_pums import read_pums
 from pipeline.sources.base import resolve_files
+from pipeline.sources.microdata.acs_pums import read_pums
 from pipeline.sources.registry import read_source
 from pipeline.specs.catalog import load_catalog
 from pipeline.targets.build import build_targets

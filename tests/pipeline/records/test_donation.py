@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import RecordsError
 from pipeline.records.donation import donate, proxy_unemployment_compensation
-from pipeline.sources.acs_pums import read_pums
+from pipeline.sources.microdata.acs_pums import read_pums
 
 
 def crowd(

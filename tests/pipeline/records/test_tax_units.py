@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipeline.errors import RecordsError, SpecError
 from pipeline.records.tax_rules import agi_class, load_rules, taxable_social_security
 from pipeline.records.tax_units import build_tax_units
-from pipeline.sources.acs_pums import read_pums
+from pipeline.sources.microdata.acs_pums import read_pums
 
 SPOUSE = {"relationship": "spouse", "sex": "female", "marital_status": "married"}
 MARRIED = {"marital_status": "married"}

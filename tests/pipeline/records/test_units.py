@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import RecordsError
 from pipeline.records.units import build_units
-from pipeline.sources.acs_pums import read_pums
+from pipeline.sources.microdata.acs_pums import read_pums
 
 SPOUSE = {"relationship": "spouse", "sex": "female", "marital_status": "married"}
 

@@ -10,6 +10,8 @@ import polars as pl
 import pytest
 
 from calibration_core.tree.geography import GeographyTree
+from calibration_core.tree.problem import make_targets
+from calibration_core.tree.select.pool import Pool
 from pipeline.assets.common import PROJECT_ROOT
 from pipeline.io_manager import encode, file_digest, write_atomic
 from pipeline.reports import loss_rows
@@ -55,6 +57,12 @@ LEAF, RECORD, WEIGHTS = (
 )
 WRITTEN = np.nonzero(DENSE)
 STORED = StoredWeights(DENSE, LEAF, RECORD, WEIGHTS)
+NO_TARGETS = make_targets(
+    TREE, [np.zeros((4, 0))] * 3, *([np.zeros((size, 0)) for size in TREE.sizes] for _ in "vs")
+)
+POOL = Pool(
+    TREE, NO_TARGETS, DENSE, UNITS["cell"].to_numpy(), UNITS["order"].to_numpy(), np.zeros((4, 0))
+)
 UNIT_OF = {
     key_of(name): "usd" if name.startswith("usd") else "persons"
     for name in design_columns(UNITS.columns)
@@ -139,7 +147,7 @@ def targets() -> pl.DataFrame:
 
 def whole(leaf=LEAF, record=RECORD, weights=WEIGHTS) -> pl.DataFrame:
     stored = StoredWeights(DENSE, leaf, record, weights)
-    _, table = loss_rows.measured_loss(TREE, UNITS, CELLS, stored, UNIT_OF)
+    _, table = loss_rows.measured_loss(POOL, UNITS, CELLS, stored, UNIT_OF)
     return pl.concat([table, loss_rows.held_out_rows(targets(), TREE, UNITS, stored)])
 
 
@@ -212,7 +220,7 @@ def test_shares_of_categories_are_those_of_their_cells():
 
 def test_cells_of_one_name_or_of_none_keep_their_number():
     alike = CELLS.with_columns(label=pl.Series(["small", "small", None]))
-    _, table = loss_rows.measured_loss(TREE, UNITS, alike, STORED, UNIT_OF)
+    _, table = loss_rows.measured_loss(POOL, UNITS, alike, STORED, UNIT_OF)
     assert table.filter(pl.col("measure") == "cell_share")["variable"].to_list() == [
         "small (cell 0)",
         "small (cell 1)",

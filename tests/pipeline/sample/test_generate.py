@@ -17,7 +17,7 @@ from pipeline.sample.generate import (
     generate_sample,
     read_truth,
 )
-from pipeline.sources.microdata_schema import check_microdata
+from pipeline.sources.microdata.schema import check_microdata
 
 PROMISED = [
     "acs_pums/2022_1yr/csv_pri.zip",

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from pipeline.sample.generate import read_truth
-from pipeline.sources.acs_pums import read_pums
-from pipeline.sources.cps_asec import read_asec
+from pipeline.sources.microdata.acs_pums import read_pums
+from pipeline.sources.microdata.cps_asec import read_asec
 from pipeline.sources.registry import read_source
 from pipeline.specs.catalog import load_catalog
 

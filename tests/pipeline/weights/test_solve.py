@@ -23,7 +23,7 @@ def test_the_whole_path_fits_and_keeps_exactly_k(profile):
     assert dense.converged and final.converged
     frame = weights_table(state, drawn, final.weights)
     assert frame.height == 90
-    assert (drawn.per_leaf == np.bincount(drawn.leaf)).all() and drawn.rounds > 0
+    assert (drawn.pairs_per_area == np.bincount(drawn.leaf)).all() and drawn.rounds > 0
     fits = {"fitted_dense": dense.fitted, "fitted": final.fitted}
     fit = fitted_targets(goal, state.problem, fits)
     summary = summary_by(fit, "fitted")
@@ -97,8 +97,8 @@ def test_an_area_without_people_gets_no_record_and_counts_for_no_pair(profile):
     value = pl.when(pl.col("geoid") == empty).then(0.0).otherwise("value")
     goal = targets(records).with_columns(value=value)
     state, _, drawn, _ = solve(records, goal, profile)
-    assert drawn.per_leaf[state.leaves.index(empty)] == 0
-    assert drawn.per_leaf.sum() == 90
+    assert drawn.pairs_per_area[state.leaves.index(empty)] == 0
+    assert drawn.pairs_per_area.sum() == 90
     assert any("have no population" in note for note in candidates(records, goal).notes)
     assert candidate_pairs(state.units, state.areas) == state.units.height * 5
 
