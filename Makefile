@@ -1,7 +1,8 @@
 # make run    set up .venv and run the embedded sample (no files, no network beyond the package index)
 # make test   set up .venv with the test packages and run every test
 # make ui     the Dagster UI of the sample on 127.0.0.1:3000
-# make lint   ruff over the whole tree
+# make lint   ruff over the whole tree, types of both packages
+# make docs   the API reference (docs/api), from the docstrings
 # make clean  remove results and caches (not .venv)
 
 PYTHON    ?= python3
@@ -14,28 +15,34 @@ BIN       := $(VENV)/bin
 RUN_STAMP := $(VENV)/.geocal-run
 TEST_STAMP := $(VENV)/.geocal-test
 LOCKED    := pyproject.toml constraints.txt
+COMPILED  := $(VENV)/.geocal-compiled
+LOOPS     := $(shell grep -rl --include='*.py' 'numba.njit' calibration_core)
 
-.PHONY: run test ui lint clean
+.PHONY: run test ui lint docs clean
 
-run: $(RUN_STAMP)
+run: $(RUN_STAMP) $(COMPILED)
 	$(BIN)/geocal run --profile $(PROFILE)
 
-test: $(TEST_STAMP)
+test: $(TEST_STAMP) $(COMPILED)
 	$(BIN)/python -m pytest -n $(WORKERS) -q
 	@echo "All tests passed."
 
-ui: $(RUN_STAMP)
+ui: $(RUN_STAMP) $(COMPILED)
 	$(BIN)/geocal ui --profile $(PROFILE) --port $(PORT)
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(TEST_STAMP)
+	$(BIN)/python docs/make_api.py
 
 clean:
 	rm -rf output build *.egg-info .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "geocal needs Python 3.11, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.11 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "geocal needs Python 3.11, 3.12 or 3.13, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
 # Dagster is imported by every process it starts: where pip did not compile (or PYTHONDONTWRITEBYTECODE keeps Python from
@@ -52,3 +59,10 @@ $(RUN_STAMP): $(LOCKED) | $(BIN)/python
 $(TEST_STAMP): $(LOCKED) | $(BIN)/python
 	$(call install,.[test])
 	@touch $(RUN_STAMP) $@
+
+# The machine code lies beside the source files, for this processor and this version of them. Without
+# this step the first run compiles, and says so; two test workers would compile the same loops twice.
+$(COMPILED): $(LOOPS) | $(RUN_STAMP)
+	@echo "Compiling the numerical loops for this processor, once: about half a minute that no run has to wait for"
+	$(BIN)/geocal compile
+	@touch $@

@@ -11,12 +11,17 @@ An area's targets are its true totals times lognormal noise (--noise), scaled so
 to the national file, as published area shares of national totals do. Prior shares are the areas'
 shares of all returns, the same for every record.
 
-Reported: targets within 0.5 %; the largest sum over areas of a record's weights, relative to its
-national weight (1 by construction; 16.6 where areas are weighted one by one); the largest weight in
-an area relative to its prior; and for variables without targets how far the sum over areas drifts
-from the national total (0 by construction; -10.5 % elsewhere), and how near the areas' own totals
-come to the truth, which is known here. One scale of the loss is 0.5 % of the target, and the
-prior's strength falls until all targets are within.
+Reported:
+
+* targets within 0.5 %;
+* the largest sum over areas of a record's weights, relative to its national weight (1 by
+  construction; 16.6 where areas are weighted one by one);
+* the largest weight in an area relative to its prior;
+* for variables without targets, how far the sum over areas drifts from the national total (0 by
+  construction; -10.5 % elsewhere), and how near the areas' own totals come to the truth.
+
+One scale of the loss is 0.5 % of the target, and the prior's strength falls until all targets are
+within.
 
 Belongs here: the invented file, the figures, their table. Does not belong here: the method
 (``calibration_core/tree/reconcile/area_shares.py``).
@@ -238,7 +243,7 @@ def table(f: Figures) -> Table:
         f"{f.untargeted_median:.2%} ({f.untargeted_prior:.2%})",
         "",
     )
-    answer.add_row("effective records an area, median", f"{f.ess:,.0f}", "")
+    answer.add_row("effective records per area, median", f"{f.ess:,.0f}", "")
     answer.add_row(
         "converged, tau, relative duality gap", f"{f.converged}, {f.tau:g}, {f.duality_gap:.1e}", ""
     )

@@ -11,21 +11,17 @@ errors are computed here from those weights, never taken from the contender. Sec
 of --repeat calls without imports and reading; memory is the peak of resident memory over what it
 was with the data loaded.
 
-Belongs here: the problem, the processes, judging, the table. Does not belong here: how a peer is
-called (``peers/``).
+Belongs here: the problem, judging, the table. Does not belong here: who is compared
+(``contenders.py``), the processes (``contender_runs.py``), how a peer is called (``peers/``).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,91 +29,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peers.protocol import Data
+from benchmarks.contender_runs import Limits, run_contender
+from benchmarks.contenders import OURS, PEERS, REFERENCE, Contender, installed
 from benchmarks.problems import margins_and_amounts
 from calibration_core import METHODS, CalibrationProblem
 
-HERE = Path(__file__).resolve().parent / "peers"
 LEVELS = 5
 BOUNDS = (0.4, 2.5)
 # A target counts as met within this, whoever fitted it.
 MET = 1e-6
-# Interior-point solvers hold every record as a variable: beyond this they are run only if named in
-# --only.
-_CONE_RECORDS = 20_000
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One line to be: ``package`` "" is this project; ``module`` is what shows that a peer is
-    installed.
-    """
-
-    task: str
-    label: str
-    runner: str
-    argument: str
-    module: str = ""
-    most_records: int = 10**12
-
-
-OURS = tuple(
-    Contender(task, f"geocal {method}", "run_geocal.py", f"{task}/{method}")
-    for task, method in (
-        ("kl", "raking"),
-        ("kl", "entropy"),
-        ("kl", "gradient"),
-        ("linear", "linear"),
-        ("truncated", "truncated_linear"),
-        ("logit", "logit"),
-        ("bounded_kl", "raking_bounded"),
-        ("margins", "ipf"),
-        ("margins", "raking"),
-    )
-)
-PEERS = (
-    Contender("kl", "python-icarus raking", "run_icarus.py", "kl", "pycarus"),
-    Contender(
-        "kl",
-        "empirical_calibration entropy",
-        "run_empirical_calibration.py",
-        "kl",
-        "empirical_calibration",
-    ),
-    Contender("kl", "PopulationSim list balancer", "run_populationsim.py", "kl", "populationsim"),
-    Contender("kl", "R survey raking", "run_survey.R", "kl", "R"),
-    Contender("kl", "cvxpy Clarabel", "run_cvxpy.py", "kl", "cvxpy", _CONE_RECORDS),
-    Contender("linear", "svy GREG", "run_svy.py", "linear", "svy"),
-    Contender("linear", "python-icarus linear", "run_icarus.py", "linear", "pycarus"),
-    Contender("linear", "R survey linear", "run_survey.R", "linear", "R"),
-    Contender("linear", "cvxpy Clarabel", "run_cvxpy.py", "linear", "cvxpy", _CONE_RECORDS),
-    Contender("truncated", "python-icarus truncated", "run_icarus.py", "truncated", "pycarus"),
-    Contender("truncated", "R survey linear, bounded", "run_survey.R", "truncated", "R"),
-    Contender("truncated", "cvxpy Clarabel", "run_cvxpy.py", "truncated", "cvxpy", _CONE_RECORDS),
-    Contender("logit", "python-icarus logit", "run_icarus.py", "logit", "pycarus"),
-    Contender("logit", "R survey logit", "run_survey.R", "logit", "R"),
-    Contender("margins", "svy rake", "run_svy.py", "margins", "svy"),
-    Contender(
-        "margins", "leafblower newton_kl", "run_leafblower.py", "margins/newton_kl", "leafblower"
-    ),
-    Contender("margins", "leafblower raking", "run_leafblower.py", "margins/raking", "leafblower"),
-    Contender("margins", "python-icarus raking", "run_icarus.py", "margins", "pycarus"),
-    Contender(
-        "margins", "PopulationSim list balancer", "run_populationsim.py", "margins", "populationsim"
-    ),
-    Contender("margins", "ipfn", "run_ipfn.py", "margins", "ipfn"),
-    Contender("margins", "weightipy rim", "run_weightipy.py", "margins", "weightipy"),
-    Contender("margins", "R survey raking", "run_survey.R", "margins", "R"),
-)
-# What a task's other contenders are measured against.
-REFERENCE = {
-    "kl": "raking",
-    "linear": "linear",
-    "truncated": "truncated_linear",
-    "logit": "logit",
-    "bounded_kl": "raking_bounded",
-    "margins": "raking",
-}
 
 
 @dataclass(frozen=True)
@@ -175,135 +95,6 @@ def write_problem(problem: CalibrationProblem, margins: int, path: Path) -> int:
         high=high,
     )
     return problem.matrix.nbytes + problem.start.nbytes + targets.nbytes
-
-
-def installed(python: str, modules: set[str]) -> set[str]:
-    """Which modules that interpreter can find; "R" stands for Rscript with the package survey."""
-    code = (
-        "import importlib.util as u, json, sys; print(json.dumps([m for m in sys.argv[1:] if"
-        " u.find_spec(m)]))"
-    )
-    found: set[str] = set()
-    names = sorted(modules - {"R", ""})
-    if names:
-        run = subprocess.run(
-            [python, "-c", code, *names], capture_output=True, text=True, check=False
-        )
-        found = set(json.loads(run.stdout)) if run.returncode == 0 else set()
-    if "R" in modules and shutil.which("Rscript"):
-        run = subprocess.run(["Rscript", "-e", "library(survey)"], capture_output=True, check=False)
-        found |= {"R"} if run.returncode == 0 else set()
-    return found
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Per contender: seconds, bytes of resident memory, calls, threads."""
-
-    seconds: float
-    memory: float
-    repeat: int
-    threads: int
-
-
-def run_contender(
-    c: Contender, python: str, data: Path, folder: Path, limits: Limits
-) -> tuple[dict, np.ndarray | None]:
-    """(report, weights). A report of a run that failed has "error"."""
-    out = folder / f"out{'.bin' if c.module == 'R' else '.npy'}"
-    out.unlink(missing_ok=True)
-    if c.module == "R":
-        command = _r_command(c, data, folder, out, limits)
-    else:
-        command = [
-            python,
-            str(HERE / c.runner),
-            str(data),
-            str(out),
-            c.argument,
-            str(limits.repeat),
-            str(limits.seconds),
-        ]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment |= {
-        f"{lib}_NUM_THREADS": str(limits.threads)
-        for lib in ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON", "NUMEXPR", "POLARS_MAX")
-    }
-    if not c.module:
-        environment["PYTHONPATH"] = str(HERE.parent.parent)
-    with (folder / "stdout").open("w+") as stdout, (folder / "stderr").open("w+") as stderr:
-        process = subprocess.Popen(
-            command, stdout=stdout, stderr=stderr, env=environment, text=True
-        )
-        stopped = _watch(process, limits)
-        stdout.seek(0), stderr.seek(0)
-        lines, complaints = stdout.read().strip().splitlines(), stderr.read().strip().splitlines()
-    if stopped:
-        return {"error": stopped}, None
-    report = _last_report(lines)
-    if report is None:
-        return {
-            "error": (
-                f"exit status {process.returncode}:"
-                f" {complaints[-1][:200] if complaints else 'no message'}"
-            )
-        }, None
-    if not out.exists():
-        return report, None
-    return report, np.fromfile(out) if c.module == "R" else np.load(out)
-
-
-def _last_report(lines: list[str]) -> dict | None:
-    try:
-        report = json.loads(lines[-1]) if lines else None
-    except ValueError:
-        return None
-    return report if isinstance(report, dict) else None
-
-
-def _watch(process: subprocess.Popen, limits: Limits) -> str:
-    """Wait; kill at a limit and say which, else return an empty string."""
-    began = time.monotonic()
-    while process.poll() is None:
-        if time.monotonic() - began > limits.seconds:
-            process.kill()
-            process.wait()
-            return f"stopped after {limits.seconds:g} s"
-        used = _resident(process.pid)
-        if used > limits.memory:
-            process.kill()
-            process.wait()
-            return f"stopped at {used / 1e9:.1f} GB of memory"
-        time.sleep(0.02)
-    return ""
-
-
-def _resident(pid: int) -> int:
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _r_command(c: Contender, data: Path, folder: Path, out: Path, limits: Limits) -> list[str]:
-    loaded = Data(str(data), c.argument)
-    matrix, targets = loaded.dense()
-    matrix.ravel(order="F").tofile(folder / "matrix.bin")
-    loaded.weights.tofile(folder / "weights.bin")
-    targets.tofile(folder / "targets.bin")
-    sizes = [str(matrix.shape[0]), str(matrix.shape[1])]
-    files = [str(folder / name) for name in ("weights.bin", "targets.bin")]
-    tail = [c.argument, str(limits.repeat), str(limits.seconds), str(loaded.low), str(loaded.high)]
-    return [
-        "Rscript",
-        str(HERE / c.runner),
-        str(folder / "matrix.bin"),
-        *sizes,
-        *files,
-        str(out),
-        *tail,
-    ]
 
 
 def judge(
@@ -414,10 +205,7 @@ def _is_reference(c: Contender) -> bool:
 def _not_run(c: Contender, there: set[str], arguments: argparse.Namespace) -> str:
     method = c.argument.rpartition("/")[2]
     if not c.module:
-        written = (
-            Path(__file__).resolve().parents[1] / "calibration_core" / "methods" / f"{method}.py"
-        ).is_file()
-        return "" if method in METHODS and written else "not run: no such method"
+        return "" if method in METHODS else "not run: no such method"
     if c.module not in there:
         return (
             f"not run: {'Rscript with the package survey' if c.module == 'R' else c.module} is not"
@@ -429,7 +217,7 @@ def _not_run(c: Contender, there: set[str], arguments: argparse.Namespace) -> st
 
 
 def report(lines: list[Line], size: int, console: Console) -> None:
-    """Print the table: a block a task."""
+    """Print the table: one block per task."""
     table = Table()
     for heading in (
         "task",

@@ -11,13 +11,13 @@ Without ``--geo`` the list of tracts is invented too. Several numbers after ``--
 time grows.
 
 Belongs here: that run and its table. Does not belong here: the population
-(``nation_population.py``), one state's stages, numerics.
+(``nation_population.py``), a state as a problem (``nation_problem.py``), one state's stages
+(``nation_states.py``), numerics.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import time
@@ -36,28 +36,18 @@ from benchmarks.nation_population import (
     COUNTY_EXTRAS,
     STATE_EXTRAS,
     TRACT_VARIABLES,
-    StatePool,
     make_pool,
     published,
     tract_list,
-    true_weights,
 )
-from benchmarks.nation_states import (
-    MARGIN_90,
-    Clock,
-    StateFigures,
-    StateOptions,
-    StateWork,
-    solve_states,
-)
+from benchmarks.nation_problem import add_truth, pool_size, state_problem, state_spans, state_tree
+from benchmarks.nation_states import Clock, StateFigures, StateOptions, StateWork, solve_states
 from calibration_core.errors import ProblemError
 from calibration_core.tree.geography import GeographyTree
-from calibration_core.tree.problem import PoolProblem, make_targets
 from calibration_core.tree.reconcile.levels import reconcile
-from calibration_core.tree.select.pairs import SelectionSettings
+from calibration_core.tree.select.settings import SelectionSettings
 
 SOLVED = ("reconcile", "set up states", "dense calibration", "selection", "refinement")
-_CHUNK = 200
 
 
 def run(geography: pl.DataFrame, options: argparse.Namespace, console: Console) -> dict:
@@ -76,15 +66,15 @@ def run(geography: pl.DataFrame, options: argparse.Namespace, console: Console) 
         np.zeros((tree.sizes[2], COUNTY_EXTRAS)),
     ]
     trees = {}
-    spans = _state_spans(tree)
+    spans = state_spans(tree)
     for index, state in enumerate(tree.geoids[1]):
         span = spans[index]
-        sub = _state_tree(tree, span)
+        sub = state_tree(tree, span)
         trees[state] = sub
         pools[state] = pool = make_pool(
-            state, options.pool or _pool_size(span.stop - span.start), options.seed
+            state, options.pool or pool_size(span.stop - span.start), options.seed
         )
-        _add_truth(pool, sub, span, index, tree, true, beyond, options.seed)
+        add_truth(pool, sub, span, index, tree, true, beyond, options.seed)
     began = clock.lap("invent the population", began)
     for depth in (2, 1, 0):
         true[depth] = tree.sum_to_parent(true[depth + 1], depth + 1)
@@ -108,7 +98,7 @@ def run(geography: pl.DataFrame, options: argparse.Namespace, console: Console) 
     def work():
         for index in order:
             state, began = tree.geoids[1][index], time.perf_counter()
-            problem, margin = _state_problem(
+            problem, margin = state_problem(
                 pools[state], trees[state], spans[index], index, tree, tables, agreed, beyond
             )
             clock.lap("set up states", began)
@@ -125,109 +115,6 @@ def run(geography: pl.DataFrame, options: argparse.Namespace, console: Console) 
     total = np.sum([state.totals for state in states], axis=0)
     return _figures(
         tree, clock, states, np.abs(total / agreed.values[0][0] - 1.0), wall, pools, spans
-    )
-
-
-def one_state(
-    geography: pl.DataFrame, households: int, seed: int
-) -> tuple[PoolProblem, np.ndarray]:
-    """The problem of one state alone, its tables reconciled on its own, and the published margins
-    of its tracts.
-    """
-    tree = GeographyTree.from_leaves(
-        ["nation", "state", "county", "tract"],
-        [[""] * geography.height, *(geography[c].to_list() for c in ("state", "county", "tract"))],
-    )
-    pool, span = make_pool(tree.geoids[1][0], households, seed), slice(0, tree.sizes[-1])
-    true = [np.zeros((n, TRACT_VARIABLES)) for n in tree.sizes]
-    beyond = [np.zeros((1, COUNTY_EXTRAS + STATE_EXTRAS)), np.zeros((tree.sizes[2], COUNTY_EXTRAS))]
-    sub = _state_tree(tree, span)
-    _add_truth(pool, sub, span, 0, tree, true, beyond, seed)
-    for depth in (2, 1, 0):
-        true[depth] = tree.sum_to_parent(true[depth + 1], depth + 1)
-    tables = [
-        published(t, level, geoids, seed)
-        for t, level, geoids in zip(true, tree.levels, tree.geoids, strict=True)
-    ]
-    agreed = reconcile(tree, [t[0] for t in tables], [t[1] ** 2 for t in tables])
-    return _state_problem(pool, sub, span, 0, tree, tables, agreed, beyond)
-
-
-def _pool_size(tracts: int) -> int:
-    """2,000 households for the smallest state, 5,000 for the largest."""
-    return int(2000 + 3000 * min(1.0, tracts / 8000))
-
-
-def _state_spans(tree: GeographyTree) -> list[slice]:
-    """Leaves of each state: GEOIDs are sorted, so they lie together."""
-    owner = tree.ancestor_of_leaves(1)
-    first = np.searchsorted(owner, np.arange(tree.sizes[1] + 1))
-    return [slice(int(a), int(b)) for a, b in itertools.pairwise(first)]
-
-
-def _state_tree(tree: GeographyTree, span: slice) -> GeographyTree:
-    county = tree.parents[-1][span]
-    names = tree.geoids[-2]
-    leaves = tree.geoids[-1][span]
-    state = leaves[0][:2]
-    return GeographyTree.from_leaves(
-        ["state", "county", "tract"],
-        [[state] * len(leaves), [names[c] for c in county], list(leaves)],
-    )
-
-
-def _add_truth(
-    pool: StatePool,
-    sub: GeographyTree,
-    span: slice,
-    index: int,
-    tree: GeographyTree,
-    true,
-    beyond,
-    seed: int,
-) -> None:
-    counties = np.zeros((sub.sizes[1], pool.own.shape[0]))
-    for begin in range(0, span.stop - span.start, _CHUNK):
-        part = slice(begin, min(begin + _CHUNK, span.stop - span.start))
-        weights = true_weights(pool, sub, part, seed)
-        true[-1][span.start + part.start : span.start + part.stop] = weights @ pool.own
-        np.add.at(counties, sub.parents[-1][part], weights)
-    first = int(tree.parents[-1][span.start])
-    beyond[1][first : first + sub.sizes[1]] = counties @ pool.county_extra
-    beyond[0][index] = counties.sum(axis=0) @ np.hstack([pool.county_extra, pool.state_extra])
-
-
-def _state_problem(pool, sub, span, index, tree, tables, agreed, beyond):
-    """The state's PoolProblem, and the published 90 % margins of its tracts."""
-    first = int(tree.parents[-1][span.start])
-    here = [slice(index, index + 1), slice(first, first + sub.sizes[1]), span]
-    values = [agreed.values[d][s] for d, s in zip((1, 2, 3), here, strict=True)]
-    spread = [np.sqrt(agreed.variances[d][s]) for d, s in zip((1, 2, 3), here, strict=True)]
-    extra = [
-        published(beyond[0][here[0]], "state", sub.geoids[0], 1)[0],
-        published(beyond[1][here[1]], "county", sub.geoids[1], 1)[0],
-    ]
-    designs = [
-        np.hstack([pool.own, pool.county_extra, pool.state_extra]),
-        np.hstack([pool.own, pool.county_extra]),
-        pool.own,
-    ]
-    goals = [np.hstack([values[0], extra[0]]), np.hstack([values[1], extra[1]]), values[2]]
-    tight = [
-        np.hstack([0.1 * s, np.full(e.shape, 0.0)]) for s, e in zip(spread[:2], extra, strict=True)
-    ]
-    scales = [
-        np.maximum(np.maximum(t, 5e-4 * np.abs(g)), 1.0)
-        for t, g in zip(tight, goals[:2], strict=True)
-    ]
-    scales.append(tables[3][1][span])
-    households = np.maximum(values[2][:, 0], 1.0)
-    targets = make_targets(sub, designs, goals, scales)
-    share = (households / households.sum())[:, None]
-    prior = np.full(pool.own.shape[0], households.sum() / pool.own.shape[0])
-    return (
-        PoolProblem(sub, targets, prior, np.zeros(prior.size, dtype=np.int64), share),
-        MARGIN_90 * tables[3][1][span],
     )
 
 
@@ -328,7 +215,13 @@ def show(figures: dict, console: Console) -> None:
         f" {candidates:,} candidate pairs, {figures['pairs_kept']:,} kept"
     )
     table = Table(title=title)
-    for name in ("stage", "seconds", "ms a tract", "ns a candidate pair", "peak memory so far, GB"):
+    for name in (
+        "stage",
+        "seconds",
+        "ms per tract",
+        "ns per candidate pair",
+        "peak memory so far, GB",
+    ):
         table.add_column(name, justify="left" if name == "stage" else "right")
     for stage, item in figures["stages"].items():
         seconds = item["seconds"]
@@ -355,7 +248,7 @@ def show(figures: dict, console: Console) -> None:
         f"{figures['wall_seconds_states']:.1f} s passed over the states, on {figures['workers']}"
         " processes; selection "
         + " to ".join(
-            f"{pace:.2f} ms a tract (state {state}, {size:,} tracts)"
+            f"{pace:.2f} ms per tract (state {state}, {size:,} tracts)"
             for pace, state, size in (paces[0], paces[-1])
         )
         + f"; {figures['selection']['mass_lost']:.2%} of the dense weight is in cells without a"
@@ -398,12 +291,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--pool", type=int, help="households in every state's pool (default 2,000 to 5,000 by size)"
     )
-    parser.add_argument("--pairs", type=int, default=60, help="pairs kept a tract")
+    parser.add_argument("--pairs", type=int, default=60, help="pairs kept per tract")
     parser.add_argument(
         "--candidates",
         type=int,
         default=SelectionSettings.candidates,
-        help="candidates for each pair to be drawn",
+        help="candidates per pair to be drawn",
     )
     parser.add_argument(
         "--rounds", type=int, default=1, help="rounds of refitting and exchanging in the selection"
@@ -450,7 +343,7 @@ def main(argv: list[str] | None = None) -> int:
     if len(runs) > 1:
         base = runs[0]["seconds"] / runs[0]["tracts"]
         console.print(
-            "seconds a tract against the first run: "
+            "seconds per tract against the first run: "
             + ", ".join(
                 f"{r['tracts']:,} tracts {r['seconds'] / r['tracts'] / base:.2f}" for r in runs
             )

@@ -1,10 +1,11 @@
 """An invented nation on a real or generated tree of tracts: pools of households, true weights,
 published tables that disagree.
 
-Nothing is real but the list of areas, if one is given. Per state, from (seed, state): a pool of
-households with correlated sizes, ages, incomes, tenure and race; tracts that differ from one
-another by a few latent traits; true totals; and published tables of nation, states, counties and
-tracts, each with its own error, so that levels contradict one another as real publications do.
+Nothing is real but the list of areas, if one is given. Each state is made from (seed, state): a
+pool of households with correlated sizes, ages, incomes, tenure and race, and tracts that differ
+from one another by a few latent traits. From these follow true totals and published tables of
+nation, states, counties and tracts. Each table has its own error, so that levels contradict one
+another as real publications do.
 
 Belongs here: that population. Does not belong here: timing or solving (``nation.py``).
 """

@@ -2,9 +2,9 @@
 and many states on several processes.
 
 States are problems of their own: so many processes take them from a queue, the largest first, each
-with threads of its own (one by default: two libraries that wait for each other's threads on two
-busy cores can be fifty times slower than one thread). A state's figures do not depend on how many
-processes there are.
+with threads of its own. One thread is the default: two libraries that wait for each other's threads
+on two busy cores can be fifty times slower. A state's figures do not depend on how many processes
+there are.
 
 Belongs here: dense calibration, selection and refinement of a state as the pipeline does them, and
 the processes. Does not belong here: the population, reconciliation across states, tables
@@ -31,8 +31,8 @@ from threadpoolctl import threadpool_limits
 
 from calibration_core.common.threads import workers
 from calibration_core.tree.problem import PoolProblem
-from calibration_core.tree.select.joint import JointSettings, refine_pairs, select_jointly
-from calibration_core.tree.select.pairs import SelectionSettings
+from calibration_core.tree.select.joint import refine_pairs, select_jointly
+from calibration_core.tree.select.settings import JointSettings, SelectionSettings
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
 
 MARGIN_90 = 1.645

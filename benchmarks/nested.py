@@ -23,14 +23,15 @@ adds its prior (tau, printed), which Adam has not; both are measured by the same
 
 A target is degenerate where one record's contribution at its initial weight exceeds it. The
 selection keeps exactly --keep records, shared out over districts by dense weight and drawn in each
-by ``selection.select_pairs``, with exchanges that bring back the totals of its own and its state's
-variables (--exchanges 0: none), and refits them by the same engine; Adam refits the same records
-too. Adam is that of the ``gradient`` method without a prior, in log weights, learning rate 0.05
+by ``select_pairs``. Exchanges bring back the totals of the district's own and its state's variables
+(--exchanges 0: none), and the same engine refits the records; Adam refits the same records too.
+Adam is that of the ``gradient`` method without a prior, in log weights, learning rate 0.05
 falling along a cosine. With fewer epochs than 1,500 its seconds are multiplied up, and said to be;
 its loss cannot be, and stands as it is.
 
-Belongs here: the methods as they are called, the comparison, its table. Does not belong here: the
-nation and its figures (``nested_nation.py``), the methods themselves.
+Belongs here: the engine as it is called, the comparison, its table. Does not belong here: the
+nation and its figures (``nested_nation.py``), the selection (``nested_selection.py``), Adam
+(``nested_adam.py``), the methods themselves.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ import itertools
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -48,20 +49,13 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from scipy import sparse
 
 from benchmarks.machine import peak_memory, this_machine
+from benchmarks.nested_adam import train
 from benchmarks.nested_nation import LEVELS, Figures, Measure, Nation, Size, make_nation, measure_of
-from calibration_core.common.distances import Raking
-from calibration_core.flat.design_matrix import DesignMatrix
-from calibration_core.flat.solve.descent import DescentSettings, RecordObjective, adam, check_device
-from calibration_core.flat.solve.dual_losses import Prior
-from calibration_core.flat.solve.losses import Square, TargetLoss
-from calibration_core.sampling.allocation import allocate
-from calibration_core.tree.geography import GeographyTree
-from calibration_core.tree.problem import PairProblem, Targets
-from calibration_core.tree.select.pairs import DESIGNS, Balance, SelectionSettings, select_pairs
-from calibration_core.tree.select.support import ensure_support
+from benchmarks.nested_selection import select
+from calibration_core.tree.problem import PairProblem
+from calibration_core.tree.select.settings import DESIGNS
 from calibration_core.tree.solve.newton import TreeNewtonResult, TreeNewtonSettings, calibrate_tree
 
 PUBLISHED_EPOCHS = 1500
@@ -69,144 +63,6 @@ PUBLISHED_EPOCHS = 1500
 # rises by less than two thousandths.
 TAU = (1e-6, 1e-7, 1e-8)
 MET, LEAST_GAIN = 0.01, 0.002
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """The problem of the records kept, and what was done after the draw: ``exchanged`` records,
-    district targets given a record back (``rescued``) and left without any (``lost``).
-    """
-
-    problem: PairProblem
-    exchanged: int
-    rescued: int
-    lost: int
-
-
-def select(
-    nation: Nation,
-    dense: np.ndarray,
-    keep: int,
-    seed: int,
-    exchanges: float,
-    design: str = "systematic",
-) -> Kept:
-    """Exactly ``keep`` records, district by district, with Horvitz-Thompson weights to start from.
-
-    Every record lies in one district, so each district is a selection of its own: as many records
-    as its share of the dense weight, from candidates in proportion to dense weight along the list
-    sorted by size, by ``design``, then at most ``exchanges`` for each record kept. What is held are
-    the dense totals of the variables of its state (a state's error is a sum of its districts', and
-    the unit of the variables only the state has so much larger). Targets that nothing drawn
-    contributes to are given a record.
-    """
-    problem, tree = nation.problem, nation.problem.tree
-    rows, own = problem.targets.designs[1], problem.targets.designs[2]
-    districts = len(tree.leaves)
-    share = allocate(
-        keep,
-        np.bincount(problem.leaf, dense, districts),
-        floor=1,
-        ceiling=np.bincount(problem.leaf[dense > 0], minlength=districts),
-        names=tree.leaves,
-    )
-    brothers = np.bincount(tree.parents[2])[tree.parents[2]]
-    unit = np.ones(rows.shape[1])
-    chosen, weight, counts = [], [], np.zeros(3, dtype=np.int64)
-    for leaf, (a, b) in enumerate(
-        itertools.pairwise(np.searchsorted(problem.leaf, np.arange(districts + 1)))
-    ):
-        here = slice(a, b)
-        unit[own.shape[1] :] = np.sqrt(brothers[leaf])
-        goal = dense[None, here] @ rows[here]
-        balance = Balance(rows[here], goal, np.where(goal != 0, unit * np.abs(goal), np.inf))
-        # A seed of each district's own: as an area each of them is number 0.
-        number = int(np.random.SeedSequence([seed, leaf]).generate_state(1, np.uint64)[0])
-        settings = SelectionSettings(
-            int(share[leaf]), number, floor=1, design=design, exchanges=exchanges, cell_penalty=0.0
-        )
-        one_cell = np.zeros(b - a, dtype=np.int64)
-        drawn = select_pairs(
-            dense[None, here],
-            one_cell,
-            nation.order[here],
-            settings,
-            balance=balance,
-            per_leaf=share[leaf : leaf + 1],
-        )
-        used = np.isfinite(problem.targets.scales[2][leaf : leaf + 1]) & (own[here] != 0).any(
-            axis=0
-        )
-        alone = GeographyTree.from_leaves(LEVELS[2:], [[tree.leaves[leaf]]])
-        mended = ensure_support(drawn, dense[None, here], alone, [own[here]], [used])
-        counts += int(drawn.exchanges.sum()), len(mended.rescued), len(mended.without_support)
-        chosen.append(mended.record + a)
-        weight.append(mended.weight)
-    index = np.concatenate(chosen)
-    targets = Targets(
-        tuple(d[index] for d in problem.targets.designs),
-        problem.targets.values,
-        problem.targets.scales,
-    )
-    return Kept(
-        PairProblem(
-            tree, targets, problem.leaf[index], np.arange(index.size), np.concatenate(weight)
-        ),
-        *counts.tolist(),
-    )
-
-
-def flat_matrix(problem: PairProblem) -> sparse.csr_array:
-    """(targets of all levels, top first; records): the same for methods that know no tree."""
-    blocks = []
-    for depth, design in enumerate(problem.targets.designs):
-        rows = sparse.csr_array(design)
-        area, width = problem.tree.ancestor_of_leaves(depth)[problem.leaf], design.shape[1]
-        index = np.repeat(area * width, np.diff(rows.indptr)) + rows.indices
-        blocks.append(
-            sparse.csr_array(
-                (rows.data, index.astype(np.int32), rows.indptr),
-                shape=(design.shape[0], problem.tree.sizes[depth] * width),
-            )
-        )
-    return sparse.hstack(blocks, format="csr").T
-
-
-def train(
-    problem: PairProblem, epochs: int, device: str, report
-) -> tuple[np.ndarray, float, list[tuple[float, float]]]:
-    """Weights after so many epochs of Adam, seconds of the epochs alone, and (seconds, loss) after
-    each.
-    """
-
-    def flat(arrays):
-        return np.concatenate([a.ravel() for a in arrays])
-
-    target, scale = flat(problem.targets.values), flat(problem.targets.scales)
-    loss = TargetLoss(Square(), target, scale, np.full(target.size, 0.5))
-    records, free = problem.prior_weight.size, np.inf
-    limits = (np.full(records, -free), np.full(records, free))
-    objective = RecordObjective(
-        DesignMatrix(flat_matrix(problem)),
-        loss,
-        Prior(0.0, problem.prior_weight, Raking(), None),
-        limits,
-        check_device(device),
-        torch.float64,
-        even=False,
-    )
-    trace: list[tuple[float, float]] = []
-    began = time.perf_counter()
-
-    def after(value: float) -> None:
-        trace.append((time.perf_counter() - began, value))
-        report()
-
-    # An improvement of zero asked for: no early stop.
-    ended = adam(
-        objective, objective.start, DescentSettings(epochs, improvement=0.0), after, lambda _: False
-    )
-    return ended.weights, time.perf_counter() - began, trace
 
 
 def totals_of(problem: PairProblem, weights: np.ndarray) -> list[np.ndarray]:
@@ -369,10 +225,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     problem = nation.problem
     measure = measure_of(nation)
+    counts = (f"{v.size:,} {name}" for v, name in zip(problem.targets.values, LEVELS, strict=True))
     console.print(
         f"invented in {time.perf_counter() - began:.1f} s: {problem.leaf.size:,} records,"
         f" {problem.targets.count:,} targets"
-        f" ({', '.join(f'{v.size:,} {name}' for v, name in zip(problem.targets.values, LEVELS, strict=True))}),"
+        f" ({', '.join(counts)}),"
         f" {(problem.targets.designs[0] != 0).mean():.0%} of entries not zero,"
         f" {measure.degenerate.mean():.1%} of targets degenerate;"
         f" {int((measure.target == 0).sum())} targets are zero and left out of the ARE"

@@ -8,17 +8,17 @@ Nixtla's MinTrace on the same tables.
 DIR is a folder with the Census list of 2020 tracts (anywhere below it); without one a tree of like
 size is generated. Smaller sizes are whole states of it. Estimates are true totals with an error of
 each area's own: tracts as in a survey (a margin that grows with the root of the count, and never
-below 12), counties, states and the nation closer; nothing published is negative, so tracts near
+below 12), counties, states and the nation closer. Nothing published is negative, so tracts near
 zero must be held there once levels are made to agree. One tract and county estimate in a hundred is
 missing, and a third of the variables are exact for the nation.
 
-With --peers-python, the interpreter of an environment with hierarchicalforecast, its MinTrace
-(method wls_var, one variance a series) is given the same tables, all known and none exact since it
-takes no others, dense and sparse, free and non-negative, each in a process of its own under a limit
-of time and memory; answers are compared with ours.
+--peers-python names the interpreter of an environment with hierarchicalforecast. Its MinTrace
+(method wls_var, one variance per series) is then given the same tables, all known and none exact,
+since it takes no others: dense and sparse, free and non-negative. Each runs in a process of its own
+under a limit of time and memory, and answers are compared with ours.
 
-Belongs here: that problem, timing, the comparison. Does not belong here: reconciling
-(``calibration_core/tree/reconcile/levels.py``), the package's interface
+Belongs here: timing, the comparison. Does not belong here: the problem (``reconcile_tables.py``),
+reconciling (``calibration_core/tree/reconcile/levels.py``), the package's interface
 (``peers/run_hierarchicalforecast.py``).
 """
 
@@ -29,7 +29,6 @@ import json
 import sys
 import tempfile
 import time
-import zipfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -38,17 +37,14 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.contender_runs import Limits, run_contender
+from benchmarks.contenders import Contender, installed
 from benchmarks.machine import peak_memory, this_machine
-from benchmarks.methods import Contender, Limits, installed, run_contender
+from benchmarks.reconcile_tables import LEVELS, Tables, about, area_list, make_tables, with_holes
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.reconcile.levels import ReconcileResult, reconcile
 
-LEVELS = ("nation", "state", "county", "tract")
 SIZES = (250, 2_500, 25_000, 85_452)
-LIST = "2020_Census_Tract_to_2020_PUMA*"
-MISSING = 0.01
-# Relative error of an estimate above the tracts.
-PUBLISHED = {"nation": 0.001, "state": 0.005, "county": 0.02}
 PACKAGE = "hierarchicalforecast"
 PEERS = tuple(
     Contender(
@@ -65,7 +61,7 @@ PEERS = tuple(
 
 @dataclass(frozen=True)
 class Line:
-    """What ours did at one size. ``node_us`` is microseconds a node and variable; ``gap`` the
+    """What ours did at one size. ``node_us`` is microseconds per node and variable; ``gap`` the
     largest difference between an area and the sum of its parts, relative; ``bytes_bound`` the
     seconds it would take to read and write every array once at the speed of a copy.
     """
@@ -88,7 +84,7 @@ class Line:
 
 @dataclass(frozen=True)
 class PeerLine:
-    """What a peer did at one size, a variable: seconds beside ours for the same variables, and the
+    """What a peer did at one size, per variable: seconds beside ours for the same ones, and the
     largest difference from our answer in standard errors of the estimates.
     """
 
@@ -103,104 +99,6 @@ class PeerLine:
     remark: str
 
 
-@dataclass(frozen=True, eq=False)
-class Tables:
-    """Estimates and variances per level, top first, (areas, variables)."""
-
-    tree: GeographyTree
-    y: list[np.ndarray]
-    v: list[np.ndarray]
-
-
-def area_list(folder: Path | None, seed: int) -> pl.DataFrame:
-    """state, county, tract of every tract of the list in ``folder``; without one, of a generated
-    nation of the same size.
-    """
-    path = None if folder is None else next(iter(sorted(folder.rglob(LIST))), None)
-    if path is None:
-        if folder is not None:
-            raise SystemExit(
-                f"There is no {LIST} in {folder}. Give the folder with the Census list of tracts,"
-                " or none for a generated tree."
-            )
-        return _generated(seed)
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            raw = pl.read_csv(archive.read(archive.namelist()[0]), infer_schema_length=0)
-    else:
-        raw = pl.read_csv(path, infer_schema_length=0)
-    state, county, tract = (pl.col(name) for name in ("STATEFP", "COUNTYFP", "TRACTCE"))
-    return (
-        raw.select(state=state, county=state + county, tract=state + county + tract)
-        .unique()
-        .sort("tract")
-    )
-
-
-def _generated(seed: int) -> pl.DataFrame:
-    rng = np.random.default_rng([seed, 3])
-    counties = rng.multinomial(3_143 - 51, rng.dirichlet(np.full(51, 2.0))) + 1
-    tracts = rng.multinomial(85_452 - 3_143, rng.dirichlet(np.full(3_143, 0.4))) + 1
-    state = np.repeat(np.arange(51), counties)
-    county = [
-        f"{s + 1:02d}{c:03d}"
-        for s, c in zip(
-            state,
-            np.arange(3_143) - np.repeat(np.cumsum(counties) - counties, counties),
-            strict=True,
-        )
-    ]
-    names = np.repeat(county, tracts)
-    number = np.arange(names.size) - np.repeat(np.cumsum(tracts) - tracts, tracts)
-    frame = pl.DataFrame({"county": names, "number": number})
-    return frame.select(
-        state=pl.col("county").str.slice(0, 2),
-        county="county",
-        tract=pl.col("county") + pl.col("number").cast(pl.String).str.zfill(6),
-    )
-
-
-def about(areas: pl.DataFrame, tracts: int, seed: int) -> pl.DataFrame:
-    """States in a shuffled order until so many tracts are there; of the last one its
-    first tracts.
-    """
-    if tracts >= areas.height:
-        return areas
-    order = np.random.default_rng([seed, 5]).permutation(areas["state"].unique().sort().to_numpy())
-    place = {state: i for i, state in enumerate(order)}
-    rank = areas["state"].replace_strict(place, return_dtype=pl.Int64)
-    return (
-        areas.with_columns(rank=rank).sort("rank", "tract").head(tracts).drop("rank").sort("tract")
-    )
-
-
-def make_tables(tree: GeographyTree, variables: int, seed: int) -> Tables:
-    """Estimates as the docstring says, without anything missing or exact."""
-    rng = np.random.default_rng([seed, tree.sizes[-1]])
-    size = 10 ** np.linspace(0.7, 3.5, variables)
-    truth = rng.gamma(1.5, size / 1.5, size=(tree.sizes[-1], variables))
-    y, v = [], []
-    for depth, level in enumerate(tree.levels):
-        total = tree.sum_leaves(truth, depth)
-        variance = (
-            (PUBLISHED[level] * total) ** 2 + 1.0
-            if level in PUBLISHED
-            else (12.0 / 1.645) ** 2 + 2.0 * total
-        )
-        y.append(np.maximum(total + np.sqrt(variance) * rng.normal(size=total.shape), 0.0))
-        v.append(variance)
-    return Tables(tree, y, v)
-
-
-def with_holes(tables: Tables, seed: int) -> Tables:
-    """Some tracts and counties missing, every third variable exact for the nation."""
-    rng, v = np.random.default_rng([seed, 9]), [a.copy() for a in tables.v]
-    for a in v[2:]:
-        a[rng.random(a.shape) < MISSING] = np.inf
-    v[0][:, ::3] = 0.0
-    return replace(tables, v=v)
-
-
 def time_ours(tables: Tables, repeat: int, **options) -> tuple[float, ReconcileResult]:
     """Least seconds of ``repeat`` calls, and the answer."""
     seconds = []
@@ -212,7 +110,7 @@ def time_ours(tables: Tables, repeat: int, **options) -> tuple[float, ReconcileR
 
 
 def copy_speed() -> float:
-    """Bytes a second, read and written, of a copy far larger than the cache."""
+    """Bytes per second, read and written, of a copy far larger than the cache."""
     source = np.ones(20_000_000)
     there, seconds = np.empty_like(source), []
     for _ in range(4):
@@ -305,7 +203,8 @@ def run_peers(
             if "error" in report:
                 given_up.add(peer.label)
             console.print(
-                f"  {tracts:,} tracts, {peer.label}: {line.seconds:.3f} s a variable {line.remark}",
+                f"  {tracts:,} tracts, {peer.label}: {line.seconds:.3f} s per variable"
+                f" {line.remark}",
                 markup=False,
                 highlight=False,
             )
@@ -374,7 +273,7 @@ def show(lines: list[Line], peers: list[PeerLine], console: Console) -> None:
         "reconciled, s": lambda a: (
             f"{a.seconds:.4f}" if a.converged else f"{a.seconds:.4f}, not settled"
         ),
-        "us an area and variable": lambda a: f"{a.node_us:.4f}",
+        "us per area and variable": lambda a: f"{a.node_us:.4f}",
         "the same, x the smallest size's": lambda a: f"{a.node_us / lines[0].node_us:.2f}",
         "one copy of its arrays, s": lambda a: f"{a.bytes_bound:.4f}",
         "rounds": lambda a: str(a.rounds),

@@ -25,8 +25,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.nation import one_state
 from benchmarks.nation_population import tract_list
+from benchmarks.nation_problem import one_state
 from benchmarks.nation_states import dense_settings
 from calibration_core.common.distances import Raking
 from calibration_core.tree.solve.newton import calibrate_tree
@@ -47,7 +47,7 @@ def best(function, repeat: int = 3) -> float:
 
 
 def peaks(device: str) -> dict[str, float]:
-    """Flops a second in double and single, exp() a second, bytes a second (read and written)."""
+    """Per second: flops in double and single, exp(), bytes (read and written)."""
     size = 2000 if device == "cpu" else 8000
     double, single = (
         torch.randn(size, size, dtype=kind, device=device)

@@ -18,7 +18,7 @@ import polars as pl
 from benchmarks.state import LoadedState, load_state
 from calibration_core import CalibrationProblem
 from pipeline.sample.generate import ensure_sample
-from pipeline.weights.candidates import DESIGN_SEPARATOR
+from pipeline.weights.problem import design_matrix
 
 # Units whose county targets are all kept; of persons and households only county totals are, so that
 # targets do not outnumber what some hundred households can answer.
@@ -37,17 +37,15 @@ def flat_problem(state: LoadedState) -> CalibrationProblem:
     """State targets and the main county targets over households; cells are the pipeline's
     cross-categories.
     """
-    units, areas = state.candidates.units, state.candidates.areas
-    tree, targets = state.problem.tree, state.problem.targets
+    units, areas, problem = state.ready.units, state.ready.areas, state.ready.problem
+    tree, targets = problem.tree, problem.targets
     pumas = units["puma"].to_list()
     rows, values, names, groups = [], [], [], []
     for depth, level in enumerate(tree.levels):
         if level not in ("state", "county"):
             continue
-        keys = state.problem.keys[depth]
-        design = (
-            units.select([DESIGN_SEPARATOR.join(key) for key in keys]).to_numpy().astype(np.float64)
-        )
+        keys = problem.grid.keys[depth]
+        design = design_matrix(units, keys)
         for area, geoid in enumerate(tree.geoids[depth]):
             inside = (
                 areas.filter(pl.col("area").str.starts_with(geoid))

@@ -33,56 +33,21 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.state import LoadedState, load_state
-from calibration_core.common.digits import significant
-from calibration_core.sampling.allocation import allocation_of
+from benchmarks.state import load_state
 from calibration_core.tree.problem import PairProblem
 from calibration_core.tree.rivals import PAIR_METHODS, PairTask, hybrid, run_pair_method
 from calibration_core.tree.rivals.task import PairOutcome
-from calibration_core.tree.select.joint import JointSettings, refine_pairs
-from calibration_core.tree.select.pairs import SelectionSettings
-from pipeline.specs.cross_categories import load_cross_categories
-from pipeline.validation.compare import Run
+from calibration_core.tree.select.joint import refine_pairs
+from calibration_core.tree.select.settings import JointSettings, SelectionSettings
+from pipeline.validation.compare import pair_task
 from pipeline.validation.frontier import frontier
 from pipeline.validation.paired import paired_differences
 from pipeline.validation.report import print_tables
-from pipeline.weights.calibrate import (
-    DENSE_DIGITS,
-    attributes_of,
-    dense_calibration,
-    pool_problem,
-    refine_settings,
-    state_seed,
-)
-from pipeline.weights.cells import affinity_of, families_of
+from pipeline.validation.runs import Run
+from pipeline.weights.problem import SolvableState
+from pipeline.weights.solve import dense_calibration, pool_of
 
 QUICK = ("hybrid", "proportional", "random")
-
-
-def make_task(state: LoadedState, dense: np.ndarray, pairs: int, seed: int) -> PairTask:
-    """The task of one budget and seed, as a run of the profile would set it."""
-    units, profile, problem = state.candidates.units, state.profile, state.problem
-    cross, cells = load_cross_categories(profile.cross_categories), state.candidates.cells.table
-    rule = profile.method.selection
-    given = allocation_of(
-        rule.allocation,
-        pairs * dense.shape[0],
-        dense,
-        floor=min(profile.budget.minimum_pairs, pairs),
-        power=rule.power,
-    )
-    return PairTask(
-        pool_problem(problem, units, state.candidates.areas),
-        dense,
-        units["cell"].to_numpy(),
-        units["order"].to_numpy(),
-        attributes_of(units),
-        given.per_area,
-        state_seed(profile.seed + seed, problem.tree.geoids[0][0], "selection"),
-        refine_settings(problem, profile),
-        tuple(f.members for f in families_of(cells, cross)),
-        affinity_of(cells, cross),
-    )
 
 
 def part(name: str, task: PairTask) -> PairOutcome:
@@ -90,17 +55,9 @@ def part(name: str, task: PairTask) -> PairOutcome:
     plain = SelectionSettings(task.pairs, task.seed)
     if name == "random, anchored":
         drawn = run_pair_method("random", task)
-        pairs = PairProblem(
-            task.pool.tree, task.pool.targets, drawn.leaf, drawn.record, drawn.starting
-        )
-        fit = refine_pairs(
-            task.pool.tree,
-            task.pool.targets,
-            task.dense,
-            task.attributes,
-            pairs,
-            JointSettings(plain, task.refine),
-        )
+        tree, targets = task.pool.tree, task.pool.targets
+        pairs = PairProblem(tree, targets, drawn.leaf, drawn.record, drawn.starting)
+        fit = refine_pairs(task.pool, pairs, JointSettings(plain, task.refine))
         return replace(drawn, method=name, weights=fit.result.weights)
     changed = {
         "draw alone": JointSettings(replace(plain, exchanges=0, rounds=0), task.refine),
@@ -114,7 +71,7 @@ def part(name: str, task: PairTask) -> PairOutcome:
 PARTS = ("draw alone", "no rounds", "no anchors", "within cells", "random, anchored")
 
 
-def figures_of(state: LoadedState, outcome: PairOutcome) -> dict[str, float]:
+def figures_of(state: SolvableState, outcome: PairOutcome) -> dict[str, float]:
     """Shares of targets within 1.645 scales by level, median relative errors, mean ESS of an area
     as a share of its pairs, seconds.
     """
@@ -138,16 +95,16 @@ def figures_of(state: LoadedState, outcome: PairOutcome) -> dict[str, float]:
     )
     count = np.bincount(outcome.leaf)
     here = count > 0
-    found["ESS an area"] = float((sums[here] ** 2 / squares[here]).mean())
+    found["ESS per area"] = float((sums[here] ** 2 / squares[here]).mean())
     found["ESS / k"] = float((sums[here] ** 2 / squares[here] / count[here]).mean())
     return found | {"choice s": outcome.seconds_selection, "refit s": outcome.seconds_refit}
 
 
-def _published_inside(state: LoadedState, outcome: PairOutcome) -> float | None:
+def _published_inside(state: SolvableState, outcome: PairOutcome) -> float | None:
     """Share of the finest level's targets with a published 90 % margin that the weights reproduce
     within it, around the reconciled figure.
     """
-    rows, frame = state.problem.rows[-1], state.targets
+    rows, frame = state.problem.grid.rows[-1], state.targets
     margin = frame["margin_standard_error"].to_numpy()
     place = np.where(rows >= 0, rows, 0)
     spread = np.where(rows >= 0, margin[place], np.nan)
@@ -168,50 +125,50 @@ def _published_inside(state: LoadedState, outcome: PairOutcome) -> float | None:
 
 def compare(options: argparse.Namespace, console: Console) -> list[dict]:
     """The in-sample table; returns its rows."""
-    state = load_state(options.profile, options.state, options.data)
-    dense = dense_calibration(
-        state.problem, state.candidates.units, state.candidates.areas, state.profile
-    )
+    state = load_state(options.profile, options.state, options.data).ready
+    dense = dense_calibration(state)
     console.print(f"dense: {dense.seconds:.1f} s; {dense.summary()}", highlight=False)
-    weights = significant(dense.weights, DENSE_DIGITS)
+    pool = pool_of(state, dense.weights)
     names = [*options.methods, *(PARTS if options.parts else ())]
-    table, rows = None, []
-    for pairs in options.pairs:
-        for name in track(
-            names, description=f"{pairs} pairs an area", console=console, transient=True
-        ):
-            runs = []
-            for seed in range(options.seeds):
-                task = make_task(state, weights, pairs, seed)
-                runs.append(
-                    figures_of(
-                        state,
-                        run_pair_method(name, task) if name in PAIR_METHODS else part(name, task),
-                    )
-                )
-            mean = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
-            spread = {
-                key: float(np.std([run[key] for run in runs], ddof=1)) if len(runs) > 1 else 0.0
-                for key in runs[0]
-            }
-            rows.append(
-                {"pairs": pairs, "method": name, "seeds": options.seeds, **mean, "spread": spread}
+    rows = []
+    for budget in options.pairs:
+        words = f"{budget} pairs per area"
+        for name in track(names, description=words, console=console, transient=True):
+            tasks = (
+                pair_task(state, pool, budget * pool.leaves, seed) for seed in range(options.seeds)
             )
-            if table is None:
-                table = Table(
-                    "pairs",
-                    "method",
-                    *mean,
-                    title=(
-                        f"{options.state}, {dense.weights.shape[0]} areas, mean over"
-                        f" {options.seeds} seeds"
-                    ),
-                )
-            table.add_row(str(pairs), name, *(_text(key, value) for key, value in mean.items()))
-    console.print(table)
+            runs = [figures_of(state, _outcome(name, task)) for task in tasks]
+            rows.append({"pairs_per_area": budget, "method": name, **_averaged(runs)})
+    title = f"{options.state}, {pool.leaves} areas, mean over {options.seeds} seeds"
+    console.print(_table(rows, title))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
     return rows
+
+
+def _outcome(name: str, task: PairTask) -> PairOutcome:
+    return run_pair_method(name, task) if name in PAIR_METHODS else part(name, task)
+
+
+def _averaged(runs: list[dict[str, float]]) -> dict:
+    """Means of the figures over seeds, and their standard deviations under ``spread``."""
+    mean = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+    several = len(runs) > 1
+    spread = {
+        key: float(np.std([run[key] for run in runs], ddof=1)) if several else 0.0 for key in mean
+    }
+    return {"seeds": len(runs), **mean, "spread": spread}
+
+
+def _table(rows: list[dict], title: str) -> Table:
+    figures = [
+        name for name in rows[0] if name not in ("pairs_per_area", "method", "seeds", "spread")
+    ]
+    table = Table("per area", "method", *figures, title=title)
+    for row in rows:
+        cells = (_text(name, row[name]) for name in figures)
+        table.add_row(str(row["pairs_per_area"]), row["method"], *cells)
+    return table
 
 
 def _text(key: str, value: float) -> str:
@@ -226,7 +183,7 @@ def merge(options: argparse.Namespace, console: Console) -> list[dict]:
     """
     documents = [json.loads(path.read_text()) for path in options.merge]
     runs = [_run(item) for document in documents for item in document["runs"]]
-    methods = tuple(dict.fromkeys(run.method for run in runs if run.pairs is not None))
+    methods = tuple(dict.fromkeys(run.method for run in runs if run.pairs_per_area is not None))
     reference = documents[0]["settings"]["reference"]
     paired = paired_differences(runs, reference)
     cells = sorted({(run.postal, run.group) for run in runs})
@@ -243,7 +200,9 @@ def merge(options: argparse.Namespace, console: Console) -> list[dict]:
             settings = SimpleNamespace(
                 methods=methods,
                 seeds=own[0]["settings"]["seeds"],
-                pairs=tuple(sorted({run.pairs for run in mine if run.pairs is not None})),
+                pairs_per_area=tuple(
+                    sorted({run.pairs_per_area for run in mine if run.pairs_per_area is not None})
+                ),
             )
             groups = [
                 SimpleNamespace(**g)
@@ -280,7 +239,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="rhode_island")
     parser.add_argument("--state", default="RI")
     parser.add_argument("--data", type=Path, help="folder of raw files")
-    parser.add_argument("--pairs", type=int, nargs="+", default=[20, 40, 60, 100])
+    parser.add_argument(
+        "--pairs-per-area", "--pairs", dest="pairs", type=int, nargs="+", default=[20, 40, 60, 100]
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=list(QUICK), choices=list(PAIR_METHODS))
     parser.add_argument("--parts", action="store_true", help="also ours with parts taken away")

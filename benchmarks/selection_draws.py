@@ -4,10 +4,11 @@ random draws, variable by variable.
     python -m benchmarks.selection_draws --data DIR [--profile rhode_island] [--state RI] [--pairs
     60] [--seeds 3] [--json FILE]
 
-For every continuous variable (amounts in dollars) of the records: mean over areas of |total of the
-starting weights - dense total|, as a share of the mean dense total of an area, and the same for the
-whole state; averaged over seeds. ``+ exchanges`` is the cube's draw after one pass of exchanges.
-The last row is the root mean square error of the targets of the finest level, in their scales.
+For every continuous variable (amounts in dollars) of the records: the mean over areas of |total of
+the starting weights - dense total|, as a share of the mean dense total of an area. The same is told
+for the whole state; both are averaged over seeds. ``+ exchanges`` is the cube's draw after one pass
+of exchanges. The last row is the root mean square error of the targets of the finest level, in
+their scales.
 
 Belongs here: errors of a draw. Does not belong here: fits after a refit (``selection.py``).
 """
@@ -25,56 +26,43 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.selection import make_task
 from benchmarks.state import load_state
-from calibration_core.common.digits import significant
 from calibration_core.tree.rivals import PairTask
-from calibration_core.tree.select.anchors import balance_of
-from calibration_core.tree.select.pairs import SelectionSettings, select_pairs
-from pipeline.weights.calibrate import DENSE_DIGITS, dense_calibration
-from pipeline.weights.candidates import DESIGN_SEPARATOR
+from calibration_core.tree.select.balance import balance_of
+from calibration_core.tree.select.pairs import select_pairs
+from calibration_core.tree.select.settings import SelectionSettings
+from pipeline.specs.catalog import load_catalog
+from pipeline.validation.compare import pair_task
+from pipeline.vocabulary import DESIGN_SEPARATOR, USD, design_columns, key_of
+from pipeline.weights.solve import dense_calibration, pool_of
 
 DRAWS = ("random", "sampford", "systematic", "cube", "cube + exchanges")
 
 
 def draw(name: str, task: PairTask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(leaf, record, starting weight) of one draw."""
+    pool, counts = task.pool, task.pairs_per_area
     if name == "random":
         rng = np.random.default_rng(task.seed)
-        record = np.concatenate(
-            [
-                np.sort(rng.choice(np.flatnonzero(row > 0), int(n), replace=False))
-                for row, n in zip(task.dense, task.per_leaf, strict=True)
-            ]
+        usable = (np.flatnonzero(row > 0) for row in pool.dense)
+        drawn = (
+            np.sort(rng.choice(held, int(n), replace=False))
+            for held, n in zip(usable, counts, strict=True)
         )
-        leaf = np.repeat(np.arange(task.per_leaf.size), task.per_leaf)
-        return (
-            leaf,
-            record.astype(np.int64),
-            (task.leaf_totals / np.maximum(task.per_leaf, 1))[leaf],
-        )
+        leaf = np.repeat(np.arange(pool.leaves), counts)
+        even = pool.dense.sum(axis=1) / np.maximum(counts, 1)
+        return leaf, np.concatenate(list(drawn)).astype(np.int64), even[leaf]
     settings = SelectionSettings(
         task.pairs,
         task.seed,
         design=name.split(" ")[0],
         exchanges=8.0 if "exchanges" in name else 0.0,
     )
-    balance = balance_of(
-        task.pool.tree, task.pool.targets, task.attributes, task.dense, task.per_leaf
-    )
     # Rounding the counts of cells first would break the order of the list that a systematic draw
     # lives on: it is left out there.
-    families = task.families if settings.design == "cube" else ()
-    chosen = select_pairs(
-        task.dense,
-        task.cell,
-        task.order,
-        settings,
-        balance=balance,
-        families=families,
-        affinity=task.affinity,
-        per_leaf=task.per_leaf,
-    )
+    pool = pool if settings.design == "cube" else replace(pool, classes=())
+    balance = balance_of(pool, counts)
+    chosen = select_pairs(pool, settings, balance=balance, pairs_per_area=counts)
     return chosen.leaf, chosen.record, chosen.weight
 
 
@@ -86,33 +74,27 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of raw files")
     parser.add_argument("--profile", default="rhode_island")
     parser.add_argument("--state", default="RI")
-    parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--pairs-per-area", "--pairs", dest="pairs", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
     console = Console(width=150)
-    state = load_state(options.profile, options.state, options.data)
-    dense = significant(
-        dense_calibration(
-            state.problem, state.candidates.units, state.candidates.areas, state.profile
-        ).weights,
-        DENSE_DIGITS,
-    )
-    names = [
-        name
-        for name in state.candidates.units.columns
-        if DESIGN_SEPARATOR in name and name.startswith("usd")
-    ]
-    amounts = state.candidates.units.select(names).to_numpy()
+    state = load_state(options.profile, options.state, options.data).ready
+    pool = pool_of(state, dense_calibration(state).weights)
+    dense = pool.dense
+    variables = load_catalog().variables
+    columns = design_columns(state.units.columns)
+    names = [name for name in columns if variables[key_of(name)].unit == USD]
+    amounts = state.units.select(names).to_numpy()
     goal, targets = dense @ amounts, state.problem.targets
     leaf_goal = dense @ targets.designs[-1]
     errors = {name: [] for name in DRAWS}
     seconds = dict.fromkeys(DRAWS, 0.0)
     for name in track(DRAWS, console=console, transient=True):
         for seed in range(options.seeds):
-            task = make_task(state, dense, options.pairs, seed)
+            task = pair_task(state, pool, options.pairs * pool.leaves, seed)
             began = time.perf_counter()
-            leaf, record, weight = draw(name, replace(task))
+            leaf, record, weight = draw(name, task)
             seconds[name] += (time.perf_counter() - began) / options.seeds
             found, of_targets = np.zeros(goal.shape), np.zeros(leaf_goal.shape)
             np.add.at(found, leaf, weight[:, None] * amounts[record])
@@ -128,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
         "variable",
         *DRAWS,
         *(f"{name}, state" for name in ("random", "systematic", "cube")),
-        title=f"{options.state}, {options.pairs} pairs an area, {options.seeds} seeds",
+        title=f"{options.state}, {options.pairs} pairs per area, {options.seeds} seeds",
     )
     mean = {
         name: (

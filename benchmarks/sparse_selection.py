@@ -321,8 +321,8 @@ def table(scores: Sequence[Score]) -> str:
             "",
             f"k = {k:,}",
             (
-                f"{'method':24}{'kept':>12}{'loss':>11}{'median':>9}{'mean':>9}{'held md':>9}{'held mn':>9}{'ESS':>8}{'s':>7}"
-                "   held-out mean - random"
+                f"{'method':24}{'kept':>12}{'loss':>11}{'median':>9}{'mean':>9}{'held md':>9}"
+                f"{'held mn':>9}{'ESS':>8}{'s':>7}   held-out mean - random"
             ),
         ]
         for label in labels:
@@ -332,7 +332,8 @@ def table(scores: Sequence[Score]) -> str:
                 return float(np.mean([getattr(s, name) for s in rows]))
 
             kept = "/".join(str(x) for x in sorted({s.kept for s in rows}))
-            figures = f"{mean('loss'):11.2e}{mean('median'):9.2%}{mean('mean'):9.2%}{mean('held_median'):9.2%}{mean('held_mean'):9.2%}"
+            shares = ("median", "mean", "held_median", "held_mean")
+            figures = f"{mean('loss'):11.2e}" + "".join(f"{mean(name):9.2%}" for name in shares)
             gap, half = paired(scores, label, k, "held_mean")
             versus = (
                 ""
@@ -340,7 +341,8 @@ def table(scores: Sequence[Score]) -> str:
                 else f"   {100 * gap:+.1f} +- {100 * half:.1f} points"
             )
             lines.append(
-                f"{label:24}{kept:>12}{figures}{mean('effective'):8.0f}{mean('seconds'):7.1f}{versus}"
+                f"{label:24}{kept:>12}{figures}{mean('effective'):8.0f}{mean('seconds'):7.1f}"
+                f"{versus}"
             )
         families = list(rows[0].families)
         if len(labels) > 1:

@@ -2,11 +2,11 @@
 the pipeline's own.
 
 Belongs here: nothing but the name benchmarks know it by. Does not belong here: a step of loading
-(``pipeline/weights/state.py``), or a comparison (a module each beside this one).
+(``pipeline/steps.py``), or a comparison (a module each beside this one).
 """
 
 from __future__ import annotations
 
-from pipeline.weights.state import LoadedState, load_state
+from pipeline.steps import LoadedState, load_state
 
 __all__ = ["LoadedState", "load_state"]

@@ -4,12 +4,18 @@ orchestration.
     from calibration_core import CalibrationProblem, advise, calibrate
 
 Belongs here: the public names, loaded when they are asked for, so that importing one does not load
-torch. Does not belong here: code.
+torch; and a place for compiled loops, named before any of them is loaded. Does not belong here:
+code.
 """
 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
+
+from calibration_core.common.compile_cache import ensure_compile_cache
+
+ensure_compile_cache(Path(__file__).parent)
 
 _PUBLIC = {
     "CalibrationProblem": "calibration_core.flat.problem",

@@ -5,6 +5,11 @@ Belongs here: paths, the write-then-rename, digests, and the facts every file ca
 making. Does not belong here: what a table means, or whether its values are right (hard rules are
 checked by the asset before it returns; thresholds are asset checks).
 
+A table that is kept by state has no column ``state``: the name of its folder, ``state=RI``, holds
+it, and a reader of the whole folder adds the column. In the file as well it would be of another
+type than pyarrow gives the folder's name, which is one type in ``pyarrow.dataset`` and another in
+``pandas.read_parquet``, so that no file could suit both.
+
 A file's key-value metadata has one entry ``geocal``: JSON with the profile, ``synthetic``, the
 digests of the raw files (``provenance``), of the specs and of every table it was made from
 (``inputs``), the code version and the seed. It holds no time and no folder of this machine, so that
@@ -32,6 +37,7 @@ from pipeline.processor import processor_line
 from pipeline.settings import RunEnvironment, peak_memory_mb
 
 METADATA_KEY = "geocal"
+PARTITION_COLUMN = "state"
 SYNTHETIC_LABEL = "SYNTHETIC"
 
 
@@ -76,7 +82,10 @@ def write_atomic(path: Path | UPath, data: bytes) -> None:
             handle.flush()
             if hasattr(handle, "fileno"):
                 os.fsync(handle.fileno())
-        temporary.replace(path) if isinstance(temporary, Path) else temporary.rename(path)
+        if isinstance(temporary, Path):
+            temporary.replace(str(path))
+        else:
+            temporary.rename(path)
     finally:
         if temporary.exists():
             temporary.unlink()
@@ -202,6 +211,13 @@ class ParquetIOManager(dg.UPathIOManager):
                 where="/".join(context.asset_key.path),
                 expected="a polars DataFrame",
                 remedy="Return MaterializeResult(value=frame, ...) from the asset",
+            )
+        if context.has_asset_partitions and PARTITION_COLUMN in table.frame.columns:
+            raise StoreError(
+                f"The table has a column {PARTITION_COLUMN!r}, which its folder's name holds",
+                where="/".join(context.asset_key.path),
+                expected="a table by state without that column",
+                remedy="Leave the column out: readers of the folder add it",
             )
         facts = {
             **self._facts,

@@ -4,7 +4,7 @@ states and back.
 Belongs here: what runs together and what starts it. Does not belong here: assets.
 
 Three jobs cover the graph, because a run has one partition or none: ``national_inputs`` (no
-partition), ``states`` (one partition a run; backfill it for all), ``national_outputs`` (no
+partition), ``states`` (one partition per run; backfill it for all), ``national_outputs`` (no
 partition, reads every state). The schedule and both sensors are STOPPED until somebody turns them
 on in the UI.
 """
@@ -48,7 +48,7 @@ def build_jobs(assets: Sequence[dg.AssetsDefinition]) -> dict[str, AssetJob]:
             "Read every national publication and build the nation's and states' targets."
         ),
         STATES: (
-            "Everything of one state, from its files to its weights and report. One run a state;"
+            "Everything of one state, from its files to its weights and report. One run per state;"
             " backfill for several."
         ),
         NATIONAL_OUTPUTS: "Tables of the nation made from all states that have weights.",

@@ -3,12 +3,14 @@
 Belongs here: gathering facts from stored tables and from Dagster's own records into one JSON
 document. Does not belong here: measures of fit (``pipeline/reports``).
 
-Document (``manifests/<STATE>.json``): ``profile, synthetic, state, created`` (UTC), ``seed,
-specs_sha256, code_sha256, geocal, python, platform, packages``; ``processor`` of the process that
-wrote the manifest (``pipeline/processor.py``); ``inputs``: raw files with ``file, member, bytes,
-sha256`` and the tables read from them; ``tables``: by asset ``path`` (relative to the profile's
-folder), ``sha256, rows, bytes, run_id, materialized`` (UTC), ``seconds, processor``;
-``seconds_by_asset, seconds_total, peak_memory_mb``.
+Document (``manifests/<STATE>.json``):
+
+* ``profile, synthetic, state, created`` (UTC), ``seed, specs_sha256, code_sha256, geocal, python,
+  platform, packages``;
+* ``inputs``: raw files with ``file, member, bytes, sha256`` and the tables read from them;
+* ``tables``: by asset ``path`` (relative to the profile's folder), ``sha256, rows, bytes, run_id,
+  materialized`` (UTC), ``seconds``;
+* ``seconds_by_asset, seconds_total, peak_memory_mb``.
 """
 
 from __future__ import annotations
@@ -16,9 +18,8 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 import dagster as dg
@@ -27,6 +28,7 @@ from pipeline.errors import StoreError
 from pipeline.io_manager import read_facts, write_atomic
 from pipeline.processor import processor_facts
 from pipeline.settings import RunEnvironment
+from pipeline.versions import geocal_version, package_versions
 
 PACKAGES = (
     "dagster",
@@ -34,32 +36,13 @@ PACKAGES = (
     "numpy",
     "scipy",
     "torch",
+    "numba",
     "dataframely",
     "pydantic",
-    "pyarrow",
-    "duckdb",
     "fastexcel",
     "altair",
     "vl-convert-python",
 )
-
-
-def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Installed versions by package name; a package that is not installed is left out."""
-    found: dict[str, str] = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def geocal_version() -> str:
-    """The installed version of this project, or ``source`` when it runs from a folder that was
-    never installed.
-    """
-    return package_versions(["geocal"]).get("geocal", "source")
 
 
 def latest_record(
@@ -105,7 +88,6 @@ def table_entries(
             "rows": values.get("dagster/row_count"),
             "bytes": values.get("bytes"),
             "peak_memory_mb": values.get("peak_memory_mb"),
-            "processor": values.get("processor"),
             "run_id": record.run_id,
             "step": step,
             "materialized": (
@@ -116,7 +98,7 @@ def table_entries(
     return entries
 
 
-_KEPT = {"sha256", "dagster/row_count", "bytes", "peak_memory_mb", "processor"}
+_KEPT = {"sha256", "dagster/row_count", "bytes", "peak_memory_mb"}
 
 
 def raw_inputs(
@@ -166,7 +148,7 @@ def build_manifest(
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "processor": processor_facts(),
-        "packages": package_versions(),
+        "packages": package_versions(PACKAGES),
         "inputs": raw_inputs(environment, assets, state),
         "tables": tables,
         "seconds_by_asset": {name: entry["seconds"] for name, entry in tables.items()},

@@ -8,10 +8,12 @@ work).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-
-import dagster as dg
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ProfileError
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 # Postal codes by resident population, 2020 Census (apportionment resident population, table 2),
 # largest first. The order is the point: a backfill's last wave is as slow as its slowest state, so
@@ -89,6 +91,9 @@ def order_states(states: Iterable[str]) -> list[str]:
 
 def state_partitions(states: Iterable[str]) -> dg.StaticPartitionsDefinition:
     """The partitions definition shared by every state-partitioned asset of a profile."""
+    # Here, because the command line orders states too and need not wait a second for Dagster.
+    import dagster as dg
+
     return dg.StaticPartitionsDefinition(order_states(states))
 
 

@@ -2,58 +2,29 @@
 instance.
 
 Belongs here: the order of the jobs, what happens when one fails or is interrupted, and timings out
-of Dagster's events. Does not belong here: how progress looks (``pipeline/cli.py``) or what the
+of Dagster's events. Does not belong here: how progress looks (``pipeline/cli``) or what the
 assets do.
 
-One warm process costs half a second of bookkeeping a state where a run process of Dagster's own
+One warm process costs half a second of bookkeeping per state where a run process of Dagster's own
 costs several, and the UI shows the same history.
 """
 
 from __future__ import annotations
 
+import contextlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
+from sqlalchemy.exc import DatabaseError
 
+from pipeline.errors import StoreError
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
-from pipeline.settings import RunEnvironment, ensure_instance_home
-
-
-@dataclass(frozen=True)
-class AssetEvent:
-    """A step of a job began or ended. ``kind`` is ``started``, ``finished``, ``failed`` or
-    ``interrupted``; ``partition`` a state or None.
-    """
-
-    kind: str
-    job: str
-    partition: str | None
-    asset: str
-    seconds: float | None = None
-    message: str = ""
-
-
-@dataclass(frozen=True)
-class JobOutcome:
-    """One job run: which, for which state, whether it succeeded, seconds by asset, and what failed.
-
-    ``interrupted``: Ctrl-C came while it ran; ``interrupted_step`` is the step it stopped, which is
-    not among ``failures``, or empty.
-    """
-
-    job: str
-    partition: str | None
-    run_id: str
-    success: bool
-    seconds: dict[str, float]
-    failures: dict[str, str]
-    traceback: str = ""
-    interrupted: bool = False
-    interrupted_step: str = ""
+from pipeline.run_events import AssetEvent, JobOutcome, asset_event, job_outcome
+from pipeline.settings import IN_PROCESS_SETTINGS, RunEnvironment, ensure_instance_home
 
 
 @dataclass(frozen=True)
@@ -100,7 +71,6 @@ class ProfileOutcome:
 
 Listener = Callable[[AssetEvent], None]
 
-_INTERRUPTIONS = {DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__}
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -125,26 +95,9 @@ def run_job(
     run_id = str(uuid.uuid4())
 
     def forward(entry: dg.EventLogEntry) -> None:
-        event = entry.dagster_event
-        if listener is None or event is None or event.step_key is None:
-            return
-        if event.is_step_start:
-            listener(AssetEvent("started", job, partition, event.step_key))
-        elif event.is_step_success:
-            listener(
-                AssetEvent(
-                    "finished",
-                    job,
-                    partition,
-                    event.step_key,
-                    event.step_success_data.duration_ms / 1000,
-                )
-            )
-        elif event.is_step_failure:
-            kind = "interrupted" if is_interruption(event) else "failed"
-            listener(
-                AssetEvent(kind, job, partition, event.step_key, message=failure_message(event))
-            )
+        event = asset_event(entry, job, partition)
+        if listener is not None and event is not None:
+            listener(event)
 
     instance.add_event_listener(run_id, forward)
     try:
@@ -160,82 +113,26 @@ def run_job(
         if run is not None and not run.is_finished:
             instance.report_run_canceled(run)
         return JobOutcome(job, partition, run_id, False, {}, {}, interrupted=True)
-    seconds = {
-        e.step_key: round(e.step_success_data.duration_ms / 1000, 3)
-        for e in result.all_events
-        if e.is_step_success
-    }
-    stopped = [e for e in result.all_events if e.is_step_failure and is_interruption(e)]
-    failed = [e for e in result.all_events if e.is_step_failure and not is_interruption(e)]
-    ended = [e.event_specific_data for e in result.all_events if e.is_run_failure]
-    interrupted = bool(stopped) or any(
-        _names_interruption(getattr(data, "error", None)) for data in ended
-    )
-    failures = {e.step_key: failure_message(e) for e in failed}
-    if not result.success and not failures and not interrupted:
-        failures = {
-            job: (
-                "; ".join(e.message or "" for e in result.all_events if e.is_run_failure)
-                or "the run failed before its first step"
-            )
-        }
-    skipped = sorted({e.step_key for e in result.all_events if e.is_step_skipped and e.step_key})
-    if skipped and not failures and not interrupted:
-        failures = dict.fromkeys(
-            skipped,
-            "The step was skipped, because a step before it made no table; report this with the"
-            " profile and the state.",
-        )
-    traceback = "\n".join(
-        e.step_failure_data.error.to_string()
-        for e in failed
-        if e.step_failure_data.error is not None
-    )
-    step = next((e.step_key for e in stopped if e.step_key), "")
-    return JobOutcome(
-        job,
-        partition,
-        run_id,
-        result.success and not skipped,
-        seconds,
-        failures,
-        traceback,
-        interrupted,
-        step,
-    )
+    return job_outcome(result.all_events, result.success, job, partition, run_id)
 
 
-def is_interruption(event: dg.DagsterEvent) -> bool:
-    """Whether a step failed because of Ctrl-C: the error, or one that caused it, is Dagster's or
-    Python's interruption.
-    """
-    return event.step_failure_data is not None and _names_interruption(
-        event.step_failure_data.error
-    )
-
-
-def _names_interruption(error: Any) -> bool:
-    """Whether a recorded error (``SerializableErrorInfo``) or one in its chain of causes is an
-    interruption.
-    """
-    while error is not None:
-        if error.cls_name in _INTERRUPTIONS:
-            return True
-        error = error.cause
-    return False
-
-
-def failure_message(event: dg.DagsterEvent) -> str:
-    """What a person should read of a failed step: the GeocalError's text where there is one, else
-    the last cause.
-    """
-    data = event.step_failure_data
-    if data.user_failure_data is not None and data.user_failure_data.description:
-        return data.user_failure_data.description
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return (error.message if error is not None else event.message or "unknown failure").strip()
+@contextlib.contextmanager
+def _instance(environment: RunEnvironment) -> Iterator[dg.DagsterInstance]:
+    """The profile's Dagster instance. Raises StoreError if its databases cannot be used."""
+    home = ensure_instance_home(environment)
+    try:
+        with dg.DagsterInstance.from_config(str(home), IN_PROCESS_SETTINGS) as instance:
+            yield instance
+    except DatabaseError as error:
+        raise StoreError(
+            f"Dagster's record of runs cannot be read or written: {error.orig}",
+            where=str(home),
+            expected="a disk with room, and database files as Dagster wrote them",
+            remedy=(
+                "Free room on the disk; if a file is damaged, move this folder away: results stay"
+                " where they are, and only the record of earlier runs is lost"
+            ),
+        ) from error
 
 
 def run_profile(
@@ -252,11 +149,12 @@ def run_profile(
     succeeded now (they read every state that has been materialised, whenever that was). If the
     national inputs fail, no state starts. Ctrl-C ends the call: no further state starts and the
     national tables stay as they were; what was made before is kept.
+
+    Raises StoreError if the output folder or Dagster's databases in it cannot be used.
     """
-    home = ensure_instance_home(environment)
     jobs = {job.name for job in definitions.resolve_all_job_defs()}
     outcomes: list[JobOutcome] = []
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with _instance(environment) as instance:
         if NATIONAL_INPUTS in jobs:
             outcomes.append(run_job(definitions, NATIONAL_INPUTS, instance, listener=listener))
             if not outcomes[-1].success or outcomes[-1].interrupted:

@@ -63,6 +63,24 @@ run_retries:
   retry_on_asset_or_op_failure: false
 """
 
+IN_PROCESS_SETTINGS = "in_process.yaml"
+# In a process of its own a run's output is caught in a file for the UI. `geocal run` has a
+# terminal: catching would hide it, and Dagster's helpers would answer Ctrl-C with their tracebacks.
+_IN_PROCESS = """\
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+
+# The checkout's workspace.yaml says the same, but an installed geocal has no checkout.
+_WORKSPACE = """\
+# Written by geocal whenever it opens this instance: the code that the UI and its daemon serve.
+load_from:
+  - python_module:
+      module_name: pipeline.definitions
+      location_name: geocal
+"""
+
 
 @dataclass(frozen=True)
 class RunEnvironment:
@@ -70,7 +88,7 @@ class RunEnvironment:
 
     profile : id of the file in ``data_specs/profiles/``.
     data : folder of raw files as published; for a synthetic profile the generator writes it.
-    output : folder that holds one folder a profile.
+    output : folder that holds one folder per profile.
     """
 
     profile: str
@@ -86,6 +104,11 @@ class RunEnvironment:
     def dagster_home(self) -> Path:
         """Folder of this profile's Dagster instance (run history, event log)."""
         return self.root / "dagster_home"
+
+    @property
+    def workspace(self) -> Path:
+        """The file that tells Dagster's web server and daemon which code to serve."""
+        return self.dagster_home / "workspace.yaml"
 
     @property
     def manifests(self) -> Path:
@@ -139,21 +162,27 @@ def run_environment(
 
 
 def ensure_instance_home(environment: RunEnvironment) -> Path:
-    """Create the Dagster instance's folder with telemetry off and the run queue set; returns the
-    folder.
+    """Create the Dagster instance's folder with telemetry off, the run queue set and a workspace
+    file; returns the folder. Beside ``dagster.yaml`` lies ``in_process.yaml``, the same for a run
+    within this process.
 
     Raises StoreError if the output folder cannot be written.
     """
     home = environment.dagster_home
     ensure_writable(environment, home)
-    text = _INSTANCE_SETTINGS.format(max_concurrent_runs=MAX_CONCURRENT_RUNS).encode()
-    settings = home / "dagster.yaml"
+    settings = _INSTANCE_SETTINGS.format(max_concurrent_runs=MAX_CONCURRENT_RUNS)
+    wanted = {
+        home / "dagster.yaml": settings,
+        home / IN_PROCESS_SETTINGS: settings + _IN_PROCESS,
+        environment.workspace: _WORKSPACE,
+    }
     # The UI's first visit asks for an e-mail address and loads a form from another network; this is
     # its own mark of "seen".
     seen = home / ".nux" / "nux.yaml"
     try:
-        if not settings.exists() or settings.read_bytes() != text:
-            settings.write_bytes(text)
+        for path, text in wanted.items():
+            if not path.exists() or path.read_bytes() != text.encode():
+                path.write_bytes(text.encode())
         if not seen.exists():
             seen.parent.mkdir(exist_ok=True)
             seen.write_text("seen: 1\n", encoding="utf-8")

@@ -20,6 +20,7 @@ from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult
+from calibration_core.flat.standard_form import as_given, standard_form
 
 # name -> what it is for, in a line. Modules of methods/ are imported when they are asked for: some
 # need torch, which is slow to load.
@@ -46,6 +47,11 @@ METHODS = {
     ),
     "trim": "weights brought within bounds, totals kept",
 }
+
+# Methods that choose records: what they choose must not hang on how the caller's table is sorted.
+_CHOOSE_RECORDS = frozenset(
+    ("hard_concrete", "reweighted_l1", "random_subset", "cross_category", "hybrid")
+)
 
 # Names that other software and the literature use for some of them: only to suggest ours.
 _OTHER_NAMES = {
@@ -117,9 +123,13 @@ def calibrate(
                 remedy=hint,
             )
     _check_types(method, module.Settings, settings)
-    chosen = module.Settings(**settings)
+    chosen, facts = module.Settings(**settings), {}
     with one_thread():
-        return module.run(problem, chosen, progress)
+        if hasattr(module, "prepare"):
+            problem, facts = module.prepare(problem, chosen)
+        form = standard_form(problem, ordered=method in _CHOOSE_RECORDS)
+        result = as_given(module.run(form, chosen, progress), problem)
+    return dataclasses.replace(result, details={**result.details, **facts}) if facts else result
 
 
 def settings_of(method: str):

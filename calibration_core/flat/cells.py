@@ -24,7 +24,7 @@ from calibration_core.flat.problem import CalibrationProblem
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class RecordCells:
     """The cells of a problem's records.
 
     Attributes
@@ -45,23 +45,16 @@ class Cells:
 
 
 def categorical_rows(matrix: DesignMatrix) -> np.ndarray:
-    """(targets,) bool: rows whose entries are all 0 or 1, with at least one 1."""
-    if matrix.is_sparse:
-        x = matrix.by_record
-        other = np.bincount(x.indices[(x.data != 0) & (x.data != 1)], minlength=matrix.targets)
-    else:
-        other = np.zeros(matrix.targets, dtype=np.int64)
-        for _, block in matrix.blocks():
-            other += ((block != 0) & (block != 1)).sum(axis=0)
-    return (other == 0) & (matrix.support > 0)
+    """(targets,) bool: rows of zeros and ones, in any unit, that some record counts in."""
+    return matrix.indicators & (matrix.support > 0)
 
 
-def record_cells(problem: CalibrationProblem) -> Cells:
+def record_cells(problem: CalibrationProblem) -> RecordCells:
     """The cell of every record: as given, or by pattern over the 0/1 rows."""
     n = problem.matrix.records
     if problem.cells is not None:
         labels, code = np.unique(problem.cells, return_inverse=True)
-        return Cells(
+        return RecordCells(
             code.astype(np.int64).ravel(),
             labels.size,
             np.zeros(max(labels.size - 1, 0), dtype=np.int64),
@@ -69,7 +62,7 @@ def record_cells(problem: CalibrationProblem) -> Cells:
         )
     rows = np.flatnonzero(categorical_rows(problem.matrix))
     if rows.size == 0:
-        return Cells(np.zeros(n, dtype=np.int64), 1, np.zeros(0, dtype=np.int64), "none")
+        return RecordCells(np.zeros(n, dtype=np.int64), 1, np.zeros(0, dtype=np.int64), "none")
     # Margins in the order of their first row; the rows of a margin together.
     first: dict[str, int] = {}
     margin = np.array([first.setdefault(problem.groups[j], len(first)) for j in rows])
@@ -81,7 +74,7 @@ def record_cells(problem: CalibrationProblem) -> Cells:
         packed[begin : begin + block.shape[0]] = np.packbits(block[:, rows] == 0, axis=1)
     patterns, code = np.unique(packed, axis=0, return_inverse=True)
     differ = np.unpackbits(patterns[1:] ^ patterns[:-1], axis=1)[:, : rows.size]
-    return Cells(
+    return RecordCells(
         code.astype(np.int64).ravel(),
         patterns.shape[0],
         margin[differ.argmax(axis=1)].astype(np.int64),
@@ -89,7 +82,7 @@ def record_cells(problem: CalibrationProblem) -> Cells:
     )
 
 
-def pool_thin(cells: Cells, share: np.ndarray, least: float) -> np.ndarray:
+def pool_thin(cells: RecordCells, share: np.ndarray, least: float) -> np.ndarray:
     """(count,) int64 pool of each cell, 0.. in the order of the cells: neighbours joined until no
     pool's share is under ``least``.
 

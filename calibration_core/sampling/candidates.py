@@ -20,29 +20,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration_core.errors import BudgetError, ProblemError, SettingsError
-from calibration_core.sampling.systematic import list_rank, phase_areas
+from calibration_core.sampling.loops import first_phase_of
 
 _STREAM = 1
-# Areas whose rows are handled in one call: bounds what a matrix of another dtype or layout needs as
-# a copy.
-_BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Candidates:
+class AreaCandidates:
     """Candidates of each area, and what a drawn one stands for.
 
     Attributes
     ----------
     offsets : (areas + 1,) int64: candidates of area t are offsets[t] to offsets[t + 1].
     record : (m,) int64, ascending within an area.
-    probability : (m,) float64 in (0, 1]: of being drawn, given the candidates; sums to ``per_area``
+    probability : (m,) float64 in (0, 1]: of being drawn, given the candidates; sums to ``pairs_per_area``
         in each area; one is a certainty.
     weight : (m,) float64: Horvitz-Thompson weight of a drawn unit, dense weight / overall inclusion
         probability.
     first_phase_probability : (m,) float64 in (0, 1]: of being a candidate. Its product with
         ``probability`` is the overall one.
-    per_area : (areas,) int64 units to draw.
+    pairs_per_area : (areas,) int64 units to draw.
     area : (areas,) int64 number of each area: random numbers come from (seed, number), so that an
         area drawn alone comes out the same.
     """
@@ -52,7 +49,7 @@ class Candidates:
     probability: np.ndarray
     weight: np.ndarray
     first_phase_probability: np.ndarray
-    per_area: np.ndarray
+    pairs_per_area: np.ndarray
     area: np.ndarray
 
     def __post_init__(self) -> None:
@@ -63,12 +60,12 @@ class Candidates:
                     f"{name} of candidates is {getattr(self, name).shape}", expected=f"({m},)"
                 )
         if (
-            self.per_area.shape != (areas,)
+            self.pairs_per_area.shape != (areas,)
             or self.area.shape != (areas,)
             or int(self.offsets[-1]) != m
         ):
             raise ProblemError(
-                f"per_area {self.per_area.shape}, area {self.area.shape}, last offset"
+                f"pairs_per_area {self.pairs_per_area.shape}, area {self.area.shape}, last offset"
                 f" {int(self.offsets[-1])}",
                 expected=f"({areas},) twice, and {m}",
             )
@@ -78,8 +75,8 @@ class Candidates:
                 expected="units that cannot be drawn left out",
             )
         wrong = np.flatnonzero(
-            np.abs(self.sums(self.probability) - self.per_area)
-            > 1e-6 * np.maximum(1, self.per_area)
+            np.abs(self.sums(self.probability) - self.pairs_per_area)
+            > 1e-6 * np.maximum(1, self.pairs_per_area)
         )
         if wrong.size:
             t = int(wrong[0])
@@ -87,7 +84,7 @@ class Candidates:
                 f"The probabilities of {wrong.size} areas do not sum to the units to draw",
                 where=(
                     f"area {int(self.area[t])}: {self.sums(self.probability)[t]:.6f} for"
-                    f" {int(self.per_area[t])}"
+                    f" {int(self.pairs_per_area[t])}"
                 ),
                 expected="equal",
             )
@@ -96,25 +93,28 @@ class Candidates:
     def areas(self) -> int:
         return self.offsets.size - 1
 
+    @property
+    def place(self) -> np.ndarray:
+        """(m,) int64: which of the areas each candidate is of, counted from 0."""
+        return np.repeat(np.arange(self.areas), np.diff(self.offsets))
+
     def sums(self, values: np.ndarray) -> np.ndarray:
         """(areas,) float64: sums of (m,) values over each area's candidates."""
-        return np.bincount(
-            np.repeat(np.arange(self.areas), np.diff(self.offsets)),
-            np.asarray(values, dtype=np.float64),
-            minlength=self.areas,
-        )
+        return np.bincount(self.place, np.asarray(values, np.float64), minlength=self.areas)
 
-    def take(self, areas: np.ndarray) -> Candidates:
-        """The candidates of some areas, which keep their numbers."""
-        areas = np.asarray(areas, dtype=np.int64)
-        size = np.diff(self.offsets)[areas]
+    def drawn_with(self, probability: np.ndarray) -> AreaCandidates:
+        """The candidates of positive ``probability`` (m,), to be drawn with it."""
+        keep = probability > 0
+        size = np.bincount(self.place[keep], minlength=self.areas)
         offsets = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
-        index = np.arange(offsets[-1]) + np.repeat(self.offsets[areas] - offsets[:-1], size)
-        values = (
-            getattr(self, name)[index]
-            for name in ("record", "probability", "weight", "first_phase_probability")
-        )
-        return Candidates(offsets, *values, self.per_area[areas], self.area[areas])
+        values = (self.record, probability, self.weight, self.first_phase_probability)
+        return AreaCandidates(offsets, *(v[keep] for v in values), self.pairs_per_area, self.area)
+
+    def find(self, place: np.ndarray, record: np.ndarray) -> np.ndarray:
+        """Where each (place, record) stands among the candidates: both are sorted, so one search
+        over combined keys finds all."""
+        width = int(self.record.max(initial=0)) + 1
+        return np.searchsorted(self.place * width + self.record, place * width + record)
 
     def check_records(self, records: int) -> None:
         """Raise ProblemError where a candidate is not among that many records."""
@@ -125,17 +125,25 @@ class Candidates:
             )
 
 
+def list_path(cell: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """(records,) int64: the records sorted by (cell, order, record)."""
+    if cell.ndim != 1 or cell.shape != order.shape:
+        raise ProblemError(
+            f"cell {cell.shape} and order {order.shape}", expected="(records,) twice"
+        )
+    return np.lexsort((np.arange(cell.size), order, cell))
+
+
 def first_phase(
     dense: np.ndarray,
-    per_area: np.ndarray,
-    cell: np.ndarray,
-    order: np.ndarray,
+    pairs_per_area: np.ndarray,
+    path: np.ndarray,
     seed: int,
     times: int = 8,
     *,
     area: np.ndarray | None = None,
-) -> Candidates:
-    """Candidates of each area, drawn along the list sorted by cell, order and record.
+) -> AreaCandidates:
+    """Candidates of each area, drawn along a list of the records.
 
     An area gets min(times x k, records of positive weight) candidates, all certainty units among
     them; with ``times`` 1 they are themselves a systematic draw of k units, all with probability
@@ -144,9 +152,9 @@ def first_phase(
 
     Parameters
     ----------
-    dense : (areas, records) >= 0: weights; read a block of areas at a time, never copied whole.
-    per_area : (areas,) int64 >= 0: units k to draw in each area.
-    cell : (records,) int64; order : (records,) float64: what the list is sorted by.
+    dense : (areas, records) >= 0: weights; read an area at a time, never copied whole.
+    pairs_per_area : (areas,) int64 >= 0: units k to draw in each area.
+    path : (records,) int64: the records in the order of the list (``list_path``).
     seed, area : random numbers come from (seed, area[t]); by default areas are numbered from 0.
     times : candidates for each unit to draw, at least 1.
 
@@ -157,85 +165,68 @@ def first_phase(
     BudgetError : an area has fewer records of positive weight than units to draw.
     """
     areas, records = dense.shape
-    per_area = np.asarray(per_area, dtype=np.int64)
-    area = np.arange(areas, dtype=np.int64) if area is None else np.asarray(area, dtype=np.int64)
+    pairs_per_area = np.asarray(pairs_per_area, dtype=np.int64)
+    area = np.arange(areas) if area is None else np.asarray(area, dtype=np.int64)
     if times < 1:
         raise SettingsError(f"times is {times}", expected="at least 1")
-    if (
-        per_area.shape != (areas,)
-        or area.shape != (areas,)
-        or cell.shape != (records,)
-        or (per_area < 0).any()
-    ):
+    if not (pairs_per_area.shape == area.shape == (areas,) and path.shape == (records,)):
         raise ProblemError(
-            f"per_area {per_area.shape}, area {area.shape}, cell {cell.shape} for dense weights"
+            f"pairs_per_area {pairs_per_area.shape}, area {area.shape}, path {path.shape} for dense weights"
             f" {dense.shape}",
-            expected="one an area, one a record, no negative count",
+            expected="one per area, one per record",
         )
-    rank = list_rank(cell, order)
-    usable = np.zeros(areas, dtype=np.int64)
-    for first in range(0, areas, _BLOCK):
-        block = dense[first : first + _BLOCK]
-        if not (np.isfinite(block).all() and (block >= 0).all()):
-            raise ProblemError(
-                "Dense weights are negative or not finite",
-                where=f"areas {first} to {first + len(block) - 1}",
-                expected="finite weights >= 0",
-            )
-        usable[first : first + _BLOCK] = (block > 0).sum(axis=1)
-    short = np.flatnonzero(usable < per_area)
+    if (pairs_per_area < 0).any():
+        raise ProblemError(
+            f"pairs_per_area is {int(pairs_per_area.min())} somewhere", expected="0 or more"
+        )
+    usable = np.array([_usable(dense[t], int(area[t])) for t in range(areas)], dtype=np.int64)
+    _check_usable(usable, pairs_per_area, area)
+    found = [
+        _phase_of_area(
+            dense[t],
+            int(pairs_per_area[t]),
+            min(int(pairs_per_area[t]) * times, int(usable[t])),
+            path,
+            (seed, int(area[t])),
+        )
+        for t in range(areas)
+    ]
+    offsets = np.concatenate([[0], np.cumsum([part[0].size for part in found])]).astype(np.int64)
+    values = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    return AreaCandidates(offsets, *values, pairs_per_area, area)
+
+
+def _usable(weights: np.ndarray, number: int) -> int:
+    """Records of positive weight of one area."""
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ProblemError(
+            "Dense weights are negative or not finite",
+            where=f"area {number}",
+            expected="finite weights >= 0",
+        )
+    return int(np.count_nonzero(weights))
+
+
+def _check_usable(usable: np.ndarray, pairs_per_area: np.ndarray, area: np.ndarray) -> None:
+    short = np.flatnonzero(usable < pairs_per_area)
     if short.size:
         t = int(short[0])
         raise BudgetError(
             f"{short.size} areas have fewer records of positive weight than are wanted",
-            where=f"area {int(area[t])}: {usable[t]} records, {per_area[t]} wanted",
+            where=f"area {int(area[t])}: {usable[t]} records, {pairs_per_area[t]} wanted",
             expected="at least as many records as asked for",
         )
-    wanted = np.minimum(per_area * times, usable)
-    offsets = np.concatenate([[0], np.cumsum(wanted)]).astype(np.int64)
-    record, found = np.empty(offsets[-1], dtype=np.int64), np.zeros(areas, dtype=np.int64)
-    probability, weight, first_probability = (np.empty(offsets[-1]) for _ in range(3))
-    start = np.array(
-        [np.random.default_rng([seed, int(number), _STREAM]).random() for number in area]
-    )
-    for first in range(0, areas, _BLOCK):
-        part = slice(first, first + _BLOCK)
-        block = np.ascontiguousarray(dense[part], dtype=np.float64)
-        phase_areas(
-            block,
-            per_area[part],
-            wanted[part],
-            rank,
-            start[part],
-            offsets[part],
-            record,
-            probability,
-            weight,
-            first_probability,
-            found[part],
-        )
-    if (found < wanted).any():
-        keep = np.arange(offsets[-1]) - np.repeat(offsets[:-1], wanted) < np.repeat(found, wanted)
-        record, probability, weight, first_probability = (
-            values[keep] for values in (record, probability, weight, first_probability)
-        )
-        offsets = np.concatenate([[0], np.cumsum(found)]).astype(np.int64)
-    return Candidates(offsets, record, probability, weight, first_probability, per_area, area)
 
 
-def systematic_over_pool(
-    dense: np.ndarray,
-    per_area: np.ndarray,
-    cell: np.ndarray,
-    order: np.ndarray,
-    seed: int,
-    *,
-    area: np.ndarray | None = None,
-) -> Candidates:
-    """Systematic draw of ``per_area`` units straight over each area's whole pool row: candidates
-    that are all drawn (probability one).
-
-    Parameters and errors are those of ``first_phase``; ``first_phase_probability`` is the inclusion
-    probability of the draw.
-    """
-    return first_phase(dense, per_area, cell, order, seed, 1, area=area)
+def _phase_of_area(
+    weights: np.ndarray, count: int, wanted: int, path: np.ndarray, key: tuple[int, int]
+) -> tuple[np.ndarray, ...]:
+    """Records ascending, and their probability, weight and first-phase probability."""
+    if count == 0:
+        return (np.zeros(0, dtype=np.int64), *(np.zeros(0) for _ in range(3)))
+    start = np.random.default_rng([*key, _STREAM]).random()
+    row = np.array(weights[path], dtype=np.float64)
+    place, *values = first_phase_of(row, count, wanted, start)
+    record = path[place]
+    ascending = np.argsort(record)
+    return (record[ascending], *(value[ascending] for value in values))

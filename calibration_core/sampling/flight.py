@@ -1,5 +1,4 @@
-"""The compiled flight and landing of the cube method, over one list of units and over the
-candidates of many areas.
+"""The compiled flight of the cube method: with counts of cells among its constraints, and without.
 
 The flight moves a vector of probabilities p at random along directions u with A u = 0, up and down
 with such chances that its mean stays, until coordinates reach 0 or 1 and are settled: so
@@ -13,20 +12,23 @@ The units that are neither settled nor free to move are a basis B of the constra
 simplex method, and M with M B = unit vectors is kept by Gauss-Jordan steps: a unit a that comes in
 either joins the basis, or gives the direction (-M a, 1), and takes the place of the basis unit that
 it settles. When all units have come, variables are given up from the last one: giving up constraint
-c frees the direction M e_c, which changes no other. Cells are not given up: then at most one unit a
-cell is open, and these go through the same with the next coarser level, the last of which is the
-area, whose count is never given up. So every level's counts end within rounding of what they were
-at its start. The work is linear in the units and quadratic in the constraints, 2 x variables + 2 at
-most however many cells there are.
+c frees the direction M e_c, which changes no other. Cells are not given up: then at most one unit
+per cell is open, and these go through the same with the next coarser level, the last of which is
+the area, whose count is never given up. So every level's counts end within rounding of what they
+were at its start. The work is linear in the units and quadratic in the constraints, 2 x variables +
+2 at most however many cells there are.
 
-Belongs here: the loops; they are in one file because a compiled function that is cached does not
-see changes of a function in another. Does not belong here: checks of arguments and random streams
-(``cube.py``).
+Of two pivots that differ by rounding the first is taken, so that the last bits of the columns
+decide nothing.
+
+Belongs here: the loops; they are in one file because a compiled function that is kept on disk does
+not see changes of a function in another. Does not belong here: checks of arguments and random
+streams (``cube.py``), what is balanced (``components.py``).
 """
 
 from __future__ import annotations
 
-import math
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -37,301 +39,235 @@ SETTLED = 1e-10
 # A constraint that a unit adds less than this to, beside the largest, adds nothing: rounding of the
 # factors.
 _DEPENDENT = 1e-9
-# The factors are made anew after this many changes, or where their entries say that the basis is
+# The factors are made anew after so many changes, or where their entries say that the basis is
 # close to dependent.
 _RENEW, _LARGE = 64, 1e5
-# Components with less than this share of the largest variance are rounding.
-_NO_VARIANCE = 1e-12
-# Variance below this share of the squared mean is rounding too.
-_CONSTANT = 1e-24
+# A pivot must exceed the best before it by this factor.
+_TIE = 1.0 + 1e-9
 
 
-@numba.njit(cache=True, nogil=True)
-def draw_areas(
-    first,
-    last,
-    number,
-    threads,
-    offsets,
-    record,
-    probability,
-    weight,
-    rows,
-    inverse,
-    cell,
-    kinds,
-    held,
-    sequence,
-    uniform,
-    drawn,
-):
-    """Areas first + number, first + number + threads, ... before last.
+class Flight(NamedTuple):
+    """A flight under way.
 
-    ``sequence`` : candidates of areas first to last, each area's sorted by cell and within it in
-        random order; ``uniform`` a number for each.
+    Attributes
+    ----------
+    p : (units,) float64 probabilities, settled in place.
+    columns : (units, variables) float64: what a unit adds to each variable.
+    cell : (units,) int64 in 0..cells-1.
+    uniform : (n,) float64 random numbers, one used per step.
+    factor : ``factor[c, r]`` is M[r, c]: its rows are constraints.
+    y : room for M a of the unit at hand.
+    kind : of each row of ``factor``: a variable, or variables + a cell.
+    unit : ``unit[r]`` is the basis unit that M turns into the unit vector r; -1 where there is none
+        yet, -2 where it was settled just now.
+    place : the way back from a variable, or variables + a cell, to its row; -1 where it is not held.
+    state : constraints held, uniform numbers used, changes since M was made anew.
     """
-    for t in range(first + number, last, threads):
-        begin, end = offsets[t], offsets[t + 1]
-        ahead = begin - offsets[first]
-        p, here = np.empty(end - begin), np.empty(end - begin, dtype=np.int64)
-        queue, size = np.empty(end - begin, dtype=np.int64), 0
-        for i in range(end - begin):
-            p[i] = 1.0 if probability[begin + i] > 1.0 - SETTLED else probability[begin + i]
-            here[i] = cell[record[begin + i]]
-        for i in range(end - begin):
-            unit = sequence[ahead + i] - begin
-            if p[unit] < 1.0:
-                queue[size] = unit
-                size += 1
-        if size:
-            columns = _components(
-                p,
-                here,
-                kinds,
-                queue[:size],
-                record[begin:end],
-                weight[begin:end],
-                rows,
-                inverse[t % inverse.shape[0]],
-                held[t],
-            )
-            used, land = 0, True
-            for _ in range(2):
-                # Cells first; then what is left in all of them together.
-                used = settle_level(
-                    p,
-                    columns,
-                    here,
-                    kinds,
-                    queue[:size],
-                    uniform[ahead : ahead + end - begin],
-                    used,
-                    land,
-                )
-                rest = 0
-                for i in range(size):
-                    here[queue[i]] = 0
-                    if 0.0 < p[queue[i]] < 1.0:
-                        queue[rest] = queue[i]
-                        rest += 1
-                size = rest
-        for i in range(end - begin):
-            drawn[begin + i] = p[i] > 0.5
+
+    p: np.ndarray
+    columns: np.ndarray
+    cell: np.ndarray
+    uniform: np.ndarray
+    factor: np.ndarray
+    y: np.ndarray
+    kind: np.ndarray
+    unit: np.ndarray
+    place: np.ndarray
+    state: np.ndarray
+
+
+def new_flight(
+    p: np.ndarray, columns: np.ndarray, cell: np.ndarray, uniform: np.ndarray, used: int = 0
+) -> Flight:
+    """A flight before its first step; ``used`` numbers of ``uniform`` are left out."""
+    variables, cells = columns.shape[1], int(cell.max(initial=-1)) + 1
+    most = 2 * variables + 3
+    return Flight(
+        p=p,
+        columns=columns,
+        cell=cell,
+        uniform=uniform,
+        factor=np.zeros((most, most)),
+        y=np.zeros(most),
+        kind=np.zeros(most, dtype=np.int64),
+        unit=np.full(most, -1, dtype=np.int64),
+        place=np.full(variables + cells, -1, dtype=np.int64),
+        state=np.array([0, used, 0], dtype=np.int64),
+    )
 
 
 @numba.njit(cache=True, nogil=True)
-def _components(p, cell, kinds, units, record, weight, rows, inverse, held):
-    """(candidates, components) principal components of what the open units add, the largest entry
-    of each 1; strongest first.
-    """
-    f, n = rows.shape[1], units.size
-    held = min(held, f, n)
-    if held == 0:
-        return np.zeros((p.size, 0))
-    added, mean = np.empty((n, f)), np.zeros(f)
-    heft, sums = np.zeros(kinds), np.zeros((kinds, f))
-    spread = np.empty(n)
-    for i in range(n):
-        unit = units[i]
-        spread[i] = p[unit] * (1.0 - p[unit])
-        heft[cell[unit]] += spread[i]
-        for v in range(f):
-            a = weight[unit] * rows[record[unit], v] * abs(inverse[v])
-            added[i, v] = a
-            mean[v] += a
-            sums[cell[unit], v] += spread[i] * a
-    for v in range(f):
-        mean[v] /= n
-        for c in range(kinds):
-            if heft[c] > 0:
-                sums[c, v] /= heft[c]
-    centred = np.empty((n, f))
-    for i in range(n):
-        root, c = math.sqrt(spread[i]), cell[units[i]]
-        for v in range(f):
-            centred[i, v] = root * (added[i, v] - sums[c, v])
-    gram = np.dot(centred.T, centred)
-    factor = np.ones(f)
-    largest_mean = 0.0
-    for v in range(f):
-        if inverse[v] < 0:
-            factor[v] = (
-                1.0 / math.sqrt(gram[v, v])
-                if gram[v, v] > _CONSTANT * n * mean[v] * mean[v]
-                else 0.0
-            )
-        largest_mean = max(largest_mean, abs(mean[v]) * factor[v])
-    for v in range(f):
-        for u in range(f):
-            gram[v, u] *= factor[v] * factor[u]
-    variance, axes = np.linalg.eigh(gram)
-    best = variance[f - 1]
-    least = max(_NO_VARIANCE * best, _CONSTANT * n * largest_mean * largest_mean)
-    while held > 0 and variance[f - held] <= least:
-        held -= 1
-    chosen = np.empty((f, held))
-    for v in range(f):
-        for c in range(held):
-            chosen[v, c] = axes[v, f - 1 - c] * factor[v]
-    for i in range(n):
-        for v in range(f):
-            added[i, v] -= mean[v]
-    scores = np.dot(added, chosen)
-    columns = np.zeros((p.size, held))
-    for c in range(held):
-        largest = 0.0
-        for i in range(n):
-            largest = max(largest, abs(scores[i, c]))
-        if largest > 0:
-            for i in range(n):
-                columns[units[i], c] = scores[i, c] / largest
-    return columns
-
-
-# The flight. ``factor[c, r]`` is M[r, c], rows of ``factor`` are constraints: ``kind[c]`` is a
-# variable, or variables + a cell; ``place`` is the way back, -1 where the constraint is not held.
-# ``unit[r]`` is the basis unit that M turns into the unit vector r, -1 where there is none yet.
-# ``state``: constraints held, uniform numbers used, changes since M was made anew.
+def fly(flight: Flight, queue: np.ndarray) -> None:
+    """Settle units in place as long as a direction is left, all variables held and no cell; units
+    come in the order of ``queue``. No more units than variables stay open."""
+    for v in range(flight.columns.shape[1]):
+        _hold(flight, v)
+    for i in queue:
+        _enter_renewed(flight, i)
 
 
 @numba.njit(cache=True, nogil=True)
-def settle_level(p, columns, cell, cells, queue, uniform, used, land):
+def settle_level(flight: Flight, queue: np.ndarray, land: bool) -> int:
     """Settle units in place until no cell has more than one that is not; returns how many uniform
     numbers have been used.
 
-    p : (units,); columns : (units, variables); cell : (units,) in 0..cells-1; queue : open units,
-        sorted by cell; land : false
-    to stop when no direction is left, with all variables held.
+    queue : open units, sorted by cell. land : false to stop when no direction is left, with all
+    variables held.
     """
-    variables = columns.shape[1]
-    most = 2 * variables + 3
-    factor, y = np.zeros((most, most)), np.zeros(most)
-    kind, unit = np.zeros(most, dtype=np.int64), np.full(most, -1, dtype=np.int64)
-    place = np.full(variables + cells, -1, dtype=np.int64)
-    state = np.zeros(3, dtype=np.int64)
-    state[1] = used
+    variables = flight.columns.shape[1]
     for v in range(variables):
-        _hold(v, factor, kind, unit, place, state)
+        _hold(flight, v)
     begin = 0
     while begin < queue.size:
-        here, end = cell[queue[begin]], begin
-        while end < queue.size and cell[queue[end]] == here:
+        here, end = flight.cell[queue[begin]], begin
+        while end < queue.size and flight.cell[queue[end]] == here:
             end += 1
         if end - begin > 1:
-            _hold(variables + here, factor, kind, unit, place, state)
+            _hold(flight, variables + here)
             for n in range(begin, end):
-                i = queue[n]
-                largest = _enter(i, p, columns, cell, factor, unit, place, y, state, uniform)
-                if state[2] >= _RENEW or (largest > _LARGE and state[2] > 8):
-                    _renew(p, columns, cell, factor, unit, place, y, state, uniform)
-            _release(p, columns, cell, factor, kind, unit, place, y, variables, state, uniform)
+                _enter_renewed(flight, queue[n])
+            _release(flight)
         begin = end
-    for v in range(variables - 1, -1, -1):
-        if not land or state[0] <= v + 1:
-            break
-        _give_up(place[v], p, factor, kind, unit, place, state, uniform)
-        _release(p, columns, cell, factor, kind, unit, place, y, variables, state, uniform)
-    return state[1]
+    v = variables - 1
+    while land and v >= 0 and flight.state[0] > v + 1:
+        _give_up(flight, flight.place[v])
+        _release(flight)
+        v -= 1
+    return flight.state[1]
 
 
 @numba.njit(cache=True, nogil=True)
-def _hold(what, factor, kind, unit, place, state):
+def _enter_renewed(flight, i):
+    """Unit i comes in; M is made anew where it is due."""
+    largest = _enter(flight, i)
+    changes = flight.state[2]
+    if changes >= _RENEW or (largest > _LARGE and changes > 8):
+        _renew(flight)
+
+
+@numba.njit(cache=True, nogil=True)
+def _hold(flight, what):
     """One more constraint, which no basis unit adds to."""
-    d = state[0]
+    d = flight.state[0]
     for r in range(d):
-        factor[d, r] = 0.0
-        factor[r, d] = 0.0
-    factor[d, d] = 1.0
-    unit[d], kind[d], place[what] = -1, what, d
-    state[0] = d + 1
+        flight.factor[d, r] = 0.0
+        flight.factor[r, d] = 0.0
+    flight.factor[d, d] = 1.0
+    flight.unit[d], flight.kind[d], flight.place[what] = -1, what, d
+    flight.state[0] = d + 1
 
 
 @numba.njit(cache=True, nogil=True)
-def _enter(i, p, columns, cell, factor, unit, place, y, state, uniform):
+def _enter(flight, i):
     """Unit i joins the basis, or moves against it and one of them is settled. Returns the largest
-    entry of M a.
-    """
-    d = state[0]
-    variables = columns.shape[1]
-    home = place[variables + cell[i]]
-    for r in range(d):
-        y[r] = factor[home, r]
-    for v in range(variables):
-        a, c = columns[i, v], place[v]
-        if a != 0.0 and c >= 0:
-            for r in range(d):
-                y[r] += a * factor[c, r]
-    largest, fresh = 1.0, -1
-    for r in range(d):
+    entry of M a."""
+    y, unit = flight.y, flight.unit
+    _reach(flight, i)
+    largest = 1.0
+    for r in range(flight.state[0]):
         largest = max(largest, abs(y[r]))
-        if unit[r] == -1 and (fresh < 0 or abs(y[r]) > abs(y[fresh])):
-            fresh = r
+    fresh = _largest_with(y, unit, -1, flight.state[0])
     if fresh >= 0 and abs(y[fresh]) > _DEPENDENT * largest:
-        _pivot(fresh, factor, y, state)
+        _pivot(flight, fresh)
         unit[fresh] = i
     else:
-        _move(p, unit, y, -1.0, i, state, uniform)
-        swap = -1
-        for r in range(d):
-            if unit[r] == -2 and (swap < 0 or abs(y[r]) > abs(y[swap])):
-                swap = r
-        if 0.0 < p[i] < 1.0 and swap >= 0:
-            _pivot(swap, factor, y, state)
+        _move(flight, y, -1.0, i)
+        swap = _largest_with(y, unit, -2, flight.state[0])
+        if 0.0 < flight.p[i] < 1.0 and swap >= 0:
+            _pivot(flight, swap)
             unit[swap] = i
-        for r in range(d):
-            if unit[r] == -2:
-                unit[r] = -1
+        _forget_settled(flight)
     return largest
 
 
 @numba.njit(cache=True, nogil=True)
-def _pivot(row, factor, y, state):
-    d = state[0]
+def _reach(flight, i):
+    """y = M a of unit i: its cell's row of the factors, if held, and those of its variables."""
+    d, variables = flight.state[0], flight.columns.shape[1]
+    y, factor = flight.y, flight.factor
+    home = flight.place[variables + flight.cell[i]]
+    for r in range(d):
+        y[r] = factor[home, r] if home >= 0 else 0.0
+    for v in range(variables):
+        a, c = flight.columns[i, v], flight.place[v]
+        if a != 0.0 and c >= 0:
+            for r in range(d):
+                y[r] += a * factor[c, r]
+
+
+@numba.njit(cache=True, nogil=True)
+def _largest_with(values, unit, mark, d):
+    """The first of the largest entries among rows whose unit is ``mark``; -1 where there is none."""
+    row = -1
+    for r in range(d):
+        if unit[r] == mark and (row < 0 or abs(values[r]) > abs(values[row]) * _TIE):
+            row = r
+    return row
+
+
+@numba.njit(cache=True, nogil=True)
+def _forget_settled(flight):
+    for r in range(flight.state[0]):
+        if flight.unit[r] == -2:
+            flight.unit[r] = -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _pivot(flight, row):
+    d, factor, y = flight.state[0], flight.factor, flight.y
     for c in range(d):
         part = factor[c, row] / y[row]
         if part != 0.0:
             for r in range(d):
                 factor[c, r] -= part * y[r]
         factor[c, row] = part
-    state[2] += 1
+    flight.state[2] += 1
 
 
 @numba.njit(cache=True, nogil=True)
-def _move(p, unit, direction, sign, entering, state, uniform):
+def _move(flight, direction, sign, entering):
     """One step of the flight along sign x direction of the basis units, and 1 of the entering one
-    if there is one (>= 0).
-
-    Rows whose unit is settled are marked -2.
-    """
-    d = state[0]
+    if there is one (>= 0). Rows whose unit is settled are marked -2."""
+    d, p, unit = flight.state[0], flight.p, flight.unit
     size = 1.0 if entering >= 0 else 0.0
     for r in range(d):
         if unit[r] >= 0:
             size = max(size, abs(direction[r]))
+    least = 1e-12 * size
     up, down = np.inf, np.inf
     if entering >= 0:
         up, down = 1.0 - p[entering], p[entering]
     for r in range(d):
         u = sign * direction[r]
-        if unit[r] >= 0 and abs(u) > 1e-12 * size:
-            q = p[unit[r]]
-            if u > 0:
-                up, down = min(up, (1.0 - q) / u), min(down, q / u)
-            else:
-                up, down = min(up, -q / u), min(down, (q - 1.0) / u)
-    if up == np.inf:
-        return
-    step = up if uniform[state[1]] * (up + down) < down else -down
-    state[1] += 1
-    if entering >= 0:
-        p[entering] = _settled(p[entering] + step)
-    for r in range(d):
-        u = sign * direction[r]
-        if unit[r] >= 0 and abs(u) > 1e-12 * size:
-            q = _settled(p[unit[r]] + step * u)
+        if unit[r] >= 0 and abs(u) > least:
+            rise, fall = _room(p[unit[r]], u)
+            up, down = min(up, rise), min(down, fall)
+    if up < np.inf:
+        step = up if flight.uniform[flight.state[1]] * (up + down) < down else -down
+        flight.state[1] += 1
+        if entering >= 0:
+            p[entering] = _settled(p[entering] + step)
+        _step(flight, direction, sign * step, least)
+
+
+@numba.njit(cache=True, nogil=True)
+def _step(flight, direction, step, least):
+    """Basis units moved; those that are settled by it are marked."""
+    p, unit = flight.p, flight.unit
+    for r in range(flight.state[0]):
+        if unit[r] >= 0 and abs(direction[r]) > least:
+            q = _settled(p[unit[r]] + step * direction[r])
             p[unit[r]] = q
             if q == 0.0 or q == 1.0:
                 unit[r] = -2
+
+
+@numba.njit(cache=True, nogil=True)
+def _room(q, u):
+    """How far a probability can go along u and against it."""
+    if u > 0:
+        return (1.0 - q) / u, q / u
+    return -q / u, (q - 1.0) / u
 
 
 @numba.njit(cache=True, nogil=True)
@@ -342,57 +278,39 @@ def _settled(q):
 
 
 @numba.njit(cache=True, nogil=True)
-def _renew(p, columns, cell, factor, unit, place, y, state, uniform):
+def _renew(flight):
     """M made anew from the basis, each unit at the row where it adds most; a unit that turns out
-    dependent moves.
-    """
-    d = state[0]
-    basis = unit.copy()
+    dependent moves."""
+    d, unit = flight.state[0], flight.unit
+    basis = unit[:d].copy()
     for c in range(d):
         for r in range(d):
-            factor[c, r] = 0.0
-        factor[c, c] = 1.0
+            flight.factor[c, r] = 0.0
+        flight.factor[c, c] = 1.0
         unit[c] = -1
-    for r in range(d):
-        i = basis[r]
+    for i in basis:
         if i >= 0:
-            _enter(i, p, columns, cell, factor, unit, place, y, state, uniform)
-    state[2] = 0
+            _enter(flight, i)
+    flight.state[2] = 0
 
 
 @numba.njit(cache=True, nogil=True)
-def _give_up(c, p, factor, kind, unit, place, state, uniform):
+def _give_up(flight, c):
     """Constraint number c is no longer held; where the basis leaves no room for that, its units
-    move along the direction this frees.
-    """
-    d = state[0]
-    size = 0.0
-    for r in range(d):
-        size = max(size, abs(factor[c, r]))
-    row = _free_row(c, factor, unit, d)
-    if row < 0 or abs(factor[c, row]) <= _DEPENDENT * size:
-        _move(p, unit, factor[c], 1.0, -1, state, uniform)
-        for r in range(d):
-            if unit[r] == -2:
-                unit[r] = -1
-        row = _free_row(c, factor, unit, d)
-    _remove(c, row, factor, kind, unit, place, state)
+    move along the direction this frees."""
+    d, row_of_c = flight.state[0], flight.factor[c]
+    row = _largest_with(row_of_c, flight.unit, -1, d)
+    if row < 0 or abs(row_of_c[row]) <= _DEPENDENT * _largest(row_of_c, d):
+        _move(flight, row_of_c, 1.0, -1)
+        _forget_settled(flight)
+        row = _largest_with(row_of_c, flight.unit, -1, d)
+    _remove(flight, c, row)
 
 
 @numba.njit(cache=True, nogil=True)
-def _free_row(c, factor, unit, d):
-    """The row without a unit in which constraint c counts most; -1 where every row has a unit."""
-    row = -1
-    for r in range(d):
-        if unit[r] == -1 and (row < 0 or abs(factor[c, r]) > abs(factor[c, row])):
-            row = r
-    return row
-
-
-@numba.njit(cache=True, nogil=True)
-def _remove(c, row, factor, kind, unit, place, state):
+def _remove(flight, c, row):
     """Constraint number c taken out of the others through a row without a unit; both go."""
-    d = state[0]
+    d, factor = flight.state[0], flight.factor
     if row < 0:
         # Only rounding leads here: the unit that counts most for the constraint gives up its row
         # and waits for the next level.
@@ -400,31 +318,36 @@ def _remove(c, row, factor, kind, unit, place, state):
         for r in range(d):
             if abs(factor[c, r]) > abs(factor[c, row]):
                 row = r
-        unit[row] = -1
+        flight.unit[row] = -1
     for other in range(d):
-        if other != c:
-            part = factor[other, row] / factor[c, row] if factor[c, row] != 0.0 else 0.0
+        if other != c and factor[c, row] != 0.0:
+            part = factor[other, row] / factor[c, row]
             if part != 0.0:
                 for r in range(d):
                     factor[other, r] -= part * factor[c, r]
-    # The last constraint and the last row take the places that are free now.
-    last = d - 1
-    place[kind[c]] = -1
-    if c != last:
-        for r in range(d):
-            factor[c, r] = factor[last, r]
-        kind[c] = kind[last]
-        place[kind[c]] = c
-    if row != last:
-        for other in range(d):
-            factor[other, row] = factor[other, last]
-        unit[row] = unit[last]
-    unit[last] = -1
-    state[0] = last
+    _close_gap(flight, c, row)
 
 
 @numba.njit(cache=True, nogil=True)
-def _release(p, columns, cell, factor, kind, unit, place, y, variables, state, uniform):
+def _close_gap(flight, c, row):
+    """The last constraint and the last row take the places that are free now."""
+    last, factor = flight.state[0] - 1, flight.factor
+    flight.place[flight.kind[c]] = -1
+    if c != last:
+        for r in range(last + 1):
+            factor[c, r] = factor[last, r]
+        flight.kind[c] = flight.kind[last]
+        flight.place[flight.kind[c]] = c
+    if row != last:
+        for other in range(last + 1):
+            factor[other, row] = factor[other, last]
+        flight.unit[row] = flight.unit[last]
+    flight.unit[last] = -1
+    flight.state[0] = last
+
+
+@numba.njit(cache=True, nogil=True)
+def _release(flight):
     """Cells with one basis unit or none: the unit waits for the next level, since alone it cannot
     move, and the cell is not held any more.
 
@@ -432,31 +355,38 @@ def _release(p, columns, cell, factor, kind, unit, place, y, variables, state, u
     otherwise, rounding has let a dependent unit into the basis: they are made anew, once.
     """
     renewed = False
-    c = state[0] - 1
+    c = flight.state[0] - 1
     while c >= 0:
-        alone, count = -1, 0
-        for r in range(state[0]):
-            if unit[r] >= 0 and variables + cell[unit[r]] == kind[c]:
-                alone, count = r, count + 1
-        if kind[c] < variables or count > 1:
+        count, alone = _units_of(flight, flight.kind[c])
+        if flight.kind[c] < flight.columns.shape[1] or count > 1:
             c -= 1
             continue
         if count == 1:
-            unit[alone] = -1
-        row = _free_row(c, factor, unit, state[0])
-        if not renewed and (
-            row < 0 or abs(factor[c, row]) <= _DEPENDENT * _largest(factor[c, : state[0]])
-        ):
-            _renew(p, columns, cell, factor, unit, place, y, state, uniform)
-            renewed, c = True, state[0] - 1
-            continue
-        _remove(c, row, factor, kind, unit, place, state)
-        c -= 1
+            flight.unit[alone] = -1
+        held = flight.factor[c]
+        row = _largest_with(held, flight.unit, -1, flight.state[0])
+        weak = row < 0 or abs(held[row]) <= _DEPENDENT * _largest(held, flight.state[0])
+        if weak and not renewed:
+            _renew(flight)
+            renewed, c = True, flight.state[0] - 1
+        else:
+            _remove(flight, c, row)
+            c -= 1
 
 
 @numba.njit(cache=True, nogil=True)
-def _largest(row):
+def _units_of(flight, kind):
+    """How many basis units are in the cell of constraint ``kind``, and the row of the last."""
+    count, row, variables = 0, -1, flight.columns.shape[1]
+    for r in range(flight.state[0]):
+        if flight.unit[r] >= 0 and variables + flight.cell[flight.unit[r]] == kind:
+            count, row = count + 1, r
+    return count, row
+
+
+@numba.njit(cache=True, nogil=True)
+def _largest(row, d):
     size = 0.0
-    for r in range(row.size):
+    for r in range(d):
         size = max(size, abs(row[r]))
     return size

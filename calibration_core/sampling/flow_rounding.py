@@ -2,16 +2,17 @@
 mean kept.
 
 Fractions are whole numbers of units of 2^-40, so that what flows into a node flows out exactly, and
-no node has just one fractional edge. Cells of one area are edges from the sets of one nested family
+no node has just one fractional edge. Cells of one area are edges from the sets of one nested class
 to those of another.
 
-Belongs here: units, nested families as trees, the pushing of cycles. Does not belong here: tables
-(``rounding.py``), more than two families (``many_families.py``).
+Belongs here: units, nested categories as trees, the pushing of cycles. Does not belong here: tables
+(``rounding.py``), more than two classes (``many_classes.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -47,27 +48,29 @@ def units_of(expected: np.ndarray) -> np.ndarray:
     return unit
 
 
-def nest(family: np.ndarray | None, cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of a nested family: smallest set of each cell (-1 none), parent of each set (-1 none), and
+def nest(cell_class: np.ndarray | None, cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of nested categories: smallest set of each cell (-1 none), parent of each set (-1 none), and
     the distinct sets (sets, cells).
     """
-    if family is None:
+    if cell_class is None:
         return (
             np.full(cells, -1, dtype=np.int64),
             np.zeros(0, dtype=np.int64),
             np.zeros((0, cells), dtype=bool),
         )
-    family = np.asarray(family, dtype=bool)
-    if family.ndim != 2 or family.shape[1] != cells:
-        raise ProblemError(f"A family of shape {family.shape}", expected=f"(categories, {cells})")
-    sets = np.unique(family[family.any(axis=1)], axis=0)
+    cell_class = np.asarray(cell_class, dtype=bool)
+    if cell_class.ndim != 2 or cell_class.shape[1] != cells:
+        raise ProblemError(
+            f"A class of shape {cell_class.shape}", expected=f"(categories, {cells})"
+        )
+    sets = np.unique(cell_class[cell_class.any(axis=1)], axis=0)
     sets = sets[np.lexsort((np.arange(len(sets)), -sets.sum(axis=1)))]
     common = sets.astype(np.int64) @ sets.T.astype(np.int64)
     size = np.diag(common)
     nested = (common == 0) | (common == size[:, None]) | (common == size[None, :])
     if not nested.all():
         raise ProblemError(
-            "Two categories of a family overlap without one holding the other",
+            "Two categories of a class overlap without one holding the other",
             expected="disjoint or nested categories",
         )
     home, above = np.full(cells, -1, dtype=np.int64), np.full(len(sets), -1, dtype=np.int64)
@@ -78,10 +81,10 @@ def nest(family: np.ndarray | None, cells: int) -> tuple[np.ndarray, np.ndarray,
     return home, above, sets
 
 
-def two_families(
+def two_classes(
     unit: np.ndarray, nests: Sequence[tuple], generator: np.random.Generator
 ) -> np.ndarray:
-    """(cells,) 0 or 1: the cells of one area rounded up; cells are edges from the first family's
+    """(cells,) 0 or 1: the cells of one area rounded up; cells are edges from the first cell_class's
     sets to the second's.
     """
     place = np.flatnonzero(unit)
@@ -104,6 +107,31 @@ def two_families(
     return up
 
 
+class Network(NamedTuple):
+    """Edges with fractional flow, int64 all.
+
+    Attributes: ``tail``, ``head``, ``flow`` (edges,), changed in place; ``offsets`` (nodes + 1,) and
+    ``incident`` (2 x edges,): edges at node v are incident[offsets[v]] to incident[offsets[v + 1]].
+    """
+
+    tail: np.ndarray
+    head: np.ndarray
+    flow: np.ndarray
+    offsets: np.ndarray
+    incident: np.ndarray
+
+
+class Walk(NamedTuple):
+    """Attributes, int64 all: ``node``, ``edge`` (nodes + 1,) the path so far; ``position`` (nodes,)
+    of a node in it, -1 off it; ``ahead`` (nodes,) the first edge of a node that may be fractional.
+    """
+
+    node: np.ndarray
+    edge: np.ndarray
+    position: np.ndarray
+    ahead: np.ndarray
+
+
 def round_flow(
     tail: np.ndarray, head: np.ndarray, flow: np.ndarray, nodes: int, generator: np.random.Generator
 ) -> np.ndarray:
@@ -116,85 +144,84 @@ def round_flow(
         return up
     # Edges in random order: which cells trade with which then has no pattern.
     edges = edges[generator.permutation(edges.size)]
-    tail, head, flow = (
-        tail[edges].astype(np.int64),
-        head[edges].astype(np.int64),
-        flow[edges].astype(np.int64),
-    )
+    tail, head, flow = (values[edges].astype(np.int64) for values in (tail, head, flow))
     ends = np.concatenate([tail, head])
-    order = np.argsort(ends, kind="stable")
     offsets = np.zeros(nodes + 1, dtype=np.int64)
     np.cumsum(np.bincount(ends, minlength=nodes), out=offsets[1:])
-    _push_cycles(
-        tail,
-        head,
-        flow,
-        offsets,
-        (order % edges.size).astype(np.int64),
-        generator.random(edges.size),
-        UNIT,
-    )
+    incident = (np.argsort(ends, kind="stable") % edges.size).astype(np.int64)
+    path = (np.zeros(nodes + 1, dtype=np.int64) for _ in range(2))
+    walk = Walk(*path, np.full(nodes, -1, dtype=np.int64), offsets[:-1].copy())
+    _push_cycles(Network(tail, head, flow, offsets, incident), walk, generator.random(edges.size))
     up[edges] = flow // UNIT
     return up
 
 
-@numba.njit(cache=True)
-def _push_cycles(tail, head, flow, offsets, incident, uniform, unit):
-    """Make every flow 0 or ``unit``. A walk along fractional edges comes back to itself, since no
-    node has just one; the cycle is pushed by chance, what lies before it stays as the beginning of
-    the next walk.
+@numba.njit(cache=True, nogil=True)
+def _push_cycles(network, walk, uniform):
+    """Make every flow 0 or UNIT. A walk along fractional edges comes back to itself, since no node
+    has just one; the cycle is pushed by chance, what lies before it stays as the beginning of the
+    next walk.
     """
-    nodes = offsets.size - 1
-    next_edge = offsets[:-1].copy()
-    position = np.full(nodes, -1, dtype=np.int64)
-    path_node = np.empty(nodes + 1, dtype=np.int64)
-    path_edge = np.empty(nodes + 1, dtype=np.int64)
     pushes = 0
-    for start in range(nodes):
+    for start in range(walk.position.size):
         length = 0
-        path_node[0] = start
-        position[start] = 0
+        walk.node[0] = start
+        walk.position[start] = 0
         while True:
-            node = path_node[length]
-            came = path_edge[length - 1] if length > 0 else -1
-            # Whole edges are passed for good at the front; an edge one came by is skipped for now.
-            while next_edge[node] < offsets[node + 1]:
-                e = incident[next_edge[node]]
-                if flow[e] == 0 or flow[e] == unit:
-                    next_edge[node] += 1
-                else:
-                    break
-            found = -1
-            for i in range(next_edge[node], offsets[node + 1]):
-                e = incident[i]
-                if e != came and flow[e] != 0 and flow[e] != unit:
-                    found = e
-                    break
-            if found < 0:
+            node = walk.node[length]
+            came = walk.edge[length - 1] if length > 0 else -1
+            edge = _fractional_edge(network, walk, node, came)
+            if edge < 0:
                 # Only where nothing fractional is left at the start.
-                position[node] = -1
+                walk.position[node] = -1
                 break
-            other = head[found] if tail[found] == node else tail[found]
-            path_edge[length] = found
-            if position[other] < 0:
+            tail, head = network.tail[edge], network.head[edge]
+            other = head if tail == node else tail
+            walk.edge[length] = edge
+            if walk.position[other] < 0:
                 length += 1
-                path_node[length] = other
-                position[other] = length
-                continue
-            first = position[other]
-            rise, fall = unit, unit
-            for p in range(first, length + 1):
-                e = path_edge[p]
-                if tail[e] == path_node[p]:
-                    rise, fall = min(rise, unit - flow[e]), min(fall, flow[e])
-                else:
-                    rise, fall = min(rise, flow[e]), min(fall, unit - flow[e])
-            move = rise if uniform[pushes] * (rise + fall) < fall else -fall
-            pushes += 1
-            for p in range(first, length + 1):
-                e = path_edge[p]
-                flow[e] += move if tail[e] == path_node[p] else -move
-            for p in range(first + 1, length + 1):
-                position[path_node[p]] = -1
-            length = first
-    return pushes
+                walk.node[length] = other
+                walk.position[other] = length
+            else:
+                first = walk.position[other]
+                _push(network, walk, first, length, uniform[pushes])
+                pushes += 1
+                for p in range(first + 1, length + 1):
+                    walk.position[walk.node[p]] = -1
+                length = first
+
+
+@numba.njit(cache=True, nogil=True)
+def _fractional_edge(network, walk, node, came):
+    """An edge of the node with fractional flow, other than the one come by; -1 where there is none.
+
+    Whole edges are passed for good at the front; an edge one came by is skipped for now.
+    """
+    last = network.offsets[node + 1]
+    while walk.ahead[node] < last:
+        flow = network.flow[network.incident[walk.ahead[node]]]
+        if flow != 0 and flow != UNIT:
+            break
+        walk.ahead[node] += 1
+    for i in range(walk.ahead[node], last):
+        edge = network.incident[i]
+        if edge != came and network.flow[edge] != 0 and network.flow[edge] != UNIT:
+            return edge
+    return -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _push(network, walk, first, last, chance):
+    """The cycle from place ``first`` to ``last`` of the path pushed until an edge is whole."""
+    flow = network.flow
+    rise, fall = UNIT, UNIT
+    for p in range(first, last + 1):
+        edge = walk.edge[p]
+        if network.tail[edge] == walk.node[p]:
+            rise, fall = min(rise, UNIT - flow[edge]), min(fall, flow[edge])
+        else:
+            rise, fall = min(rise, flow[edge]), min(fall, UNIT - flow[edge])
+    move = rise if chance * (rise + fall) < fall else -fall
+    for p in range(first, last + 1):
+        edge = walk.edge[p]
+        flow[edge] += move if network.tail[edge] == walk.node[p] else -move

@@ -16,76 +16,75 @@ Belongs here: that design. Does not belong here: systematic or balanced draws.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numba
 import numpy as np
 
-if TYPE_CHECKING:
-    from calibration_core.sampling.candidates import Candidates
+from calibration_core.sampling.candidates import AreaCandidates
+from calibration_core.sampling.loops import CERTAIN
 
 _STREAM = 4
-_CERTAIN = 1.0 - 1e-12
+# No unit that is not certain counts as more likely than this: odds p / (1 - p) stay finite.
+_MOST = 1.0 - 1e-12
 
 
-def draw_sampford(candidates: Candidates, seed: int) -> np.ndarray:
-    """(m,) bool: exactly ``per_area`` candidates of each area, certainty units always; random
+def draw_sampford(candidates: AreaCandidates, seed: int) -> np.ndarray:
+    """(m,) bool: exactly ``pairs_per_area`` candidates of each area, certainty units always; random
     numbers from (seed, area number).
     """
-    drawn = np.zeros(candidates.record.size, dtype=np.bool_)
+    drawn = candidates.probability >= CERTAIN
     for t in range(candidates.areas):
         part = slice(int(candidates.offsets[t]), int(candidates.offsets[t + 1]))
-        uniform = np.random.default_rng([seed, int(candidates.area[t]), _STREAM]).random(
-            part.stop - part.start
-        )
-        _draw(candidates.probability[part], int(candidates.per_area[t]), uniform, drawn[part])
+        uniform = np.random.default_rng([seed, int(candidates.area[t]), _STREAM])
+        uniform = uniform.random(part.stop - part.start)
+        open_units = part.start + np.flatnonzero(~drawn[part])
+        count = int(candidates.pairs_per_area[t]) - int(drawn[part].sum())
+        if count > 0:
+            probability = candidates.probability[open_units]
+            probability = np.minimum(probability * (count / probability.sum()), _MOST)
+            drawn[open_units] = _draw(probability, count, uniform)
     return drawn
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw(probability, count, uniform, drawn):
-    open_units = np.empty(probability.size, dtype=np.int64)
-    units, n, total = 0, count, 0.0
-    for i in range(probability.size):
-        if probability[i] >= _CERTAIN:
-            drawn[i] = True
-            n -= 1
-        else:
-            open_units[units] = i
-            total += probability[i]
-            units += 1
-    if n <= 0:
-        return
-    p = np.empty(units)
-    for i in range(units):
-        p[i] = min(probability[open_units[i]] * (n / total), _CERTAIN)
-    # chance[i, j, f]: weight of completions by units i, i + 1, ... that draw j more, with the
-    # special one among them (f = 1) or not (f = 0).
-    chance = np.zeros((units + 1, 2, n + 1))
+def _chances(p, count):
+    """(units + 1, 2, count + 1): chance[i, f, j] is the weight of completions by units i, i + 1,
+    ... that draw j more, with the special one among them (f = 1) or not (f = 0)."""
+    units = p.size
+    chance = np.zeros((units + 1, 2, count + 1))
     chance[units, 0, 0] = 1.0
     for i in range(units - 1, -1, -1):
         inside, outside = p[i], 1.0 - p[i]
         here, after = chance[i], chance[i + 1]
         here[0, 0] = outside * after[0, 0]
-        for j in range(1, n + 1):
+        for j in range(1, count + 1):
             here[0, j] = outside * after[0, j] + inside * after[0, j - 1]
             here[1, j] = (
                 outside * after[1, j]
                 + inside * after[1, j - 1]
                 + inside * outside * after[0, j - 1]
             )
-    j, special = n, 1
-    for i in range(units):
+    return chance
+
+
+@numba.njit(cache=True, nogil=True)
+def _draw(p, count, uniform):
+    """(units,) bool: the draw, unit after unit; p in (0, 1) sums to ``count``."""
+    drawn = np.zeros(p.size, dtype=np.bool_)
+    chance = _chances(p, count)
+    j, special = count, 1
+    for i in range(p.size):
         if j == 0:
-            return
+            break
         point = uniform[i] * chance[i, special, j]
         ordinary = p[i] * chance[i + 1, special, j - 1]
         unusual = p[i] * (1.0 - p[i]) * chance[i + 1, 0, j - 1] if special else 0.0
         # A unit that the sample cannot be completed without is taken whatever rounding says.
-        if point < ordinary or (j == units - i and unusual == 0.0):
-            drawn[open_units[i]] = True
+        needed = j == p.size - i
+        if point < ordinary or (needed and unusual == 0.0):
+            drawn[i] = True
             j -= 1
-        elif point < ordinary + unusual or j == units - i:
-            drawn[open_units[i]] = True
+        elif point < ordinary + unusual or needed:
+            drawn[i] = True
             j -= 1
             special = 0
+    return drawn

@@ -8,8 +8,9 @@ from typing import Any
 
 import dagster as dg
 
+from pipeline.assets.national_reports import build_national_reports
 from pipeline.assets.records import build_record_assets
-from pipeline.assets.reports import build_report_assets
+from pipeline.assets.reports import build_state_reports
 from pipeline.assets.sources import build_source_assets
 from pipeline.assets.targets import build_target_assets
 from pipeline.assets.weights import build_weight_assets
@@ -32,4 +33,5 @@ def build_assets(
         *build_record_assets(profile, partitions),
         *build_weight_assets(profile, partitions),
     ]
-    return [*made, *build_report_assets(profile, environment, partitions, facts, made)]
+    of_state = build_state_reports(profile, environment, partitions, facts, made)
+    return [*made, *of_state, *build_national_reports(profile)]

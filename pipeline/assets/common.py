@@ -75,21 +75,35 @@ def permanent_tables(function: Function) -> Function:
 
 @functools.cache
 def code_version(*places: str) -> str:
-    """Twelve hex digits over the Python and YAML files of ``places`` (relative to the project): an
-    asset is stale when they change.
+    """Twelve hex digits over the Python, YAML and JSON files of ``places``: an asset is stale when
+    they change.
+
+    A place is a file or folder relative to the project, which is the checkout or, where geocal was
+    installed, the folder that holds the installed packages. Raises InvariantError for a place that
+    is not there or holds no such file, for its changes would go unseen.
     """
     total = hashlib.sha256()
     for place in sorted(places):
-        path = PROJECT_ROOT / place
-        files = (
-            [path]
-            if path.is_file()
-            else sorted(p for p in path.rglob("*") if p.suffix in {".py", ".yaml", ".json"})
-        )
-        for file in files:
-            total.update(str(file.relative_to(PROJECT_ROOT)).encode())
+        for file in _code_files(place):
+            total.update(file.relative_to(PROJECT_ROOT).as_posix().encode())
             total.update(file.read_bytes())
     return total.hexdigest()[:12]
+
+
+def _code_files(place: str) -> list[Path]:
+    path = PROJECT_ROOT / place
+    if path.is_file():
+        return [path]
+    found = sorted(p for p in path.rglob("*") if p.suffix in {".py", ".yaml", ".json"})
+    if not found:
+        raise InvariantError(
+            f"There is no code at {place!r}, whose digest an asset's version is made of",
+            where=str(path),
+            expected="a file, or a folder with Python or YAML files",
+            remedy="Name the file's new place where code_version is called; if geocal was "
+            "installed, install it again: the installation is not complete",
+        )
+    return found
 
 
 def markdown_table(frame: pl.DataFrame, limit: int = PREVIEW_ROWS) -> str:
@@ -129,32 +143,6 @@ def frame_metadata(
     if listed:
         metadata["notes"] = dg.MetadataValue.md("\n".join(f"* {note}" for note in listed))
     return metadata
-
-
-def require(condition: bool, found: str, *, where: str, expected: str, remedy: str) -> None:
-    """A hard rule of a table about to be written: raises InvariantError, and nothing is written, if
-    it does not hold.
-    """
-    if not condition:
-        raise InvariantError(found, where=where, expected=expected, remedy=remedy)
-
-
-def require_no_rows(
-    faulty: pl.DataFrame, found: str, *, table: str, columns: Iterable[str], remedy: str
-) -> None:
-    """Raise InvariantError naming the first five faulty rows by ``columns``, if there are any."""
-    if faulty.is_empty():
-        return
-    named = "; ".join(
-        ", ".join(f"{k}={v}" for k, v in row.items())
-        for row in faulty.select(list(columns)).head(5).to_dicts()
-    )
-    raise InvariantError(
-        f"{faulty.height:,} rows {found}",
-        where=f"{table}: {named}",
-        expected="no such row; nothing was written",
-        remedy=remedy,
-    )
 
 
 def check_specs(

@@ -1,46 +1,59 @@
 """Assets of the group ``candidates``: record tables, the gap between records and targets, and the
 candidates for weights.
 
-Belongs here: which tables go into which call, what is checked before writing, and metadata. Does
-not belong here: how records are made (``pipeline/records``) or candidates built
-(``pipeline/weights/candidates.py``).
+Belongs here: which tables go into which step, what is checked before writing, and metadata. Does
+not belong here: how records are made (``pipeline/records``) or the steps (``pipeline/steps.py``).
 """
-
-from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from pipeline.assets import metadata
 from pipeline.assets.common import (
     check_specs,
     code_version,
     frame_metadata,
-    inline_png,
-    markdown_table,
     permanent,
     permanent_tables,
-    require_no_rows,
 )
-from pipeline.assets.sources import DONOR_PERSONS, GEOGRAPHY, HOUSEHOLDS, PERSONS
-from pipeline.assets.targets import CONCEPT_GAPS, NATIONAL, RECONCILED, STATE
+from pipeline.assets.names import (
+    AREAS,
+    CANDIDATES_GROUP,
+    CELLS,
+    CONCEPT_GAPS,
+    DONOR_PERSONS,
+    GEOGRAPHY,
+    HOUSEHOLDS,
+    NATIONAL_TARGETS,
+    PERSONS,
+    RECONCILED,
+    RECORDS,
+    STATE_TARGETS,
+    UNITS,
+    inputs_of,
+)
+from pipeline.invariants import require_no_rows
 from pipeline.io_manager import Table
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
-from pipeline.specs.states import state_of
-from pipeline.specs.variables import Variable
+from pipeline.vocabulary import CALIBRATE
 
-GROUP = "candidates"
-RECORDS = ("record_persons", "record_households", "record_tax_units")
-UNITS, AREAS, CELLS = "candidate_units", "candidate_areas", "candidate_cells"
 _KINDS = {"polars", "parquet"}
 _RECORDS_CODE = ("pipeline/records", "data_specs/factors", "data_specs/profiles")
 _CANDIDATES_CODE = (
     "pipeline/records/expressions.py",
     "pipeline/weights/candidates.py",
     "pipeline/weights/cells.py",
+    "pipeline/steps.py",
+    "pipeline/vocabulary.py",
     "data_specs/variables",
     "data_specs/cross_categories",
     "data_specs/profiles",
+)
+_GAPS_CODE = (
+    "pipeline/targets/concept_gap.py",
+    "pipeline/records/design_totals.py",
+    *_CANDIDATES_CODE,
 )
 
 
@@ -56,18 +69,22 @@ def build_record_assets(
     ]
 
 
-def target_variables(catalog: Catalog, profile: Profile) -> list[Variable]:
-    """Variables that some target of the profile states and that records can express, sorted by
-    name.
-    """
-    keys = {
-        (item.variable, item.domain) for spec in catalog.specs_of(profile) for item in spec.items
+def _outs(contents: dict[str, str], *code: str) -> dict[str, dg.AssetOut]:
+    """Outputs of a step that makes several tables, by name, with what each holds."""
+    return {
+        name: dg.AssetOut(
+            is_required=False,
+            group_name=CANDIDATES_GROUP,
+            kinds=_KINDS,
+            code_version=code_version(*code),
+            description=f"{content}.",
+        )
+        for name, content in contents.items()
     }
-    return [catalog.variables[key] for key in sorted(keys) if catalog.variables[key].expressible]
 
 
-def _record_inputs() -> dict[str, dg.AssetIn]:
-    return {name: dg.AssetIn(name) for name in RECORDS}
+def _tables(frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    return {name.removeprefix("record_"): frames[name] for name in RECORDS}
 
 
 def _records(
@@ -78,25 +95,15 @@ def _records(
         "households and group-quarters persons, with the attributes their persons imply",
         "tax units under the target year's rules",
     )
-    ins = {PERSONS: dg.AssetIn(PERSONS), HOUSEHOLDS: dg.AssetIn(HOUSEHOLDS)}
-    if profile.records.donor is not None:
-        ins[DONOR_PERSONS] = dg.AssetIn(DONOR_PERSONS)
+    holds = {n: f"Records of the state: {c}" for n, c in zip(RECORDS, contents, strict=True)}
+    donors = (DONOR_PERSONS,) if profile.records.donor is not None else ()
 
     @dg.multi_asset(
         can_subset=True,
         name="records",
         partitions_def=partitions,
-        ins=ins,
-        outs={
-            name: dg.AssetOut(
-                is_required=False,
-                group_name=GROUP,
-                kinds=_KINDS,
-                code_version=code_version(*_RECORDS_CODE),
-                description=f"Records of the state: {content}.",
-            )
-            for name, content in zip(RECORDS, contents, strict=True)
-        },
+        ins=inputs_of(PERSONS, HOUSEHOLDS, *donors),
+        outs=_outs(holds, *_RECORDS_CODE),
     )
     @permanent_tables
     def records(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
@@ -106,138 +113,65 @@ def _records(
             catalog, profile, frames[PERSONS], frames[HOUSEHOLDS], frames.get(DONOR_PERSONS)
         )
         ids = made.households.select("household_id")
-        remedy = "This is a fault of the record builder; report it with the household named"
-        for name, table in made.tables.items():
+        uprated: str | dg.MetadataValue = "none: records and targets are of one year"
+        if made.uprated.height:
+            uprated = metadata.table_of(made.uprated)
+        results = []
+        for name, table in zip(RECORDS, made.tables.values(), strict=True):
             require_no_rows(
                 table.join(ids, on="household_id", how="anti"),
                 "belong to no household",
                 table=name,
                 columns=["household_id"],
-                remedy=remedy,
+                remedy="This is a fault of the record builder; report it with the household named",
             )
-        uprated = (
-            dg.MetadataValue.md(markdown_table(made.uprated))
-            if made.uprated.height
-            else "none: records and targets are of one year"
-        )
-        return tuple(
-            dg.MaterializeResult(
-                asset_key=name,
-                value=Table(table, {"notes": list(made.notes)}),
-                metadata=frame_metadata(table, notes=made.notes, uprated=uprated),
-            )
-            for name, table in zip(RECORDS, made.tables.values(), strict=True)
-        )
+            value = Table(table, {"notes": list(made.notes)})
+            shown = frame_metadata(table, notes=made.notes, uprated=uprated)
+            results.append(dg.MaterializeResult(asset_key=name, value=value, metadata=shown))
+        return results
 
     return records
-
-
-def _gap_plot(gaps: pl.DataFrame, state: str, synthetic: bool) -> dg.MetadataValue:
-    from pipeline.reports.plots import bars
-
-    title = f"Concept gaps of {state} before calibration"
-    named = gaps.filter(pl.col("gap").is_finite()).select(
-        name=pl.col("variable") + " · " + pl.col("domain"), gap=pl.col("gap").abs()
-    )
-    return inline_png(
-        bars(named, "name", "gap", title, "absolute relative gap", synthetic=synthetic), title
-    )
 
 
 def _concept_gaps(
     catalog: Catalog, profile: Profile, partitions: dg.PartitionsDefinition
 ) -> dg.AssetsDefinition:
+    words = "At least half of the variables of the targets are kept for calibration."
+
     @dg.asset(
         name=CONCEPT_GAPS,
-        group_name=GROUP,
+        group_name=CANDIDATES_GROUP,
         kinds=_KINDS,
         partitions_def=partitions,
-        ins={STATE: dg.AssetIn(STATE), NATIONAL: dg.AssetIn(NATIONAL), **_record_inputs()},
-        code_version=code_version(
-            "pipeline/targets/concept_gap.py",
-            "pipeline/records/design_totals.py",
-            *_CANDIDATES_CODE,
-        ),
+        ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, *RECORDS),
+        code_version=code_version(*_GAPS_CODE),
         description=(
             "How far design-weighted records are from each target before calibration, and which"
             " targets are therefore kept for validation only."
         ),
-        check_specs=check_specs(
-            CONCEPT_GAPS,
-            {
-                "most_targets_calibrate": (
-                    "At least half of the variables of the targets are kept for calibration."
-                )
-            },
-        ),
+        check_specs=check_specs(CONCEPT_GAPS, {"most_targets_calibrate": words}),
     )
     @permanent
     def concept_gaps(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
-        from pipeline.records.design_totals import design_totals
-        from pipeline.targets.concept_gap import concept_gaps as gaps_of
+        from pipeline import steps
 
-        fips = state_of(context.partition_key).fips
-        totals, notes = design_totals(_tables(frames), target_variables(catalog, profile))
-        own = frames[NATIONAL].filter((pl.col("level") == "state") & (pl.col("geoid") == fips))
-        gaps = gaps_of(
-            totals,
-            pl.concat([own, frames[STATE]]),
-            profile.concept_gap_limit,
-            state_fips=fips,
-            same_concept=catalog.same_concept(profile),
-            same_concept_limit=profile.same_concept_gap_limit,
-        )
-        calibrating = gaps.filter(pl.col("role") == "calibrate").height
-        wide = gaps.filter(pl.col("role") != "calibrate").select(
-            "variable", "domain", "role", "gap", "reason"
-        )
+        postal, records = context.partition_key, _tables(frames)
+        below, national = frames[STATE_TARGETS], frames[NATIONAL_TARGETS]
+        gaps, notes = steps.concept_gaps(catalog, profile, postal, records, below, national)
+        kept = gaps.filter(pl.col("role") == CALIBRATE).height
         return dg.MaterializeResult(
             value=gaps,
-            metadata=frame_metadata(
-                gaps,
-                notes=notes,
-                not_calibrating=dg.MetadataValue.md(markdown_table(wide, limit=100)),
-                calibrating=calibrating,
-                plot=_gap_plot(gaps, context.partition_key, profile.synthetic),
-            ),
+            metadata=metadata.of_gaps(gaps, postal, profile, notes),
             check_results=[
                 dg.AssetCheckResult(
                     check_name="most_targets_calibrate",
-                    passed=2 * calibrating >= gaps.height,
-                    metadata={"calibrating": calibrating, "variables": gaps.height},
+                    passed=2 * kept >= gaps.height,
+                    metadata={"calibrating": kept, "variables": gaps.height},
                 )
             ],
         )
 
     return concept_gaps
-
-
-def _tables(frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
-    return {name.removeprefix("record_"): frames[name] for name in RECORDS}
-
-
-def areas_of(geography: pl.DataFrame, postal: str, vintage: str) -> pl.DataFrame:
-    """The state's tracts in one vintage of the geography table."""
-    return geography.filter(
-        (pl.col("state_fips") == state_of(postal).fips) & (pl.col("vintage") == vintage)
-    )
-
-
-def _cell_metadata(cells: Any) -> dict[str, Any]:
-    """How many cells there were and are, and every one that was joined to others; thin ones that no
-    step could help are named.
-    """
-    thin = cells.table.filter("thin").select("label", "records", "weight")
-    return {
-        "cells_before": cells.before,
-        "cells_after": cells.table.height,
-        "cells_collapsed": dg.MetadataValue.md(
-            markdown_table(cells.collapsed, limit=200) if cells.collapsed.height else "none"
-        ),
-        "cells_still_thin": dg.MetadataValue.md(
-            markdown_table(thin, limit=100) if thin.height else "none"
-        ),
-    }
 
 
 def _candidates(
@@ -259,66 +193,29 @@ def _candidates(
         can_subset=True,
         name="candidates",
         partitions_def=partitions,
-        ins={
-            RECONCILED: dg.AssetIn(RECONCILED),
-            GEOGRAPHY: dg.AssetIn(GEOGRAPHY),
-            **_record_inputs(),
-        },
-        outs={
-            name: dg.AssetOut(
-                is_required=False,
-                group_name=GROUP,
-                kinds=_KINDS,
-                code_version=code_version(*_CANDIDATES_CODE),
-                description=f"{content}.",
-            )
-            for name, content in contents.items()
-        },
+        ins=inputs_of(RECONCILED, GEOGRAPHY, *RECORDS),
+        outs=_outs(contents, *_CANDIDATES_CODE),
     )
     @permanent_tables
     def candidates(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
-        from pipeline.specs.cross_categories import load_cross_categories
-        from pipeline.weights.candidates import build_candidates, candidate_pairs
+        from pipeline import steps
+        from pipeline.weights.candidates import candidate_pairs
 
-        state = context.partition_key
-        made = build_candidates(
+        made = steps.candidates(
+            catalog,
+            profile,
+            context.partition_key,
             _tables(frames),
-            target_variables(catalog, profile),
             frames[RECONCILED],
-            areas_of(frames[GEOGRAPHY], state, profile.geography.vintage),
-            areas_of(frames[GEOGRAPHY], state, profile.geography.puma_link_vintage),
-            load_cross_categories(profile.cross_categories),
-            finest_level=profile.finest_level,
-            elsewhere_share=profile.candidates.elsewhere_share,
+            frames[GEOGRAPHY],
         )
-        inexpressible = [
-            f"{item.variable}/{item.domain}: {item.reason}" for item in made.inexpressible
-        ]
         pairs = candidate_pairs(made.units, made.areas)
         facts = {"notes": list(made.notes), "candidate_pairs": pairs}
-        more: dict[str, Any] = {
-            "candidate_pairs": pairs,
-            "inexpressible": dg.MetadataValue.json(inexpressible),
-        }
-        cells = _cell_metadata(made.cells)
-        shown = made.units.select(made.units.columns[:8])
-        results = [
-            dg.MaterializeResult(
-                asset_key=UNITS,
-                value=Table(made.units, facts),
-                metadata=frame_metadata(shown, notes=made.notes, **more, **cells),
-            ),
-            dg.MaterializeResult(
-                asset_key=AREAS,
-                value=Table(made.areas, facts),
-                metadata=frame_metadata(made.areas, notes=made.notes),
-            ),
-            dg.MaterializeResult(
-                asset_key=CELLS,
-                value=Table(made.cells.table, facts),
-                metadata=frame_metadata(made.cells.table, notes=made.cells.notes, **cells),
-            ),
+        tables = {UNITS: made.units, AREAS: made.areas, CELLS: made.cells.table}
+        shown = metadata.of_candidates(made, pairs)
+        return [
+            dg.MaterializeResult(asset_key=name, value=Table(table, facts), metadata=said)
+            for (name, table), said in zip(tables.items(), shown, strict=True)
         ]
-        return results
 
     return candidates

@@ -1,13 +1,13 @@
-"""Assets of the group ``sources``: raw files in, checked tables out, one asset a publication.
+"""Assets of the group ``sources``: raw files in, checked tables out, one asset per publication.
 
-Belongs here: which reader serves which source of the profile, and provenance. Does not belong here:
+Belongs here: which source of the profile becomes which asset, and provenance. Does not belong here:
 how a file is read (``pipeline/sources``). The assets are made from the profile: a source that
 another profile uses is not in this profile's graph.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
@@ -22,25 +22,35 @@ from pipeline.assets.common import (
     permanent,
     permanent_tables,
 )
+from pipeline.assets.names import (
+    DONOR_HOUSEHOLDS,
+    DONOR_PERSONS,
+    GEOGRAPHY,
+    HOUSEHOLDS,
+    PERSONS,
+    RAW_FILES,
+    SOURCES_GROUP,
+)
 from pipeline.io_manager import Table
 from pipeline.settings import RunEnvironment
-from pipeline.sources.base import SourceTable, resolve_files
-from pipeline.sources.files import FileProvenance
-from pipeline.sources.microdata_schema import Microdata
-from pipeline.sources.registry import read_source
 from pipeline.specs.profiles import Donor, Profile
 from pipeline.specs.sources import SourceSpec, load_source
-from pipeline.specs.states import state_of
 
-GROUP = "sources"
-RAW_FILES = "synthetic_raw_files"
-GEOGRAPHY = "geography"
-PERSONS, HOUSEHOLDS = "microdata_persons", "microdata_households"
-DONOR_PERSONS, DONOR_HOUSEHOLDS = "cps_asec_persons", "cps_asec_households"
-_CODE = ("pipeline/sources", "pipeline/specs/sources.py", "data_specs/sources")
+if TYPE_CHECKING:
+    from pipeline.sources.base import SourceTable
+    from pipeline.sources.files import FileProvenance
+    from pipeline.sources.microdata.schema import Microdata
+
+_KINDS = {"polars", "parquet"}
+_CODE = (
+    "pipeline/sources",
+    "pipeline/specs/layouts.py",
+    "pipeline/specs/sources.py",
+    "data_specs/sources",
+)
 
 
-def provenance_facts(provenance: Iterable[FileProvenance], data: Path) -> list[dict[str, Any]]:
+def provenance_facts(provenance: Iterable["FileProvenance"], data: Path) -> list[dict[str, Any]]:
     """Provenance for a stored table: file relative to the data folder (no folder of this machine),
     member, bytes, SHA-256; sorted.
     """
@@ -86,7 +96,7 @@ def build_source_assets(
 def _synthetic_raw_files(profile: Profile, environment: RunEnvironment) -> dg.AssetsDefinition:
     @dg.asset(
         name=RAW_FILES,
-        group_name=GROUP,
+        group_name=SOURCES_GROUP,
         kinds={"python", "csv"},
         code_version=code_version("pipeline/sample", "data_specs/sample.yaml"),
         description=(
@@ -120,27 +130,30 @@ def _synthetic_raw_files(profile: Profile, environment: RunEnvironment) -> dg.As
 def _cells_plot(frame: pl.DataFrame, title: str, synthetic: bool) -> dg.MetadataValue:
     from pipeline.reports.plots import bars
 
-    counts = (
-        frame.group_by(pl.col("level").cast(pl.String) + " · " + pl.col("status").cast(pl.String))
-        .len("cells")
-        .sort("level")
-    )
+    label = pl.col("level").cast(pl.String) + " · " + pl.col("status").cast(pl.String)
+    counts = frame.group_by(label).len("cells").sort("level")
     return inline_png(bars(counts, "level", "cells", title, "cells", synthetic=synthetic), title)
 
 
-def _read_vintages(
-    spec: SourceSpec,
-    vintages: Sequence[str],
-    environment: RunEnvironment,
-    states: Sequence[str] | None,
-) -> SourceTable:
-    """All vintages of one publication under one another."""
-    tables = [read_source(spec, vintage, environment.data, states) for vintage in vintages]
-    return SourceTable(
-        pl.concat([table.frame for table in tables]),
-        tuple(item for table in tables for item in table.provenance),
-        tuple(note for table in tables for note in table.notes),
-    )
+def _facts(table: "SourceTable", spec: SourceSpec, profile: Profile, data: Path) -> dict[str, Any]:
+    """What is stored beside the table of a publication."""
+    provenance = provenance_facts(table.provenance, data)
+    vintages = list(profile.sources[spec.id])
+    return {"provenance": provenance, "source": spec.id, "vintages": vintages}
+
+
+def _shown(table: "SourceTable", facts: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What is shown beside it: counted facts, files, and whatever else is given."""
+    notes = [f"{note.code}: {note.detail} ({note.count:,})" for note in table.notes]
+    files = dg.MetadataValue.json(facts["provenance"])
+    return frame_metadata(table.frame, notes=notes, files=files, **more)
+
+
+def _described(spec: SourceSpec, profile: Profile) -> dict[str, Any]:
+    """Metadata of the asset itself."""
+    vintages = profile.sources[spec.id]
+    url = dg.MetadataValue.url(spec.url_of(vintages[0]))
+    return {"publisher": spec.publisher, "url": url, "vintages": list(vintages)}
 
 
 def _published(
@@ -150,13 +163,13 @@ def _published(
     partitions: dg.PartitionsDefinition,
     deps: list[str],
 ) -> dg.AssetsDefinition:
-    by_state = spec.coverage == "state"
-    vintages = profile.sources[spec.id]
+    by_state, vintages = spec.coverage == "state", profile.sources[spec.id]
+    held = {"has_published_cells": "At least one cell of every vintage carries a value."}
 
     @dg.asset(
         name=spec.id,
-        group_name=GROUP,
-        kinds={"polars", "parquet"},
+        group_name=SOURCES_GROUP,
+        kinds=_KINDS,
         partitions_def=partitions if by_state else None,
         deps=deps,
         retry_policy=INGEST_RETRY,
@@ -165,41 +178,25 @@ def _published(
             f"{spec.title}, {', '.join(vintages)}. Publisher: {spec.publisher}."
             f" {spec.documentation}"
         ),
-        metadata={
-            "publisher": spec.publisher,
-            "url": dg.MetadataValue.url(spec.url_of(vintages[0])),
-            "vintages": list(vintages),
-        },
-        check_specs=check_specs(
-            spec.id, {"has_published_cells": "At least one cell of every vintage carries a value."}
-        ),
+        metadata=_described(spec, profile),
+        check_specs=check_specs(spec.id, held),
     )
     @permanent
     def published(context: dg.AssetExecutionContext):
+        from pipeline.sources.of_profile import read_published
+
         # A nationwide file is kept whole: the nation reconciles with all its states, not with the
         # profile's alone.
         states = [context.partition_key] if by_state else None
-        table = _read_vintages(spec, vintages, environment, states)
-        counts = dict(
-            table.frame.filter(pl.col("estimate").is_not_null())
-            .group_by("vintage")
-            .len()
-            .iter_rows()
-        )
+        table = read_published(spec, vintages, environment.data, states)
+        stated = table.frame.filter(pl.col("estimate").is_not_null())
+        counts = dict(stated.group_by("vintage").len().iter_rows())
         empty = [vintage for vintage in vintages if not counts.get(vintage)]
-        facts = {
-            "provenance": provenance_facts(table.provenance, environment.data),
-            "source": spec.id,
-            "vintages": list(vintages),
-        }
+        facts = _facts(table, spec, profile, environment.data)
+        plot = _cells_plot(table.frame, f"Cells of {spec.id}", profile.synthetic)
         return dg.MaterializeResult(
             value=Table(table.frame, facts),
-            metadata=frame_metadata(
-                table.frame,
-                notes=[f"{note.code}: {note.detail} ({note.count:,})" for note in table.notes],
-                files=dg.MetadataValue.json(facts["provenance"]),
-                plot=_cells_plot(table.frame, f"Cells of {spec.id}", profile.synthetic),
-            ),
+            metadata=_shown(table, facts, plot=plot),
             check_results=[
                 dg.AssetCheckResult(
                     check_name="has_published_cells",
@@ -217,73 +214,41 @@ def _geography(
 ) -> dg.AssetsDefinition:
     spec = load_source(profile.geography.source)
     vintages = profile.sources[spec.id]
+    every = "Every state of the profile has at least one tract and one county in every vintage."
 
     @dg.asset(
         name=GEOGRAPHY,
-        group_name=GROUP,
-        kinds={"polars", "parquet"},
+        group_name=SOURCES_GROUP,
+        kinds=_KINDS,
         deps=deps,
         retry_policy=INGEST_RETRY,
         code_version=code_version(*_CODE),
         description=(
             f"{spec.title}, {', '.join(vintages)}: each census tract with its county and its PUMA,"
-            " a row a tract and vintage."
+            " a row per tract and vintage."
         ),
-        metadata={
-            "publisher": spec.publisher,
-            "url": dg.MetadataValue.url(spec.url_of(vintages[0])),
-            "vintages": list(vintages),
-        },
-        check_specs=check_specs(
-            GEOGRAPHY,
-            {
-                "every_state_has_areas": (
-                    "Every state of the profile has at least one tract and one county in every"
-                    " vintage."
-                )
-            },
-        ),
+        metadata=_described(spec, profile),
+        check_specs=check_specs(GEOGRAPHY, {"every_state_has_areas": every}),
     )
     @permanent
     def geography(context: dg.AssetExecutionContext):
-        tables = [
-            (vintage, read_source(spec, vintage, environment.data, list(profile.states)))
-            for vintage in vintages
-        ]
-        frame = pl.concat(
-            [table.frame.with_columns(vintage=pl.lit(vintage)) for vintage, table in tables]
-        ).sort("vintage", "tract")
-        present = set(frame.select("vintage", "state_fips").unique().iter_rows())
-        absent = sorted(
-            f"{vintage}/{fips}"
-            for vintage in vintages
-            for fips in profile.state_fips
-            if (vintage, fips) not in present
-        )
-        provenance = provenance_facts(
-            [item for _, table in tables for item in table.provenance], environment.data
-        )
-        sizes = frame.group_by("vintage", "state_fips").agg(
+        from pipeline.sources.of_profile import read_geography
+
+        table = read_geography(profile, environment.data, list(profile.states))
+        by_state = table.frame.group_by("vintage", "state_fips")
+        sizes = by_state.agg(
             tracts=pl.len(),
             counties=pl.col("county_fips").n_unique(),
             pumas=pl.col("puma").n_unique(),
-        )
+        ).sort("vintage", "state_fips")
+        present = set(sizes.select("vintage", "state_fips").iter_rows())
+        wanted = [(vintage, fips) for vintage in vintages for fips in profile.state_fips]
+        absent = sorted("/".join(key) for key in wanted if key not in present)
+        facts = _facts(table, spec, profile, environment.data)
+        shown = dg.MetadataValue.md(markdown_table(sizes, limit=60))
         return dg.MaterializeResult(
-            value=Table(
-                frame, {"provenance": provenance, "source": spec.id, "vintages": list(vintages)}
-            ),
-            metadata=frame_metadata(
-                frame,
-                notes=[
-                    f"{note.code}: {note.detail} ({note.count:,})"
-                    for _, table in tables
-                    for note in table.notes
-                ],
-                files=dg.MetadataValue.json(provenance),
-                sizes=dg.MetadataValue.md(
-                    markdown_table(sizes.sort("vintage", "state_fips"), limit=60)
-                ),
-            ),
+            value=Table(table.frame, facts),
+            metadata=_shown(table, facts, sizes=shown),
             check_results=[
                 dg.AssetCheckResult(
                     check_name="every_state_has_areas",
@@ -297,7 +262,7 @@ def _geography(
 
 
 def _microdata_results(
-    names: tuple[str, str], microdata: Microdata, environment: RunEnvironment, synthetic: bool
+    names: tuple[str, str], microdata: "Microdata", environment: RunEnvironment, synthetic: bool
 ) -> list[dg.MaterializeResult]:
     """The two outputs of a survey with their metadata."""
     from pipeline.reports.plots import histogram
@@ -306,45 +271,74 @@ def _microdata_results(
     results = []
     for name, frame in zip(names, (microdata.persons, microdata.households), strict=True):
         title = f"Design weights of {name}"
-        metadata = frame_metadata(
+        chart = histogram(frame, "design_weight", title, "design weight", synthetic=synthetic)
+        shown = frame_metadata(
             frame,
             notes=microdata.notes,
             files=dg.MetadataValue.json(facts["provenance"]),
-            sum_of_weights=float(frame["weight"].sum()),
-            plot=inline_png(
-                histogram(frame, "weight", title, "design weight", synthetic=synthetic), title
-            ),
+            sum_of_weights=float(frame["design_weight"].sum()),
+            plot=inline_png(chart, title),
         )
-        results.append(
-            dg.MaterializeResult(asset_key=name, value=Table(frame, facts), metadata=metadata)
-        )
+        value = Table(frame, facts)
+        results.append(dg.MaterializeResult(asset_key=name, value=value, metadata=shown))
     return results
+
+
+def _survey_outs(names: tuple[str, str], what: str) -> dict[str, dg.AssetOut]:
+    contents = ("persons", "households, and persons in group quarters as units of one")
+    return {
+        name: dg.AssetOut(
+            is_required=False,
+            group_name=SOURCES_GROUP,
+            kinds=_KINDS,
+            description=f"{what}: {content}.",
+            code_version=code_version(*_CODE),
+        )
+        for name, content in zip(names, contents, strict=True)
+    }
+
+
+def _microdata(
+    profile: Profile,
+    environment: RunEnvironment,
+    partitions: dg.PartitionsDefinition,
+    deps: list[str],
+) -> dg.AssetsDefinition:
+    spec, names = load_source(profile.records.source), (PERSONS, HOUSEHOLDS)
+
+    def read(context: dg.AssetExecutionContext) -> list[dg.MaterializeResult]:
+        from pipeline.sources.of_profile import read_survey
+
+        survey = read_survey(profile, environment.data, context.partition_key)
+        return _microdata_results(names, survey, environment, profile.synthetic)
+
+    outs = _survey_outs(names, f"{spec.title}, {profile.records.vintage}")
+    return _survey("microdata", outs, read, partitions, deps)
+
+
+def _donor(
+    donor: Donor, profile: Profile, environment: RunEnvironment, deps: list[str]
+) -> dg.AssetsDefinition:
+    names = (DONOR_PERSONS, DONOR_HOUSEHOLDS)
+    outs = _survey_outs(names, f"{load_source(donor.source).title}, {donor.vintage}")
+
+    def read(context: dg.AssetExecutionContext) -> list[dg.MaterializeResult]:
+        from pipeline.sources.of_profile import read_donor
+
+        survey = read_donor(donor, environment.data)
+        return _microdata_results(names, survey, environment, profile.synthetic)
+
+    return _survey("donor", outs, read, None, deps)
 
 
 def _survey(
     name: str,
-    names: tuple[str, str],
-    what: str,
-    read: Callable[[str | None], Microdata],
-    profile: Profile,
-    environment: RunEnvironment,
+    outs: dict[str, dg.AssetOut],
+    read: Callable[[dg.AssetExecutionContext], list[dg.MaterializeResult]],
     partitions: dg.PartitionsDefinition | None,
     deps: list[str],
 ) -> dg.AssetsDefinition:
-    """Two assets of one step, persons and households of a survey; ``read`` takes the state's postal
-    code, or None for the nation.
-    """
-    contents = ("persons", "households, and persons in group quarters as units of one")
-    outs = {
-        key: dg.AssetOut(
-            is_required=False,
-            group_name=GROUP,
-            kinds={"polars", "parquet"},
-            description=f"{what}: {content}.",
-            code_version=code_version(*_CODE),
-        )
-        for key, content in zip(names, contents, strict=True)
-    }
+    """Two assets of one step, persons and households of a survey."""
 
     @dg.multi_asset(
         can_subset=True,
@@ -355,73 +349,7 @@ def _survey(
         retry_policy=INGEST_RETRY,
     )
     @permanent_tables
-    def survey(context: dg.AssetExecutionContext):
-        microdata = read(context.partition_key if partitions is not None else None)
-        return _microdata_results(names, microdata, environment, profile.synthetic)
+    def survey(context):
+        return read(context)
 
     return survey
-
-
-def _microdata(
-    profile: Profile,
-    environment: RunEnvironment,
-    partitions: dg.PartitionsDefinition,
-    deps: list[str],
-) -> dg.AssetsDefinition:
-    spec, vintage = load_source(profile.records.source), profile.records.vintage
-
-    def read(postal: str | None) -> Microdata:
-        from pipeline.sources.acs_pums import read_pums
-
-        state = state_of(postal or "")
-        files = {
-            file.role: file.path
-            for file in resolve_files(spec, vintage, environment.data, [state.postal])
-        }
-        url = spec.url_of(vintage, state)
-        return read_pums(
-            files["persons"],
-            files.get("housing"),
-            year=int(vintage),
-            state_fips=state.fips,
-            source=spec.id,
-            url=url,
-        )
-
-    return _survey(
-        "microdata",
-        (PERSONS, HOUSEHOLDS),
-        f"{spec.title}, {vintage}",
-        read,
-        profile,
-        environment,
-        partitions,
-        deps,
-    )
-
-
-def _donor(
-    donor: Donor, profile: Profile, environment: RunEnvironment, deps: list[str]
-) -> dg.AssetsDefinition:
-    spec = load_source(donor.source)
-
-    def read(postal: str | None) -> Microdata:
-        from pipeline.sources.cps_asec import read_asec
-
-        # Persons, families and households are members of one archive, which the reader opens
-        # itself.
-        archive = resolve_files(spec, donor.vintage, environment.data)[0].path
-        return read_asec(
-            archive, year=int(donor.vintage), source=spec.id, url=spec.url_of(donor.vintage)
-        )
-
-    return _survey(
-        "donor",
-        (DONOR_PERSONS, DONOR_HOUSEHOLDS),
-        f"{spec.title}, {donor.vintage}",
-        read,
-        profile,
-        environment,
-        None,
-        deps,
-    )

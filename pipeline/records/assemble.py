@@ -22,6 +22,7 @@ from pipeline.records.tax_units import build_tax_units
 from pipeline.records.units import build_units
 from pipeline.records.uprating import AmountFactor, uprate
 from pipeline.specs.catalog import Catalog
+from pipeline.specs.factors import SeriesFactor, factor_of
 from pipeline.specs.profiles import Profile
 
 DONATED = "unemployment_compensation"
@@ -53,12 +54,10 @@ def uprating_factors(catalog: Catalog, profile: Profile) -> dict[str, AmountFact
         return {}
     found = {}
     for column, rule in profile.records.uprating.items():
-        series = catalog.factors[rule]
-        found[column] = AmountFactor(
-            series.factor(start, end),
-            f"{rule} {start} -> {end}",
-            f"{series.publisher}, {series.url}",
-        )
+        series = factor_of(catalog.factors, rule, SeriesFactor)
+        source = f"{series.publisher}, {series.url}"
+        carried = f"{rule} {start} -> {end}"
+        found[column] = AmountFactor(series.factor(start, end), carried, source)
     return found
 
 
@@ -82,5 +81,5 @@ def assemble_records(
         uprating_factors(catalog, profile),
     )
     tax_units, tax_notes = build_tax_units(carried["persons"], profile.target_year)
-    texts = tuple(f"{note.detail} ({note.count:,})" for note in (*notes, *units.notes, *tax_notes))
+    texts = tuple(map(str, (*notes, *units.notes, *tax_notes)))
     return Records(carried["persons"], carried["households"], tax_units, applied, texts)

@@ -81,7 +81,9 @@ def donate(
             )
     known = (
         donors.filter(
-            (pl.col("age") >= MIN_AGE) & pl.col(variable).is_not_null() & (pl.col("weight") > 0)
+            (pl.col("age") >= MIN_AGE)
+            & pl.col(variable).is_not_null()
+            & (pl.col("design_weight") > 0)
         )
         if variable in donors.columns
         else donors.clear()
@@ -96,12 +98,12 @@ def donate(
     keys = ["household_id", "person_number"]
     giving = known.select(
         *keys,
-        "weight",
+        "design_weight",
         pl.col(variable).alias("amount"),
         *(trait.alias(f"trait_{name}") for name, trait in traits.items()),
     )
     taking = recipients.filter(pl.col("age") >= MIN_AGE).select(
-        *keys, "weight", *(trait.alias(f"trait_{name}") for name, trait in traits.items())
+        *keys, "design_weight", *(trait.alias(f"trait_{name}") for name, trait in traits.items())
     )
     taking = taking.with_columns(_order(taking, variable, seed).alias("order")).sort("order", *keys)
     pending = taking
@@ -165,7 +167,7 @@ def proxy_unemployment_compensation(
     )
     result = persons.with_columns(value.cast(pl.Float64).alias("unemployment_compensation"))
     receiving = result.filter(pl.col("unemployment_compensation") > 0)
-    dollars = series_total(receiving["weight"] * receiving["unemployment_compensation"])
+    dollars = series_total(receiving["design_weight"] * receiving["unemployment_compensation"])
     detail = (
         f"persons given other_income as unemployment compensation; weighted {dollars:,.0f} dollars"
     )
@@ -214,9 +216,9 @@ def _fill(ready: pl.DataFrame, giving: pl.DataFrame, by: list[str]) -> pl.DataFr
     for cell in sorted(parts):
         takers, source = parts[cell], sources[cell]
         # A recipient of weight zero still needs a place on the line.
-        weight = np.maximum(takers["weight"].to_numpy(), 1e-9)
+        weight = np.maximum(takers["design_weight"].to_numpy(), 1e-9)
         place = (np.cumsum(weight) - weight / 2) / weight.sum()
-        reach = np.cumsum(source["weight"].to_numpy())
+        reach = np.cumsum(source["design_weight"].to_numpy())
         chosen = np.minimum(np.searchsorted(reach / reach[-1], place, side="left"), len(reach) - 1)
         result.append(takers.with_columns(source["amount"].gather(chosen).alias("amount")))
     return pl.concat(result)

@@ -4,14 +4,14 @@ matrix.
 Belongs here: parsing and checking ``where`` and ``value``, null rules, the sum to the unit. Does
 not belong here: which variables exist (``data_specs/variables``), targets, or weights.
 
-    contribution[h, v] = sum over rows r of table over_v with household_id h of  [where_v(r) is
-    true] * value_v(r)
+    contribution[h, v] = sum over rows r of table over_v with household_id h
+                         of  [where_v(r) is true] * value_v(r)
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,10 +73,23 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Parsed:
-    position: int
+    """Both expressions of one variable; ``name`` for messages. No condition: every row counts."""
+
     name: str
     condition: pl.Expr | None
     value: pl.Expr
+
+    @property
+    def contribution(self) -> pl.Expr:
+        """The value where the condition holds, else zero; float64."""
+        value = self.value.cast(pl.Float64)
+        return value if self.condition is None else pl.when(self.condition).then(value).otherwise(0)
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that either expression reads."""
+        asked = self.condition.meta.root_names() if self.condition is not None else []
+        return [*asked, *self.value.meta.root_names()]
 
 
 def measure(
@@ -108,37 +121,51 @@ def measure(
         name: table.with_columns(pl.selectors.integer().cast(pl.Float64))
         for name, table in tables.items()
     }
+    unknown = {name: _unknown_columns(table) for name, table in tables.items()}
     index = pl.DataFrame({"household_id": ids}).with_row_index("__unit")
-    parsed: dict[str, list[_Parsed]] = {}
+    parsed: dict[str, dict[int, _Parsed]] = {}
     inexpressible: list[Inexpressible] = []
     expressible: list[tuple[str, str]] = []
-    empty_columns: dict[str, set[str]] = {}
     for spec in variables:
         if spec.over is None:
-            reason = (
-                getattr(spec, "not_expressible", "") or "the specification names no record table"
-            )
+            said = getattr(spec, "not_expressible", "")
+            reason = said or "the specification names no record table"
             inexpressible.append(Inexpressible(spec.variable, spec.domain, "", reason))
             continue
-        item, missing = _parse(spec, floating, empty_columns)
-        if missing is not None:
-            inexpressible.append(missing)
+        item = _parse(spec, spec.over, floating)
+        if absent := sorted(unknown[spec.over].intersection(item.columns)):
+            names = f"column {', '.join(absent)} of {spec.over}"
+            reason = f"{names} is null for every record of this source"
+            inexpressible.append(Inexpressible(spec.variable, spec.domain, absent[0], reason))
             continue
-        parsed.setdefault(spec.over, []).append(_Parsed(len(expressible), *item))
+        _check_types(item, floating[spec.over])
+        parsed.setdefault(spec.over, {})[len(expressible)] = item
         expressible.append((spec.variable, spec.domain))
     matrix = np.zeros((len(ids), len(expressible)), dtype=np.float64)
     notes: list[SourceNote] = []
     for over in sorted(parsed):
         notes += _accumulate(floating[over], over, parsed[over], index, matrix)
-    return Measured(
-        matrix, tuple(ids.to_list()), tuple(expressible), tuple(inexpressible), tuple(notes)
-    )
+    units = tuple(ids.to_list())
+    return Measured(matrix, units, tuple(expressible), tuple(inexpressible), tuple(notes))
+
+
+def _unknown_columns(table: pl.DataFrame) -> set[str]:
+    """Columns that are null for every record."""
+    if table.is_empty():
+        return set()
+    return {name for name in table.columns if table[name].null_count() == table.height}
 
 
 def _accumulate(
-    table: pl.DataFrame, over: str, items: list[_Parsed], index: pl.DataFrame, matrix: np.ndarray
+    table: pl.DataFrame,
+    over: str,
+    items: Mapping[int, _Parsed],
+    index: pl.DataFrame,
+    matrix: np.ndarray,
 ) -> list[SourceNote]:
-    """Evaluate all expressions of one table in one pass and add them up by unit."""
+    """Evaluate all expressions of one table in one pass and add them up by unit; ``items`` by the
+    column of ``matrix`` that each fills.
+    """
     if table.is_empty():
         return []
     located = table.join(index, on="household_id", how="left", maintain_order="left")
@@ -152,35 +179,23 @@ def _accumulate(
         )
     # Sorted within the unit too, so that floating-point sums do not depend on row order.
     ordered = located.sort("__unit", *(name for name in _TIE_BREAKS if name in table.columns))
-    columns = []
-    for item in items:
-        value = item.value.cast(pl.Float64)
-        contribution = (
-            value if item.condition is None else pl.when(item.condition).then(value).otherwise(0.0)
-        )
-        columns.append(contribution.alias(str(item.position)))
+    columns = [item.contribution.alias(str(position)) for position, item in items.items()]
     try:
-        evaluated = ordered.select(columns)
+        # The unit is asked for too: where only constants are, one row would stand for all.
+        evaluated = ordered.select("__unit", *columns).drop("__unit")
     except pl.exceptions.PolarsError:
-        _explain(ordered, items)
+        _explain(ordered, items.values())
         raise
-    if evaluated.height != ordered.height:  # only constants were asked for: one row stands for all
-        evaluated = ordered.select(pl.col("__unit"), *columns).drop("__unit")
-    notes = []
-    nulls = evaluated.null_count().row(0)
-    for item, count in zip(items, nulls, strict=True):
-        if count:
-            notes.append(
-                SourceNote(
-                    "null_value_taken_as_zero",
-                    int(count),
-                    f"{item.name}: rows of {over} that meet the condition but have no value",
-                )
-            )
+    detail = f"rows of {over} that meet the condition but have no value"
+    notes = [
+        SourceNote("null_value_taken_as_zero", int(count), f"{item.name}: {detail}")
+        for item, count in zip(items.values(), evaluated.null_count().row(0), strict=True)
+        if count
+    ]
     values = evaluated.fill_null(0.0).to_numpy()
     units = ordered["__unit"].to_numpy()
     if not np.isfinite(values).all():
-        bad = items[int(np.argwhere(~np.isfinite(values))[0, 1])]
+        bad = list(items.values())[int(np.argwhere(~np.isfinite(values))[0, 1])]
         raise TargetError(
             f"{bad.name} gives a value that is not finite",
             where=f"over {over}",
@@ -188,21 +203,15 @@ def _accumulate(
             remedy="Guard a division against zero with CASE WHEN",
         )
     starts = np.flatnonzero(np.r_[True, units[1:] != units[:-1]])
-    matrix[np.ix_(units[starts], [item.position for item in items])] = np.add.reduceat(
-        values, starts, axis=0
-    )
+    matrix[units[starts][:, None], np.array(list(items))] = np.add.reduceat(values, starts, axis=0)
     return notes
 
 
-def _explain(table: pl.DataFrame, items: list[_Parsed]) -> None:
+def _explain(table: pl.DataFrame, items: Iterable[_Parsed]) -> None:
     """Find the variable whose expression cannot be evaluated. Raises TargetError naming it."""
     for item in items:
         try:
-            table.head(1).select(
-                item.value.cast(pl.Float64)
-                if item.condition is None
-                else pl.when(item.condition).then(item.value.cast(pl.Float64))
-            )
+            table.head(1).select(item.contribution)
         except pl.exceptions.PolarsError as error:
             raise TargetError(
                 f"The expression of {item.name} cannot be evaluated: {str(error).splitlines()[0]}",
@@ -212,65 +221,42 @@ def _explain(table: pl.DataFrame, items: list[_Parsed]) -> None:
             ) from error
 
 
-def _parse(
-    spec: VariableLike, tables: Mapping[str, pl.DataFrame], empty_columns: dict[str, set[str]]
-) -> tuple[tuple[str, pl.Expr | None, pl.Expr], Inexpressible | None]:
+def _parse(spec: VariableLike, over: str, tables: Mapping[str, pl.DataFrame]) -> _Parsed:
+    """Both expressions over an existing table's own columns. Raises TargetError, RecordsError."""
     name = f"{spec.variable} / {spec.domain}"
-    if spec.over not in tables:
+    if over not in tables:
         raise TargetError(
-            f"{name} is measured over {spec.over!r}",
+            f"{name} is measured over {over!r}",
             where=f"variable {name}",
             expected=f"one of {', '.join(sorted(tables))}",
             remedy="Mend `over` in data_specs/variables",
         )
-    table = tables[spec.over]
-    if "household_id" not in table.columns:
+    known = tables[over].columns
+    if "household_id" not in known:
         raise RecordsError(
-            f"Table {spec.over} has no household_id",
-            where=spec.over,
+            f"Table {over} has no household_id",
+            where=over,
             expected="the key of the unit in every table",
             remedy="Build the table from units",
         )
-    if spec.over not in empty_columns:
-        counts = table.null_count().row(0)
-        empty_columns[spec.over] = {
-            column
-            for column, count in zip(table.columns, counts, strict=True)
-            if table.height and count == table.height
-        }
     where = str(spec.where).strip() if spec.where not in (None, "") else None
     text = "1" if spec.value in (None, "") else str(spec.value)
     condition = _sql(where, "where", name) if where else None
-    value = _sql(text, "value", name)
-    used = [
-        *(condition.meta.root_names() if condition is not None else []),
-        *value.meta.root_names(),
-    ]
-    for column in used:
-        if column not in table.columns:
-            near = difflib.get_close_matches(column, table.columns, n=1, cutoff=0.4)
+    item = _Parsed(name, condition, _sql(text, "value", name))
+    for column in item.columns:
+        if column not in known:
+            near = difflib.get_close_matches(column, known, n=1, cutoff=0.4)
             raise TargetError(
-                f"{name} uses column {column!r}, which table {spec.over} does not have"
+                f"{name} uses column {column!r}, which table {over} does not have"
                 + (f"; the nearest is {near[0]!r}" if near else ""),
                 where=f"variable {name}",
-                expected=f"columns of {spec.over}",
+                expected=f"columns of {over}",
                 remedy=(
                     "Mend the expression in data_specs/variables; text values stand in single"
                     " quotes"
                 ),
             )
-    absent = sorted(set(used) & empty_columns[spec.over])
-    if absent:
-        return (name, condition, value), Inexpressible(
-            spec.variable,
-            spec.domain,
-            absent[0],
-            f"column {', '.join(absent)} of {spec.over} is null for every record of this source",
-        )
-    for expression, part, good in ((condition, "where", _is_boolean), (value, "value", _is_number)):
-        if expression is not None:
-            _check_type(expression, part, good, table, name)
-    return (name, condition, value), None
+    return item
 
 
 def _sql(text: str, part: str, name: str) -> pl.Expr:
@@ -285,32 +271,32 @@ def _sql(text: str, part: str, name: str) -> pl.Expr:
         ) from error
 
 
-def _is_boolean(dtype: pl.DataType) -> bool:
-    return dtype == pl.Boolean
+def _check_types(item: _Parsed, table: pl.DataFrame) -> None:
+    """Raises TargetError unless the condition is true or false and the value a number."""
+    if item.condition is not None:
+        kind = _type_of(item.condition, "where", table, item.name)
+        _require_type(kind == pl.Boolean, "where", kind, item.name)
+    kind = _type_of(item.value, "value", table, item.name)
+    _require_type(kind.is_numeric() or kind == pl.Boolean, "value", kind, item.name)
 
 
-def _is_number(dtype: pl.DataType) -> bool:
-    return dtype.is_numeric() or dtype == pl.Boolean
-
-
-def _check_type(
-    expression: pl.Expr, part: str, good: object, table: pl.DataFrame, name: str
-) -> None:
-    where = f"variable {name}, {part}"
+def _type_of(expression: pl.Expr, part: str, table: pl.DataFrame, name: str) -> pl.DataType:
     try:
-        dtype = table.lazy().select(expression.alias("x")).collect_schema()["x"]
+        return table.lazy().select(expression.alias("x")).collect_schema()["x"]
     except pl.exceptions.PolarsError as error:
         raise TargetError(
             f"`{part}` of {name} cannot be evaluated: {str(error).splitlines()[0]}",
-            where=where,
+            where=f"variable {name}, {part}",
             expected="operands of one type",
             remedy="Mend the expression in data_specs/variables",
         ) from error
-    if not good(dtype):
-        expected = "a condition that is true or false" if part == "where" else "a number"
+
+
+def _require_type(good: bool, part: str, kind: pl.DataType, name: str) -> None:
+    if not good:
         raise TargetError(
-            f"`{part}` of {name} is of type {dtype}",
-            where=where,
-            expected=expected,
+            f"`{part}` of {name} is of type {kind}",
+            where=f"variable {name}, {part}",
+            expected="a condition that is true or false" if part == "where" else "a number",
             remedy="Mend the expression in data_specs/variables",
         )

@@ -18,7 +18,7 @@ import polars as pl
 from pipeline.errors import RecordsError
 from pipeline.ordered_sums import sum_in_order
 from pipeline.sources.base import SourceNote
-from pipeline.sources.microdata_schema import AMOUNTS, HouseholdTable, PersonTable
+from pipeline.sources.microdata.schema import AMOUNTS, HouseholdTable, PersonTable
 
 HOUSEHOLD_TYPES = ("married_couple", "male_householder", "female_householder")
 RELATIVES = ("spouse", "child", "grandchild", "other_relative")

@@ -16,7 +16,7 @@ import polars as pl
 from pipeline.errors import TargetError
 from pipeline.ordered_sums import sum_across, sum_in_order
 from pipeline.records.units import amount_sums
-from pipeline.sources.microdata_schema import COMPONENTS
+from pipeline.sources.microdata.schema import COMPONENTS
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ and by family.
 Belongs here: fit figures as tables. Does not belong here: plots, the command line, or solving.
 
 Measures, for targets t, fitted f, published value p and s the published margin / 1.645 (carried
-with the value, not widened by the error of carrying): absolute relative error |f - t| / |t|, not
-defined for targets below one person, household or return, or 1,000 dollars, which are counted apart
-(zero, or next to it after reconciliation); inside the margin: |f - t| <= 1.645 s, and the same
-against the published value p.
+with the value, not widened by the error of carrying):
+
+* absolute relative error |f - t| / |t|. It is not defined for targets below one person, household
+  or return, or 1,000 dollars: these are zero, or next to it after reconciliation, and counted
+  apart;
+* inside the margin: |f - t| <= 1.645 s, and the same against the published value p.
 """
 
 from __future__ import annotations
@@ -20,14 +22,42 @@ import polars as pl
 
 from pipeline.ordered_sums import mean_in_order
 from pipeline.targets.standard_errors import MARGIN_90
+from pipeline.vocabulary import (
+    CALIBRATE,
+    DESIGN_SEPARATOR,
+    LEVEL_RANK,
+    NATION,
+    SMALLEST,
+    TARGET_KEY,
+    TRACT,
+    VALIDATION,
+    VARIABLE_KEY,
+    design_column,
+)
 
 if TYPE_CHECKING:
     # For the annotation only: importing it would load torch into every command that just shows a
     # result.
-    from pipeline.weights.calibrate import StateProblem
+    from pipeline.weights.problem import StateProblem
 
-LEAST_DENOMINATOR = {"usd": 1000.0}
-LEVEL_ORDER = ("nation", "state", "county", "tract")
+
+def smallest() -> pl.Expr:
+    """The least amount that counts in the unit of each row (column ``unit``)."""
+    return pl.col("unit").replace_strict(SMALLEST, return_dtype=pl.Float64)
+
+
+def level_rank() -> pl.Expr:
+    """0 for rows of the nation, 1 for states and so on; what is no level comes last."""
+    return pl.col("level").replace_strict(
+        LEVEL_RANK, default=len(LEVEL_RANK), return_dtype=pl.Int64
+    )
+
+
+def by_level(frame: pl.DataFrame, *more: str) -> pl.DataFrame:
+    """``frame`` with the coarsest level first, then by ``more``; rows that agree keep
+    their order.
+    """
+    return frame.sort(level_rank(), *more, maintain_order=True)
 
 
 def fitted_targets(
@@ -38,22 +68,20 @@ def fitted_targets(
     """
     frame = targets
     for name, per_level in fits.items():
-        column = np.full(targets.height, np.nan)
-        for row, values in zip(problem.rows, per_level, strict=True):
-            column[row[row >= 0]] = values[row >= 0]
-        frame = frame.with_columns(pl.Series(name, column).fill_nan(None))
-    unsupported = {"|".join(key) for key in problem.unsupported}
+        column = problem.grid.write(per_level, targets.height)
+        frame = frame.with_columns(column.alias(name))
+    unsupported = [design_column(key) for key in problem.unsupported]
     last = next(reversed(fits))
     reason = (
         pl.when(pl.col(last).is_not_null())
         .then(pl.lit(""))
-        .when(pl.col("role") != "calibrate")
+        .when(pl.col("role") != CALIBRATE)
         .then(pl.concat_str([pl.col("role"), pl.lit(": "), pl.col("reason").fill_null("")]))
         .when(pl.col("value").is_null())
         .then(pl.lit("no value: suppressed, and not determined by other levels"))
-        .when(pl.col("level") == "nation")
+        .when(pl.col("level") == NATION)
         .then(pl.lit("the nation is reached through its states"))
-        .when((pl.col("variable") + "|" + pl.col("domain")).is_in(list(unsupported)))
+        .when(pl.concat_str(VARIABLE_KEY, separator=DESIGN_SEPARATOR).is_in(unsupported))
         .then(pl.lit("no record of this state contributes to it"))
         .otherwise(pl.lit("these records cannot express it"))
     )
@@ -68,10 +96,9 @@ def with_errors(frame: pl.DataFrame, fitted: str = "fitted") -> pl.DataFrame:
     # Null wherever one of the three is: no margin published (a controlled figure has one of zero),
     # nothing fitted, no published value.
     margin = MARGIN_90 * pl.when(pl.col("margin_standard_error") > 0).then("margin_standard_error")
-    least = pl.col("unit").replace_strict(LEAST_DENOMINATOR, default=1.0, return_dtype=pl.Float64)
     return frame.with_columns(
         (pl.col(fitted) - pl.col("value")).alias("residual"),
-        pl.when(pl.col("value").abs() >= least)
+        pl.when(pl.col("value").abs() >= smallest())
         .then(error / pl.col("value").abs())
         .alias("absolute_relative_error"),
         pl.when(pl.col("published_value").is_not_null())
@@ -82,7 +109,7 @@ def with_errors(frame: pl.DataFrame, fitted: str = "fitted") -> pl.DataFrame:
 
 
 def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",)) -> pl.DataFrame:
-    """One row a level (or level and family): how many targets, how many fitted, shares inside
+    """One row per level (or level and family): how many targets, how many fitted, shares inside
     margins, error figures.
     """
     rows = with_errors(frame, fitted)
@@ -91,7 +118,7 @@ def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",))
     table = rows.group_by(list(by)).agg(
         pl.len().alias("targets"),
         fit.sum().alias("fitted"),
-        (pl.col("role") == "validation").sum().alias("validation_only"),
+        (pl.col("role") == VALIDATION).sum().alias("validation_only"),
         (fit & pl.col("absolute_relative_error").is_null()).sum().alias("zero_targets"),
         pl.col("inside_margin").is_not_null().sum().alias("with_published_margin"),
         pl.col("inside_margin").mean().alias("share_inside_margin"),
@@ -103,14 +130,7 @@ def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",))
         (are <= 0.05).mean().alias("share_within_5pct"),
         (are <= 0.10).mean().alias("share_within_10pct"),
     )
-    order = {level: i for i, level in enumerate(LEVEL_ORDER)}
-    return (
-        table.with_columns(
-            pl.col("level").replace_strict(order, return_dtype=pl.Int64).alias("_order")
-        )
-        .sort("_order", *by)
-        .drop("_order")
-    )
+    return by_level(table, *by)
 
 
 def worst_targets(frame: pl.DataFrame, fitted: str = "fitted", count: int = 20) -> pl.DataFrame:
@@ -122,37 +142,24 @@ def worst_targets(frame: pl.DataFrame, fitted: str = "fitted", count: int = 20) 
     rows = with_errors(frame, fitted).filter(
         pl.col(fitted).is_not_null() & pl.col("absolute_relative_error").is_not_null()
     )
-    order = {level: i for i, level in enumerate(LEVEL_ORDER)}
     in_errors = pl.when(pl.col("margin_standard_error") > 0).then(
         pl.col("residual") / pl.col("margin_standard_error")
     )
     score = (
-        pl.when(pl.col("level") == "tract")
+        pl.when(pl.col("level") == TRACT)
         .then(in_errors.abs().fill_null(0.0))
         .otherwise(pl.col("absolute_relative_error"))
     )
     each = -(-count // max(1, rows["level"].n_unique()))
     return (
         rows.with_columns(
-            in_errors.alias("errors_in_se"),
-            score.alias("_score"),
-            pl.col("level").replace_strict(order, return_dtype=pl.Int64).alias("_order"),
+            in_errors.alias("errors_in_se"), score.alias("_score"), level_rank().alias("_order")
         )
-        .sort(
-            "_order",
-            "_score",
-            "geoid",
-            "variable",
-            "domain",
-            descending=[False, True, False, False, False],
-        )
+        .sort("_order", "_score", *TARGET_KEY[1:], descending=[False, True, False, False, False])
         .group_by("level", maintain_order=True)
         .head(each)
         .select(
-            "level",
-            "geoid",
-            "variable",
-            "domain",
+            *TARGET_KEY,
             "value",
             fitted,
             "absolute_relative_error",

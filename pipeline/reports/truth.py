@@ -16,9 +16,7 @@ import polars as pl
 from pipeline.records.expressions import measure
 from pipeline.records.units import build_units
 from pipeline.specs.variables import Variable
-from pipeline.targets.carry import GEOID_LENGTH
-
-KEY = ["level", "geoid", "variable", "domain"]
+from pipeline.vocabulary import GEOID_LENGTH, LEVELS
 
 
 def truth_totals(data_dir: Path, variables: Sequence[Variable], state_fips: str) -> pl.DataFrame:
@@ -48,7 +46,7 @@ def truth_totals(data_dir: Path, variables: Sequence[Variable], state_fips: str)
         home["household_id"],
     )
     pieces = []
-    for level in ("state", "county", "tract"):
+    for level in LEVELS[1:]:
         geoids = home["tract"].str.head(GEOID_LENGTH[level])
         areas = geoids.unique().sort()
         index = geoids.replace_strict(

@@ -3,7 +3,7 @@ API JSON.
 
 Belongs here: the columns of the two products, counted on the units that already lived there in
 2020. Does not belong here: ACS. The counts are complete and without margins; they differ from the
-      ACS by the growth of two years.
+ACS by the growth of two years.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pipeline.sample.surveys import year_factor
 
 CENSUS_YEARS_BEFORE = 2.25  # 1 April 2020 to mid-2022
 _RACES = range(6)
+# For rent; rented, not occupied; for sale; sold, not occupied; seasonal; the rest is other vacant.
+_VACANT_SHARES = {150: 0.25, 151: 0.03, 152: 0.12, 153: 0.04, 154: 0.35}
 
 
 class _Census:
@@ -36,17 +38,12 @@ class _Census:
         return np.bincount(self.tract[mask & self.here], minlength=self.count)
 
     def households(self, mask: np.ndarray) -> np.ndarray:
-        return np.bincount(
-            self.population.unit_tract[mask & self.kept & self.population.is_household],
-            minlength=self.count,
-        )
+        kept = mask & self.kept & self.population.is_household
+        return np.bincount(self.population.unit_tract[kept], minlength=self.count)
 
     def units_with(self, mask: np.ndarray) -> np.ndarray:
         """Mask over units that hold a person of ``mask``."""
-        return (
-            np.bincount(self.population.persons["unit"][mask], minlength=self.population.unit_count)
-            > 0
-        )
+        return self.population.count_by_unit(mask) > 0
 
     def median_age(self, mask: np.ndarray) -> list[str]:
         age, keep = self.population.persons["age"], mask & self.here
@@ -61,13 +58,9 @@ def _age_block(c: _Census, start: int, mask: np.ndarray) -> dict[int, np.ndarray
     """Total, 18 five-year ages, and the selected ages 16+, 18+, 21+, 62+, 65+: 24 columns."""
     a = c.population.persons["age"]
     group = np.minimum(a // 5, 17)
-    block = {start: c.persons(mask)} | {
-        start + 1 + i: c.persons(mask & (group == i)) for i in range(18)
-    }
-    return block | {
-        start + 19 + i: c.persons(mask & (a >= lower))
-        for i, lower in enumerate((16, 18, 21, 62, 65))
-    }
+    fives = [mask & (group == i) for i in range(18)]
+    selected = [mask & (a >= lower) for lower in (16, 18, 21, 62, 65)]
+    return {start + i: c.persons(m) for i, m in enumerate((mask, *fives, *selected))}
 
 
 def _tallies(race: np.ndarray, age: np.ndarray) -> list[np.ndarray]:
@@ -81,51 +74,49 @@ def _tallies(race: np.ndarray, age: np.ndarray) -> list[np.ndarray]:
 
 def _vacant(population: Population, households: np.ndarray) -> np.ndarray:
     settings = population.settings
-    rng = settings.stream("vacant2020")
-    return rng.binomial(
-        np.round(households / (1 - settings.vacant_share)).astype(int), settings.vacant_share
-    )
+    units = np.round(households / (1 - settings.vacant_share)).astype(int)
+    return settings.stream("vacant2020").binomial(units, settings.vacant_share)
 
 
 def dp1_columns(population: Population, kept: np.ndarray) -> dict[str, list[str]]:
     """``DP1_0001C`` to ``DP1_0160C`` as text, one entry per tract."""
     c = _Census(population, kept)
     p = population.persons
-    a, female, race, hispanic = p["age"], p["female"], p["race"], p["hispanic"]
+    a, female = p["age"], p["female"]
     everyone = np.ones(len(a), dtype=bool)
-    d: dict[int, np.ndarray | list[str]] = (
-        _age_block(c, 1, everyone) | _age_block(c, 25, ~female) | _age_block(c, 49, female)
-    )
-    d |= {73: c.median_age(everyone), 74: c.median_age(~female), 75: c.median_age(female)}
-    d |= {76: c.persons(everyone), 77: c.persons(race != 6), 84: c.persons(race == 6)} | {
-        78 + i: c.persons(race == i) for i in _RACES
-    }
-    tallies = [c.persons(mask) for mask in _tallies(race, a)]
-    d |= {85: np.sum(tallies, axis=0)} | {86 + i: t for i, t in enumerate(tallies)}
-    d |= {
-        92: c.persons(everyone),
-        93: c.persons(hispanic),
-        94: c.persons(~hispanic),
-        95: c.persons(everyone),
-    }
+    counts = _age_block(c, 1, everyone) | _age_block(c, 25, ~female) | _age_block(c, 49, female)
+    counts |= _races(c, everyone) | _relationships(c) | _households(c)
+    texts = {number: [str(v) for v in values] for number, values in counts.items()}
+    texts |= {73: c.median_age(everyone), 74: c.median_age(~female), 75: c.median_age(female)}
+    texts |= _housing(c, counts[132])
+    return {f"DP1_{number:04d}C": texts[number] for number in sorted(texts)}
+
+
+def _races(c: _Census, everyone: np.ndarray) -> dict[int, np.ndarray]:
+    p = c.population.persons
+    race, hispanic = p["race"], p["hispanic"]
+    masks = {76: everyone, 77: race != 6, 84: race == 6, 92: everyone, 95: everyone}
+    masks |= {78 + i: race == i for i in _RACES} | {93: hispanic, 94: ~hispanic}
     for start, origin in ((96, hispanic), (104, ~hispanic)):
-        d |= {start: c.persons(origin)} | {
-            start + 1 + i: c.persons(origin & (race == i)) for i in range(7)
-        }
-    d |= _relationships(c) | _households(c)
-    vacant = _vacant(population, np.asarray(d[132]))
-    d |= {147: np.asarray(d[132]) + vacant, 148: d[132], 149: vacant}
-    left = vacant.copy()
-    for number, share in ((150, 0.25), (151, 0.03), (152, 0.12), (153, 0.04), (154, 0.35)):
-        d[number] = np.floor(share * vacant).astype(int)
-        left = left - d[number]
-    d[155] = left
-    owner = population.units["owner"]
-    d |= {158: d[132], 159: c.households(owner), 160: c.households(~owner)}
+        masks |= {start: origin} | {start + 1 + i: origin & (race == i) for i in range(7)}
+    tallies = [c.persons(mask) for mask in _tallies(race, p["age"])]
+    made = {number: c.persons(mask) for number, mask in masks.items()}
+    return made | {85: np.sum(tallies, axis=0)} | {86 + i: t for i, t in enumerate(tallies)}
+
+
+def _housing(c: _Census, occupied: np.ndarray) -> dict[int, list[str]]:
+    """Housing units by occupancy and tenure, kinds of vacant units, and the two vacancy rates."""
+    vacant = _vacant(c.population, occupied)
+    kinds = {n: np.floor(share * vacant).astype(int) for n, share in _VACANT_SHARES.items()}
+    owned = c.population.units["owner"]
+    owner, renter = c.households(owned), c.households(~owned)
+    d = {147: occupied + vacant, 148: occupied, 149: vacant, **kinds}
+    d |= {155: vacant - sum(kinds.values()), 158: occupied, 159: owner, 160: renter}
     with np.errstate(divide="ignore", invalid="ignore"):
-        d[156] = [f"{v:.1f}" for v in np.nan_to_num(100.0 * d[152] / (d[159] + d[152] + d[153]))]
-        d[157] = [f"{v:.1f}" for v in np.nan_to_num(100.0 * d[150] / (d[160] + d[150] + d[151]))]
-    return {f"DP1_{n:04d}C": [str(v) for v in d[n]] for n in sorted(d)}
+        of_owners = np.nan_to_num(100.0 * d[152] / (owner + d[152] + d[153]))
+        of_renters = np.nan_to_num(100.0 * d[150] / (renter + d[150] + d[151]))
+    rates = {156: [f"{v:.1f}" for v in of_owners], 157: [f"{v:.1f}" for v in of_renters]}
+    return rates | {number: [str(v) for v in values] for number, values in d.items()}
 
 
 def _relationships(c: _Census) -> dict[int, np.ndarray]:
@@ -168,13 +159,8 @@ def _households(c: _Census) -> dict[int, np.ndarray]:
     female = p["female"][population.head]
     old_head = p["age"][population.head] >= 65
     single, alone = ~spouse & ~partner, household_kinds(population)["alone"]
-    masks = {
-        132: population.is_household,
-        133: spouse,
-        134: spouse & own,
-        135: partner & ~spouse,
-        136: partner & ~spouse & own,
-    }
+    couple = {133: spouse, 134: spouse & own, 135: partner & ~spouse, 136: partner & ~spouse & own}
+    masks = {132: population.is_household} | couple
     for start, sex in ((137, ~female), (141, female)):
         masks |= {
             start: single & sex,
@@ -197,34 +183,21 @@ def pl_columns(population: Population, kept: np.ndarray) -> dict[str, list[str]]
     vacant = _vacant(population, households)
     d = {"H1_001N": households + vacant, "H1_002N": households, "H1_003N": vacant}
     adult = p["age"] >= 18
-    for table, universe in (("P1", adult | True), ("P3", adult)):
-        d |= {f"{table}_001N": c.persons(universe)} | {
-            f"{table}_{3 + i:03d}N": c.persons(universe & (race == i)) for i in range(7)
-        }
-    for table, universe in (("P2", adult | True), ("P4", adult)):
-        d |= {
-            f"{table}_001N": c.persons(universe),
-            f"{table}_002N": c.persons(universe & hispanic),
-            f"{table}_003N": c.persons(universe & ~hispanic),
-        }
-        d |= {
-            f"{table}_{5 + i:03d}N": c.persons(universe & ~hispanic & (race == i)) for i in range(7)
-        }
+    masks: dict[str, np.ndarray] = {}
+    for by_race, by_origin, universe in (("P1", "P2", adult | True), ("P3", "P4", adult)):
+        there = universe & ~hispanic
+        masks |= {f"{by_race}_001N": universe, f"{by_origin}_001N": universe}
+        masks |= {f"{by_race}_{3 + i:03d}N": universe & (race == i) for i in range(7)}
+        masks |= {f"{by_origin}_002N": universe & hispanic, f"{by_origin}_003N": there}
+        masks |= {f"{by_origin}_{5 + i:03d}N": there & (race == i) for i in range(7)}
     kind = {name: gq == i for i, name in enumerate(GQ_KINDS)}
     none = np.zeros(len(race), dtype=bool)
-    groups = (
-        gq >= 0,
-        kind["nursing"] | kind["prison"],
-        kind["prison"],
-        none,
-        kind["nursing"],
-        none,
-        kind["dorm"] | kind["barracks"],
-        kind["dorm"],
-        kind["barracks"],
-        none,
-    )
-    d |= {f"P5_{i:03d}N": c.persons(mask) for i, mask in enumerate(groups, start=1)}
+    inside, outside = kind["nursing"] | kind["prison"], kind["dorm"] | kind["barracks"]
+    institutional = (inside, kind["prison"], none, kind["nursing"], none)
+    others = (outside, kind["dorm"], kind["barracks"], none)
+    groups = (gq >= 0, *institutional, *others)
+    masks |= {f"P5_{i:03d}N": mask for i, mask in enumerate(groups, start=1)}
+    d |= {name: c.persons(mask) for name, mask in masks.items()}
     return {name: [str(v) for v in d[name]] for name in sorted(d)}
 
 
@@ -234,10 +207,8 @@ def write_census2020(folder: Folder, population: Population) -> None:
     rng = settings.stream("census2020")
     share = np.minimum(year_factor(population, CENSUS_YEARS_BEFORE), 1.0)
     kept = rng.random(population.unit_count) < share[population.unit_tract]
-    for part, columns in (
-        ("count", dp1_columns(population, kept)),
-        ("plrd", pl_columns(population, kept)),
-    ):
+    parts = {"count": dp1_columns(population, kept), "plrd": pl_columns(population, kept)}
+    for part, columns in parts.items():
         for state in settings.states:
             rows = np.flatnonzero(g.state == state.fips)
             rows = rows[np.argsort(g.tract[rows])]
@@ -246,7 +217,6 @@ def write_census2020(folder: Folder, population: Population) -> None:
                 [f"1400000US{g.tract[i]}", names[i], *(v[i] for v in columns.values())]
                 for i in rows
             ]
-            folder.text(
-                f"acs_tables/{state.postal.lower()}_tracts/tracts_census2020_{part}_retrieved_data.json",
-                json.dumps(table),
-            )
+            name = f"tracts_census2020_{part}_retrieved_data.json"
+            place = f"acs_tables/{state.postal.lower()}_tracts"
+            folder.text(f"{place}/{name}", json.dumps(table))

@@ -21,36 +21,27 @@ from pipeline.sample.surveys import draw_weights, scale_to
 
 _PERRP = np.array([40, 42, 43, 48, 49, 52, 56, 58, 58])
 _PRDTRACE = np.array([1, 2, 3, 4, 5, 1, 7])
-_HGA = np.array(
-    [
-        0,
-        31,
-        31,
-        31,
-        32,
-        32,
-        32,
-        32,
-        33,
-        33,
-        34,
-        34,
-        35,
-        36,
-        37,
-        38,
-        39,
-        39,
-        40,
-        40,
-        42,
-        43,
-        44,
-        45,
-        46,
-    ]
+# A_HGA by ACS SCHL (0: under three years of age).
+_HGA = np.repeat(
+    [0, *range(31, 41), *range(42, 47)], [1, 3, 4, 2, 2, 1, 1, 1, 1, 2, 2, 1, 1, 1, 1, 1]
+)
+_CLSWKR = np.array([1, 3, 6, 7, 0])
+_MONEY = (
+    *("wages", "self_employment", "interest", "dividends", "rent", "social_security", "ssi"),
+    *("public_assistance", "retirement", "ira", "capital_gains", "unemployment_compensation"),
+    *("other_income", "total_income"),
+)
+# Amounts that nobody in the sample has.
+_NEVER = (
+    *("DST_VAL2", "DST_VAL2_YNG", "SUR_VAL1", "SUR_VAL2", "DIS_VAL1", "DIS_VAL2"),
+    *("ED_VAL", "CSP_VAL", "FIN_VAL"),
 )
 _IMPLIED = 100
+
+
+def _household_number(sequence: np.ndarray) -> np.ndarray:
+    """H_IDNUM: 20 digits that say nothing."""
+    return np.char.zfill((sequence * 918273645 % 10**15).astype(str), 20)
 
 
 def write_cps(folder: Folder, population: Population) -> None:
@@ -62,132 +53,83 @@ def write_cps(folder: Folder, population: Population) -> None:
     states = sorted(s.fips for s in settings.states)
     state = np.array([states.index(s) for s in g.state])[population.unit_tract]
     size = population.unit_size
-    residents = np.bincount(
-        state[population.is_household], weights=size[population.is_household], minlength=len(states)
-    )
+    home = population.is_household
+    residents = np.bincount(state[home], weights=size[home], minlength=len(states))
     weight = scale_to(weight, state, size, residents)
     units = np.flatnonzero(weight > 0)
     units = units[rng.permutation(len(units))]
     # Every ninth address is not interviewed: a household record of type 2 (no interview) or 3 (not
     # eligible), no persons.
     missed = rng.random(len(units)) < 0.11
-    p = population.persons
-    position = np.full(population.unit_count, -1)
-    position[units[~missed]] = np.flatnonzero(~missed)
-    people = np.flatnonzero(position[p["unit"]] >= 0)
-    people = people[np.argsort(position[p["unit"][people]], kind="stable")]
     sequence = np.arange(1, len(units) + 1)
     interviewed = units[~missed]
+    people, at = population.persons_of(interviewed)
     lift = residents.sum() / np.sum(weight[interviewed] * size[interviewed])
     unit_weight = np.round(weight[units] * lift * _IMPLIED).astype(np.int64)
-    persons, family = _persons(population, rng, people, position, sequence, unit_weight)
+    of_person = np.flatnonzero(~missed)[at]
+    persons, family = _persons(population, rng, people, of_person, sequence, unit_weight)
     households = _households(population, units, sequence, missed, unit_weight, persons)
     families = _families(population, people, family, persons)
-    yy = (settings.year + 1) % 100
-    folder.archive(
-        f"cps/asecpub{yy:02d}csv.zip",
-        {
-            f"pppub{yy:02d}.csv": csv_bytes(persons),
-            f"hhpub{yy:02d}.csv": csv_bytes(households),
-            f"ffpub{yy:02d}.csv": csv_bytes(families),
-            "SYNTHETIC_README.txt": (
-                f"CPS ASEC {settings.year + 1} {settings.label}: invented records in the layout of"
-                " the US Census Bureau.\n".encode()
-            ),
-        },
+    yy = f"{(settings.year + 1) % 100:02d}"
+    frames = {"pppub": persons, "hhpub": households, "ffpub": families}
+    members = {f"{stem}{yy}.csv": csv_bytes(frame) for stem, frame in frames.items()}
+    readme = (
+        f"CPS ASEC {settings.year + 1} {settings.label}: invented records in the layout of"
+        " the US Census Bureau.\n".encode()
     )
+    folder.archive(f"cps/asecpub{yy}csv.zip", members | {"SYNTHETIC_README.txt": readme})
 
 
 def _persons(
     population: Population,
     rng: np.random.Generator,
     people: np.ndarray,
-    position: np.ndarray,
+    at: np.ndarray,
     sequence: np.ndarray,
     unit_weight: np.ndarray,
 ) -> tuple[pl.DataFrame, np.ndarray]:
-    p = population.persons
-    x = {name: values[people] for name, values in p.items() if len(values) == len(p["age"])}
-    a, at = x["age"], position[x["unit"]]
+    """Records of ``people``, whose units stand at ``at``, and each one's family number."""
+    p, n = population.persons, len(people)
+    x = {name: values[people] for name, values in p.items()}
+    a, marital, relationship = x["age"], x["marital"], x["relationship"]
     first = np.searchsorted(p["unit"], x["unit"])
     line = people - first + 1
-    related = np.isin(x["relationship"], [0, 1, 3, 4, 5])
-    seen = np.cumsum(~related)
-    start = np.searchsorted(at, at)
-    unrelated_before = seen - np.where(start > 0, seen[start - 1], 0)
-    family = np.where(related, 1, 1 + unrelated_before)
+    related = np.isin(relationship, [0, 1, 3, 4, 5])
+    seen, start = np.cumsum(~related), np.searchsorted(at, at)
+    before = np.where(start > 0, seen[start - 1], 0)
+    family = np.where(related, 1, 1 + seen - before)
     child, adult = a < 15, a >= 15
-    armed = x["employment"] == 2
-    labour = np.select(
-        [
-            child | (a < 16) | armed,
-            (x["employment"] == 0) & x["at_work"],
-            x["employment"] == 0,
-            x["employment"] == 1,
-            a >= 62,
-        ],
-        [-1, 1, 2, 4, 5],
-        7,
-    )
-    jitter = np.where(line == 1, 1.0, rng.gamma(80.0, 1.0 / 80.0, len(people)))
-    money = {
-        name: np.where(adult, x[name], 0)
-        for name in (
-            "wages",
-            "self_employment",
-            "interest",
-            "dividends",
-            "rent",
-            "social_security",
-            "ssi",
-            "public_assistance",
-        )
-    }
-    pension = np.where(adult, x["retirement"] - x["ira"], 0)
-    other, benefits = (
-        np.where(adult, x["other_income"], 0),
-        np.where(adult, x["unemployment_compensation"], 0),
-    )
-    ira = np.where(adult, x["ira"], 0)
-    total = np.where(adult, x["total_income"], 0)
-    peridnum = np.char.add(
-        np.char.zfill((sequence[at] * 918273645 % 10**15).astype(str), 20),
-        np.char.zfill(line.astype(str), 2),
-    )
-    spouse_here = (x["marital"] == 0) & (x["relationship"] <= 1)
+    working, armed = x["employment"] == 0, x["employment"] == 2
+    asked, school_age = adult & ~armed, (a >= 16) & (a < 55)
+    cases = [(a < 16) | armed, working & x["at_work"], working, x["employment"] == 1, a >= 62]
+    labour = np.select(cases, [-1, 1, 2, 4, 5], 7)
+    jitter = np.where(line == 1, 1.0, rng.gamma(80.0, 1.0 / 80.0, n))
+    weight = np.round(unit_weight[at] * jitter).astype(np.int64)
+    money = {name: np.where(adult, x[name], 0) for name in _MONEY}
+    other, ira = money["other_income"], money["ira"]
+    spouse_here = (marital == 0) & (relationship <= 1)
+    married = [spouse_here, *(marital == i for i in range(4))]
+    lives_alone = (relationship == 0) & (np.bincount(at, minlength=len(sequence))[at] == 1)
+    in_family = [*(relationship == i for i in (0, 1, 3)), related]
+    college = np.where(x["school"] == 4, 1, 2)
+    none = np.zeros(n, dtype=np.int64)
     columns = {
-        "PERIDNUM": peridnum,
+        "PERIDNUM": np.char.add(
+            _household_number(sequence[at]), np.char.zfill(line.astype(str), 2)
+        ),
         "PH_SEQ": sequence[at],
         "P_SEQ": line,
         "A_LINENO": line,
         "PF_SEQ": family,
         "PHF_SEQ": family,
         "PPPOS": 40 + line,
-        "MARSUPWT": np.round(unit_weight[at] * jitter).astype(np.int64),
-        "A_FNLWGT": np.round(unit_weight[at] * jitter).astype(np.int64),
+        "MARSUPWT": weight,
+        "A_FNLWGT": weight,
         "A_AGE": np.select([a >= 85, a >= 80], [85, 80], a),
         "A_SEX": np.where(x["female"], 2, 1),
-        "A_MARITL": np.select(
-            [
-                spouse_here,
-                x["marital"] == 0,
-                x["marital"] == 1,
-                x["marital"] == 2,
-                x["marital"] == 3,
-            ],
-            [1, 3, 4, 5, 6],
-            7,
-        ),
-        "PERRP": np.where(
-            (x["relationship"] == 0) & (np.bincount(at, minlength=len(sequence))[at] == 1),
-            41,
-            _PERRP[x["relationship"]],
-        ),
-        "A_FAMREL": np.select(
-            [x["relationship"] == 0, x["relationship"] == 1, x["relationship"] == 3, related],
-            [1, 2, 3, 4],
-            0,
-        ),
+        "A_MARITL": np.select(married, [1, 3, 4, 5, 6], 7),
+        "PERRP": np.where(lives_alone, 41, _PERRP[relationship]),
+        "A_FAMREL": np.select(in_family, [1, 2, 3, 4], 0),
         "PRDTRACE": _PRDTRACE[x["race"]],
         "PEHSPNON": np.where(x["hispanic"], 1, 2),
         "PRPERTYP": np.select([child, armed], [1, 3], 2),
@@ -195,43 +137,35 @@ def _persons(
         "A_HGA": np.where(child, 0, _HGA[x["schl"]]),
         "PEMLR": labour,
         "A_LFSR": np.select([labour == -1, labour >= 5], [0, 7], labour),
-        "A_CLSWKR": np.where(adult & ~armed, np.array([1, 3, 6, 7, 0])[x["class_of_worker"]], 0),
-        "A_ENRLW": np.where((a >= 16) & (a < 55), np.where(x["school"] >= 4, 1, 2), 0),
-        "A_HSCOL": np.where(
-            (a >= 16) & (a < 55) & (x["school"] >= 4), np.where(x["school"] == 4, 1, 2), 0
-        ),
-        "PRDISFLG": np.where(adult & ~armed, np.where(x["disability"], 1, 2), -1),
+        "A_CLSWKR": np.where(asked, _CLSWKR[x["class_of_worker"]], 0),
+        "A_ENRLW": np.where(school_age, np.where(x["school"] >= 4, 1, 2), 0),
+        "A_HSCOL": np.where(school_age & (x["school"] >= 4), college, 0),
+        "PRDISFLG": np.where(asked, np.where(x["disability"], 1, 2), -1),
         "PEAFEVER": np.where((a >= 17) & ~armed, np.where(x["veteran"], 1, 2), -1),
         "MIGSAME": np.where(x["moved"] >= 0, x["moved"] + 1, 0),
         "WKSWORK": np.where(adult, x["weeks"], 0),
         "HRSWK": np.where(adult & (x["weeks"] > 0), x["hours"], 0),
         "WSAL_VAL": money["wages"],
         "SEMP_VAL": money["self_employment"],
-        "FRSE_VAL": np.zeros(len(people), dtype=np.int64),
+        "FRSE_VAL": none,
         "INT_VAL": money["interest"],
         "DIV_VAL": money["dividends"],
         "RNT_VAL": money["rent"],
-        "CAP_VAL": np.where(adult, np.maximum(x["capital_gains"], 0), 0),
+        "CAP_VAL": np.maximum(money["capital_gains"], 0),
         "SS_VAL": money["social_security"],
         "SSI_VAL": money["ssi"],
         "PAW_VAL": money["public_assistance"],
-        "UC_VAL": benefits,
-        "WC_VAL": np.zeros(len(people), dtype=np.int64),
+        "UC_VAL": money["unemployment_compensation"],
+        "WC_VAL": none,
         "VET_VAL": np.where(x["veteran"], other, 0),
-        "PNSN_VAL": pension,
-        "ANN_VAL": np.zeros(len(people), dtype=np.int64),
+        "PNSN_VAL": money["retirement"] - ira,
+        "ANN_VAL": none,
         "DST_VAL1": np.where(a >= 58, ira, 0),
         "DST_VAL1_YNG": np.where(a < 58, ira, 0),
-        **{
-            name: np.zeros(len(people), dtype=np.int64)
-            for name in ("DST_VAL2", "DST_VAL2_YNG", "SUR_VAL1", "SUR_VAL2", "DIS_VAL1", "DIS_VAL2")
-        },
-        "ED_VAL": np.zeros(len(people), dtype=np.int64),
-        "CSP_VAL": np.zeros(len(people), dtype=np.int64),
-        "FIN_VAL": np.zeros(len(people), dtype=np.int64),
+        **dict.fromkeys(_NEVER, none),
         "OI_VAL": np.where(x["veteran"], 0, other),
         "PEARNVAL": money["wages"] + money["self_employment"],
-        "PTOTVAL": total,
+        "PTOTVAL": money["total_income"],
     }
     return pl.DataFrame(columns), family
 
@@ -247,16 +181,12 @@ def _households(
     g, settings = population.geography, population.settings
     u = {name: values[units] for name, values in population.units.items()}
     t = population.unit_tract[units]
+    sums = persons.group_by("PH_SEQ").agg(
+        pl.col("PTOTVAL", "PEARNVAL", "SS_VAL", "SSI_VAL").sum(), n=pl.len()
+    )
     totals = (
         pl.DataFrame({"PH_SEQ": sequence})
-        .join(
-            persons.group_by("PH_SEQ").agg(
-                pl.col("PTOTVAL", "PEARNVAL", "SS_VAL", "SSI_VAL").sum(), pl.len().alias("n")
-            ),
-            on="PH_SEQ",
-            how="left",
-            maintain_order="left",
-        )
+        .join(sums, on="PH_SEQ", how="left", maintain_order="left")
         .fill_null(0)
     )
     # Only populous counties are identified in public files: here the most populous of each state.
@@ -267,31 +197,20 @@ def _households(
         known.add(max(counties, key=lambda c: (size[g.county == c].sum(), c)))
     county = np.where(np.isin(g.county[t], sorted(known)), g.county[t].astype(int) % 1000, 0)
     kind = np.where(missed, np.where(sequence % 5 == 0, 3, 2), 1)
-    types = np.select(
-        [
-            population.skeleton.unit_type[units] == 0,
-            population.skeleton.unit_type[units] == 2,
-            population.skeleton.unit_type[units] == 3,
-        ],
-        [1, 4, 3],
-        6,
-    )
+    unit_type = population.skeleton.unit_type[units]
+    types = np.select([unit_type == 0, unit_type == 2, unit_type == 3], [1, 4, 3], 6)
+    tenure = np.select([u["owner"], u["gross_rent"] > 0], [1, 2], 3)
+    state_of = {state.fips: state for state in settings.states}
     return pl.DataFrame(
         {
             "H_SEQ": sequence,
-            "H_IDNUM": np.char.zfill((sequence * 918273645 % 10**15).astype(str), 20),
+            "H_IDNUM": _household_number(sequence),
             "H_HHTYPE": kind,
             "H_NUMPER": totals["n"],
-            "H_TENURE": np.where(
-                missed, 0, np.select([u["owner"], u["gross_rent"] > 0], [1, 2], 3)
-            ),
+            "H_TENURE": np.where(missed, 0, tenure),
             "HRHTYPE": np.where(missed, 0, types),
-            "GEREG": np.array(
-                [next(int(s.region) for s in settings.states if s.fips == f) for f in g.state[t]]
-            ),
-            "GEDIV": np.array(
-                [next(int(s.division) for s in settings.states if s.fips == f) for f in g.state[t]]
-            ),
+            "GEREG": np.array([int(state_of[f].region) for f in g.state[t]]),
+            "GEDIV": np.array([int(state_of[f].division) for f in g.state[t]]),
             "GESTFIPS": g.state[t].astype(int),
             "GTCO": county,
             "GTCBSA": np.zeros(len(units), dtype=np.int64),
@@ -330,9 +249,7 @@ def _families(
         pl.col("r").min(),
     )
     kind = pl.when(pl.col("FFPOS") > 1).then(5).when(pl.col("FPERSONS") == 1).then(2).otherwise(1)
-    lines = pl.Series(POVERTY_THRESHOLD[np.minimum(grouped["FPERSONS"].to_numpy(), 9)]).cast(
-        pl.Int64
-    )
+    lines = POVERTY_THRESHOLD[np.minimum(grouped["FPERSONS"].to_numpy(), 9)].astype(np.int64)
     return grouped.with_columns(kind.alias("FTYPE"), pl.Series("FPOVCUT", lines)).select(
         "FH_SEQ", "FFPOS", "FTYPE", "FPERSONS", "FSUP_WGT", "FTOTVAL", "FPOVCUT"
     )

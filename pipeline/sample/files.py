@@ -74,8 +74,8 @@ Cell = str | int | float | None
 
 
 def workbook_bytes(sheets: dict[str, list[list[Cell]]], title: str) -> bytes:
-    """A workbook of plain cells, one list of rows a sheet; numbers are numbers, text is text, None
-    is an empty cell.
+    """A workbook of plain cells, one list of rows per sheet; numbers are numbers, text is text,
+    None is an empty cell.
     """
     buffer = io.BytesIO()
     book = xlsxwriter.Workbook(buffer, {"in_memory": True})

@@ -26,7 +26,7 @@ from pipeline.sample.irs import write_county, write_historic_table_2
 from pipeline.sample.population import build_population, canonical_households, canonical_persons
 from pipeline.sample.pums import write_pums
 from pipeline.sample.settings import SampleSettings, load_settings
-from pipeline.sample.ssa import write_oasdi_workbook, write_ssi_states, write_ssi_workbook
+from pipeline.sample.ssa import write_oasdi_workbook, write_ssi_workbook
 from pipeline.sample.surveys import one_year_weights, tract_survey
 from pipeline.sample.taxes import build_tax_units
 
@@ -37,21 +37,25 @@ TRUTH = {
     "households": "truth_households.parquet",
     "tax_units": "truth_tax_units.parquet",
 }
-_README = """SYNTHETIC. Nothing in this folder was published by any agency, and no person or household in it exists.
+_README = """SYNTHETIC. Nothing in this folder was published by any agency, and no person or
+household in it exists.
 
-The geocal sample generator wrote these files from one invented population of two small states that borrow the codes of
-Rhode Island and Delaware. Each file has the layout of the publisher whose name its folder carries, so that the readers of
-real files read them too. Sampling noise, margins of error, suppressed cells and disagreement between levels are simulated.
+The geocal sample generator wrote these files from one invented population of two small states that
+borrow the codes of Rhode Island and Delaware. Each file has the layout of the publisher whose name
+its folder carries, so that the readers of real files read them too. Sampling noise, margins of
+error, suppressed cells and disagreement between levels are simulated.
 
-The population itself is in truth_persons.parquet, truth_households.parquet and truth_tax_units.parquet; the label SYNTHETIC
-stands in their key-value metadata, entry `geocal`.
+The population itself is in truth_persons.parquet, truth_households.parquet and
+truth_tax_units.parquet; the label SYNTHETIC stands in their key-value metadata, entry `geocal`.
 
-Every name of an area or sheet in these files says SYNTHETIC. Published forms without a name have no room for the word, so these
-files hold codes and numbers only: the microdata (acs_pums/, cps/; a SYNTHETIC_README.txt in each archive says it), Historic
-Table 2 (irs/22in55cmcsv.csv), the table-based summary file (acs_tables/table_based/*.dat) and tracts by PUMA (geo/).
+Every name of an area or sheet in these files says SYNTHETIC. Published forms without a name have no
+room for the word, so these files hold codes and numbers only: the microdata (acs_pums/, cps/; a
+SYNTHETIC_README.txt in each archive says it), Historic Table 2 (irs/22in55cmcsv.csv), the
+table-based summary file (acs_tables/table_based/*.dat) and tracts by PUMA (geo/).
 
-Where the simulation departs from life: the five-year county table S1901 is drawn apart from the five-year tract tables
-(in life they agree), the nation is the two states, and samples are larger than in life because the states are so small.
+Where the simulation departs from life: the five-year county table S1901 is drawn apart from the
+five-year tract tables (in life they agree), the nation is the two states, and samples are larger
+than in life because the states are so small.
 """
 
 
@@ -105,7 +109,6 @@ def generate_sample(out_dir: Path, settings: SampleSettings | None = None) -> Sa
     write_county(folder, tax_units, settings)
     write_ssi_workbook(folder, population)
     write_oasdi_workbook(folder, population)
-    write_ssi_states(folder, population)
     write_county_estimates(folder, population)
     write_tract_puma(folder, population)
     folder.parquet(TRUTH["persons"], canonical_persons(population))

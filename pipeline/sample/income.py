@@ -16,26 +16,12 @@ from pipeline.sample.people import Arrays
 from pipeline.sample.settings import SampleSettings
 
 SOURCES = (
-    "wages",
-    "self_employment",
-    "investment_income",
-    "social_security",
-    "ssi",
-    "public_assistance",
-    "retirement",
-    "unemployment_compensation",
-    "other_income",
+    *("wages", "self_employment", "investment_income", "social_security", "ssi"),
+    *("public_assistance", "retirement", "unemployment_compensation", "other_income"),
 )
 OASDI_TYPES = (
-    "none",
-    "retired_worker",
-    "retired_spouse",
-    "retired_child",
-    "widow",
-    "surviving_child",
-    "disabled_worker",
-    "disabled_spouse",
-    "disabled_child",
+    *("none", "retired_worker", "retired_spouse", "retired_child", "widow", "surviving_child"),
+    *("disabled_worker", "disabled_spouse", "disabled_child"),
 )
 
 # Weighted average poverty thresholds 2022 by family size, US Census Bureau (one and two persons:
@@ -194,18 +180,7 @@ def build_income(
         0,
     )
 
-    own = sum(
-        m[k]
-        for k in (
-            "wages",
-            "self_employment",
-            "investment_income",
-            "social_security",
-            "retirement",
-            "unemployment_compensation",
-            "other_income",
-        )
-    )
+    own = np.sum([m[k] for k in SOURCES if k not in ("ssi", "public_assistance")], axis=0)
     before = np.bincount(unit, weights=own, minlength=n_units)[unit]
     working = (p["employment"] == 0) | (p["employment"] == 2)
     poor = (own < 13500) & (before < 48000) & ~inside
@@ -232,7 +207,7 @@ def build_income(
         < np.where((before < 22000) & (kids > 0), 0.20, np.where(before < 16000, 0.035, 0.001))
     )
     m["public_assistance"] = np.where(aided, _round(rng.uniform(300, 6800, n)), 0)
-    m["total_income"] = sum(m[k] for k in SOURCES)
+    m["total_income"] = np.sum([m[k] for k in SOURCES], axis=0)
     asked = a >= 15
 
     u: Arrays = {}

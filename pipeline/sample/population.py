@@ -28,15 +28,8 @@ from pipeline.sample.people import (
 from pipeline.sample.settings import SampleSettings
 
 _AMOUNTS = (
-    "wages",
-    "self_employment",
-    "investment_income",
-    "social_security",
-    "ssi",
-    "public_assistance",
-    "retirement",
-    "other_income",
-    "unemployment_compensation",
+    *("wages", "self_employment", "investment_income", "social_security", "ssi"),
+    *("public_assistance", "retirement", "other_income", "unemployment_compensation"),
     "total_income",
 )
 
@@ -71,6 +64,26 @@ class Population:
     def unit_tract(self) -> np.ndarray:
         return self.skeleton.unit_tract
 
+    def count_by_unit(self, mask: np.ndarray) -> np.ndarray:
+        """Persons of ``mask`` in each unit."""
+        return np.bincount(self.skeleton.unit[mask], minlength=self.unit_count)
+
+    def sum_by_unit(self, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Sum of ``values`` (persons,) over those of ``mask`` in each unit."""
+        unit = self.skeleton.unit[mask]
+        return np.bincount(unit, weights=values[mask], minlength=self.unit_count)
+
+    def persons_of(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the persons of ``units``, in the order of ``units``, and for each the place of
+        his unit in it.
+        """
+        place = np.full(self.unit_count, -1)
+        place[units] = np.arange(len(units))
+        of_person = place[self.skeleton.unit]
+        people = np.flatnonzero(of_person >= 0)
+        people = people[np.argsort(of_person[people], kind="stable")]
+        return people, of_person[people]
+
     @property
     def head(self) -> np.ndarray:
         """Index of the reference person (or the only person) of each unit: persons are sorted by
@@ -86,12 +99,8 @@ def build_population(settings: SampleSettings) -> Population:
     people = build_people(skeleton, geography, settings)
     money, units = build_income(skeleton, geography, people, settings)
     people |= money
-    people["age"], people["female"], people["relationship"], people["unit"] = (
-        skeleton.age,
-        skeleton.female,
-        skeleton.relationship,
-        skeleton.unit,
-    )
+    people |= {"age": skeleton.age, "female": skeleton.female, "unit": skeleton.unit}
+    people["relationship"] = skeleton.relationship
     return Population(settings, geography, skeleton, people, units)
 
 
@@ -101,16 +110,15 @@ def _labels(codes: np.ndarray, labels: tuple[str, ...]) -> pl.Series:
     return table.gather(np.where(codes < 0, len(labels), codes))
 
 
-def _masked(values: np.ndarray, known: np.ndarray, dtype: pl.DataType) -> pl.Series:
+def _masked(values: np.ndarray, known: np.ndarray, dtype: type[pl.DataType]) -> pl.Series:
     frame = pl.DataFrame({"value": values, "known": known})
     return frame.select(pl.when(pl.col("known")).then(pl.col("value").cast(dtype)))["value"]
 
 
 def unit_names(population: Population) -> np.ndarray:
     """``TRUTH-0000001``: the household_id of every unit in the truth tables."""
-    return np.char.add(
-        "TRUTH-", np.char.zfill(np.arange(1, population.unit_count + 1).astype(str), 7)
-    )
+    number = np.arange(1, population.unit_count + 1).astype(str)
+    return np.char.add("TRUTH-", np.char.zfill(number, 7))
 
 
 def canonical_persons(population: Population) -> pl.DataFrame:
@@ -133,7 +141,7 @@ def canonical_persons(population: Population) -> pl.DataFrame:
         "puma": np.char.add(g.state[t], g.puma[t]),
         "county_fips": g.county[t],
         "is_group_quarters": s.relationship >= 7,
-        "weight": np.ones(len(a)),
+        "design_weight": np.ones(len(a)),
         "age": a.astype(np.int32),
         "sex": _labels(s.female.astype(np.int64), ("male", "female")),
         "relationship": _labels(s.relationship, RELATIONSHIPS),
@@ -173,6 +181,9 @@ def canonical_persons(population: Population) -> pl.DataFrame:
 def canonical_households(population: Population) -> pl.DataFrame:
     """The population's units in the contract's ``households`` schema, weight 1, plus ``tract``."""
     g, t, household = population.geography, population.unit_tract, population.is_household
+    u = population.units
+    tenure = np.where(household, np.where(u["owner"], 0, 1), -1)
+    income = u["household_income"].astype(np.float64)
     return pl.DataFrame(
         {
             "household_id": unit_names(population),
@@ -181,16 +192,11 @@ def canonical_households(population: Population) -> pl.DataFrame:
             "puma": np.char.add(g.state[t], g.puma[t]),
             "county_fips": g.county[t],
             "is_group_quarters": ~household,
-            "weight": np.ones(population.unit_count),
+            "design_weight": np.ones(population.unit_count),
             "persons": population.unit_size.astype(np.int32),
-            "tenure": _labels(
-                np.where(household, np.where(population.units["owner"], 0, 1), -1),
-                ("owner", "renter"),
-            ),
-            "household_income": _masked(
-                population.units["household_income"].astype(np.float64), household, pl.Float64
-            ),
-            "food_stamps": _masked(population.units["food_stamps"], household, pl.Boolean),
+            "tenure": _labels(tenure, ("owner", "renter")),
+            "household_income": _masked(income, household, pl.Float64),
+            "food_stamps": _masked(u["food_stamps"], household, pl.Boolean),
             "tract": g.tract[t],
         }
     )

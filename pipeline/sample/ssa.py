@@ -1,7 +1,11 @@
 """Social Security Administration workbooks of the sample, in the publisher's sheet layout.
 
-Belongs here: SSI and OASDI recipients by county and state (December), the yearly state table of
-SSI. Rounding and suppression. Does not belong here: who receives what (``income.py``).
+Belongs here: SSI and OASDI recipients by county and state (December). Rounding and suppression.
+Does not belong here: who receives what (``income.py``).
+
+A table of states has three label columns, as SSA's own have: A for a state, B for an outlying area
+(the sample has none), C for "All areas". A county sheet has the county in A, the state's total in B
+and the ANSI code in C. Title, two rows of headings, figures, two blank rows, notes.
 
 The agency counts what no survey asks: benefits of children under 15, and payments in December
 rather than over the year. ``(X)`` marks a cell withheld; where one age group would follow from the
@@ -10,11 +14,14 @@ others a second is withheld too.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
 import numpy as np
 
 from pipeline.sample.files import Cell, Folder, workbook_bytes
 from pipeline.sample.income import OASDI_TYPES
 from pipeline.sample.population import Population
+from pipeline.sample.settings import CountySetting, StateSetting
 
 SSI_COLUMNS = (
     "ssi_total",
@@ -51,33 +58,17 @@ _ORDER = (
     "disabled_spouse",
     "disabled_child",
 )
-_SSI_HEAD = ["Total", "Aged", "Blind and disabled", "Under 18", "18–64", "65 or older"]
-_OASDI_HEAD = [
-    "Total",
-    "Workers",
-    "Spouses",
-    "Children",
-    "Widow(er)s and parents",
-    "Children",
-    "Workers",
-    "Spouses",
-    "Children",
-    "Men",
-    "Women",
-]
+_SSI_GROUPS: list[Cell] = ["Total", "Category", None, "Age", None, None]
+_SSI_HEAD: list[Cell] = [None, "Aged", "Blind and disabled", "Under 18", "18–64", "65 or older"]
 _OASDI_GROUPS: list[Cell] = [
-    None,
-    "Retirement",
-    None,
-    None,
-    "Survivors",
-    None,
-    "Disability",
-    None,
-    None,
-    "Aged 65 or older",
-    None,
+    *("Total", "Retirement", None, None, "Survivors", None),
+    *("Disability", None, None, "Aged 65 or older", None),
 ]
+_OASDI_HEAD: list[Cell] = [
+    *(None, "Retired workers", "Spouses", "Children", "Widow(er)s and parents", "Children"),
+    *("Disabled workers", "Spouses", "Children", "Men", "Women"),
+]
+Rows = list[list[Cell]]
 
 
 def _by_county(
@@ -143,11 +134,11 @@ def _states(population: Population, by_county: dict[str, float]) -> dict[str, fl
     }
 
 
-def _withhold(cells: list[Cell]) -> list[Cell]:
+def _withhold(cells: list[int]) -> list[Cell]:
     """Withhold SSI counts below ten (not zero), and a second one of the same split so that the
     first cannot be had by difference.
     """
-    out = list(cells)
+    out: list[Cell] = list(cells)
     for first, last in ((1, 3), (3, 6)):
         small = [i for i in range(first, last) if 0 < cells[i] < _THRESHOLD]
         if len(small) == 1:
@@ -160,117 +151,117 @@ def _withhold(cells: list[Cell]) -> list[Cell]:
     return out
 
 
-def _footnotes(year: int, kind: str) -> list[list[Cell]]:
+def _footnotes(year: int, kind: str, publication: str) -> Rows:
     return [
         [],
+        [],
         [
-            "SOURCE: SYNTHETIC. Made by the geocal sample generator in the layout of the Social"
-            " Security Administration; no agency published these figures."
+            "SOURCE: SYNTHETIC. Made by the geocal sample generator in the layout of the Social "
+            "Security Administration; no agency published these figures."
         ],
         [
-            f"NOTES: {kind} ANSI = American National Standards Institute; (X) = suppressed to avoid"
-            f" disclosing information about particular individuals; December {year}."
+            "NOTES: ANSI = American National Standards Institute; (X) = suppressed to avoid "
+            "disclosing information about particular individuals."
         ],
+        ["a.", kind],
         ["CONTACT: none."],
+        [],
+        [f"File made by:\nthe geocal sample generator\n{publication}, {year} SYNTHETIC"],
     ]
+
+
+def _state_sheet(
+    title: str, heads: tuple[list[Cell], list[Cell]], rows: Mapping[str, Sequence[Cell]]
+) -> Rows:
+    """A table of states: "All areas" in column C, then a state per row in column A."""
+    columns = zip(*rows.values(), strict=True)
+    whole = [sum(v for v in column if isinstance(v, int | float)) for column in columns]
+    return [
+        [title],
+        ["State or area", None, None, *heads[0]],
+        [None, None, None, *heads[1]],
+        [None, None, "All areas", *whole],
+        *([name, None, None, *figures] for name, figures in rows.items()),
+    ]
+
+
+def _county_sheet(
+    state: StateSetting,
+    title: str,
+    heads: tuple[list[Cell], list[Cell]],
+    total: Sequence[Cell],
+    counties: Mapping[CountySetting, Sequence[Cell]],
+) -> Rows:
+    """A county sheet: the state's name, the title, the headings, the state's total,
+    the counties.
+    """
+    return [
+        [f"{state.name}"],
+        [title],
+        ["County", None, "ANSI Code", *heads[0]],
+        [None, None, None, *heads[1]],
+        [None, f"Total, {state.name}", int(state.fips), *total],
+        *(
+            [county.name.removesuffix(" County"), None, int(county.fips), *figures]
+            for county, figures in counties.items()
+        ),
+    ]
+
+
+def _counties(population: Population, state: StateSetting) -> list[CountySetting]:
+    inside = (c for c in population.settings.counties if c.fips[:2] == state.fips)
+    return sorted(inside, key=lambda county: county.name)
 
 
 def write_ssi_workbook(folder: Folder, population: Population) -> None:
-    """``ssi_sc22.xlsx``: Tables 1 (recipients) and 2 (payments, $1,000) by state, and "Table 3 -
-    <State>" by county.
-    """
+    """``ssi_sc22.xlsx``: Tables 1 (recipients) and 2 (December payments, $1,000) by state, and
+    "Table 3 - <State>" by county."""
     settings = population.settings
     year, label = settings.year, settings.label
+    publication = "SSI Recipients by State and County"
     counts = ssi_counts(population)
     states = sorted(settings.states, key=lambda s: s.name)
     by_state = {name: _states(population, counts[name]) for name in SSI_COLUMNS}
-    thousand = {s.fips: round(by_state["ssi_payments_month"][s.fips] / 1000.0) for s in states}
+    grouped = [by_state["ssi_payments_month"], *_payments_by_group(population)]
+    payments = {s.fips: [round(each[s.fips] / 1000.0) for each in grouped] for s in states}
+    month, receipt = f"December\u00a0{year}", "SSI recipients also receiving OASDI"
 
-    def row(code: str) -> list[Cell]:
+    def row(code: str) -> list[int]:
         source = counts if len(code) == 5 else by_state
         return [round(source[name][code]) for name in SSI_COLUMNS[:7]]
 
-    table1: list[list[Cell]] = [
-        [
-            "Table 1. Number of SSI recipients by state, eligibility category and age,"
-            f" December\u00a0{year} {label}"
-        ],
-        ["State or area", "Total", "Category", None, "Age"],
-    ]
-    table1 += [
-        [None, *_SSI_HEAD, "SSI recipients also receiving OASDI"],
-        ["All areas", *(sum(v) for v in zip(*(row(s.fips) for s in states), strict=True))],
-    ]
-    table1 += [[s.name, *row(s.fips)] for s in states]
-    table2: list[list[Cell]] = [
-        [
-            f"Table 2. Amount of SSI payments by state, December\u00a0{year} (thousands of dollars)"
-            f" {label}"
-        ],
-        ["State or area", "Total", "Category", None, "Age"],
-        [None, *_SSI_HEAD],
-    ]
-    pay = _payments_by_group(population)
-    rows = {
-        s.fips: [thousand[s.fips], *(round(pay[k][s.fips] / 1000.0) for k in range(5))]
-        for s in states
-    }
-    table2 += [
-        ["All areas", *(sum(v) for v in zip(*rows.values(), strict=True))],
-        *([s.name, *rows[s.fips]] for s in states),
-    ]
-    sheets = {
-        "Table 1": [*table1, *_footnotes(year, "Recipients.")],
-        "Table 2": [*table2, *_footnotes(year, "Payments.")],
-    }
-    for state in states:
-        sheet: list[list[Cell]] = [
-            [
-                "Table 3. Number of SSI recipients by county, eligibility category and age, and"
-                f" amount of payments, December\u00a0{year}: {state.name} {label}"
-            ]
-        ]
-        sheet += [
-            [
-                "County",
-                None,
-                "ANSI code",
-                "Total",
-                "Category",
-                None,
-                "Age",
-                None,
-                None,
-                "SSI recipients also receiving OASDI",
-                "Amount of payments (thousands of dollars)",
-            ]
-        ]
-        sheet += [[None, None, None, None, *_SSI_HEAD[1:]], []]
-        sheet += [
-            [None, f"Total, {state.name}", int(state.fips), *row(state.fips), thousand[state.fips]]
-        ]
-        for county in sorted(
-            (c for c in settings.counties if c.fips[:2] == state.fips), key=lambda c: c.name
-        ):
-            sheet.append(
-                [
-                    county.name.removesuffix(" County"),
-                    None,
-                    int(county.fips),
-                    *_withhold(row(county.fips)),
-                    round(counts["ssi_payments_month"][county.fips] / 1000.0),
-                ]
-            )
-        sheets[f"Table 3 - {state.name}"] = [
-            *sheet,
-            *_footnotes(
-                year, "County payments do not add up to the state total because of rounding."
-            ),
-        ]
-    folder.write(
-        f"ssa/ssi_sc{year % 100:02d}.xlsx",
-        workbook_bytes(sheets, f"SSI Recipients by State and County, {year} {label}"),
+    table1 = _state_sheet(
+        "Table 1.\nNumber of recipients by state or other area, eligibility category, age, and "
+        f"receipt of OASDI benefits, {month} {label}",
+        ([*_SSI_GROUPS, receipt], [*_SSI_HEAD, None]),
+        {s.name: row(s.fips) for s in states},
     )
+    table2 = _state_sheet(
+        "Table 2.\nAmount of payments, by state or other area, eligibility category, and age, "
+        f"{month} {label}\n(in thousands of dollars)",
+        (_SSI_GROUPS, _SSI_HEAD),
+        {s.name: payments[s.fips] for s in states},
+    )
+    rounded = "The state payment total does not equal the sum of the rounded county totals."
+    notes = _footnotes(year, rounded, publication)
+    sheets = {"Table 1": [*table1, *notes], "Table 2": [*table2, *notes]}
+    amount = "Amount of payments (thousands of dollars) a"
+    for state in states:
+        paid = counts["ssi_payments_month"]
+        sheet = _county_sheet(
+            state,
+            "Table 3.\nNumber of recipients in state (by eligibility category, age, and receipt of "
+            f"OASDI benefits) and amount of payments, by county, {month} {label}",
+            ([*_SSI_GROUPS, receipt, amount], [*_SSI_HEAD, None, None]),
+            [*row(state.fips), payments[state.fips][0]],
+            {
+                county: [*_withhold(row(county.fips)), round(paid[county.fips] / 1000.0)]
+                for county in _counties(population, state)
+            },
+        )
+        sheets[f"Table 3 - {state.name}"] = [*sheet, *notes]
+    title = f"{publication}, {year} {label}"
+    folder.write(f"ssa/ssi_sc{year % 100:02d}.xlsx", workbook_bytes(sheets, title))
 
 
 def _payments_by_group(population: Population) -> list[dict[str, float]]:
@@ -282,143 +273,69 @@ def _payments_by_group(population: Population) -> list[dict[str, float]]:
 
 
 def write_oasdi_workbook(folder: Folder, population: Population) -> None:
-    """``oasdi_sc22.xlsx``: Tables 1 to 3 by state, "Table 4 - <State>" persons and "Table 5 -
-    <State>" amounts ($1,000 a month) by county.
-    """
+    """``oasdi_sc22.xlsx``: Tables 1 to 3 by state, "Table 4 - <State>" persons and
+    "Table 5 - <State>" amounts ($1,000 a month) by county."""
     settings = population.settings
     year, label = settings.year, settings.label
+    publication = "OASDI Beneficiaries by State and County"
     persons, amounts = oasdi_counts(population)
     states = sorted(settings.states, key=lambda s: s.name)
+    month = f"December\u00a0{year}"
+    heads = (_OASDI_GROUPS, _OASDI_HEAD)
 
-    def head(code: str) -> list[Cell]:
-        source = (
-            persons
-            if len(code) == 5
-            else {n: _states(population, persons[n]) for n in OASDI_COLUMNS}
-        )
+    def head(code: str) -> list[int]:
+        source = persons if len(code) == 5 else _by_states(population, persons)
         return [5 * round(source[n][code] / 5.0) for n in OASDI_COLUMNS]
 
     def money(code: str) -> list[Cell]:
-        source = (
-            amounts
-            if len(code) == 5
-            else {n: _states(population, amounts[n]) for n in OASDI_COLUMNS}
-        )
+        source = amounts if len(code) == 5 else _by_states(population, amounts)
         values = [source[n][code] / 1000.0 for n in OASDI_COLUMNS]
         return ["a" if 0 < v < 0.5 else round(v) for v in values]
 
-    def total(rows: list[list[Cell]]) -> list[Cell]:
-        return [
-            sum(v for v in column if not isinstance(v, str)) for column in zip(*rows, strict=True)
-        ]
-
-    size = np.bincount(
-        population.unit_tract, weights=population.unit_size, minlength=population.geography.count
+    notes = _footnotes(year, "Less than $500.", publication)
+    sheets = {"Table 1": [*_share_sheet(population, head, month), *notes]}
+    measures: tuple[tuple[str, str, Callable[[str], Sequence[Cell]]], ...] = (
+        ("Number of beneficiaries", "", head),
+        ("Amount of benefits", "\n(in thousands of dollars)", money),
     )
-    sheet1: list[list[Cell]] = [
+    kind = (
+        "in current-payment status, by {area}, type of benefit, and sex of beneficiaries aged 65 "
+    )
+    for number, (what, unit, make) in zip((2, 3), measures, strict=True):
+        words = kind.format(area="state or other area")
+        title = f"Table {number}.\n{what} {words}or older, {month} {label}{unit}"
+        by_name = {s.name: make(s.fips) for s in states}
+        sheets[f"Table {number}"] = [*_state_sheet(title, heads, by_name), *notes]
+    for number, (what, unit, make) in zip((4, 5), measures, strict=True):
+        words = kind.format(area="county")
+        title = f"Table {number}.\n{what} {words}or older, {month} {label}{unit}"
+        for state in states:
+            by_county = {county: make(county.fips) for county in _counties(population, state)}
+            sheet = _county_sheet(state, title, heads, make(state.fips), by_county)
+            sheets[f"Table {number} - {state.name}"] = [*sheet, *notes]
+    title = f"{publication}, {year} {label}"
+    folder.write(f"ssa/oasdi_sc{year % 100:02d}.xlsx", workbook_bytes(sheets, title))
+
+
+def _by_states(population: Population, counts: dict[str, dict[str, float]]) -> dict[str, dict]:
+    return {name: _states(population, counts[name]) for name in counts}
+
+
+def _share_sheet(population: Population, head: Callable[[str], list[int]], month: str) -> Rows:
+    """Table 1 of OASDI: residents and beneficiaries of each state."""
+    g = population.geography
+    size = np.bincount(population.unit_tract, weights=population.unit_size, minlength=g.count)
+    rows: Rows = [
         [
-            "Table 1. OASDI beneficiaries as a share of the population by state,"
-            f" December\u00a0{year} {label}"
+            "Table 1.\nNumber of beneficiaries as a share of the population, by state or other "
+            f"area, {month} {population.settings.label}"
         ],
-        ["State or area", "Residents", "Beneficiaries", "Percent"],
+        ["State or area", None, None, "Resident population", "Beneficiaries", "Percent"],
         [],
     ]
-    for state in states:
-        residents = int(size[population.geography.state == state.fips].sum())
+    for state in sorted(population.settings.states, key=lambda s: s.name):
+        residents = int(size[g.state == state.fips].sum())
         count = head(state.fips)[0]
-        sheet1.append([state.name, residents, count, round(100.0 * count / residents, 1)])
-    sheets = {"Table 1": sheet1}
-    for number, title, make in (
-        (2, "Number of beneficiaries", head),
-        (3, "Amount of monthly benefits (thousands of dollars)", money),
-    ):
-        rows = [make(s.fips) for s in states]
-        sheet: list[list[Cell]] = [
-            [f"Table {number}. {title} by state and type of benefit, December\u00a0{year} {label}"],
-            ["State or area", *_OASDI_GROUPS],
-            [None, *_OASDI_HEAD],
-        ]
-        sheet += [
-            ["All areas", *total(rows)],
-            *([s.name, *r] for s, r in zip(states, rows, strict=True)),
-        ]
-        sheets[f"Table {number}"] = [*sheet, *_footnotes(year, "a = Less than $500.")]
-    for number, title, make in (
-        (4, "Number of beneficiaries", head),
-        (5, "Amount of monthly benefits (thousands of dollars)", money),
-    ):
-        for state in states:
-            sheet = [
-                [
-                    f"Table {number}. {title} by county and type of benefit, December\u00a0{year}:"
-                    f" {state.name} {label}"
-                ],
-                [],
-            ]
-            sheet += [
-                ["County", None, "ANSI code", *_OASDI_GROUPS],
-                [None, None, None, *_OASDI_HEAD],
-                [None, f"Total, {state.name}", int(state.fips), *make(state.fips)],
-            ]
-            for county in sorted(
-                (c for c in settings.counties if c.fips[:2] == state.fips), key=lambda c: c.name
-            ):
-                sheet.append(
-                    [
-                        county.name.removesuffix(" County"),
-                        None,
-                        int(county.fips),
-                        *make(county.fips),
-                    ]
-                )
-            sheets[f"Table {number} - {state.name}"] = [
-                *sheet,
-                *_footnotes(year, "a = Less than $500."),
-            ]
-    folder.write(
-        f"ssa/oasdi_sc{year % 100:02d}.xlsx",
-        workbook_bytes(sheets, f"OASDI Beneficiaries by State and County, {year} {label}"),
-    )
-
-
-def write_ssi_states(folder: Folder, population: Population) -> None:
-    """``ssi_table_7b1_2024.csv``: recipients and the year's payments by state and category, two
-    years after the sample's year.
-
-    Recipients fell by 1.5 %, payments rose with the cost-of-living adjustments of 8.7 % (2023) and
-    3.2 % (2024).
-    """
-    settings, p = population.settings, population.persons
-    paid, aged = p["ssi"] > 0, (p["ssi"] > 0) & (p["age"] >= 65) & ~p["disability"]
-    blind = paid & ~aged & (np.arange(len(p["age"])) % 97 == 0)
-    masks = {"total": paid, "aged": aged, "blind": blind, "disabled": paid & ~aged & ~blind}
-    lines = [
-        "area_id,area_name,geography_id,geography_level,geography_name,ssi_category,recipient_count,payment_thousands"
-    ]
-    rows: dict[str, dict[str, tuple[int, int]]] = {}
-    for name, mask in masks.items():
-        heads, money = (
-            _states(population, _by_county(population, mask)),
-            _states(population, _by_county(population, mask, p["ssi"].astype(float))),
-        )
-        for fips in heads:
-            rows.setdefault(fips, {})[name] = (
-                round(0.985 * heads[fips]),
-                round(0.985 * 1.087 * 1.032 * money[fips] / 1000.0),
-            )
-    whole = {
-        name: (sum(r[name][0] for r in rows.values()), sum(r[name][1] for r in rows.values()))
-        for name in masks
-    }
-    lines += [
-        f"all_areas,All areas {settings.label},0100000US,country,United States"
-        f" {settings.label},{n},{c},{m}"
-        for n, (c, m) in whole.items()
-    ]
-    for state in sorted(settings.states, key=lambda s: s.name):
-        area = (
-            f"{state.name.lower().replace(' ', '_')},{state.name}"
-            f" {settings.label},0400000US{state.fips},state,{state.name} {settings.label}"
-        )
-        lines += [f"{area},{n},{c},{m}" for n, (c, m) in rows[state.fips].items()]
-    folder.text("ssa/ssi_table_7b1_2024.csv", "\n".join(lines) + "\n")
+        share = round(100.0 * count / residents, 1)
+        rows.append([state.name, None, None, residents, count, share])
+    return rows

@@ -124,16 +124,19 @@ def build_tax_units(population: Population) -> pl.DataFrame:
     """One row per filing unit (dependents with a return of their own included), dollars of the tax
     year.
 
-    Columns: household_id, tract (of residence), filing_tract (of the return's address), county_fips
-    and state_fips (of filing_tract), filing_status, is_filer, is_dependent_return, persons,
-    individuals (0 on a dependent's own return), elderly (primary taxpayer of 60 or over), children
-    (under 17), agi_class (1 to 10 as text), itemizes, and amounts: wages, interest, dividends,
-    business, capital_gains, ira, pensions, unemployment_compensation, social_security,
-    taxable_social_security, rent, other_income, adjustments, total_income, agi, deduction,
-    standard_deduction, itemized_deduction, taxable_income, tax_before_credits, credits, income_tax,
-    self_employment_tax, total_tax, eitc, child_credit, additional_child_credit; and sums that are
-    published: retirement (ira + pensions), self_employment (business), investment_income (interest
-    + dividends).
+    Columns:
+
+    * household_id, tract (of residence), filing_tract (of the return's address), county_fips and
+      state_fips (of filing_tract), filing_status, is_filer, is_dependent_return;
+    * persons, individuals (0 on a dependent's own return), elderly (primary taxpayer of 60 or
+      over), children (under 17), agi_class (1 to 10 as text), itemizes;
+    * incomes: wages, interest, dividends, business, capital_gains, ira, pensions,
+      unemployment_compensation, social_security, taxable_social_security, rent, other_income;
+    * the return: adjustments, total_income, agi, deduction, standard_deduction,
+      itemized_deduction, taxable_income, tax_before_credits, credits, income_tax,
+      self_employment_tax, total_tax, eitc, child_credit, additional_child_credit;
+    * sums that are published: retirement (ira + pensions), self_employment (business),
+      investment_income (interest + dividends).
     """
     settings, p = population.settings, population.persons
     rng = settings.stream("taxes")

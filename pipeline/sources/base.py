@@ -16,7 +16,8 @@ import polars as pl
 
 from pipeline.errors import ProfileError, SourceFileError
 from pipeline.sources.files import FileProvenance, RawFile, open_zip, read_member, read_raw
-from pipeline.specs.sources import FileSpec, Layout, SourceSpec, VintageSpec, fill
+from pipeline.specs.layouts import Layout
+from pipeline.specs.sources import FileSpec, SourceSpec, VintageSpec, fill
 from pipeline.specs.states import BY_POSTAL, State, states_of
 
 
@@ -29,6 +30,9 @@ class SourceNote:
     code: str
     count: int
     detail: str
+
+    def __str__(self) -> str:
+        return f"{self.detail} ({self.count:,})"
 
 
 @dataclass(frozen=True)
@@ -238,19 +242,12 @@ def _excerpts(
         .replace(re.escape("{ST}"), "(?P<ST>[A-Z]{2})")
     )
     folder = data_dir / Path(fill(path, vintage, table=table)).parent
-    found = []
+    found: list[tuple[str, SourceFile]] = []
     for candidate in sorted(folder.glob("*")) if folder.is_dir() else []:
         match = re.fullmatch(pattern, candidate.relative_to(data_dir).as_posix())
         state = BY_POSTAL.get(next(iter(match.groups())).upper()) if match else None
         if state is not None:
-            found.append(
-                SourceFile(
-                    file.role,
-                    candidate,
-                    file.members,
-                    state,
-                    table,
-                    url=spec.url_of(vintage, state, file=file, table=table),
-                )
-            )
-    return sorted(found, key=lambda each: each.state.fips)
+            url = spec.url_of(vintage, state, file=file, table=table)
+            own = SourceFile(file.role, candidate, file.members, state, table, url=url)
+            found.append((state.fips, own))
+    return [own for _, own in sorted(found, key=lambda pair: pair[0])]

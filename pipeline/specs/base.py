@@ -33,24 +33,32 @@ Model = TypeVar("Model", bound=SpecModel)
 
 def load_yaml(path: Path, model: type[Model]) -> Model:
     """Read ``path`` as one ``model``. Raises SpecError naming the file and every faulty key."""
-    if not path.exists():
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+    except FileNotFoundError as error:
         raise SpecError(
             "A specification is missing",
             where=str(path),
             expected=f"a YAML file for {model.__name__}",
             remedy="Check the id, or add the file",
-        )
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
-    except yaml.YAMLError as error:
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(
             f"The YAML cannot be parsed: {error}",
             where=str(path),
             expected="valid YAML",
             remedy="Mend the line named",
         ) from error
+    # A date such as 2022-13-45 passes the parser and fails in the constructor.
+    except (OSError, ValueError) as error:
+        raise SpecError(
+            f"The specification cannot be read: {error}",
+            where=str(path),
+            expected=f"a YAML file for {model.__name__}",
+            remedy="Make it a readable file with valid values",
+        ) from error
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context={"path": path})
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}" for e in error.errors()

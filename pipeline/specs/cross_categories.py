@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
-import polars as pl
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
+from pipeline.specs.variables import SqlExpression
 
 ANY = "any"
 
@@ -22,26 +22,15 @@ class CategoryClass(SpecModel):
     """One class of a unit.
 
     ``value`` is a SQL expression over the unit (household) table that gives one of the integers of
-    ``values``, which names them in order. ``coarser``: one mapping a coarsening, from the name of a
-    group to its values; values not named stay as they are. Each coarsening joins groups of the one
-    before, never splits them. Coarser than all is the class dropped: ``any``.
+    ``values``, which names them in order. ``coarser``: one mapping per coarsening, from the name of
+    a group to its values; values not named stay as they are. Each coarsening joins groups of the
+    one before, never splits them. Coarser than all is the class dropped: ``any``.
     """
 
     name: str
-    value: str
+    value: SqlExpression
     values: dict[int, str] = Field(min_length=1)
     coarser: tuple[dict[str, tuple[int, ...]], ...] = ()
-
-    @field_validator("value")
-    @classmethod
-    def _parses(cls, text: str) -> str:
-        try:
-            pl.sql_expr(text)
-        except Exception as error:
-            raise ValueError(
-                f"{text!r} is not a SQL expression polars can parse ({error})"
-            ) from error
-        return text
 
     @model_validator(mode="after")
     def _nested(self) -> CategoryClass:

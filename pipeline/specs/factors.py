@@ -7,7 +7,8 @@ need tables (``pipeline/targets/carry.py``).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, model_validator
 
@@ -134,14 +135,17 @@ class AgeSexFactor(SpecModel):
     the area's published population.
 
     For cell c of area a inside control area A (A = a, or its county for a tract):
-    carried(a, c) = B(a, c) * g(c) * P(A, to) / sum over a in A, c of B(a, c) * g(c), with g(c) the
-    national change of the cell, US population in c at ``to`` (``national``) over the national base:
-    the target's own table where it has a nation row (``base: own_nation``), else ``base_column`` of
-    ``national`` (``base: national``). ``stratum`` is the class of a single year of age, with {sex}
-    (1 male, 2 female, 0 both) and {age}; ``top_age`` is the open one. ``population`` names the
-    ratio factor whose column gives P. Where ``control`` is given, tracts are control areas of their
-    own and P is that cell of the tract; a tract with nobody in the cells, or nobody in the control,
-    keeps its cells times g.
+
+        carried(a, c) = B(a, c) * g(c) * P(A, to) / sum over a in A, c of B(a, c) * g(c)
+
+    g(c) is the national change of the cell: US population in c at ``to`` (``national``) over the
+    national base. The base is the target's own table where it has a nation row (``base:
+    own_nation``), else ``base_column`` of ``national`` (``base: national``). ``stratum`` is the
+    class of a single year of age, with {sex} (1 male, 2 female, 0 both) and {age}; ``top_age`` is
+    the open one. ``population`` names the ratio factor whose column gives P.
+
+    Where ``control`` is given, tracts are control areas of their own and P is that cell of the
+    tract. A tract with nobody in the cells, or nobody in the control, keeps its cells times g.
     """
 
     id: str
@@ -171,6 +175,22 @@ Factor = Annotated[
     SeriesFactor | RatioFactor | GrowthFactor | AgeSexFactor, Field(discriminator="kind")
 ]
 FACTOR_ADAPTER: TypeAdapter[Factor] = TypeAdapter(Factor)
+
+
+_Kind = TypeVar("_Kind", SeriesFactor, RatioFactor, GrowthFactor, AgeSexFactor)
+
+
+def factor_of(factors: Mapping[str, Factor], name: str, kind: type[_Kind]) -> _Kind:
+    """The factor called ``name``. Raises TargetError if there is none, or it is of another kind."""
+    found = factors.get(name)
+    if isinstance(found, kind):
+        return found
+    raise TargetError(
+        f"Factor {name!r} is {f'of kind {found.kind}' if found else 'missing'}",
+        where="data_specs/factors",
+        expected=f"a factor that is a {kind.__name__}",
+        remedy="Correct the rule, or add the factor",
+    )
 
 
 class FactorFile(SpecModel):

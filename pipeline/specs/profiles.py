@@ -6,13 +6,16 @@ disk, or what a target is.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from pipeline.specs.base import SpecModel
+from pipeline.specs.base import SPEC_ROOT, SpecModel
+from pipeline.specs.method import Method, with_defaults
 from pipeline.specs.states import BY_POSTAL, OUTLYING_AREAS
-from pipeline.specs.targets import CarryRule, Level
+from pipeline.specs.targets import CarryRule
+from pipeline.vocabulary import COUNTY, LEVELS, TRACT, Level
 
 
 class ProfileGeography(SpecModel):
@@ -59,73 +62,10 @@ class Budget(SpecModel):
         return self
 
 
-class Candidates(SpecModel):
+class ProfileCandidates(SpecModel):
     """``elsewhere_share``: prior weight of records from outside the area's own PUMA, as a share."""
 
-    elsewhere_share: float = Field(0.2, ge=0, le=1)
-
-
-class SelectionMethod(SpecModel):
-    """How exactly k pairs are chosen (``calibration_core.tree.select.pairs.SelectionSettings`` says
-    what each does).
-
-    ``allocation``, ``power``: how pairs are shared out among areas; ``design``: of the draw;
-    ``candidates_per_pair``; ``rounds`` of refitting and exchanging; ``exchanges``: most for each
-    pair, 0 for none; ``cell_penalty``: what an exchange pays for moving a cell's count by one, in
-    squared scales (null: exchanges stay within cells); ``anchor_strength``: how tightly the refit
-    holds the dense totals of variables without a target above the finest level, in standard errors
-    of a simple random draw, 0 for not at all.
-    """
-
-    allocation: Literal["equal", "population", "effective", "neyman"] = "population"
-    power: float = Field(0.25, ge=0)
-    design: Literal["cube", "systematic", "sampford"] = "cube"
-    candidates_per_pair: int = Field(16, ge=1)
-    rounds: int = Field(3, ge=0)
-    exchanges: float = Field(8.0, ge=0)
-    cell_penalty: float | None = Field(1.0, ge=0)
-    anchor_strength: float = Field(0.25, ge=0)
-
-
-class WeightLimitsSpec(SpecModel):
-    """``smallest``: fewest households a pair stands for; ``largest_share``: of its area's
-    households that one pair may stand for.
-    """
-
-    smallest: float = Field(0.5, ge=0)
-    largest_share: float = Field(0.25, gt=0, le=1)
-
-
-class Method(SpecModel):
-    """``tau_path`` is followed downwards until ``tract_target_share`` of finest-level targets lie
-    inside their published 90 % margin.
-
-    ``refine_tau_path``: the same for the selected pairs; ``ratio_bounds``: how far refinement may
-    move a weight from its starting value; ``weight_limits``: how small and large any weight may be,
-    so that no pair ends with a crumb of a household. ``relative_scale_floor``: by level, the least
-    scale s_j of a target as a share of its value, so that exact targets stay finite.
-    """
-
-    tau_path: tuple[float, ...] = Field((1.0, 0.3, 0.1, 0.03, 0.01), min_length=1)
-    refine_tau_path: tuple[float, ...] = Field((1.0, 0.3, 0.1, 0.03, 0.01, 0.003), min_length=1)
-    ratio_bounds: tuple[float, float] = (0.05, 10.0)
-    selection: SelectionMethod = SelectionMethod()
-    weight_limits: WeightLimitsSpec = WeightLimitsSpec()
-    tract_target_share: float = Field(0.995, gt=0, le=1)
-    relative_scale_floor: dict[Level, float] = Field(
-        default_factory=lambda: {"county": 0.002, "state": 0.001}
-    )
-
-    @model_validator(mode="after")
-    def _falls(self) -> Method:
-        for path in (self.tau_path, self.refine_tau_path):
-            if any(t <= 0 for t in path) or list(path) != sorted(set(path), reverse=True):
-                raise ValueError(
-                    "tau_path and refine_tau_path must be positive and strictly falling"
-                )
-        if not 0 <= self.ratio_bounds[0] < 1 < self.ratio_bounds[1]:
-            raise ValueError("ratio_bounds must lie either side of one")
-        return self
+    elsewhere_share: float = Field(default=0.2, ge=0, le=1)
 
 
 class Profile(SpecModel):
@@ -155,14 +95,25 @@ class Profile(SpecModel):
     seed: int
     concept_gap_limit: float = Field(0.25, gt=0)
     same_concept_gap_limit: float = Field(0.75, gt=0)
-    candidates: Candidates = Candidates()
+    candidates: ProfileCandidates = ProfileCandidates()
     cross_categories: str = "default"
-    method: Method = Method()
+    method: Method
+
+    @model_validator(mode="before")
+    @classmethod
+    def _method_over_the_defaults(cls, stated: Any, info: ValidationInfo) -> Any:
+        if not isinstance(stated, Mapping) or isinstance(stated.get("method"), Method):
+            return stated
+        # A profile's file lies in ``profiles`` below the root of its specs.
+        file = (info.context or {}).get("path")
+        root = SPEC_ROOT if file is None else file.resolve().parent.parent
+        method = with_defaults(stated.get("method", {}), root)
+        return {**stated, "method": method}
 
     @property
     def finest_level(self) -> Literal["county", "tract"]:
         """The level of the areas that get records."""
-        return "tract" if "tract" in self.levels else "county"
+        return TRACT if TRACT in self.levels else COUNTY
 
     @property
     def state_fips(self) -> tuple[str, ...]:
@@ -174,10 +125,7 @@ class Profile(SpecModel):
         outlying = {area.postal for area in OUTLYING_AREAS}
         if unknown := [s for s in self.states if s not in BY_POSTAL or s in outlying]:
             raise ValueError(f"unknown state postal codes: {', '.join(unknown)}")
-        if tuple(self.levels) not in {
-            ("nation", "state", "county"),
-            ("nation", "state", "county", "tract"),
-        }:
+        if tuple(self.levels) not in {LEVELS[:3], LEVELS}:
             raise ValueError(
                 "levels must be nation, state, county and, if there are tract tables, tract"
             )

@@ -15,30 +15,16 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.errors import SpecError
 from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
+from pipeline.specs.layouts import Fingerprint, Layout
 from pipeline.specs.states import State
 
 Level = Literal["nation", "state", "county", "tract", "zip", "other"]
 Status = Literal["suppressed", "not_available", "controlled"]
-Unit = Literal[
-    "persons",
-    "households",
-    "housing_units",
-    "families",
-    "returns",
-    "usd",
-    "usd_thousands",
-    "usd_month",
-    "usd_thousands_month",
-    "percent",
-    "years",
-    "minutes",
-    "persons_per_household",
-    "weight",
-    "code",
-    "text",
-    "factor_millionths",
-    "weight_hundredths",
-]
+_Counted = Literal["persons", "households", "housing_units", "families", "returns"]
+_Money = Literal["usd", "usd_thousands", "usd_month", "usd_thousands_month"]
+_Rate = Literal["percent", "years", "minutes", "persons_per_household", "weight"]
+_Scaled = Literal["factor_millionths", "weight_hundredths"]
+Unit = Literal[_Counted, _Money, _Rate, _Scaled, "code", "text"]
 
 # What a raw number is multiplied by to become a plain unit, and the unit it then has.
 UNIT_SCALE: dict[str, tuple[float, str]] = {
@@ -96,9 +82,9 @@ class ColumnSpec(SpecModel):
         return UNIT_SCALE.get(self.unit, (1.0, self.unit))[1]
 
     def matches(self, column: str, year: str) -> bool:
-        if self.name is not None:
-            return column == self.name.replace("{year}", year)
-        return re.fullmatch(self.pattern.replace("{year}", year), column) is not None
+        if self.pattern is not None:
+            return re.fullmatch(self.pattern.replace("{year}", year), column) is not None
+        return self.name is not None and column == self.name.replace("{year}", year)
 
 
 class CodeSpec(SpecModel):
@@ -137,64 +123,6 @@ class FileSpec(SpecModel):
     url: str | None = Field(default=None, pattern=r"^https?://")
     optional: bool = False
     members: tuple[str, ...] = ()
-
-
-class SheetSpec(SpecModel):
-    """One kind of worksheet. ``name`` may hold {state}, the state's name: then there is a sheet per
-    state.
-
-    ``label`` and ``code`` are column letters; ``columns`` maps a column letter to the published
-    measure, whose heading (all header cells above the data in that column) must match ``headings``.
-    """
-
-    name: str
-    holds: Literal["states", "counties"]
-    label: str = "A"
-    total_label: str | None = None
-    code: str | None = None
-    columns: dict[str, str]
-    headings: dict[str, str] = Field(default_factory=dict)
-    optional: bool = False
-
-
-class Fingerprint(SpecModel):
-    """Traits by which a file betrays its vintage. ``has_areas`` counts only where the file covers
-    that state at all.
-
-    ``equal_columns``: pairs of columns whose values agree in every area, where both are present;
-    ``unequal_columns``: pairs that agree in every area only under another year's numbering.
-    """
-
-    has_columns: tuple[str, ...] = ()
-    lacks_columns: tuple[str, ...] = ()
-    has_areas: tuple[str, ...] = ()
-    lacks_areas: tuple[str, ...] = ()
-    equal_columns: tuple[tuple[str, str], ...] = ()
-    unequal_columns: tuple[tuple[str, str], ...] = ()
-
-
-class Layout(SpecModel):
-    """How a delimited, JSON or workbook form is laid out. Each reader uses the keys that concern
-    it.
-
-    ``parts`` says how a column's name tells estimate from margin: by suffix (DP05_0001E,
-    DP05_0001M), infix (B19001_E001, B19001_M001), prefix (E_TOTPOP, M_TOTPOP) or not at all (plain:
-    no margins). ``category_column`` names the column of a tidy file whose value completes a
-    column's ``rename`` at {category}.
-    """
-
-    separator: str = ","
-    header_rows: int = Field(default=1, ge=1)
-    ignore_case: bool = False
-    parts: Literal["plain", "suffix", "infix", "prefix"] = "plain"
-    estimate_mark: str = ""
-    margin_mark: str = ""
-    geography: str | None = None
-    name_column: str | None = None
-    stratum_columns: tuple[str, ...] = ()
-    category_column: str | None = None
-    sheets: tuple[SheetSpec, ...] = ()
-    year_pattern: str | None = None
 
 
 class VintageSpec(SpecModel):
@@ -255,35 +183,42 @@ class SourceSpec(SpecModel):
         return value
 
     @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        names = [column.name for column in self.columns if column.name]
+    def _columns_once(self) -> Self:
         keys = [(column.name, column.role) for column in self.columns if column.name]
         repeated = sorted({name for name, _ in keys if keys.count((name, None)) > 1})
         if repeated:
             raise ValueError(f"columns declared twice: {', '.join(repeated)}")
+        return self
+
+    @model_validator(mode="after")
+    def _tables_of_files(self) -> Self:
         for vintage, special in self.vintages.items():
-            files = special.files or self.files
-            if any("{table}" in path for file in files for path in file.paths) and not self.tables:
-                raise ValueError(
-                    f"vintage {vintage} has {{table}} in a path but the source lists no tables"
-                )
-            if any(
-                "{table}" in (file.url or "") and "{table}" not in "".join(file.paths)
-                for file in files
-            ) or "{table}" in self.url + (special.url or ""):
+            urls = [self.url + (special.url or "")]
+            for file in special.files or self.files:
+                by_table = any("{table}" in path for path in file.paths)
+                if by_table and not self.tables:
+                    raise ValueError(
+                        f"vintage {vintage} has {{table}} in a path but the source lists no tables"
+                    )
+                urls.append("" if by_table else file.url or "")
+            if any("{table}" in url for url in urls):
                 raise ValueError(
                     f"vintage {vintage} has {{table}} in a url of no single table; give it as `url`"
                     " of a file whose path holds {table}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _vintages_explained(self) -> Self:
+        names = {column.name for column in self.columns}
+        for vintage, special in self.vintages.items():
             if not special.publishers_form and not special.notes:
                 raise ValueError(
                     f"vintage {vintage} is not read in the publisher's form; say in its notes what"
                     " is read"
                 )
-            layout = special.layout or self.layout
-            for sheet in layout.sheets:
-                unknown = sorted(set(sheet.columns.values()) - set(names))
-                if unknown:
+            for sheet in (special.layout or self.layout).sheets:
+                if unknown := sorted(set(sheet.columns.values()) - names):
                     raise ValueError(
                         f"sheet {sheet.name!r} names measures that are no columns:"
                         f" {', '.join(unknown)}"
@@ -322,13 +257,8 @@ class SourceSpec(SpecModel):
     def columns_of(self, vintage: str, role: str) -> tuple[ColumnSpec, ...]:
         """Columns that files of ``role`` have in ``vintage``."""
         absent = set(self.vintage(vintage).columns_absent)
-        return tuple(
-            column
-            for column in self.columns
-            if column.role in (None, role)
-            and column.label not in absent
-            and column.name not in absent
-        )
+        there = (c for c in self.columns if not absent & {c.label, c.name})
+        return tuple(column for column in there if column.role in (None, role))
 
     def url_of(
         self,

@@ -14,8 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.specs.base import SpecModel
 from pipeline.specs.variables import VariableKey
-
-Level = Literal["nation", "state", "county", "tract"]
+from pipeline.vocabulary import Level
 
 
 class StandardErrorRule(SpecModel):
@@ -117,11 +116,11 @@ class TargetItem(VariableKey):
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column the item reads (templates such as ``POPESTIMATE{target_year}`` unfilled)."""
-        if self.column is not None:
-            return (self.column,)
+        if self.product is not None:
+            return self.product.columns
         if self.sum is not None:
             return self.sum.plus + self.sum.minus
-        return self.product.columns
+        return (self.column,) if self.column is not None else ()
 
 
 class AgeSexCell(SpecModel):

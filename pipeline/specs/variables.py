@@ -7,15 +7,27 @@ published columns (``specs/targets.py``) or the evaluation of expressions on rec
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import polars as pl
-from pydantic import field_validator, model_validator
+from pydantic import AfterValidator, model_validator
 
 from pipeline.specs.base import SpecModel
+from pipeline.vocabulary import Unit
 
-Unit = Literal["persons", "households", "returns", "usd"]
 RecordTable = Literal["persons", "households", "tax_units"]
+
+
+def _parses(text: str) -> str:
+    try:
+        pl.sql_expr(text)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{text!r} is not a SQL expression polars can parse ({error})") from error
+    return text
+
+
+SqlExpression = Annotated[str, AfterValidator(_parses)]
+"""Text that polars parses as one SQL expression."""
 
 
 class VariableKey(SpecModel):
@@ -38,8 +50,8 @@ class Variable(VariableKey):
     label: str
     unit: Unit
     over: RecordTable | None
-    where: str = "true"
-    value: str = "1"
+    where: SqlExpression = "true"
+    value: SqlExpression = "1"
     family: str
     concept_note: str = ""
     not_expressible: str = ""
@@ -53,17 +65,6 @@ class Variable(VariableKey):
     def expressible(self) -> bool:
         """Whether some record table can express the variable at all."""
         return self.over is not None
-
-    @field_validator("where", "value")
-    @classmethod
-    def _parses(cls, text: str) -> str:
-        try:
-            pl.sql_expr(text)
-        except Exception as error:
-            raise ValueError(
-                f"{text!r} is not a SQL expression polars can parse ({error})"
-            ) from error
-        return text
 
     @model_validator(mode="after")
     def _says_why_not(self) -> Variable:

@@ -1,8 +1,8 @@
 """From published long tables to rows of the target table.
 
-Belongs here: picking cells, sums and products, standard errors, carrying, and the role an item's
-spec gives it. Does not belong here: reading files, reconciling levels (``reconcile.py``), or
-comparing with records (``concept_gap.py``).
+Belongs here: sums and products of cells, standard errors, carrying, and the role an item's spec
+gives it. Does not belong here: picking cells (``published_cells.py``), reading files, reconciling
+levels (``reconcile.py``), or comparing with records (``concept_gap.py``).
 
 Every area of every item appears exactly once. A withheld cell keeps its row with a null value;
 nothing is imputed.
@@ -18,17 +18,20 @@ import numpy as np
 import polars as pl
 
 from pipeline.errors import TargetError
+from pipeline.sources.base import SourceNote
 from pipeline.specs.catalog import Catalog
-from pipeline.specs.factors import Factor
+from pipeline.specs.factors import AgeSexFactor, Factor
 from pipeline.specs.profiles import Profile
-from pipeline.specs.targets import CarryRule, TargetItem, TargetSpec
-from pipeline.targets.carry import GEOID_LENGTH, Carrier, Tables
+from pipeline.specs.targets import TargetItem, TargetSpec
+from pipeline.targets.carry import Carrier, Tables
+from pipeline.targets.published_cells import Cells, Column, published_cells
 from pipeline.targets.standard_errors import (
     carried_standard_error,
     cell_standard_error,
     product_standard_error,
     sum_standard_error,
 )
+from pipeline.vocabulary import CALIBRATE, DROPPED, TARGET_KEY, VALIDATION
 
 TARGET_SCHEMA: dict[str, pl.DataType] = {
     "level": pl.String(),
@@ -51,21 +54,6 @@ TARGET_SCHEMA: dict[str, pl.DataType] = {
     "role": pl.String(),
     "reason": pl.String(),
 }
-TARGET_KEY = ("level", "geoid", "variable", "domain")
-
-
-@dataclass(frozen=True)
-class TargetNote:
-    """A counted fact about the targets built: ``code`` names its kind, ``count`` how often,
-    ``detail`` in words.
-    """
-
-    code: str
-    count: int
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{self.detail} ({self.count:,})"
 
 
 @dataclass(frozen=True)
@@ -75,33 +63,21 @@ class BuiltTargets:
     """
 
     frame: pl.DataFrame
-    notes: tuple[TargetNote, ...]
+    notes: tuple[SourceNote, ...]
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Cells of one table at one level: arrays (areas, columns), NaN where nothing is published."""
-
-    geoids: list[str]
-    columns: dict[tuple[str, str], int]
-    estimate: np.ndarray
-    margin: np.ndarray
-    controlled: np.ndarray
-    withheld: np.ndarray
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Measured:
-    """One item over all areas: arrays (areas,); ``factor`` is carried over published;
-    ``margin_error`` lacks the error of carrying that ``error`` has.
+    """One item over all areas: arrays (areas,), NaN where nothing is published; ``factor`` is
+    carried over published, ``rule`` its name; ``margin_error`` lacks the error of carrying that
+    ``error`` has.
     """
 
-    published: np.ndarray
     carried: np.ndarray
     error: np.ndarray
     margin_error: np.ndarray
     factor: np.ndarray
-    withheld: np.ndarray
+    rule: str
 
 
 def build_targets(
@@ -128,26 +104,14 @@ def build_targets(
     cannot be had.
     """
     carrier = Carrier(catalog.factors if factors is None else factors, tables, profile.target_year)
-    wanted, pieces, notes = list(dict.fromkeys(levels)), [], []
+    wanted = list(dict.fromkeys(levels))
+    pieces: list[pl.DataFrame] = []
+    notes: list[SourceNote] = []
     for spec in (catalog.targets[i] for i in profile.targets):
         vintage = catalog.vintage_of(spec, profile)
-        frame = tables.get((spec.source, vintage))
+        builder = _SpecBuilder(catalog, profile, spec, vintage, carrier, notes)
         for level in (lv for lv in wanted if lv in spec.levels):
-            if frame is None:
-                raise TargetError(
-                    f"Targets {spec.id} need {spec.source} {vintage}, which was not read",
-                    where=f"data_specs/targets/{spec.id}.yaml",
-                    expected=(
-                        "that table among"
-                        f" {', '.join(f'{s} {v}' for s, v in sorted(tables)) or 'none'}"
-                    ),
-                    remedy="Pass every table of Catalog.required_tables",
-                )
-            pieces.append(
-                _SpecBuilder(catalog, profile, spec, vintage, carrier, notes).rows(
-                    frame, level, state_fips
-                )
-            )
+            pieces.append(builder.rows(_table_of(spec, vintage, tables), level, state_fips))
     if not pieces:
         return BuiltTargets(pl.DataFrame(schema=TARGET_SCHEMA), ())
     result = pl.concat(pieces).sort(TARGET_KEY)
@@ -164,17 +128,30 @@ def build_targets(
     return BuiltTargets(result, _merged(notes))
 
 
-def _merged(notes: list[TargetNote]) -> tuple[TargetNote, ...]:
+def _table_of(spec: TargetSpec, vintage: str, tables: Tables) -> pl.DataFrame:
+    frame = tables.get((spec.source, vintage))
+    if frame is None:
+        have = ", ".join(f"{s} {v}" for s, v in sorted(tables)) or "none"
+        raise TargetError(
+            f"Targets {spec.id} need {spec.source} {vintage}, which was not read",
+            where=f"data_specs/targets/{spec.id}.yaml",
+            expected=f"that table among {have}",
+            remedy="Pass every table of Catalog.required_tables",
+        )
+    return frame
+
+
+def _merged(notes: list[SourceNote]) -> tuple[SourceNote, ...]:
     total: Counter[tuple[str, str]] = Counter()
     for note in notes:
         total[(note.code, note.detail)] += note.count
     return tuple(
-        TargetNote(code, count, detail) for (code, detail), count in sorted(total.items()) if count
+        SourceNote(code, count, detail) for (code, detail), count in sorted(total.items()) if count
     )
 
 
 class _SpecBuilder:
-    """Rows of one target file at one level."""
+    """Rows of one target file."""
 
     def __init__(
         self,
@@ -183,289 +160,146 @@ class _SpecBuilder:
         spec: TargetSpec,
         vintage: str,
         carrier: Carrier,
-        notes: list[TargetNote],
+        notes: list[SourceNote],
     ) -> None:
-        self.catalog, self.profile, self.spec, self.vintage, self.carrier, self.notes = (
-            catalog,
-            profile,
-            spec,
-            vintage,
-            carrier,
-            notes,
-        )
-        self.items = spec.items_of(vintage)
+        self.catalog, self.profile, self.spec, self.vintage = catalog, profile, spec, vintage
+        self.carrier, self.notes = carrier, notes
         self.data_year = catalog.data_year(spec, vintage, profile)
-        self._cell_factors: dict[str, np.ndarray] = {}
+        self.moved = self.data_year != profile.target_year
 
-    def _name(self, column: str) -> str:
-        return column.format(target_year=self.profile.target_year)
+    def _columns(self, item: TargetItem) -> list[Column]:
+        year = self.profile.target_year
+        return [(name.format(target_year=year), item.stratum) for name in item.columns]
 
     def _note(self, code: str, count: int, detail: str) -> None:
-        self.notes.append(TargetNote(code, int(count), f"{self.spec.id}: {detail}"))
+        self.notes.append(SourceNote(code, int(count), f"{self.spec.id}: {detail}"))
 
     def rows(self, frame: pl.DataFrame, level: str, state_fips: str | None) -> pl.DataFrame:
-        block = self._block(frame, level, state_fips)
-        self._cell_factors = {}
-        pieces = [self._item_rows(item, block, level) for item in self.items]
-        return pl.concat(pieces)
+        """Rows at one level, from the published long table ``frame``."""
+        items = self.spec.items_of(self.vintage)
+        columns = [column for item in items for column in self._columns(item)]
+        columns += [(cell.column, "") for cell in self.spec.age_sex_partition]
+        cells = published_cells(
+            self.spec, self.vintage, columns, frame, level, state_fips, self._note
+        )
+        cohorts: dict[str, np.ndarray] = {}
+        return pl.concat([self._item_rows(item, cells, level, cohorts) for item in items])
 
-    def _block(self, frame: pl.DataFrame, level: str, state_fips: str | None) -> _Block:
-        spec = self.spec
-        names = [(self._name(c), item.stratum) for item in self.items for c in item.columns] + [
-            (c.column, "") for c in spec.age_sex_partition
-        ]
-        keys = {key: index for index, key in enumerate(dict.fromkeys(names))}
-        rows = frame.select(
-            pl.col("level").cast(pl.String),
-            "geoid",
-            "column",
-            "stratum",
-            "estimate",
-            "margin_of_error",
-            pl.col("status").cast(pl.String),
+    def _measure(
+        self, item: TargetItem, cells: Cells, level: str, cohorts: dict[str, np.ndarray]
+    ) -> _Measured:
+        at = [cells.columns[column] for column in self._columns(item)]
+        value, margin, controlled = (
+            x[:, at] for x in (cells.estimate, cells.margin, cells.controlled)
         )
-        rows = self._recoded(rows, level)
-        at_level = rows.filter(pl.col("level") == level)
-        for prefix in spec.exclude_geoids:
-            at_level = at_level.filter(~pl.col("geoid").str.starts_with(prefix))
-        if state_fips is not None and level != "nation":
-            at_level = at_level.filter(pl.col("geoid").str.starts_with(state_fips))
-        geoids = sorted(at_level["geoid"].unique().to_list())
-        if not geoids:
-            raise TargetError(
-                f"{spec.source} {self.vintage} has no {level} rows"
-                + (f" for state {state_fips}" if state_fips else ""),
-                where=f"data_specs/targets/{spec.id}.yaml",
-                expected=f"at least one area at level {level}",
-                remedy=(
-                    "Check that the file covers the state, or take the level out of the target file"
-                ),
-            )
-        lookup = pl.DataFrame(
-            {
-                "column": [k[0] for k in keys],
-                "stratum": [k[1] for k in keys],
-                "position": list(keys.values()),
-            },
-            schema_overrides={"position": pl.Int64},
-        )
-        needed = rows.join(lookup, on=["column", "stratum"])
-        absent = [k for k, p in keys.items() if p not in set(needed["position"].unique().to_list())]
-        if absent:
-            column, stratum = absent[0]
-            raise TargetError(
-                f"{spec.source} {self.vintage} has no column {column}"
-                + (f" in class {stratum}" if stratum else "")
-                + (f" ({len(absent)} columns are missing)" if len(absent) > 1 else ""),
-                where=f"data_specs/targets/{spec.id}.yaml",
-                expected="the columns the target file names",
-                remedy="Check the vintage's column numbering, or correct the target file",
-            )
-        cells = needed.filter(pl.col("level") == level).join(
-            pl.DataFrame(
-                {"geoid": geoids, "area": range(len(geoids))},
-                schema={"geoid": pl.String, "area": pl.Int64},
-            ),
-            on="geoid",
-        )
-        shape = (len(geoids), len(keys))
-        estimate, margin, controlled, withheld = (
-            np.full(shape, np.nan),
-            np.full(shape, np.nan),
-            np.zeros(shape, bool),
-            np.ones(shape, bool),
-        )
-        at = (cells["area"].to_numpy(), cells["position"].to_numpy())
-        estimate[at] = cells["estimate"].cast(pl.Float64).fill_null(np.nan).to_numpy()
-        margin[at] = cells["margin_of_error"].cast(pl.Float64).fill_null(np.nan).to_numpy()
-        controlled[at] = (cells["status"] == "controlled").to_numpy()
-        withheld = np.isnan(estimate)
-        no_row = np.ones(shape, bool)
-        no_row[at] = False
-        self._note(
-            "no_row",
-            no_row.sum(),
-            f"cells without a row in {spec.source} {self.vintage} at {level} level; kept as"
-            " suppressed",
-        )
-        self._note(
-            "suppressed",
-            (withheld & ~no_row).sum(),
-            f"cells withheld or not available in {spec.source} {self.vintage} at {level} level",
-        )
-        if level == "nation" and spec.nation_minus:
-            self._subtract_other_areas(needed, estimate)
-        return _Block(geoids, keys, estimate, margin, controlled, withheld)
-
-    def _recoded(self, rows: pl.DataFrame, level: str) -> pl.DataFrame:
-        """Rows with the present codes of areas renamed since the data year. Raises TargetError if
-        old and present code both occur.
-        """
-        renamed = self.spec.recode_geoids
-        if not renamed:
-            return rows
-        held = set(rows["geoid"].unique().to_list())
-        both = sorted(old for old, new in renamed.items() if old in held and new in held)
-        if both:
-            raise TargetError(
-                f"Area {both[0]} and its present code {renamed[both[0]]} both occur in"
-                f" {self.spec.source} {self.vintage}",
-                where=f"data_specs/targets/{self.spec.id}.yaml, recode_geoids",
-                expected="areas that were renamed, not merged",
-                remedy="Take the pair out of recode_geoids",
-            )
-        self._note(
-            "recoded",
-            sum(old in held and len(old) == GEOID_LENGTH[level] for old in renamed),
-            f"areas renamed since {self.vintage} and given their present codes",
-        )
-        return rows.with_columns(pl.col("geoid").replace(renamed))
-
-    def _subtract_other_areas(self, needed: pl.DataFrame, estimate: np.ndarray) -> None:
-        """Take areas outside the 50 states and DC out of a national total (margins are untouched:
-        such files have none).
-        """
-        for geoid in self.spec.nation_minus:
-            other = needed.filter((pl.col("geoid") == geoid) & (pl.col("level") != "nation"))
-            if other.is_empty():
-                self._note(
-                    "no_other_area",
-                    1,
-                    f"the file has no row for {geoid}, so nothing was taken out of the nation",
-                )
-                continue
-            for position, value in other.select("position", "estimate").drop_nulls().iter_rows():
-                estimate[:, position] -= value
-
-    def _measure(self, item: TargetItem, block: _Block, level: str) -> _Measured:
-        at = [block.columns[(self._name(c), item.stratum)] for c in item.columns]
-        value, withheld = block.estimate[:, at], block.withheld[:, at].any(axis=1)
-        error = cell_standard_error(
-            self.spec.standard_error_of(item), value, block.margin[:, at], block.controlled[:, at]
-        )
-        carry = self._carry_of(item)
-        moved = self.data_year != self.profile.target_year
-        cohort = self.carrier.age_sex_rule(carry.rule) if moved else None
-        by_column = (
-            np.ones_like(value)
-            if cohort is None
-            else self._age_sex_factors(cohort, item, block, level)
-        )
-        published, carried, raw_error = _combine(item, value, value * by_column, error * by_column)
+        rule = self.spec.standard_error_of(item)
+        error = cell_standard_error(rule, value, margin, controlled)
+        carry = self.catalog.carry_of(self.spec, item, self.profile)
+        cohort = self.carrier.age_sex_rule(carry.rule) if self.moved else None
         if cohort is None:
-            factor = self.carrier.factors(carry.rule, level, block.geoids, self.data_year)
-            carried, raw_error = carried * factor, raw_error * factor
+            published, plain, plain_error = _combine(item, value, value, error)
+            factor = self.carrier.factors(carry.rule, level, cells.geoids, self.data_year)
+            carried, raw_error = plain * factor, plain_error * factor
         else:
+            by_column = self._age_sex_factors(cohort, item, cells, level, cohorts)
+            published, carried, raw_error = _combine(
+                item, value, value * by_column, error * by_column
+            )
             factor = np.divide(carried, published, out=np.ones_like(carried), where=published != 0)
-        final = carried_standard_error(
-            raw_error, np.ones_like(carried), carried, carry.relative_error if moved else 0.0
-        )
-        return _Measured(published, carried, final, raw_error, factor, withheld & np.isnan(carried))
-
-    def _carry_of(self, item: TargetItem) -> CarryRule:
-        return self.catalog.carry_of(self.spec, item, self.profile)
+        share = carry.relative_error if self.moved else 0.0
+        final = carried_standard_error(raw_error, np.ones_like(carried), carried, share)
+        rules = " * ".join(carry.rule) if self.moved else ""
+        return _Measured(carried, final, raw_error, factor, rules or "none")
 
     def _age_sex_factors(
-        self, factor: Factor, item: TargetItem, block: _Block, level: str
+        self,
+        factor: AgeSexFactor,
+        item: TargetItem,
+        cells: Cells,
+        level: str,
+        cohorts: dict[str, np.ndarray],
     ) -> np.ndarray:
-        """Factors by column of ``item``, shape (areas, columns). A column outside the partition (a
-        sex's total) takes the mean of the cells inside.
+        """Factors by column of ``item``, shape (areas, columns); ``cohorts`` keeps those of the
+        whole partition by factor.
         """
         partition = self.spec.age_sex_partition
-        cells = block.estimate[:, [block.columns[(c.column, "")] for c in partition]]
-        if factor.id not in self._cell_factors:
-            self._cell_factors[factor.id] = self.carrier.age_sex(
-                factor, partition, self.spec.source, self.vintage, level, block.geoids, cells
+        if factor.id not in cohorts:
+            values = cells.estimate[:, [cells.columns[(c.column, "")] for c in partition]]
+            cohorts[factor.id] = self.carrier.age_sex(
+                factor, partition, self.spec.source, self.vintage, level, cells.geoids, values
             )
-        multipliers = self._cell_factors[factor.id]
-        position = {c.column: i for i, c in enumerate(partition)}
-        columns = []
-        for name in map(self._name, item.columns):
-            if name not in position:
-                raise TargetError(
-                    f"Column {name} is carried by {factor.id} but is no cell of the age-by-sex"
-                    " partition",
-                    where=f"data_specs/targets/{self.spec.id}.yaml, {item.variable}/{item.domain}",
-                    expected="columns listed under `age_sex_partition`",
-                    remedy="Write the item as a sum of cells, or give it another carry rule",
-                )
-            columns.append(multipliers[:, position[name]])
-        return np.stack(columns, axis=1)
+        position = {cell.column: i for i, cell in enumerate(partition)}
+        names = [name for name, _ in self._columns(item)]
+        if outside := [name for name in names if name not in position]:
+            raise TargetError(
+                f"Column {outside[0]} is carried by {factor.id} but is no cell of the age-by-sex"
+                " partition",
+                where=f"data_specs/targets/{self.spec.id}.yaml, {item.variable}/{item.domain}",
+                expected="columns listed under `age_sex_partition`",
+                remedy="Write the item as a sum of cells, or give it another carry rule",
+            )
+        return np.stack([cohorts[factor.id][:, position[name]] for name in names], axis=1)
 
-    def _item_rows(self, item: TargetItem, block: _Block, level: str) -> pl.DataFrame:
+    def _item_rows(
+        self, item: TargetItem, cells: Cells, level: str, cohorts: dict[str, np.ndarray]
+    ) -> pl.DataFrame:
         variable = self.catalog.variables[(item.variable, item.domain)]
-        measured = self._measure(item, block, level)
-        rule = self.spec.standard_error_of(item)
+        measured = self._measure(item, cells, level, cohorts)
         known = ~np.isnan(measured.carried)
-        self._note(
-            "no_margin",
-            (known & np.isnan(measured.error)).sum(),
-            "values published without a margin of error; their variance is taken as infinite",
-        )
+        no_margin = (known & np.isnan(measured.error)).sum()
+        detail = "values published without a margin of error; their variance is taken as infinite"
+        self._note("no_margin", no_margin, detail)
         role, reason = self._role(item)
-        count = len(block.geoids)
-        carried, error = (
-            pl.Series(x, dtype=pl.Float64).fill_nan(None)
-            for x in (measured.carried, measured.error)
-        )
-        stated = (
-            (known & ~np.isnan(measured.margin_error))
-            if rule.rule == "acs_margin"
-            else np.zeros(count, bool)
-        )
-        margin_error = pl.Series(
-            np.where(stated, measured.margin_error, np.nan), dtype=pl.Float64
-        ).fill_nan(None)
-        moved = self.data_year != self.profile.target_year
+        value, error = _nullable(measured.carried), _nullable(measured.error)
+        by_margin = self.spec.standard_error_of(item).rule == "acs_margin"
+        stated = known & ~np.isnan(measured.margin_error) & by_margin
         given = "published" if item.column is not None else "derived"
+        withheld = "withheld or not available in the publication"
+        same = {
+            "level": level,
+            "variable": item.variable,
+            "domain": item.domain,
+            "family": variable.family,
+            "unit": variable.unit,
+            "source": self.spec.source,
+            "vintage": self.vintage,
+            "carry_rule": measured.rule,
+            "role": role,
+        }
         frame = pl.DataFrame(
             {
-                "level": [level] * count,
-                "geoid": block.geoids,
-                "variable": [item.variable] * count,
-                "domain": [item.domain] * count,
-                "family": [variable.family] * count,
-                "unit": [variable.unit] * count,
-                "value": carried,
+                "geoid": cells.geoids,
+                "value": value,
                 "standard_error": error,
-                "published_value": carried,
+                "published_value": value,
                 "published_standard_error": error,
-                "margin_standard_error": margin_error,
+                "margin_standard_error": _nullable(np.where(stated, measured.margin_error, np.nan)),
                 "margin_published": stated,
-                "source": [self.spec.source] * count,
-                "vintage": [self.vintage] * count,
-                "carry_rule": (
-                    [" * ".join(self._carry_of(item).rule) or "none" if moved else "none"] * count
-                ),
                 "carry_factor": measured.factor,
                 "status": [given if k else "suppressed" for k in known],
-                "role": [role] * count,
-                "reason": [
-                    reason or ("" if k else "withheld or not available in the publication")
-                    for k in known
-                ],
-            },
-            schema=TARGET_SCHEMA,
+                "reason": [reason or ("" if k else withheld) for k in known],
+            }
         )
-        return frame
+        return frame.with_columns(**{name: pl.lit(text) for name, text in same.items()}).select(
+            pl.col(name).cast(dtype) for name, dtype in TARGET_SCHEMA.items()
+        )
 
     def _role(self, item: TargetItem) -> tuple[str, str]:
         variable = self.catalog.variables[(item.variable, item.domain)]
         if not variable.expressible:
-            return "dropped", variable.not_expressible
+            return DROPPED, variable.not_expressible
         if item.validation_only:
-            return "validation", item.validation_only
-        if (
-            item.records_from is not None
-            and int(self.profile.records.vintage) < item.records_from.year
-        ):
-            return (
-                "validation",
-                f"{item.records_from.reason} (records are of {self.profile.records.vintage})",
-            )
-        if item.validation_only_when_carried and self.data_year != self.profile.target_year:
-            return "validation", item.validation_only_when_carried
-        return "calibrate", ""
+            return VALIDATION, item.validation_only
+        records = self.profile.records.vintage
+        if item.records_from is not None and int(records) < item.records_from.year:
+            return VALIDATION, f"{item.records_from.reason} (records are of {records})"
+        if item.validation_only_when_carried and self.moved:
+            return VALIDATION, item.validation_only_when_carried
+        return CALIBRATE, ""
+
+
+def _nullable(values: np.ndarray) -> pl.Series:
+    return pl.Series(values, dtype=pl.Float64).fill_nan(None)
 
 
 def _combine(
@@ -474,12 +308,18 @@ def _combine(
     """``(published, carried, standard error of carried)`` of one item from its columns (areas,
     columns).
     """
-    if item.column is not None:
-        return value[:, 0], carried[:, 0], error[:, 0]
+    if item.product is not None:
+        return _product(item.product.scale, value, carried, error)
     if item.sum is not None:
         sign = np.array([1.0] * len(item.sum.plus) + [-1.0] * len(item.sum.minus))
         return (value * sign).sum(axis=1), (carried * sign).sum(axis=1), sum_standard_error(error)
-    scale = item.product.scale
+    return value[:, 0], carried[:, 0], error[:, 0]
+
+
+def _product(
+    scale: float, value: np.ndarray, carried: np.ndarray, error: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same of ``scale`` times the first column times the second."""
     plain, moved = scale * value[:, 0] * value[:, 1], scale * carried[:, 0] * carried[:, 1]
     spread = product_standard_error(carried[:, 0], carried[:, 1], error[:, 0], error[:, 1], scale)
     for one, other in ((0, 1), (1, 0)):
@@ -487,9 +327,8 @@ def _combine(
         # income. Its error is that of the zero count times the typical mean of the level.
         empty = (value[:, one] == 0) & np.isnan(value[:, other])
         if empty.any():
-            typical = (
-                np.nanmedian(carried[:, other]) if np.isfinite(carried[:, other]).any() else np.nan
-            )
+            known = np.isfinite(carried[:, other]).any()
+            typical = np.nanmedian(carried[:, other]) if known else np.nan
             plain, moved = np.where(empty, 0.0, plain), np.where(empty, 0.0, moved)
             spread = np.where(empty, abs(scale) * error[:, one] * abs(typical), spread)
     return plain, moved, spread

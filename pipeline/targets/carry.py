@@ -3,8 +3,8 @@
 Belongs here: evaluating the rules of ``data_specs/factors`` on published tables. Does not belong
 here: the rules themselves, or the standard error of a carried value (``standard_errors.py``).
 
-An area without a figure of its own is the sum of the areas below it (a nation of its states, a
-state of its counties, a county of its tracts); withheld cells add nothing to such a sum, which is
+An area without a figure of its own is the sum of the areas below it: a nation of its states, a
+state of its counties, a county of its tracts. Withheld cells add nothing to such a sum, which is
 why a factor should rest on columns that are seldom withheld.
 """
 
@@ -16,18 +16,26 @@ import numpy as np
 import polars as pl
 
 from pipeline.errors import TargetError
-from pipeline.specs.factors import AgeSexFactor, Factor, GrowthFactor, RatioFactor, SeriesFactor
+from pipeline.specs.factors import (
+    AgeSexFactor,
+    Factor,
+    GrowthFactor,
+    GrowthPoint,
+    RatioFactor,
+    SeriesFactor,
+    factor_of,
+)
 from pipeline.specs.states import OUTLYING_AREAS
 from pipeline.specs.targets import AgeSexCell
+from pipeline.vocabulary import COUNTY, GEOID_LENGTH, LEVELS, NATION, TRACT
 
 Tables = Mapping[tuple[str, str], pl.DataFrame]
-GEOID_LENGTH = {"nation": 0, "state": 2, "county": 5, "tract": 11}
-_BELOW = {level: list(GEOID_LENGTH)[position:] for position, level in enumerate(GEOID_LENGTH)}
+_FROM = {level: LEVELS[position:] for position, level in enumerate(LEVELS)}
 _OUTLYING = tuple(area.fips for area in OUTLYING_AREAS)
 AGE_LIMIT = 120
 
 
-class Cells:
+class PublishedFigures:
     """Look-ups in published tables, with sums over children where a level has no rows
     of its own.
     """
@@ -80,7 +88,7 @@ class Cells:
             .sort("geoid")
         )
         found: dict[str, float] = {}
-        for finer in reversed(_BELOW[level]):
+        for finer in reversed(_FROM[level]):
             own = rows.filter(pl.col("level") == finer).drop_nulls("estimate")
             parents: dict[str, float] = {}
             for geoid, value in found.items():
@@ -99,9 +107,8 @@ def control_areas(area: str, level: str, geoids: Iterable[str]) -> tuple[str, li
     """
     if area == "own":
         return level, list(geoids)
-    order = list(GEOID_LENGTH)
-    ruled = "county" if area == "finest" else area
-    chosen = order[min(order.index(ruled), order.index(level))]
+    ruled = COUNTY if area == "finest" else area
+    chosen = LEVELS[min(LEVELS.index(ruled), LEVELS.index(level))]
     return chosen, [g[: GEOID_LENGTH[chosen]] for g in geoids]
 
 
@@ -112,7 +119,8 @@ class Carrier:
     """
 
     def __init__(self, factors: Mapping[str, Factor], tables: Tables, target_year: int) -> None:
-        self._factors, self._cells, self.target_year = factors, Cells(tables), target_year
+        self._factors, self._figures = factors, PublishedFigures(tables)
+        self.target_year = target_year
 
     def rule(self, name: str) -> Factor:
         """The factor called ``name``. Raises TargetError if there is none."""
@@ -160,52 +168,44 @@ class Carrier:
         self, factor: RatioFactor, level: str, geoids: list[str], year: int
     ) -> np.ndarray:
         """The level (not the ratio) of a ratio factor's column in ``year``, shape (areas,)."""
-        vintage = next(
-            (v.vintage for v in factor.vintages if v.years[0] <= year <= v.years[1]), None
-        )
+        within = (v.vintage for v in factor.vintages if v.years[0] <= year <= v.years[1])
+        vintage = next(within, None)
         if vintage is None:
+            have = (f"{v.vintage}: {v.years[0]}-{v.years[1]}" for v in factor.vintages)
             raise TargetError(
                 f"Factor {factor.id} has no vintage that gives {year}",
                 where=f"data_specs/factors ({factor.title})",
-                expected=", ".join(
-                    f"{v.vintage}: {v.years[0]}-{v.years[1]}" for v in factor.vintages
-                ),
-                remedy=(
-                    "Add the vintage that holds the year, to the factor and to the profile's"
-                    " sources"
-                ),
+                expected=", ".join(have),
+                remedy="Add the vintage that holds it, to the factor and to the profile's sources",
             )
-        values = self._cells.values(factor.source, vintage, factor.column.format(year=year), level)
-        return _pick(
-            values, geoids, f"{factor.source} {vintage}, {level}, {factor.column.format(year=year)}"
-        )
+        column = factor.column.format(year=year)
+        values = self._figures.values(factor.source, vintage, column, level)
+        return _pick(values, geoids, f"{factor.source} {vintage}, {level}, {column}")
 
     def _ratio(
         self, factor: RatioFactor, level: str, geoids: list[str], data_year: int
     ) -> np.ndarray:
         control, areas = control_areas(factor.area, level, geoids)
         after = self.population(factor, control, areas, self.target_year)
-        return after / _above_zero(
-            self.population(factor, control, areas, data_year), areas, f"{factor.id} {data_year}"
-        )
+        before = self.population(factor, control, areas, data_year)
+        return after / _above_zero(before, areas, f"{factor.id} {data_year}")
 
     def _growth(
         self, factor: GrowthFactor, level: str, geoids: list[str], data_year: int
     ) -> np.ndarray:
         control, areas = control_areas(factor.area, level, geoids)
-        start, end = (
-            _pick(
-                self._cells.values(p.source, p.vintage, p.column, control, p.stratum),
-                areas,
-                f"{p.source} {p.vintage}, {control}, {p.column}",
-            )
-            for p in (factor.start, factor.end)
-        )
+        start, end = (self._at(point, control, areas) for point in (factor.start, factor.end))
         if factor.area == "own":
             start = np.where((start > 0) & (end > 0), start, np.where(end > 0, end, 1.0))
             end = np.where(end > 0, end, start)
         span = (self.target_year - data_year) / (factor.end.year - factor.start.year)
         return (end / _above_zero(start, areas, f"{factor.id} {factor.start.year}")) ** span
+
+    def _at(self, point: GrowthPoint, level: str, geoids: list[str]) -> np.ndarray:
+        """The published cell of each area, shape (areas,)."""
+        table = (point.source, point.vintage, point.column, level)
+        what = f"{point.source} {point.vintage}, {level}, {point.column}"
+        return _pick(self._figures.values(*table, point.stratum), geoids, what)
 
     def age_sex(
         self,
@@ -222,72 +222,54 @@ class Carrier:
 
         carried(a, c) = B(a, c) g(c) P(A) / sum over a in A and c of B(a, c) g(c): see AgeSexFactor.
         """
-        after = np.array(
-            [
-                self._national(factor, cell, factor.national_column.format(year=self.target_year))
-                for cell in partition
-            ]
-        )
-        if factor.base == "own_nation":
-            before = np.array(
-                [
-                    self._cells.values(source, vintage, cell.column, "nation").get("", np.nan)
-                    for cell in partition
-                ]
-            )
-        else:
-            before = np.array(
-                [self._national(factor, cell, factor.base_column) for cell in partition]
-            )
-        change = after / _above_zero(
-            before, [c.column for c in partition], f"{factor.id}, national base"
-        )
-        if factor.control is not None and level == "tract":
-            return self._age_sex_own(factor, geoids, cells, change)
+        change = self._national_change(factor, partition, source, vintage)
+        if factor.control is not None and level == TRACT:
+            published = self._at(factor.control, TRACT, geoids)
+            grown = np.nansum(cells * change, axis=1)
+            usable = (grown > 0) & (published > 0)
+            scale = np.where(usable, published / np.where(usable, grown, 1.0), 1.0)
+            return scale[:, None] * change[None, :]
         control, areas = control_areas("finest", level, geoids)
         names = sorted(set(areas))
         owner = np.array([names.index(a) for a in areas], dtype=np.int64)
         grown = np.zeros(len(names))
         np.add.at(grown, owner, np.nansum(cells * change, axis=1))
-        ratio_factor = self.rule(factor.population)
+        ratio_factor = factor_of(self._factors, factor.population, RatioFactor)
         published = self.population(ratio_factor, control, names, self.target_year)
-        return (published / _above_zero(grown, names, f"{factor.id}, cells of {source} {vintage}"))[
-            owner
-        ][:, None] * change[None, :]
+        scale = published / _above_zero(grown, names, f"{factor.id}, cells of {source} {vintage}")
+        return scale[owner][:, None] * change[None, :]
 
-    def _age_sex_own(
-        self, factor: AgeSexFactor, geoids: list[str], cells: np.ndarray, change: np.ndarray
+    def _national_change(
+        self, factor: AgeSexFactor, partition: tuple[AgeSexCell, ...], source: str, vintage: str
     ) -> np.ndarray:
-        """Factors where every tract is its own control area; see AgeSexFactor.control."""
-        point = factor.control
-        values = self._cells.values(
-            point.source, point.vintage, point.column, "tract", point.stratum
-        )
-        published = _pick(values, geoids, f"{point.source} {point.vintage}, tract, {point.column}")
-        grown = np.nansum(cells * change, axis=1)
-        usable = (grown > 0) & (published > 0)
-        return (
-            np.where(usable, published / np.where(usable, grown, 1.0), 1.0)[:, None]
-            * change[None, :]
-        )
+        """g of each cell, shape (cells,): the nation at the target year over its base."""
+        latest = factor.national_column.format(year=self.target_year)
+        after = np.array([self._national(factor, cell, latest) for cell in partition])
+        if factor.base == "own_nation":
+            own = (self._figures.values(source, vintage, c.column, NATION) for c in partition)
+            before = np.array([values.get("", np.nan) for values in own])
+        else:
+            column = factor.base_column
+            before = np.array([self._national(factor, cell, column) for cell in partition])
+        names = [cell.column for cell in partition]
+        return after / _above_zero(before, names, f"{factor.id}, national base")
 
     def _national(self, factor: AgeSexFactor, cell: AgeSexCell, column: str) -> float:
         sexes = {"male": "1", "female": "2", "both": "0"}[cell.sex]
         total = 0.0
         for age in range(cell.ages[0], min(cell.ages[1], factor.top_age) + 1):
             stratum = factor.stratum.format(sex=sexes, age=age)
-            total += self._cells.values(
-                factor.national, factor.national_vintage, column, "nation", stratum
-            ).get("", np.nan)
+            table = (factor.national, factor.national_vintage, column, NATION)
+            total += self._figures.values(*table, stratum).get("", np.nan)
         return total
 
 
 def _pick(values: Mapping[str, float], geoids: list[str], what: str) -> np.ndarray:
     missing = sorted({g for g in geoids if g not in values})
     if missing:
+        more = f" and {len(missing) - 5} more areas" if len(missing) > 5 else ""
         raise TargetError(
-            "A carry rule finds no value for"
-            f" {', '.join(missing[:5])}{f' and {len(missing) - 5} more areas' if len(missing) > 5 else ''}",
+            f"A carry rule finds no value for {', '.join(missing[:5])}{more}",
             where=what,
             expected="a published value for every area that is carried",
             remedy=(

@@ -5,15 +5,14 @@ Belongs here: measuring the gap and deciding which targets calibrate. Does not b
 totals (``pipeline/records/design_totals.py``) or the declared reasons of a target file
 (``build.py``).
 
-Rule: design-weighted totals (each record with its own weight, so that persons add up to what the
-survey says) are first scaled by one number so that they agree with the target for total persons:
-growth of the population between the survey and the target year, which is no difference of concept.
-What remains, gap = (scaled record total - target) / |target|, compares concepts (a tax return
-against a unit rebuilt from survey persons; income as asked against income as assessed). Beyond the
-limit the target is kept for validation only. Tables made from the very questions the records answer
-have no difference of concept; there the gap is sampling and change over time, and a wider limit
-applies. A gap that cannot be measured because cells are withheld counts as too wide, unless
-concepts are the same.
+Rule: in design-weighted totals each record has its own weight, so that persons add up to what the
+survey says. They are first scaled by one number, so that they agree with the target for total
+persons: growth of the population since the survey is no difference of concept. What remains, gap =
+(scaled record total - target) / |target|, compares concepts (a tax return against a unit rebuilt
+from survey persons; income as asked against income as assessed). Beyond the limit the target is
+kept for validation only. Tables made from the very questions the records answer have no difference
+of concept; there the gap is sampling and change over time, and a wider limit applies. A gap that
+cannot be measured because cells are withheld counts as too wide, unless concepts are the same.
 """
 
 from __future__ import annotations
@@ -24,10 +23,18 @@ import polars as pl
 
 from pipeline.errors import TargetError
 from pipeline.ordered_sums import sum_in_order
-from pipeline.targets.carry import GEOID_LENGTH
+from pipeline.vocabulary import (
+    CALIBRATE,
+    DROPPED,
+    LEVEL_RANK,
+    NATION,
+    POPULATION,
+    VALIDATION,
+    VARIABLE_KEY,
+    is_variable,
+    levels_below,
+)
 
-KEY = ["variable", "domain"]
-SCALE_BY = ("persons", "total")
 GAP_SCHEMA: dict[str, pl.DataType] = {
     "variable": pl.String(),
     "domain": pl.String(),
@@ -50,36 +57,34 @@ def state_targets(targets: pl.DataFrame, state_fips: str) -> pl.DataFrame:
     target_level, role, reason.
     """
     own = targets.filter(
-        pl.col("level").is_in(["state", "county", "tract"])
-        & pl.col("geoid").str.starts_with(state_fips)
+        pl.col("level").is_in(levels_below(NATION)) & pl.col("geoid").str.starts_with(state_fips)
     )
-    rank = {"state": 0, "county": 1, "tract": 2}
     # Sorted first, so that floating-point sums do not depend on row order.
     summed = (
-        own.sort("level", "geoid", *KEY)
-        .group_by("level", *KEY, "unit", maintain_order=True)
+        own.sort("level", "geoid", *VARIABLE_KEY)
+        .group_by("level", *VARIABLE_KEY, "unit", maintain_order=True)
         .agg(
             target=pl.when(pl.col("published_value").is_null().any())
             .then(None)
             .otherwise(sum_in_order("published_value", "geoid")),
             declared=pl.col("role").mode().sort().first(),
-            why=pl.col("reason").filter(pl.col("role") != "calibrate").sort().first(),
+            why=pl.col("reason").filter(pl.col("role") != CALIBRATE).sort().first(),
         )
     )
     ranked = summed.with_columns(
-        rank=pl.col("level").replace_strict(rank, return_dtype=pl.Int64),
+        rank=pl.col("level").replace_strict(LEVEL_RANK, return_dtype=pl.Int64),
         held=pl.col("target").is_null(),
-        spare=pl.col("declared") != "calibrate",
+        spare=pl.col("declared") != CALIBRATE,
     )
-    best = ranked.sort("spare", "held", "rank").group_by(*KEY, maintain_order=True).first()
+    best = ranked.sort("spare", "held", "rank").group_by(*VARIABLE_KEY, maintain_order=True).first()
     return best.select(
-        *KEY,
+        *VARIABLE_KEY,
         "unit",
         "target",
         pl.col("level").alias("target_level"),
         pl.col("declared").alias("role"),
         pl.col("why").fill_null("").alias("reason"),
-    ).sort(KEY)
+    ).sort(VARIABLE_KEY)
 
 
 def concept_gaps(
@@ -107,9 +112,9 @@ def concept_gaps(
     nothing can then be scaled.
     """
     figures = state_targets(targets, state_fips).join(
-        design_totals.select(*KEY, "total"), on=KEY, how="left"
+        design_totals.select(*VARIABLE_KEY, "total"), on=VARIABLE_KEY, how="left"
     )
-    base = figures.filter((pl.col("variable") == SCALE_BY[0]) & (pl.col("domain") == SCALE_BY[1]))
+    base = figures.filter(is_variable(POPULATION))
     if base.height != 1 or not base["total"][0] or not base["target"][0]:
         raise TargetError(
             "Total persons is not known both from records and from targets, so gaps cannot be"
@@ -124,7 +129,7 @@ def concept_gaps(
     ).with_columns(same=pl.lit(True))
     wide = limit if same_concept_limit is None else same_concept_limit
     measured = (
-        figures.join(same, on=KEY, how="left")
+        figures.join(same, on=VARIABLE_KEY, how="left")
         .with_columns(pl.col("same").fill_null(False))
         .with_columns(
             record_total=pl.col("total") * growth,
@@ -137,19 +142,19 @@ def concept_gaps(
         )
     )
     rows = [_decide(row) for row in measured.iter_rows(named=True)]
-    return pl.DataFrame(rows, schema=GAP_SCHEMA).sort(KEY)
+    return pl.DataFrame(rows, schema=GAP_SCHEMA).sort(VARIABLE_KEY)
 
 
 def _decide(row: dict) -> dict:
     role, reason, gap = row["role"], row["reason"], row["gap"]
-    if row["role"] == "calibrate":
+    if row["role"] == CALIBRATE:
         if row["record_total"] is None:
-            role, reason = "dropped", "the records of this profile hold no value for it"
+            role, reason = DROPPED, "the records of this profile hold no value for it"
         elif row["record_total"] == 0 and row["target"]:
-            role, reason = "dropped", "no record of the state counts for it"
+            role, reason = DROPPED, "no record of the state counts for it"
         elif gap is None and not row["same"]:
             role, reason = (
-                "validation",
+                VALIDATION,
                 (
                     "withheld cells leave no figure for the state, so the gap between records and"
                     " publication cannot be measured"
@@ -162,7 +167,7 @@ def _decide(row: dict) -> dict:
                 if gap != float("inf")
                 else "above a published zero"
             )
-            role = "validation"
+            role = VALIDATION
             reason = (
                 f"concept gap too wide: design-weighted records are {size}"
                 f" ({row['record_total']:,.0f} against {row['target']:,.0f} {row['unit']}), the"
@@ -175,14 +180,14 @@ def apply_gaps(targets: pl.DataFrame, gaps: pl.DataFrame, state_fips: str) -> pl
     """Target rows of the state with the role and reason of ``gaps``; rows of other areas (the
     nation, other states) are left as they are.
     """
-    decided = gaps.filter(pl.col("role") != "calibrate").select(
-        *KEY, pl.col("role").alias("new_role"), pl.col("reason").alias("new_reason")
+    decided = gaps.filter(pl.col("role") != CALIBRATE).select(
+        *VARIABLE_KEY, pl.col("role").alias("new_role"), pl.col("reason").alias("new_reason")
     )
-    inside = pl.col("level").is_in(
-        [level for level, length in GEOID_LENGTH.items() if length]
-    ) & pl.col("geoid").str.starts_with(state_fips)
-    changes = inside & pl.col("new_role").is_not_null() & (pl.col("role") == "calibrate")
-    joined = targets.join(decided, on=KEY, how="left", maintain_order="left")
+    inside = pl.col("level").is_in(levels_below(NATION)) & pl.col("geoid").str.starts_with(
+        state_fips
+    )
+    changes = inside & pl.col("new_role").is_not_null() & (pl.col("role") == CALIBRATE)
+    joined = targets.join(decided, on=VARIABLE_KEY, how="left", maintain_order="left")
     return joined.with_columns(
         role=pl.when(changes).then("new_role").otherwise("role"),
         reason=pl.when(changes).then("new_reason").otherwise("reason"),

@@ -3,7 +3,7 @@
 
 Order: the nation with all states, once; then, for each state, its reconciled state values with its
 counties and tracts. A state value published for the target year is held there, so that states keep
-adding up to the nation; one carried from another year is fused by precision with what lies below
+adding up to the nation. One carried from another year is fused by precision with what lies below
 it, because the error of carrying is common to all states. Categories that partition a parent (age
 bands, races) are made to add up at every level above the finest (``category_step.py``).
 
@@ -13,7 +13,7 @@ building targets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,21 +23,50 @@ from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.reconcile.levels import reconcile
 from pipeline.errors import TargetError
 from pipeline.specs.variables import CategoryGroup
-from pipeline.targets.category_step import settle_categories
+from pipeline.targets.category_step import LevelFigures, settle_categories
+from pipeline.targets.grid import TargetGrid, area_tree
 from pipeline.targets.moves import moved
+from pipeline.vocabulary import (
+    CALIBRATE,
+    COUNTY,
+    DROPPED,
+    NATION,
+    POPULATION,
+    SIGNED_UNITS,
+    STATE,
+    TARGET_KEY,
+    TRACT,
+    VARIABLE_KEY,
+    Key,
+    is_area,
+)
 
+# A held value has a standard error of a millionth of itself: it moves by less than is printed.
 HELD_RELATIVE_ERROR = 1e-6
-POPULATION = ("persons", "total")
-_NOUN = {"county": "counties", "tract": "tracts"}
+# Below this share of its value a target has not changed but by rounding of the sums.
+LEAST_CHANGE = 1e-9
+DERIVED = {
+    "margin_published": False,
+    "source": "derived from other levels",
+    "vintage": "",
+    "carry_rule": "none",
+    "carry_factor": 1.0,
+    "status": "derived",
+}
+_NOUN = {COUNTY: "counties", TRACT: "tracts"}
 
 
 @dataclass(frozen=True)
 class Reconciled:
-    """``frame``: the target table with reconciled ``value`` and ``standard_error``, derived rows
-    added; ``adjustments``: every published value moved by more than two of its standard errors;
-    ``agreement``: chi-square and degrees of freedom by variable; ``categories``: a row a group and
-    level, applied or not and why, with the gap before and after; ``converged``: non-negativity
-    settled.
+    """What reconciliation gives.
+
+    Attributes
+    ----------
+    frame : the target table with reconciled ``value`` and ``standard_error``, derived rows added.
+    adjustments : every published value moved by more than two of its standard errors.
+    agreement : chi-square and degrees of freedom by variable.
+    categories : one row per group and level, applied or not and why, with the gap before and after.
+    converged : non-negativity settled.
     """
 
     frame: pl.DataFrame
@@ -51,17 +80,7 @@ class Reconciled:
         """Largest relative gap left between a parent and its children among the groups applied; 0
         where there are none.
         """
-        return float(self.categories.filter("applied")["gap_after"].max() or 0.0)
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Targets as arrays: per level, (areas, variables); variance inf where nothing is known."""
-
-    tree: GeographyTree
-    keys: list[tuple[str, str]]
-    values: list[np.ndarray]
-    variances: list[np.ndarray]
+        return max(self.categories.filter("applied")["gap_after"].drop_nulls(), default=0.0)
 
 
 def reconcile_national(targets: pl.DataFrame, groups: Iterable[CategoryGroup] = ()) -> Reconciled:
@@ -71,8 +90,8 @@ def reconcile_national(targets: pl.DataFrame, groups: Iterable[CategoryGroup] = 
     Where states are missing from a publication the nation says nothing about one of them alone, and
     values stay as published.
     """
-    states = sorted(set(targets.filter(pl.col("level") == "state")["geoid"]))
-    tree = GeographyTree.from_leaves(["nation", "state"], [[""] * len(states), states])
+    states = sorted(set(targets.filter(pl.col("level") == STATE)["geoid"]))
+    tree = GeographyTree.from_leaves([NATION, STATE], [[""] * len(states), states])
     return _reconcile(targets, tree, list(groups), held=None, category_depths=0)
 
 
@@ -99,19 +118,16 @@ def reconcile_state(
     which nobody lives keeps its rows, with role dropped and the reason.
     """
     fips = areas["state_fips"][0]
-    names = [level for level in levels if level != "nation"]
-    columns = {"state": "state_fips", "county": "county_fips", "tract": "tract"}
-    leaves = areas.select([columns[n] for n in names]).unique().sort(columns[names[-1]])
-    tree = GeographyTree.from_leaves(names, [leaves[columns[n]].to_list() for n in names])
+    tree = area_tree(areas, levels)
     state_targets = owned_areas(state_targets, tree)
-    own = national.filter((pl.col("level") == "state") & (pl.col("geoid") == fips))
-    rows = pl.concat([own, state_targets.filter(pl.col("level") != "state")])
+    own = national.filter(is_area(STATE, fips))
+    rows = pl.concat([own, state_targets.filter(pl.col("level") != STATE)])
     held = {
         (r["variable"], r["domain"])
         for r in own.iter_rows(named=True)
         if r["carry_factor"] == 1.0 and r["value"] is not None
     }
-    return _reconcile(rows, tree, list(groups), held=held, category_depths=len(names) - 1)
+    return _reconcile(rows, tree, list(groups), held=held, category_depths=len(tree.levels) - 1)
 
 
 def owned_areas(targets: pl.DataFrame, tree: GeographyTree) -> pl.DataFrame:
@@ -165,7 +181,7 @@ def owned_areas(targets: pl.DataFrame, tree: GeographyTree) -> pl.DataFrame:
     lost = pl.col("geoid").is_in(dropped)
     reason = pl.lit("the area is not in the tract list, and nothing above zero is published for it")
     return targets.with_columns(
-        pl.when(lost).then(pl.lit("dropped")).otherwise("role").alias("role"),
+        pl.when(lost).then(pl.lit(DROPPED)).otherwise("role").alias("role"),
         pl.when(lost).then(reason).otherwise("reason").alias("reason"),
     )
 
@@ -175,33 +191,28 @@ def _reconcile(
     tree: GeographyTree,
     groups: list[CategoryGroup],
     *,
-    held: set[tuple[str, str]] | None,
+    held: set[Key] | None,
     category_depths: int,
 ) -> Reconciled:
     """``category_depths``: at how many levels, from the top, categories are made to add up."""
-    grid = _grid(rows, tree, held)
-    nonnegative = np.array([not variable.startswith("usd_") for variable, _ in grid.keys])
-    result = reconcile(tree, grid.values, grid.variances, nonnegative=nonnegative)
-    values, variances = [v.copy() for v in result.values], [v.copy() for v in result.variances]
-    by_category, categories = settle_categories(
-        tree,
-        grid.keys,
-        (grid.values, grid.variances),
-        values,
-        variances,
-        groups,
-        nonnegative,
-        category_depths,
-    )
+    grid = _grid(rows, tree)
+    keys = grid.keys[0]
+    y, v = _estimates(rows, grid, held)
+    unit = {tuple(key): unit for *key, unit in rows.select(*VARIABLE_KEY, "unit").iter_rows()}
+    nonnegative = np.array([unit[key] not in SIGNED_UNITS for key in keys])
+    result = reconcile(tree, y, v, nonnegative=nonnegative)
+    values, variances = [a.copy() for a in result.values], [a.copy() for a in result.variances]
+    figures = LevelFigures(tree, keys, y, v, values, variances, nonnegative)
+    by_category, categories = settle_categories(figures, groups, category_depths)
     frame = _rows_out(rows, grid, values, variances)
     agreement = pl.DataFrame(
         {
-            "variable": [k[0] for k in grid.keys],
-            "domain": [k[1] for k in grid.keys],
+            "variable": [k[0] for k in keys],
+            "domain": [k[1] for k in keys],
             "chi_square": result.chi_square,
             "degrees_of_freedom": result.degrees_of_freedom,
             "held_at_zero": result.pinned,
-            "moved_by_categories": [key in by_category for key in grid.keys],
+            "moved_by_categories": [key in by_category for key in keys],
         }
     )
     return Reconciled(frame, moved(frame), agreement, categories, result.converged)
@@ -212,43 +223,36 @@ def _tight(values: np.ndarray) -> np.ndarray:
     return (HELD_RELATIVE_ERROR * np.abs(values) + 1e-9) ** 2
 
 
-def _grid(rows: pl.DataFrame, tree: GeographyTree, held: set[tuple[str, str]] | None) -> _Grid:
-    # A target kept for validation must not move the ones that calibrate, least of all its own
-    # neighbours in the tree.
-    usable = rows.filter(pl.col("role") == "calibrate")
-    keys = sorted(set(usable.select("variable", "domain").iter_rows()))
-    column = {key: i for i, key in enumerate(keys)}
-    values, variances = [], []
-    for depth, level in enumerate(tree.levels):
-        index = {g: i for i, g in enumerate(tree.geoids[depth])}
-        y = np.zeros((len(index), len(keys)))
-        v = np.full(y.shape, np.inf)
-        part = usable.filter(
-            (pl.col("level") == level)
-            & pl.col("value").is_not_null()
-            & pl.col("geoid").is_in(list(index))
-        )
-        if part.height:
-            at = np.array([index[g] for g in part["geoid"]])
-            of = np.array([column[k] for k in part.select("variable", "domain").iter_rows()])
-            y[at, of] = part["value"].to_numpy()
-            # A value without a standard error says nothing about its precision, so it must not pull
-            # on others.
-            v[at, of] = part["standard_error"].fill_null(np.inf).to_numpy() ** 2
-        if depth == 0 and held:
-            of = [column[key] for key in held if key in column]
-            v[:, of] = np.where(
-                np.isfinite(v[:, of]), np.minimum(v[:, of], _tight(y[:, of])), np.inf
-            )
-        values.append(y)
-        variances.append(v)
+def _grid(rows: pl.DataFrame, tree: GeographyTree) -> TargetGrid:
+    """Places of the targets that take part: the same variables at every level."""
+    # A target kept for validation must not move those that calibrate, least of all its neighbours.
+    usable = pl.col("role") == CALIBRATE
+    keys = sorted(set(rows.filter(usable).select(VARIABLE_KEY).iter_rows()))
+    return TargetGrid.of(
+        rows, usable & pl.col("value").is_not_null(), tree, [keys] * len(tree.levels)
+    )
+
+
+def _estimates(
+    rows: pl.DataFrame, grid: TargetGrid, held: set[Key] | None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Per level, (areas, variables): values, and variances, inf where nothing is known.
+
+    ``held``: variables whose values at the top are held.
+    """
+    values = list(grid.read(rows["value"], 0.0))
+    # A value without a standard error says nothing about its precision: it must not pull on others.
+    variances = [error**2 for error in grid.read(rows["standard_error"], np.inf)]
+    keys = grid.keys[0]
+    if held:
+        of = [i for i, key in enumerate(keys) if key in held]
+        y, v = values[0][:, of], variances[0][:, of]
+        variances[0][:, of] = np.where(np.isfinite(v), np.minimum(v, _tight(y)), np.inf)
     _empty_areas_stay_empty(keys, values[-1], variances[-1])
-    return _Grid(tree, keys, values, variances)
+    return values, variances
 
 
-def _empty_areas_stay_empty(
-    keys: list[tuple[str, str]], values: np.ndarray, variances: np.ndarray
-) -> None:
+def _empty_areas_stay_empty(keys: Sequence[Key], values: np.ndarray, variances: np.ndarray) -> None:
     """Hold every zero of an area whose published population is zero (in place).
 
     The margin of a zero (about 12 persons in the ACS) would otherwise move a share of a county's
@@ -262,89 +266,52 @@ def _empty_areas_stay_empty(
 
 
 def _rows_out(
-    rows: pl.DataFrame, grid: _Grid, values: list[np.ndarray], variances: list[np.ndarray]
+    rows: pl.DataFrame, grid: TargetGrid, values: list[np.ndarray], variances: list[np.ndarray]
 ) -> pl.DataFrame:
     """The target table with reconciled values; areas and variables nothing was published for, but
-    which are now known, are added.
-    """
-    pieces = []
-    variable, domain = [k[0] for k in grid.keys], [k[1] for k in grid.keys]
-    for depth, level in enumerate(grid.tree.levels):
-        geoids = grid.tree.geoids[depth]
-        known = np.isfinite(variances[depth])
-        area, key = np.nonzero(known)
-        pieces.append(
-            pl.DataFrame(
-                {
-                    "level": [level] * area.size,
-                    "geoid": [geoids[i] for i in area],
-                    "variable": [variable[i] for i in key],
-                    "domain": [domain[i] for i in key],
-                    "_value": values[depth][area, key],
-                    "_standard_error": np.sqrt(variances[depth][area, key]),
-                },
-                schema_overrides={
-                    "level": pl.String,
-                    "geoid": pl.String,
-                    "variable": pl.String,
-                    "domain": pl.String,
-                },
-            )
-        )
-    solved = pl.concat(pieces)
-    key = ["level", "geoid", "variable", "domain"]
-    described = (
-        rows.select("variable", "domain", "family", "unit", "role", "reason")
-        .sort("variable", "domain", "role", "reason")
-        .unique(["variable", "domain"], keep="first", maintain_order=True)
+    which are now known, are added."""
+    known = [np.isfinite(v) for v in variances]
+    errors = [np.sqrt(v) for v in variances]
+    solved = grid.long(known, _value=values, _standard_error=errors)
+    kept = _with_solved(rows, solved)
+    return pl.concat([kept, _derived(rows, solved)]).sort(TARGET_KEY)
+
+
+def _with_solved(rows: pl.DataFrame, solved: pl.DataFrame) -> pl.DataFrame:
+    """The published rows with what was solved for; one kept for validation keeps its value."""
+    calibrates = pl.col("role") == CALIBRATE
+    joined = rows.join(solved, on=TARGET_KEY, how="left").with_columns(
+        pl.when(calibrates).then("_value"), pl.when(calibrates).then("_standard_error")
     )
-    # A row kept for validation keeps the value it was published with.
-    calibrates = pl.col("role") == "calibrate"
-    joined = (
-        rows.join(solved, on=key, how="left")
-        .with_columns(
-            pl.when(calibrates).then("_value"), pl.when(calibrates).then("_standard_error")
-        )
-        .with_columns(
-            pl.coalesce("_value", "value").alias("_new"),
-            pl.when(pl.col("_value").is_not_null())
-            .then("_standard_error")
-            .otherwise("standard_error")
-            .alias("_new_se"),
-        )
-    )
-    changed = (pl.col("_new") - pl.col("value")).abs() > 1e-9 * pl.max_horizontal(
-        pl.col("value").abs(), pl.lit(1.0)
-    )
+    known = pl.col("_value").is_not_null()
+    value = pl.coalesce("_value", "value")
+    error = pl.when(known).then("_standard_error").otherwise("standard_error")
+    size = pl.max_horizontal(pl.col("value").abs(), pl.lit(1.0))
+    changed = (value - pl.col("value")).abs() > LEAST_CHANGE * size
     status = (
-        pl.when(pl.col("value").is_null() & pl.col("_value").is_not_null())
+        pl.when(pl.col("value").is_null() & known)
         .then(pl.lit("derived"))
         .when(changed & (pl.col("status") == "published"))
         .then(pl.lit("reconciled"))
-        .otherwise(pl.col("status"))
+        .otherwise("status")
     )
-    kept = joined.with_columns(
-        status.alias("status"),
-        pl.col("_new").alias("value"),
-        pl.col("_new_se").alias("standard_error"),
-    ).select(rows.columns)
-    added = solved.join(rows.select(key), on=key, how="anti").join(
-        described, on=["variable", "domain"], how="left"
+    new = joined.with_columns(
+        status.alias("status"), value.alias("value"), error.alias("standard_error")
     )
-    facts = {
-        "margin_published": False,
-        "source": "derived from other levels",
-        "vintage": "",
-        "carry_rule": "none",
-        "carry_factor": 1.0,
-        "status": "derived",
-    }
-    extra = added.rename({"_value": "value", "_standard_error": "standard_error"}).with_columns(
-        **{name: pl.lit(fact) for name, fact in facts.items()}
+    return new.select(rows.columns)
+
+
+def _derived(rows: pl.DataFrame, solved: pl.DataFrame) -> pl.DataFrame:
+    """Rows for what nothing was published for, but other levels now give."""
+    described = (
+        rows.select(*VARIABLE_KEY, "family", "unit", "role", "reason")
+        .sort(*VARIABLE_KEY, "role", "reason")
+        .unique(VARIABLE_KEY, keep="first", maintain_order=True)
     )
-    unpublished = [
-        pl.lit(None, rows.schema[name]).alias(name)
-        for name in rows.columns
-        if name not in extra.columns
-    ]
-    return pl.concat([kept, extra.with_columns(unpublished).select(rows.columns)]).sort(key)
+    added = solved.join(rows.select(TARGET_KEY), on=TARGET_KEY, how="anti")
+    added = added.join(described, on=VARIABLE_KEY, how="left")
+    added = added.rename({"_value": "value", "_standard_error": "standard_error"})
+    added = added.with_columns(**{name: pl.lit(fact) for name, fact in DERIVED.items()})
+    absent = [name for name in rows.columns if name not in added.columns]
+    unpublished = [pl.lit(None, rows.schema[name]).alias(name) for name in absent]
+    return added.with_columns(unpublished).select(rows.columns)

@@ -6,14 +6,14 @@ method at each budget and seed, measured on the targets that were fitted (in sam
 withheld ones (out of sample). What a method sees knows nothing of the withheld figures; it may use
 what records say of those variables, since records are not figures.
 
-A budget is a number of pairs an area, on average: k is that times the number of the state's finest
+A budget is a number of pairs per area, on average: k is that times the number of the state's finest
 areas, as in a run of the profile, and each area's share of k is the same for every method. Seed
 number i is the selection seed of a run whose profile seed is i higher, so number 0 is the draw of
 ``geocal run``; a state's results do not depend on which other states, groups or methods are asked
 for.
 
-Belongs here: the loops, and their result as data. Does not belong here: measures (``measures.py``),
-paired statistics (``paired.py``), tables and files (``report.py``).
+Belongs here: the loops. Does not belong here: their result as data (``runs.py``), measures
+(``measures.py``), paired statistics (``paired.py``), tables and files (``report.py``).
 """
 
 from __future__ import annotations
@@ -24,138 +24,27 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from calibration_core.common.digits import significant
-from calibration_core.errors import BudgetError, GeocalError, SettingsError
-from calibration_core.sampling.allocation import allocation_of
-from calibration_core.tree.problem import Targets
-from calibration_core.tree.rivals import PAIR_METHODS, WITHOUT_CHANCE, PairTask, run_pair_method
+from calibration_core.errors import BudgetError, GeocalError
+from calibration_core.tree.rivals import WITHOUT_CHANCE, PairTask, run_pair_method
+from calibration_core.tree.select.pairs import allocate_pairs
+from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.solve.newton import TreeNewtonResult
 from pipeline.errors import ProfileError
 from pipeline.specs.catalog import Catalog
-from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.specs.profiles import Profile
+from pipeline.steps import LoadedState
 from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.holdout import HeldOut, has_targets, hold_out
 from pipeline.validation.measures import error_rows, weight_figures
 from pipeline.validation.paired import paired_differences
-from pipeline.weights.calibrate import (
-    DENSE_DIGITS,
-    budget_of,
-    dense_calibration,
-    refine_settings,
-    state_seed,
-)
+from pipeline.validation.runs import DENSE, Run, Validation, ValidationSettings
+from pipeline.vocabulary import TARGET_KEY
 from pipeline.weights.candidates import candidate_pairs
-from pipeline.weights.cells import affinity_of, families_of
-from pipeline.weights.state import LoadedState
+from pipeline.weights.problem import SolvableState, state_seed
+from pipeline.weights.settings import joint_settings, refine_settings
+from pipeline.weights.solve import dense_calibration, pool_of
 
-DENSE = "dense"
-REFERENCE = "hybrid"
-DEFAULT_PAIRS = (20, 40, 60, 100)
-
-
-@dataclass(frozen=True)
-class ValidationSettings:
-    """Attributes: ``pairs`` budgets, in pairs an area on average; ``seeds`` how many draws;
-    ``methods`` of PAIR_METHODS, in the order run; ``reference`` the one the others are compared
-    with in pairs. Raises SettingsError, naming the option, for none, an unknown or a repeated one.
-    """
-
-    methods: tuple[str, ...]
-    pairs: tuple[int, ...] = DEFAULT_PAIRS
-    seeds: int = 3
-    reference: str = REFERENCE
-
-    def __post_init__(self) -> None:
-        there = ", ".join(PAIR_METHODS)
-        if not self.methods or len(set(self.methods)) != len(self.methods):
-            raise SettingsError(
-                f"The methods are {', '.join(self.methods) or 'none'}",
-                where="--methods",
-                expected=f"one or more of {there}, each once",
-                remedy="Name some",
-            )
-        if unknown := [name for name in self.methods if name not in PAIR_METHODS]:
-            raise SettingsError(
-                f"There is no sparse method {', '.join(map(repr, unknown))}",
-                where="--methods",
-                expected=f"one or more of {there}",
-                remedy="Correct the name",
-            )
-        if not self.pairs or min(self.pairs) < 1 or len(set(self.pairs)) != len(self.pairs):
-            raise BudgetError(
-                f"The budgets are {', '.join(map(str, self.pairs)) or 'none'}",
-                where="--pairs",
-                expected="whole numbers of pairs an area, at least 1, each once",
-                remedy="Name such numbers, for example --pairs 20 40 60 100",
-            )
-        if self.seeds < 1:
-            raise SettingsError(
-                f"The number of seeds is {self.seeds}",
-                where="--seeds",
-                expected="1 or more; intervals need 2",
-                remedy="Give such a number",
-            )
-
-
-@dataclass(frozen=True)
-class Run:
-    """One method on one problem.
-
-    Attributes
-    ----------
-    postal, group : the state and the group withheld.
-    method : of PAIR_METHODS, or "dense".
-    pairs, seed : budget an area and number of the seed; None for dense.
-    k : pairs with weight.
-    seconds_selection, seconds_refit : of the choice and of the refit (dense: None and its
-        calibration).
-    converged, status, warnings : as the method says.
-    weights : effective sample size and the like (``measures.weight_figures``).
-    inside, outside : figures by level (``measures.error_rows``), of the fitted and the withheld
-        targets.
-    failure : why there is no result, else "".
-    """
-
-    postal: str
-    group: str
-    method: str
-    pairs: int | None
-    seed: int | None
-    k: int
-    seconds_selection: float | None
-    seconds_refit: float | None
-    converged: bool
-    status: str
-    warnings: tuple[str, ...]
-    weights: dict
-    inside: tuple[dict, ...]
-    outside: tuple[dict, ...]
-    failure: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Validation:
-    """All of it. ``held``: facts of each state and group, without arrays; ``degenerate``: the
-    targets named, a dictionary each; ``skipped``: what could not be withheld, in words; ``paired``:
-    rows of ``paired.paired_differences``; ``interrupted``: Ctrl-C came, and this is what was done
-    before.
-    """
-
-    profile: Profile
-    settings: ValidationSettings
-    groups: tuple[HoldOutGroup, ...]
-    held: tuple[dict, ...]
-    degenerate: tuple[dict, ...]
-    skipped: tuple[str, ...]
-    runs: tuple[Run, ...]
-    paired: tuple[dict, ...] = field(default=())
-    interrupted: bool = False
-
-    @property
-    def failures(self) -> tuple[Run, ...]:
-        """Runs without a result."""
-        return tuple(run for run in self.runs if run.failure)
+Progress = Callable[[str, int], None]
 
 
 def validate(
@@ -165,7 +54,7 @@ def validate(
     settings: ValidationSettings,
     profile: Profile,
     catalog: Catalog,
-    progress: Callable[[str, int], None] = lambda what, steps: None,
+    progress: Progress = lambda what, steps: None,
     keep: Callable[[Validation], None] = lambda so_far: None,
 ) -> Validation:
     """Run everything.
@@ -183,145 +72,119 @@ def validate(
     groups has a target in any of the states. What a single method raises is kept in its run
     (``failure``), and the others go on.
     """
-    runs, held, degenerate, skipped = [], [], [], []
-    each = 1 + settings.seeds * len(settings.pairs) * len(settings.methods)
+    ledger = _Ledger(profile, settings, tuple(groups))
     interrupted = False
     try:
         for postal in states:
             progress(f"{postal}: reading", 0)
-            state, truth = load(postal)
-            _require_room(postal, state, settings)
+            loaded, truth = load(postal)
+            _require_room(loaded.ready, settings)
             for group in groups:
-                if not has_targets(state, group):
-                    skipped.append(
-                        f"{postal} fits no target of {group.id} ({', '.join(group.families)}), so"
-                        " nothing can be withheld there"
-                    )
-                    progress(f"{postal} {group.id}: nothing to withhold", each)
-                    continue
-                task = hold_out(postal, state, group, catalog, truth)
-                held.append(_facts(task))
-                degenerate += _named_degenerate(task)
-                for run in _runs(task, settings, progress):
-                    runs.append(run)
-                keep(
-                    Validation(
-                        profile,
-                        settings,
-                        tuple(groups),
-                        tuple(held),
-                        tuple(degenerate),
-                        tuple(skipped),
-                        tuple(runs),
-                        interrupted=True,
-                    )
-                )
+                if _validate_group(loaded, group, catalog, truth, ledger, progress):
+                    keep(ledger.so_far())
     except KeyboardInterrupt:
         # Hours of work are not thrown away: what is done is reported, and says that it is not all.
-        if not runs:
+        if not ledger.runs:
             raise
         interrupted = True
-    if not held:
+    if not ledger.held:
         raise ProfileError(
-            "There is nothing to withhold: " + "; ".join(skipped),
+            "There is nothing to withhold: " + "; ".join(ledger.skipped),
             where="--hold-out",
             expected="a group that one of the states has targets of",
             remedy="Hold out another group, or validate other states",
         )
-    result = Validation(
-        profile,
-        settings,
-        tuple(groups),
-        tuple(held),
-        tuple(degenerate),
-        tuple(skipped),
-        tuple(runs),
-    )
-    return replace(
-        result, paired=tuple(paired_differences(runs, settings.reference)), interrupted=interrupted
-    )
+    paired = tuple(paired_differences(ledger.runs, settings.reference))
+    return replace(ledger.so_far(), paired=paired, interrupted=interrupted)
+
+
+@dataclass(eq=False)
+class _Ledger:
+    """What has been found so far."""
+
+    profile: Profile
+    settings: ValidationSettings
+    groups: tuple[HoldOutGroup, ...]
+    held: list[dict] = field(default_factory=list)
+    degenerate: list[dict] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+
+    def so_far(self) -> Validation:
+        return Validation(
+            self.profile,
+            self.settings,
+            self.groups,
+            held=tuple(self.held),
+            degenerate=tuple(self.degenerate),
+            skipped=tuple(self.skipped),
+            runs=tuple(self.runs),
+            interrupted=True,
+        )
+
+
+def _validate_group(
+    loaded: LoadedState,
+    group: HoldOutGroup,
+    catalog: Catalog,
+    truth: pl.DataFrame | None,
+    ledger: _Ledger,
+    progress: Progress,
+) -> bool:
+    """Withhold one group of one state and run every method; False where nothing can be withheld."""
+    state = loaded.ready
+    if not has_targets(state, group):
+        families = ", ".join(group.families)
+        ledger.skipped.append(
+            f"{state.postal} fits no target of {group.id} ({families}), so nothing can be withheld"
+            " there"
+        )
+        progress(f"{state.postal} {group.id}: nothing to withhold", ledger.settings.steps)
+        return False
+    task = hold_out(loaded, group, catalog, truth)
+    ledger.held.append(_facts(task))
+    ledger.degenerate += _named_degenerate(task)
+    for run in _runs(task, ledger.settings, progress):
+        ledger.runs.append(run)
+    return True
 
 
 def steps_of(
     states: Sequence[str], groups: Sequence[HoldOutGroup], settings: ValidationSettings
 ) -> int:
     """How many steps ``validate`` reports."""
-    return (
-        len(states)
-        * len(groups)
-        * (1 + settings.seeds * len(settings.pairs) * len(settings.methods))
-    )
+    return len(states) * len(groups) * settings.steps
 
 
-def pairs_per_leaf(
-    dense: np.ndarray,
-    budget: int,
-    profile: Profile,
-    targets: Targets | None = None,
-    names: tuple[str, ...] = (),
-) -> np.ndarray:
-    """(leaves,) int64 pairs each leaf gets out of ``budget``, by the profile's rule: at least its
-    ``minimum_pairs`` where the budget allows it, and no more than the leaf has households.
-    ``targets`` are needed by the rule "neyman" only, which takes the finest level's.
+def pair_task(state: SolvableState, pool: Pool, pairs: int, seed: int) -> PairTask:
+    """What every sparse method is given, as a run of the profile would set it.
+
+    ``pairs``: k. ``seed`` 0 is that of ``geocal run``; number i is the selection seed of a run
+    whose profile seed is i higher.
     """
-    design, scales = (None, None) if targets is None else (targets.designs[-1], targets.scales[-1])
-    rule = profile.method.selection
-    given = allocation_of(
-        rule.allocation,
-        budget,
-        dense,
-        design=design,
-        scales=scales,
-        floor=profile.budget.minimum_pairs,
-        power=rule.power,
-        names=names,
-    )
-    return given.per_area
+    counts = allocate_pairs(pool, joint_settings(state, pairs).selection).pairs_per_area
+    fips = state.problem.tree.geoids[0][0]
+    number = state_seed(state.profile.seed + seed, fips, "selection")
+    return PairTask(pool, counts, number, refine_settings(state))
 
 
-def _runs(task: HeldOut, settings: ValidationSettings, progress) -> Iterator[Run]:
-    profile, units = task.state.profile, task.candidates.units
-    label = f"{task.postal} without {task.group.id}"
+def _runs(task: HeldOut, settings: ValidationSettings, progress: Progress) -> Iterator[Run]:
+    state = task.state
+    label = f"{state.postal} without {task.group.id}"
     progress(f"{label}: dense", 0)
-    dense = dense_calibration(task.problem, units, task.candidates.areas, profile)
-    yield _dense_run(task, dense)
-    weights = significant(dense.weights, DENSE_DIGITS)
-    attributes, cell, order = task.attributes, units["cell"].to_numpy(), units["order"].to_numpy()
-    refine = refine_settings(task.problem, profile)
-    cross = load_cross_categories(profile.cross_categories)
-    table = task.candidates.cells.table
-    families, affinity = (
-        tuple(family.members for family in families_of(table, cross)),
-        affinity_of(table, cross),
-    )
-    done = 1
-    for pairs in settings.pairs:
-        k = budget_of(profile, len(task.problem.tree.leaves), pairs * len(task.problem.tree.leaves))
-        per_leaf = pairs_per_leaf(
-            weights, k, profile, task.problem.targets, task.problem.tree.leaves
-        )
+    result = dense_calibration(state)
+    yield _dense_run(task, result)
+    pool, done = pool_of(state, result.weights), 1
+    for budget in settings.pairs_per_area:
         certain: dict[str, Run] = {}
-        for number in range(settings.seeds):
-            seed = state_seed(profile.seed + number, task.problem.tree.geoids[0][0], "selection")
+        for seed in range(settings.seeds):
+            given = pair_task(state, pool, budget * len(state.leaves), seed)
             for method in settings.methods:
-                progress(f"{label}: {method}, {pairs} an area, seed {number}", done)
-                given = PairTask(
-                    task.pool,
-                    weights,
-                    cell,
-                    order,
-                    attributes,
-                    per_leaf,
-                    seed,
-                    refine,
-                    families,
-                    affinity,
-                )
-                run = (
-                    replace(certain[method], seed=number)
-                    if method in certain
-                    else _sparse_run(task, method, pairs, number, given)
-                )
+                progress(f"{label}: {method}, {budget} per area, seed {seed}", done)
+                if method in certain:
+                    run = replace(certain[method], seed=seed)
+                else:
+                    run = _sparse_run(task, method, budget, seed, given)
                 if method in WITHOUT_CHANCE:
                     certain[method] = run
                 yield run
@@ -331,92 +194,64 @@ def _runs(task: HeldOut, settings: ValidationSettings, progress) -> Iterator[Run
 
 def _dense_run(task: HeldOut, dense: TreeNewtonResult) -> Run:
     leaf, record = np.nonzero(dense.weights > 0)
-    weight = dense.weights[leaf, record]
-    figures = _measured(task, leaf, record, weight)
     return Run(
-        task.postal,
-        task.group.id,
-        DENSE,
-        None,
-        None,
-        leaf.size,
-        None,
-        dense.seconds,
-        dense.converged,
-        dense.status,
-        dense.warnings,
-        **figures,
+        postal=task.state.postal,
+        group=task.group.id,
+        method=DENSE,
+        pairs=leaf.size,
+        seconds_refit=dense.seconds,
+        converged=dense.converged,
+        status=dense.status,
+        warnings=dense.warnings,
+        **_measured(task, leaf, record, dense.weights[leaf, record]),
     )
 
 
-def _sparse_run(task: HeldOut, method: str, pairs: int, number: int, given: PairTask) -> Run:
+def _sparse_run(task: HeldOut, method: str, budget: int, seed: int, given: PairTask) -> Run:
+    asked = Run(task.state.postal, task.group.id, method, budget, seed)
     try:
         out = run_pair_method(method, given)
     except GeocalError as error:
-        return Run(
-            task.postal,
-            task.group.id,
-            method,
-            pairs,
-            number,
-            0,
-            None,
-            None,
-            False,
-            "failed",
-            (),
-            {},
-            (),
-            (),
-            failure=str(error),
-        )
-    figures = _measured(task, out.leaf, out.record, out.weights)
-    return Run(
-        task.postal,
-        task.group.id,
-        method,
-        pairs,
-        number,
-        out.leaf.size,
-        out.seconds_selection,
-        out.seconds_refit,
-        out.converged,
-        out.status,
-        tuple(out.warnings),
-        **figures,
+        return replace(asked, failure=str(error))
+    return replace(
+        asked,
+        pairs=out.leaf.size,
+        seconds_selection=out.seconds_selection,
+        seconds_refit=out.seconds_refit,
+        converged=out.converged,
+        status=out.status,
+        warnings=tuple(out.warnings),
+        **_measured(task, out.leaf, out.record, out.weights),
     )
 
 
 def _measured(task: HeldOut, leaf: np.ndarray, record: np.ndarray, weight: np.ndarray) -> dict:
+    inside, outside = (t.fitted(leaf, record, weight) for t in (task.inside, task.outside))
     return {
         "weights": weight_figures(record, weight),
-        "inside": tuple(error_rows(task.inside, task.inside.fitted(leaf, record, weight))),
-        "outside": tuple(
-            error_rows(task.outside, task.outside.fitted(leaf, record, weight), by_family=True)
-        ),
+        "inside": tuple(error_rows(task.inside, inside)),
+        "outside": tuple(error_rows(task.outside, outside, by_family=True)),
     }
 
 
-def _require_room(postal: str, state: LoadedState, settings: ValidationSettings) -> None:
-    areas, most = (
-        len(state.problem.tree.leaves),
-        candidate_pairs(state.candidates.units, state.candidates.areas),
-    )
-    if max(settings.pairs) * areas > most:
+def _require_room(state: SolvableState, settings: ValidationSettings) -> None:
+    areas, most = len(state.leaves), candidate_pairs(state.units, state.table("areas"))
+    budget = max(settings.pairs_per_area)
+    if budget * areas > most:
         raise BudgetError(
-            f"The budget of {max(settings.pairs):,} pairs an area is"
-            f" {max(settings.pairs) * areas:,} pairs in {postal}, and only {most:,} exist",
-            where=f"--pairs {max(settings.pairs)}, state {postal}, {areas:,} areas",
-            expected=f"at most {most // areas:,} pairs an area",
+            f"The budget of {budget:,} pairs per area is {budget * areas:,} pairs in"
+            f" {state.postal}, and only {most:,} exist",
+            where=f"--pairs-per-area {budget}, state {state.postal}, {areas:,} areas",
+            expected=f"at most {most // areas:,} pairs per area",
             remedy="Ask for fewer pairs",
         )
 
 
 def _facts(task: HeldOut) -> dict:
     return {
-        "state": task.postal,
+        "state": task.state.postal,
         "group": task.group.id,
-        "areas": len(task.problem.tree.leaves),
+        "areas": len(task.state.leaves),
         "fitted": task.inside.frame.height,
         "withheld": task.outside.frame.height,
         "withheld_by_level": task.counts,
@@ -439,11 +274,9 @@ def _facts(task: HeldOut) -> dict:
 def _named_degenerate(task: HeldOut) -> list[dict]:
     rows = []
     for sample, targets in (("inside", task.inside), ("outside", task.outside)):
-        named = targets.frame.filter("degenerate").select(
-            "level", "geoid", "variable", "domain", "value", "contribution"
-        )
+        named = targets.frame.filter("degenerate").select(*TARGET_KEY, "value", "contribution")
         rows += [
-            {"state": task.postal, "group": task.group.id, "sample": sample, **row}
+            {"state": task.state.postal, "group": task.group.id, "sample": sample, **row}
             for row in named.iter_rows(named=True)
         ]
     return rows

@@ -120,7 +120,7 @@ def _group(
     expected: str,
     catalog: Catalog,
     profile: Profile,
-):
+) -> HoldOutGroup:
     if name in groups:
         group = groups[name]
     elif name in kept:

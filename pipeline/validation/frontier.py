@@ -1,22 +1,23 @@
-"""The frontier as a picture: out-of-sample error against pairs an area, one line a method, with
+"""The frontier as a picture: out-of-sample error against pairs per area, one line per method, with
 intervals over seeds.
 
 Belongs here: that chart. Does not belong here: the figures (``measures.py``), the look of charts
-(``pipeline/reports/plots.py``).
+(``pipeline/reports/chart_style.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from pipeline.reports.fit import LEVEL_ORDER
-from pipeline.reports.plots import render
-from pipeline.validation.compare import DENSE, Run, Validation
+from pipeline.reports.chart_style import render
 from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.paired import t_interval
+from pipeline.validation.runs import DENSE, Run, Validation
+from pipeline.vocabulary import LEVELS
 
 COLOURS = ("#2f6db3", "#d0741c", "#2a8c6e", "#b3262e", "#7a4fa3", "#c2a83e", "#5fa8d3", "#8c564b")
 DENSE_COLOUR = "#222222"
@@ -35,7 +36,7 @@ def frontier(found: Validation, figure: str = "median_are") -> bytes:
     points = _points(found.runs, figure)
     methods = [*(name for name in found.settings.methods if name in set(points["method"])), DENSE]
     colours = [*(COLOURS[i % len(COLOURS)] for i in range(len(methods) - 1)), DENSE_COLOUR]
-    levels = [level for level in LEVEL_ORDER if level in set(points["level"])]
+    levels = [level for level in LEVELS if level in set(points["level"])]
     colour = alt.Color(
         "method:N",
         sort=methods,
@@ -76,18 +77,14 @@ def frontier(found: Validation, figure: str = "median_are") -> bytes:
 
 
 def _points(runs: Sequence[Run], figure: str) -> pl.DataFrame:
-    """method, group, level, pairs (null for dense), error, low, high: mean over states of each
-    seed, then over seeds.
+    """method, group, level, pairs_per_area (null for dense), error, low, high: mean over states of
+    each seed, then over seeds.
     """
     seeds: dict[tuple, dict[int, list[float]]] = {}
     for run in runs:
         for row in run.outside:
-            if (
-                row["family"] is None
-                and row["level"] in LEVEL_ORDER
-                and row.get(figure) is not None
-            ):
-                key = (run.method, run.group, row["level"], run.pairs)
+            if row["family"] is None and row["level"] in LEVELS and row.get(figure) is not None:
+                key = (run.method, run.group, row["level"], run.pairs_per_area)
                 seeds.setdefault(key, {}).setdefault(
                     -1 if run.seed is None else run.seed, []
                 ).append(row[figure])
@@ -100,7 +97,7 @@ def _points(runs: Sequence[Run], figure: str) -> pl.DataFrame:
         "method": pl.String,
         "group": pl.String,
         "level": pl.String,
-        "pairs": pl.Int64,
+        "pairs_per_area": pl.Int64,
         "error": pl.Float64,
         "low": pl.Float64,
         "high": pl.Float64,
@@ -108,24 +105,26 @@ def _points(runs: Sequence[Run], figure: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _panel(alt, points: pl.DataFrame, level: str, group: HoldOutGroup, colour, found: Validation):
+def _panel(
+    alt: Any, points: pl.DataFrame, level: str, group: HoldOutGroup, colour: Any, found: Validation
+) -> Any:
     """One panel; None where the group has no target at the level."""
     points = points.filter((pl.col("level") == level) & (pl.col("group") == group.id))
     if points.is_empty():
         return None
-    sparse = points.filter(pl.col("method") != DENSE).sort("pairs")
+    sparse = points.filter(pl.col("method") != DENSE).sort("pairs_per_area")
     place = {
         name: i - (len(found.settings.methods) - 1) / 2
         for i, name in enumerate(found.settings.methods)
     }
     shift = pl.col("method").replace_strict(place, return_dtype=pl.Float64)
-    sparse = sparse.with_columns(x=pl.col("pairs") * DODGE**shift)
+    sparse = sparse.with_columns(x=pl.col("pairs_per_area") * DODGE**shift)
     # Intervals of two or three seeds are wide: they do not set the scale.
-    top = 1.25 * float(points["error"].max() or 1.0)
-    budgets = list(found.settings.pairs)
+    top = 1.25 * (max(points["error"].drop_nulls(), default=1.0) or 1.0)
+    budgets = list(found.settings.pairs_per_area)
     x = alt.X(
         "x:Q",
-        title="pairs an area",
+        title="pairs per area",
         scale=alt.Scale(type="log", nice=False, padding=12),
         axis=alt.Axis(values=budgets, format="d", grid=False),
     )

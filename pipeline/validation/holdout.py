@@ -15,21 +15,19 @@ measures (``measures.py``), methods.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from calibration_core.tree.problem import PoolProblem
-from pipeline.reports.fit import LEVEL_ORDER
 from pipeline.specs.catalog import Catalog
+from pipeline.steps import LoadedState, prepared
 from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.measures import TargetSet, target_set
-from pipeline.weights.calibrate import StateProblem, build_problem, pool_problem
-from pipeline.weights.candidates import DESIGN_SEPARATOR, Candidates
-from pipeline.weights.state import LoadedState, candidates_of, reconciled_targets
+from pipeline.vocabulary import CALIBRATE, LEVELS, NATION, TARGET_KEY, VALIDATION
+from pipeline.weights.problem import SolvableState, pool_problem
 
-KEY = ["level", "geoid", "variable", "domain"]
 _MOVED = 1e-6
 
 
@@ -39,9 +37,9 @@ class HeldOut:
 
     Attributes
     ----------
-    postal, group : which.
-    state : as loaded, nothing withheld.
-    candidates, problem, pool : rebuilt without the group.
+    group : which is withheld.
+    state : rebuilt without it.
+    pool : its dense problem.
     inside : the targets that are fitted. ``outside``: the withheld ones, those that would have been
         fitted.
     counts : withheld targets by level; 0 at a level that has none.
@@ -51,14 +49,10 @@ class HeldOut:
         (group of categories)``: siblings that leak.
     moved, largest_move : kept targets that the repeated reconciliation moved, and by which share of
         their value at most.
-    notes : the same in words, for whoever reads the result.
     """
 
-    postal: str
     group: HoldOutGroup
-    state: LoadedState
-    candidates: Candidates
-    problem: StateProblem
+    state: SolvableState
     pool: PoolProblem
     inside: TargetSet
     outside: TargetSet
@@ -67,98 +61,94 @@ class HeldOut:
     determined: tuple[str, ...]
     moved: int
     largest_move: float
-    notes: tuple[str, ...]
 
     @property
-    def attributes(self) -> np.ndarray:
-        """(records, f) float64: what each record adds to every variable that is measured, withheld
-        ones too: they are facts of the record.
-        """
-        units = self.candidates.units
-        return (
-            units.select([name for name in units.columns if DESIGN_SEPARATOR in name])
-            .to_numpy()
-            .astype(np.float64, copy=False)
-        )
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know, in words."""
+        where = f"{self.state.postal}, {self.group.id}"
+        none = [level for level in LEVELS if self.counts.get(level) == 0]
+        notes = [f"{where}: no target at level {level}" for level in none]
+        if self.never_fitted:
+            notes.append(
+                f"{where}: {self.never_fitted:,} targets of the group are never fitted (concept"
+                " gap, suppressed, not expressible) and not measured"
+            )
+        if self.determined:
+            notes.append(
+                f"{where}: the targets that stay give {len(self.determined)} withheld variables by"
+                f" a sum, so these are no test: {', '.join(self.determined)}"
+            )
+        if self.moved:
+            notes.append(
+                f"{where}: reconciliation without the group moved {self.moved:,} of the targets"
+                f" that stay, by {100 * self.largest_move:.2g} % at most"
+            )
+        return tuple(notes)
 
 
-def has_targets(state: LoadedState, group: HoldOutGroup) -> bool:
+def has_targets(state: SolvableState, group: HoldOutGroup) -> bool:
     """Whether the state fits at least one target of the group."""
     return any(used.any() for used in _withheld(state, group))
 
 
 def hold_out(
-    postal: str,
-    state: LoadedState,
-    group: HoldOutGroup,
-    catalog: Catalog,
-    truth: pl.DataFrame | None = None,
+    loaded: LoadedState, group: HoldOutGroup, catalog: Catalog, truth: pl.DataFrame | None = None
 ) -> HeldOut:
-    """Withhold ``group`` from ``state``.
+    """Withhold ``group`` from a state.
 
     Parameters
     ----------
     truth : ``level, geoid, variable, domain, truth`` where the population is known (the synthetic
         sample), else None.
     """
-    role = pl.when((pl.col("role") == "calibrate") & pl.col("family").is_in(group.families))
-    why = f"held out with the group {group.id}"
-    below, above = (
-        frame.with_columns(
-            role.then(pl.lit("validation")).otherwise("role").alias("role"),
-            role.then(pl.lit(why)).otherwise("reason").alias("reason"),
-        )
-        for frame in (state.inputs.below, state.inputs.above)
-    )
-    inputs = type(state.inputs)(**{**vars(state.inputs), "below": below, "above": above})
-    targets = reconciled_targets(inputs, state.profile, catalog)
-    candidates = candidates_of(inputs, targets, state.profile)
-    problem = build_problem(targets, candidates.units, inputs.geography, state.profile)
-    pool = pool_problem(problem, candidates.units, candidates.areas)
-    withheld = _withheld(state, group)
-    inside = target_set(problem, targets, [row >= 0 for row in problem.rows], pool, truth)
-    outside = target_set(state.problem, state.targets, withheld, pool, truth)
-    counts = {
-        level: int(used.sum()) for level, used in zip(problem.tree.levels, withheld, strict=True)
-    }
-    below_nation = state.targets.filter(
-        (pl.col("level") != "nation") & pl.col("family").is_in(group.families)
-    )
-    determined = _determined(state, group, catalog)
-    moved, largest = _moved(inside.frame, state.targets)
-    never = below_nation.height - sum(counts.values())
-    notes = _notes(postal, group, counts, never, determined, moved, largest)
+    whole, inputs = loaded.ready, loaded.inputs
+    below, national = (_without(frame, group) for frame in (inputs.below, inputs.national))
+    inputs = replace(inputs, below=below, national=national)
+    state = prepared(catalog, whole.profile, whole.postal, inputs).ready
+    pool = pool_problem(state)
+    withheld = _withheld(whole, group)
+    inside = target_set(state.problem, state.targets, state.problem.grid.used, pool, truth)
+    outside = target_set(whole.problem, whole.targets, withheld, pool, truth)
+    levels = whole.problem.tree.levels
+    counts = {level: int(used.sum()) for level, used in zip(levels, withheld, strict=True)}
+    of_group = pl.col("family").is_in(group.families)
+    stated = whole.targets.filter(of_group & (pl.col("level") != NATION)).height
+    moved, largest = _moved(inside.frame, whole.targets)
     return HeldOut(
-        postal,
-        group,
-        state,
-        candidates,
-        problem,
-        pool,
-        inside,
-        outside,
-        counts,
-        never,
-        determined,
-        moved,
-        largest,
-        notes,
+        group=group,
+        state=state,
+        pool=pool,
+        inside=inside,
+        outside=outside,
+        counts=counts,
+        never_fitted=stated - sum(counts.values()),
+        determined=_determined(whole, group, catalog),
+        moved=moved,
+        largest_move=largest,
     )
 
 
-def _withheld(state: LoadedState, group: HoldOutGroup) -> list[np.ndarray]:
-    """Per level, (areas, variables): the targets of the group among those that the whole state
-    fits.
-    """
-    family = state.targets["family"].to_numpy()
-    of_group = np.isin(family, group.families)
-    return [(row >= 0) & of_group[np.maximum(row, 0)] for row in state.problem.rows]
+def _without(targets: pl.DataFrame, group: HoldOutGroup) -> pl.DataFrame:
+    """The target table with the group kept for validation only."""
+    held = (pl.col("role") == CALIBRATE) & pl.col("family").is_in(group.families)
+    why = f"held out with the group {group.id}"
+    return targets.with_columns(
+        role=pl.when(held).then(pl.lit(VALIDATION)).otherwise("role"),
+        reason=pl.when(held).then(pl.lit(why)).otherwise("reason"),
+    )
 
 
-def _determined(state: LoadedState, group: HoldOutGroup, catalog: Catalog) -> tuple[str, ...]:
+def _withheld(state: SolvableState, group: HoldOutGroup) -> list[np.ndarray]:
+    """Per level, (areas, variables): targets of the group among those that the whole state fits."""
+    of_group = np.isin(state.targets["family"].to_numpy(), group.families)
+    rows = state.problem.grid.rows
+    return [(row >= 0) & of_group[np.maximum(row, 0)] for row in rows]
+
+
+def _determined(state: SolvableState, group: HoldOutGroup, catalog: Catalog) -> tuple[str, ...]:
     """Withheld variables that a group of categories gives once all its other members are known."""
     found = []
-    for level, keys in zip(state.problem.tree.levels, state.problem.keys, strict=True):
+    for level, keys in zip(state.problem.tree.levels, state.problem.grid.keys, strict=True):
         held = {key for key in keys if catalog.variables[key].family in group.families}
         for categories in catalog.categories.values():
             members = [
@@ -172,8 +162,8 @@ def _determined(state: LoadedState, group: HoldOutGroup, catalog: Catalog) -> tu
 
 
 def _moved(kept: pl.DataFrame, before: pl.DataFrame) -> tuple[int, float]:
-    both = kept.select(*KEY, "value").join(
-        before.select(*KEY, pl.col("value").alias("before")), on=KEY, how="inner"
+    both = kept.select(*TARGET_KEY, "value").join(
+        before.select(*TARGET_KEY, pl.col("value").alias("before")), on=TARGET_KEY, how="inner"
     )
     share = both.select(
         (
@@ -181,35 +171,4 @@ def _moved(kept: pl.DataFrame, before: pl.DataFrame) -> tuple[int, float]:
             / pl.max_horizontal(pl.col("before").abs(), pl.lit(1.0))
         ).alias("share")
     )["share"]
-    return int((share > _MOVED).sum()), float(share.max() or 0.0)
-
-
-def _notes(
-    postal: str,
-    group: HoldOutGroup,
-    counts: dict[str, int],
-    never: int,
-    determined: tuple[str, ...],
-    moved: int,
-    largest: float,
-) -> tuple[str, ...]:
-    where = f"{postal}, {group.id}"
-    notes = [
-        f"{where}: no target at level {level}" for level in LEVEL_ORDER if counts.get(level) == 0
-    ]
-    if never:
-        notes.append(
-            f"{where}: {never:,} targets of the group are never fitted (concept gap, suppressed,"
-            " not expressible) and not measured"
-        )
-    if determined:
-        notes.append(
-            f"{where}: the targets that stay give {len(determined)} withheld variables by a sum, so"
-            f" these are no test: {', '.join(determined)}"
-        )
-    if moved:
-        notes.append(
-            f"{where}: reconciliation without the group moved {moved:,} of the targets that stay,"
-            f" by {100 * largest:.2g} % at most"
-        )
-    return tuple(notes)
+    return int((share > _MOVED).sum()), max(share.drop_nulls(), default=0.0)

@@ -1,5 +1,5 @@
 """Measures of fit and of weights, the same for every method: from pairs and weights to a row of
-figures a level.
+figures per level.
 
 For targets t, fitted f, published 90 % margins m (the margin's standard error times 1.645):
 
@@ -32,13 +32,13 @@ from scipy import sparse
 
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PoolProblem
-from pipeline.reports.fit import LEAST_DENOMINATOR, weight_summary
+from pipeline.reports.fit import smallest, weight_summary
 from pipeline.targets.standard_errors import MARGIN_90
-from pipeline.weights.calibrate import StateProblem
+from pipeline.vocabulary import TARGET_KEY, USD
+from pipeline.weights.problem import StateProblem
 
 ALL_LEVELS = "all"
 CAP = 1.0
-KEY = ["level", "geoid", "variable", "domain"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class TargetSet:
     places : per level, (targets of the level, 2) int64: area and variable of each.
     frame : level, geoid, variable, domain, family, unit, value, margin_standard_error, contribution
         (largest of a single record at its prior weight, in the target's unit), zero, degenerate,
-        truth (null where not known); a row a target.
+        truth (null where not known); one row per target.
     """
 
     tree: GeographyTree
@@ -88,7 +88,7 @@ def target_set(
     truth.
     """
     designs, places, rows, contributions = [], [], [], []
-    for depth, (row, chosen) in enumerate(zip(problem.rows, use, strict=True)):
+    for depth, (row, chosen) in enumerate(zip(problem.grid.rows, use, strict=True)):
         columns = np.flatnonzero(chosen.any(axis=0))
         design = problem.targets.designs[depth][:, columns]
         place = np.argwhere(chosen[:, columns]).astype(np.int64)
@@ -97,19 +97,20 @@ def target_set(
         rows.append(row[:, columns][place[:, 0], place[:, 1]])
         contributions.append(_largest_contribution(pool, depth, design)[place[:, 0], place[:, 1]])
     frame = targets[np.concatenate(rows)].select(
-        *KEY, "family", "unit", "value", "margin_standard_error"
+        *TARGET_KEY, "family", "unit", "value", "margin_standard_error"
     )
-    least = pl.col("unit").replace_strict(LEAST_DENOMINATOR, default=1.0, return_dtype=pl.Float64)
     frame = frame.with_columns(
         contribution=pl.Series(np.concatenate(contributions), dtype=pl.Float64)
-    ).with_columns(zero=pl.col("value").abs() < least)
+    ).with_columns(zero=pl.col("value").abs() < smallest())
     frame = frame.with_columns(
         degenerate=~pl.col("zero") & (pl.col("value").abs() < pl.col("contribution"))
     )
     if truth is None:
         frame = frame.with_columns(truth=pl.lit(None, pl.Float64))
     else:
-        frame = frame.join(truth.select(*KEY, "truth"), on=KEY, how="left", maintain_order="left")
+        frame = frame.join(
+            truth.select(*TARGET_KEY, "truth"), on=TARGET_KEY, how="left", maintain_order="left"
+        )
     return TargetSet(problem.tree, tuple(designs), tuple(places), frame)
 
 
@@ -173,7 +174,7 @@ class _Columns:
             margin,
             frame["zero"].to_numpy(),
             frame["degenerate"].to_numpy(),
-            (frame["unit"] == "usd").to_numpy(),
+            (frame["unit"] == USD).to_numpy(),
             frame["truth"].fill_null(np.nan).to_numpy(),
         )
 

@@ -4,13 +4,13 @@ For a method m, the reference h and a figure e (an error, say), d = e_m - e_h of
 group, budget and seed; positive means that m is worse where e is an error. Two kinds of rows:
 
 * ``scope`` "all": the units are cells, a cell being a state and a group. d is averaged over the
-  seeds (and, where ``pairs`` is None, the budgets) of a cell, and the interval is Student's t over
-  those cell means, n - 1 degrees of freedom: how far the difference would hold on another cell like
-  these. Seeds of one cell share its targets and its dense solution, so they are no units of their
-  own here. Cells of one state share its records, which the interval does not know of. With a single
-  cell the units are seeds, as below.
+  seeds of a cell (and, where ``pairs_per_area`` is None, over its budgets). The interval is
+  Student's t over those cell means, n - 1 degrees of freedom: how far the difference would hold on
+  another cell like these. Seeds of one cell share its targets and its dense solution, so they are
+  no units of their own here. Cells of one state share its records, which the interval does not know
+  of. With a single cell the units are seeds, as below.
 * ``scope`` "cell": one state and group; the units are seeds (d averaged over budgets where
-  ``pairs`` is None): how far the difference would hold on another draw.
+  ``pairs_per_area`` is None): how far the difference would hold on another draw.
 
     interval = mean(d) -+ t(0.975, n - 1) sd(d) / sqrt(n)
 
@@ -26,13 +26,11 @@ Belongs here: those statistics. Does not belong here: running methods, or printi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
 
-if TYPE_CHECKING:
-    from pipeline.validation.compare import Run
+from pipeline.validation.runs import Run
 
 LEVEL = 0.95
 _LARGEST_LOG = 700.0
@@ -51,36 +49,30 @@ Draw = tuple[str, str, int, int]
 
 def paired_differences(runs: Iterable[Run], reference: str) -> list[dict]:
     """Rows for every method but the reference: scope, state, group, method, reference, sample,
-    level, figure, pairs, units, unpaired, difference, low, high, reference_lower (units in which
-    the reference has the lower figure), ratio, ratio_low, ratio_high, ratio_units. Empty where the
-    reference was not run.
+    level, figure, pairs_per_area, units, unpaired, difference, low, high, reference_lower (units in
+    which the reference has the lower figure), ratio, ratio_low, ratio_high, ratio_units. Empty
+    where the reference was not run.
     """
     runs = [run for run in runs if not run.failure]
-    budgets = sorted({run.pairs for run in runs if run.pairs is not None})
+    budgets = sorted({r.pairs_per_area for r in runs if r.pairs_per_area is not None})
     methods = [name for name in dict.fromkeys(run.method for run in runs) if name != reference]
     rows = []
     for sample in ("outside", "inside"):
         of = _figures(runs, sample)
-        for level, figure in sorted(
-            {key[1:] for key in of},
-            key=lambda key: (key[0] != "all", key[0], FIGURES.index(key[1])),
-        ):
+        for level, figure in sorted({key[1:] for key in of}, key=_all_levels_first):
             base = of.get((reference, level, figure), {})
             for method in methods if base else ():
                 mine = _beside(of.get((method, level, figure), {}), base)
-                for pairs in (None, *budgets):
-                    rows += _rows(
-                        mine,
-                        base,
-                        pairs,
-                        sample == "outside" and figure in CELL_FIGURES,
-                        sample,
-                        level,
-                        figure,
-                        method,
-                        reference,
-                    )
+                said = {"method": method, "reference": reference, "sample": sample}
+                said |= {"level": level, "figure": figure}
+                for budget in (None, *budgets):
+                    rows += _rows(mine, base, {**said, "pairs_per_area": budget})
     return rows
+
+
+def _all_levels_first(key: tuple[str, str]) -> tuple[bool, str, int]:
+    level, figure = key
+    return level != "all", level, FIGURES.index(figure)
 
 
 def _figures(runs: Sequence[Run], sample: str) -> dict[tuple[str, str, str], dict[Draw, float]]:
@@ -92,7 +84,7 @@ def _figures(runs: Sequence[Run], sample: str) -> dict[tuple[str, str, str], dic
         draw = (
             run.postal,
             run.group,
-            -1 if run.pairs is None else run.pairs,
+            -1 if run.pairs_per_area is None else run.pairs_per_area,
             -1 if run.seed is None else run.seed,
         )
         for row in getattr(run, sample):
@@ -111,64 +103,40 @@ def _beside(mine: dict[Draw, float], base: dict[Draw, float]) -> dict[Draw, floa
     return {draw: single[draw[:2]] for draw in base if draw[:2] in single} if single else mine
 
 
-def _rows(
-    mine,
-    base,
-    pairs: int | None,
-    cells_too: bool,
-    sample: str,
-    level: str,
-    figure: str,
-    method: str,
-    reference: str,
-) -> list[dict]:
-    draws = [
-        draw for draw in sorted(base.keys() | mine.keys()) if pairs is None or draw[2] == pairs
-    ]
+def _rows(mine: dict[Draw, float], base: dict[Draw, float], said: dict) -> list[dict]:
+    """Rows of one comparison: over all cells, and for the errors of withheld targets cell by cell.
+
+    ``said``: what is compared; its ``pairs_per_area`` limits the draws, None takes all budgets.
+    """
+    budget = said["pairs_per_area"]
+    draws = [d for d in sorted(base.keys() | mine.keys()) if budget is None or d[2] == budget]
     both = [draw for draw in draws if draw in base and draw in mine]
     cells = sorted({draw[:2] for draw in both})
     if not cells:
         return []
-    said = {
-        "method": method,
-        "reference": reference,
-        "sample": sample,
-        "level": level,
-        "figure": figure,
-        "pairs": pairs,
-    }
+    each = said["sample"] == "outside" and said["figure"] in CELL_FIGURES
     rows = []
     if len(cells) > 1:
         units = [[draw for draw in both if draw[:2] == cell] for cell in cells]
+        measured = {"unpaired": len(draws) - len(both), **_compare(mine, base, units)}
         rows.append(
-            {
-                "scope": "all",
-                "state": None,
-                "group": None,
-                **said,
-                "unit": "cells",
-                "unpaired": len(draws) - len(both),
-                **_compare(mine, base, units),
-            }
+            {"scope": "all", "state": None, "group": None, **said, "unit": "cells", **measured}
         )
-    for cell in cells if cells_too or len(cells) == 1 else ():
-        here = [draw for draw in both if draw[:2] == cell]
-        units = [
-            [draw for draw in here if draw[3] == seed]
-            for seed in sorted({draw[3] for draw in here})
-        ]
-        lost = sum(draw[:2] == cell for draw in draws) - len(here)
-        row = {
-            "state": cell[0],
-            "group": cell[1],
-            **said,
-            "unit": "seeds",
-            "unpaired": lost,
-            **_compare(mine, base, units),
-        }
-        rows += [{"scope": "cell", **row}] if cells_too else []
+    for cell in cells if each or len(cells) == 1 else ():
+        of_cell = [draw for draw in draws if draw[:2] == cell]
+        row = {"state": cell[0], "group": cell[1], **said, "unit": "seeds"}
+        row |= _of_cell(mine, base, of_cell)
+        rows += [{"scope": "cell", **row}] if each else []
         rows += [{"scope": "all", **row}] if len(cells) == 1 else []
     return rows
+
+
+def _of_cell(mine: dict[Draw, float], base: dict[Draw, float], draws: Sequence[Draw]) -> dict:
+    """The comparison within one cell: its seeds are the units."""
+    both = [draw for draw in draws if draw in base and draw in mine]
+    seeds = sorted({draw[3] for draw in both})
+    units = [[draw for draw in both if draw[3] == seed] for seed in seeds]
+    return {"unpaired": len(draws) - len(both), **_compare(mine, base, units)}
 
 
 def _compare(mine: dict[Draw, float], base: dict[Draw, float], units: list[list[Draw]]) -> dict:

@@ -13,13 +13,13 @@ from dataclasses import asdict
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from pipeline.manifest import geocal_version
-from pipeline.reports.fit import LEVEL_ORDER
-from pipeline.validation.compare import DENSE, Run, Validation
+from pipeline.reports.words import Printer
 from pipeline.validation.measures import ALL_LEVELS
+from pipeline.validation.runs import DENSE, Run, Validation
+from pipeline.versions import geocal_version
+from pipeline.vocabulary import LEVELS, TARGET_KEY
 
 SHOWN_NAMES = 6
 _ERRORS = (
@@ -31,6 +31,13 @@ _ERRORS = (
 )
 _WEIGHTS = ("ess", "design_effect", "largest_weight", "share_of_top_1pct")
 
+_BUDGET = "per area"
+_PAIRED_FIGURES = {
+    "mean_are": "Mean",
+    "mean_are_without_degenerate": "Mean, sound,",
+    "median_are": "Median",
+}
+
 
 def document(found: Validation) -> dict:
     """Everything as JSON values; docs/validation.md describes the keys."""
@@ -39,7 +46,7 @@ def document(found: Validation) -> dict:
         "profile": found.profile.id,
         "synthetic": found.profile.synthetic,
         "settings": {
-            "pairs_per_area": list(found.settings.pairs),
+            "pairs_per_area": list(found.settings.pairs_per_area),
             "seeds": found.settings.seeds,
             "methods": list(found.settings.methods),
             "reference": found.settings.reference,
@@ -59,55 +66,44 @@ def summary(runs: Sequence[Run]) -> list[dict]:
     """A row for each level, method and budget: figures averaged over the draws of each cell (state
     and group), then over cells.
 
-    Keys: level, method, pairs, cells, draws, failed, not_converged; ``outside`` and ``inside``: the
-    error figures; k and weight figures and seconds as averages in the same way, ``largest_weight``
-    the largest of all.
+    Keys: level, method, pairs_per_area, cells, draws, failed, not_converged; ``outside`` and
+    ``inside``: the error figures; pairs, weight figures and seconds as averages in the same way,
+    ``largest_weight`` the largest of all.
     """
-    rows = []
     held = {row["level"] for run in runs for row in (*run.inside, *run.outside)}
-    order = [
-        (None if method == DENSE else pairs, method)
-        for pairs in _budgets(runs)
-        for method in dict.fromkeys(run.method for run in runs)
-    ]
-    for level in (*(name for name in LEVEL_ORDER if name in held), ALL_LEVELS):
-        for pairs, method in dict.fromkeys(order):
-            of = [run for run in runs if run.method == method and run.pairs == pairs]
-            good = [run for run in of if not run.failure]
-            if not of:
-                continue
-            rows.append(
-                {
-                    "level": level,
-                    "method": method,
-                    "pairs": pairs,
-                    "cells": len(
-                        {
-                            (run.postal, run.group)
-                            for run in good
-                            if _row(run.outside, level)["targets"]
-                        }
-                    ),
-                    "draws": len(good),
-                    "failed": len(of) - len(good),
-                    "not_converged": sum(not run.converged for run in good),
-                    "k": _cells(good, lambda run: run.k),
-                    **{sample: _errors(good, sample, level) for sample in ("outside", "inside")},
-                    "weights": {
-                        name: _cells(good, lambda run, n=name: run.weights[n]) for name in _WEIGHTS
-                    },
-                    "seconds_selection": _cells(good, lambda run: run.seconds_selection),
-                    "seconds_refit": _cells(good, lambda run: run.seconds_refit),
-                }
-            )
-            rows[-1]["weights"]["largest_weight"] = max(
-                (run.weights["largest_weight"] for run in good), default=None
-            )
+    methods = dict.fromkeys(run.method for run in runs)
+    order = [(None if m == DENSE else budget, m) for budget in _budgets(runs) for m in methods]
+    rows = []
+    for level in (*(name for name in LEVELS if name in held), ALL_LEVELS):
+        for budget, method in dict.fromkeys(order):
+            of = [r for r in runs if r.method == method and r.pairs_per_area == budget]
+            if of:
+                said = {"level": level, "method": method, "pairs_per_area": budget}
+                rows.append({**said, **_averages(of, level)})
     return rows
 
 
+def _averages(runs: Sequence[Run], level: str) -> dict:
+    """Figures of one level over the runs of one method and budget."""
+    good = [run for run in runs if not run.failure]
+    tested = [run for run in good if _row(run.outside, level)["targets"]]
+    weights = {name: _cells(good, (run.weights[name] for run in good)) for name in _WEIGHTS}
+    largest = max((run.weights["largest_weight"] for run in good), default=None)
+    return {
+        "cells": len({(run.postal, run.group) for run in tested}),
+        "draws": len(good),
+        "failed": len(runs) - len(good),
+        "not_converged": sum(not run.converged for run in good),
+        "pairs": _cells(good, (run.pairs for run in good)),
+        **{sample: _errors(good, sample, level) for sample in ("outside", "inside")},
+        "weights": {**weights, "largest_weight": largest},
+        "seconds_selection": _cells(good, (run.seconds_selection for run in good)),
+        "seconds_refit": _cells(good, (run.seconds_refit for run in good)),
+    }
+
+
 def _budgets(runs: Sequence[Run]) -> list[int]:
-    return sorted({run.pairs for run in runs if run.pairs is not None}) or [0]
+    return sorted({r.pairs_per_area for r in runs if r.pairs_per_area is not None}) or [0]
 
 
 def _row(rows: Iterable[dict], level: str) -> dict:
@@ -123,22 +119,23 @@ def _errors(runs: Sequence[Run], sample: str, level: str) -> dict:
         if any(name in row for run in runs for row in getattr(run, sample))
     ]
     return {
-        name: _cells(runs, lambda run, n=name: _row(getattr(run, sample), level).get(n))
+        name: _cells(runs, (_row(getattr(run, sample), level).get(name) for run in runs))
         for name in figures
     }
 
 
-def _cells(runs: Sequence[Run], value) -> float | None:
-    """Mean over cells of the mean over their draws; draws without a value are left out."""
+def _cells(runs: Sequence[Run], values: Iterable[float | None]) -> float | None:
+    """Mean over cells of the mean over their draws; draws without a value (``values``: one per run)
+    are left out.
+    """
     cells: dict[tuple[str, str], list[float]] = {}
-    for run in runs:
-        found = value(run)
+    for run, found in zip(runs, values, strict=True):
         if found is not None:
             cells.setdefault((run.postal, run.group), []).append(found)
-    return float(np.mean([np.mean(values) for values in cells.values()])) if cells else None
+    return float(np.mean([np.mean(draws) for draws in cells.values()])) if cells else None
 
 
-def print_validation(found: Validation, out: Console) -> None:
+def print_validation(found: Validation, out: Printer) -> None:
     """What was withheld, errors by level, weights and seconds, paired differences, and what the
     reader should beware of.
     """
@@ -149,7 +146,7 @@ def print_validation(found: Validation, out: Console) -> None:
 
 
 def print_tables(
-    runs: Sequence[Run], paired: Sequence[dict], reference: str, out: Console, label: str = ""
+    runs: Sequence[Run], paired: Sequence[dict], reference: str, out: Printer, label: str = ""
 ) -> None:
     """Errors by level, weights and seconds, and paired differences from the reference; runs may
     come from several validations.
@@ -161,7 +158,7 @@ def print_tables(
     _print_paired(paired, reference, label, out)
 
 
-def _print_withheld(found: Validation, out: Console, label: str) -> None:
+def _print_withheld(found: Validation, out: Printer, label: str) -> None:
     table = Table(
         "state",
         "withheld",
@@ -191,13 +188,11 @@ def _print_withheld(found: Validation, out: Console, label: str) -> None:
 
 def _levels(found: Validation) -> list[str]:
     return [
-        level
-        for level in LEVEL_ORDER
-        if any(level in held["withheld_by_level"] for held in found.held)
+        level for level in LEVELS if any(level in held["withheld_by_level"] for held in found.held)
     ]
 
 
-def _print_errors(rows: list[dict], level: str, label: str, out: Console) -> None:
+def _print_errors(rows: list[dict], level: str, label: str, out: Printer) -> None:
     truth = any("mean_are_truth" in row["outside"] for row in rows)
     words = "all levels together" if level == ALL_LEVELS else f"level {level}"
     table = _table(f"Error, {words}: withheld targets, then fitted ones{label}")
@@ -216,63 +211,37 @@ def _print_errors(rows: list[dict], level: str, label: str, out: Console) -> Non
         table.add_column(name, justify="right")
     for row in rows:
         outside, inside = row["outside"], row["inside"]
-        cells = [outside.get(name) for name in _ERRORS] + (
-            [outside.get("median_are_truth")] if truth else []
-        )
+        cells = [outside.get(name) for name in _ERRORS]
+        cells += [outside.get("median_are_truth")] if truth else []
         cells += [inside.get(name) for name in ("mean_are", "median_are", "share_inside_margin")]
-        table.add_row(
-            "" if row["pairs"] is None else str(row["pairs"]), row["method"], *map(_percent, cells)
-        )
+        table.add_row(_budget(row["pairs_per_area"]), row["method"], *map(_percent, cells))
     out.print(table)
 
 
-def _print_weights(rows: list[dict], label: str, out: Console) -> None:
+def _print_weights(rows: list[dict], label: str, out: Printer) -> None:
     table = _table(f"Weights and seconds{label}")
-    for name in (
-        "k",
-        "ESS",
-        "ESS / k",
-        "design effect",
-        "largest",
-        "choice, s",
-        "refit, s",
-        "draws",
-        "not converged",
-        "failed",
-    ):
+    names = ("pairs", "ESS", "ESS / pairs", "design effect", "largest", "choice, s", "refit, s")
+    for name in (*names, "draws", "not converged", "failed"):
         table.add_column(name, justify="right")
     for row in rows:
-        w = row["weights"]
-        share = w["ess"] / row["k"] if row["k"] else None
-        cells = [
-            _number(row["k"], 0),
-            _number(w["ess"], 0),
-            _number(share, 2),
-            _number(w["design_effect"], 2),
-            _number(w["largest_weight"], 1),
-        ]
+        w, pairs = row["weights"], row["pairs"]
+        share = w["ess"] / pairs if pairs else None
+        cells = [_number(pairs, 0), _number(w["ess"], 0), _number(share, 2)]
+        cells += [_number(w["design_effect"], 2), _number(w["largest_weight"], 1)]
         cells += [_number(row["seconds_selection"], 2), _number(row["seconds_refit"], 2)]
         cells += [str(row[name]) for name in ("draws", "not_converged", "failed")]
-        table.add_row("" if row["pairs"] is None else str(row["pairs"]), row["method"], *cells)
+        table.add_row(_budget(row["pairs_per_area"]), row["method"], *cells)
     out.print(table)
 
 
-def _print_paired(paired: Sequence[dict], reference: str, label: str, out: Console) -> None:
-    """A table for the mean, the mean of sound targets and the median, a column a level."""
+def _print_paired(paired: Sequence[dict], reference: str, label: str, out: Printer) -> None:
+    """A table for the mean, the mean of sound targets and the median, a column per level."""
     rows = [row for row in paired if row["scope"] == "all" and row["sample"] == "outside"]
-    levels = [
-        level for level in (*LEVEL_ORDER, ALL_LEVELS) if any(row["level"] == level for row in rows)
-    ]
-    for figure, word in (
-        ("mean_are", "Mean"),
-        ("mean_are_without_degenerate", "Mean, sound,"),
-        ("median_are", "Median"),
-    ):
-        of = {
-            (row["pairs"], row["method"], row["level"]): row
-            for row in rows
-            if row["figure"] == figure
-        }
+    held = {row["level"] for row in rows}
+    levels = [level for level in (*LEVELS, ALL_LEVELS) if level in held]
+    for figure, word in _PAIRED_FIGURES.items():
+        key = ("pairs_per_area", "method", "level")
+        of = {tuple(row[k] for k in key): row for row in rows if row["figure"] == figure}
         if not of:
             continue
         out.print(
@@ -281,67 +250,65 @@ def _print_paired(paired: Sequence[dict], reference: str, label: str, out: Conso
             style="italic",
             highlight=False,
         )
-        table = Table("pairs", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(_BUDGET, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("method", no_wrap=True)
         for level in levels:
             table.add_column(level, justify="right")
-        for pairs in (*sorted({key[0] for key in of} - {None}), None):
+        for budget in (*sorted({key[0] for key in of} - {None}), None):
             for method in dict.fromkeys(key[1] for key in of):
-                table.add_row(
-                    "all" if pairs is None else str(pairs),
-                    method,
-                    *(_interval(of.get((pairs, method, level))) for level in levels),
-                )
+                cells = (_interval(of.get((budget, method, level))) for level in levels)
+                table.add_row("all" if budget is None else str(budget), method, *cells)
         out.print(table)
 
 
-def _print_cautions(found: Validation, out: Console) -> None:
-    def say(text: str) -> None:
-        out.print(f"· {text}", highlight=False, markup=False, soft_wrap=True)
-
-    for held in found.held:
-        for note in held["notes"]:
-            say(note)
+def _print_cautions(found: Validation, out: Printer) -> None:
+    lines = [note for held in found.held for note in held["notes"]]
     for state in dict.fromkeys(held["state"] for held in found.held):
         for sample, words in (("outside", "withheld"), ("inside", "fitted")):
-            named = {
-                (d["level"], d["geoid"], d["variable"], d["domain"]): d["value"]
-                for d in found.degenerate
-                if (d["state"], d["sample"]) == (state, sample)
-            }
-            if named:
-                names = "; ".join(
-                    f"{' '.join(key)} ({value:,.4g})"
-                    for key, value in list(named.items())[:SHOWN_NAMES]
-                )
-                more = (
-                    f" and {len(named) - SHOWN_NAMES:,} more, all named by --json"
-                    if len(named) > SHOWN_NAMES
-                    else ""
-                )
-                say(
-                    f"{state}: {len(named):,} {words} targets are smaller than one record's"
-                    f" contribution; `sound` leaves them out: {names}{more}"
-                )
-            zero = max(held["zero"][sample] for held in found.held if held["state"] == state)
-            if zero:
-                say(
-                    f"{state}: up to {zero:,} {words} targets are next to zero and have no relative"
-                    " error"
-                )
-    for text in found.skipped:
-        say(text)
+            lines += _cautions_of(found, state, sample, words)
+    lines += found.skipped
     if found.interrupted:
-        say(
+        lines.append(
             "INTERRUPTED: the figures above are of what was done before, and not every cell has"
             " every draw"
         )
+    for text in lines:
+        out.print(f"· {text}", highlight=False, markup=False)
+
+
+def _cautions_of(found: Validation, state: str, sample: str, words: str) -> list[str]:
+    """Targets of one state that relative errors say little of, in words."""
+    lines = []
+    named = {
+        tuple(row[name] for name in TARGET_KEY): row["value"]
+        for row in found.degenerate
+        if (row["state"], row["sample"]) == (state, sample)
+    }
+    if named:
+        first = list(named.items())[:SHOWN_NAMES]
+        names = "; ".join(f"{' '.join(key)} ({value:,.4g})" for key, value in first)
+        rest = len(named) - SHOWN_NAMES
+        more = f" and {rest:,} more, all named by --json" if rest > 0 else ""
+        lines.append(
+            f"{state}: {len(named):,} {words} targets are smaller than one record's contribution;"
+            f" `sound` leaves them out: {names}{more}"
+        )
+    zero = max(held["zero"][sample] for held in found.held if held["state"] == state)
+    if zero:
+        lines.append(
+            f"{state}: up to {zero:,} {words} targets are next to zero and have no relative error"
+        )
+    return lines
 
 
 def _table(title: str) -> Table:
-    table = Table("pairs", title=title, title_justify="left")
+    table = Table(_BUDGET, title=title, title_justify="left")
     table.add_column("method", no_wrap=True)
     return table
+
+
+def _budget(pairs_per_area: int | None) -> str:
+    return "" if pairs_per_area is None else str(pairs_per_area)
 
 
 def _percent(value: float | None) -> str:

@@ -30,12 +30,12 @@ COLLAPSED_SCHEMA = {
     "from": pl.String,
     "to": pl.String,
     "records": pl.Int64,
-    "weight": pl.Float64,
+    "design_weight": pl.Float64,
 }
 
 
 @dataclass(frozen=True)
-class Family:
+class ClassCategories:
     """Categories of one class and its coarser values: ``labels`` (categories,), ``members``
     (categories, cells) bool, nested.
 
@@ -55,19 +55,19 @@ class Cells:
     Attributes
     ----------
     cell : (units,) int64 in 0..cells-1, numbered in the order of the classes' values.
-    table : cell, label, records, weight (design, households), thin, then the value of every class
+    table : cell, label, records, design_weight (households), thin, then the value of every class
         by name: of its finest version that all the cell's records share.
     collapsed : a row for every cell that was joined to others: step (from 1), the class that step
         gave up, label before and after, its own records and design weight.
     before : number of cells before.
-    families : one a class, in their declared order: the categories that rounding can hold.
+    categories : of each class, in their declared order: those that rounding can hold.
     """
 
     cell: np.ndarray
     table: pl.DataFrame
     collapsed: pl.DataFrame
     before: int
-    families: tuple[Family, ...]
+    categories: tuple[ClassCategories, ...]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -103,14 +103,14 @@ class Cells:
 
 
 def build_cells(households: pl.DataFrame, cross: CrossCategories) -> Cells:
-    """Cells of ``households`` (one row a unit, with the columns the classes' SQL reads, and
-    ``weight``).
+    """Cells of ``households`` (one row per unit, with the columns the classes' SQL reads, and
+    ``design_weight``).
 
     Raises RecordsError if a class gives a unit no value, or one that is not declared.
     """
     codes = list(zip(*(_values(households, c) for c in cross.classes), strict=True))
     weights: dict[Code, list[float]] = {}
-    for code, weight in zip(codes, households["weight"].to_list(), strict=True):
+    for code, weight in zip(codes, households["design_weight"].to_list(), strict=True):
         weights.setdefault(code, []).append(float(weight or 0.0))
     position = [{value: i for i, value in enumerate(c.values)} for c in cross.classes]
     fine = sorted(
@@ -125,14 +125,14 @@ def build_cells(households: pl.DataFrame, cross: CrossCategories) -> Cells:
     table = _table(list(members.values()), size, cross)
     number = {code: i for i, group in enumerate(members.values()) for code in group}
     cell = np.array([number[code] for code in codes], dtype=np.int64)
-    return Cells(cell, table, collapsed, len(fine), families_of(table, cross))
+    return Cells(cell, table, collapsed, len(fine), categories_of(table, cross))
 
 
-def families_of(table: pl.DataFrame, cross: CrossCategories) -> tuple[Family, ...]:
+def categories_of(table: pl.DataFrame, cross: CrossCategories) -> tuple[ClassCategories, ...]:
     """Categories of a stored ``Cells.table``: of every class, those that some but not all cells are
     in, the finest first.
     """
-    families = []
+    found = []
     for c in cross.classes:
         held = _values_held(table, c)
         labels, rows, seen = [], [], set()
@@ -143,12 +143,12 @@ def families_of(table: pl.DataFrame, cross: CrossCategories) -> tuple[Family, ..
                     seen.add(row)
                     labels.append(label)
                     rows.append(row)
-        families.append(
-            Family(
+        found.append(
+            ClassCategories(
                 c.name, tuple(labels), np.array(rows, dtype=bool).reshape(len(rows), table.height)
             )
         )
-    return tuple(families)
+    return tuple(found)
 
 
 def affinity_of(table: pl.DataFrame, cross: CrossCategories) -> np.ndarray:
@@ -304,7 +304,7 @@ def _table(
         "cell": pl.Int64,
         "label": pl.String,
         "records": pl.Int64,
-        "weight": pl.Float64,
+        "design_weight": pl.Float64,
         "thin": pl.Boolean,
     }
     return pl.DataFrame(

@@ -143,12 +143,12 @@ def test_expansion_factors_bound_the_weights_of_each_area_about_its_own_total(tm
 def test_a_false_claim_is_found_even_where_weights_agree(tmp_path, monkeypatch):
     import dataclasses
 
-    from benchmarks import known_answers
+    from benchmarks import case_problems
 
     path = write(tmp_path, "liar", columns={"w": D}, compare_rtol=1e-9)
-    honest = known_answers.calibrate
+    honest = case_problems.calibrate
     monkeypatch.setattr(
-        known_answers,
+        case_problems,
         "calibrate",
         lambda p, m, **s: dataclasses.replace(honest(p, m, **s), weights=D, converged=True),
     )
@@ -159,12 +159,12 @@ def test_a_false_claim_is_found_even_where_weights_agree(tmp_path, monkeypatch):
 def test_weights_outside_the_bounds_are_found(tmp_path, monkeypatch):
     import dataclasses
 
-    from benchmarks import known_answers
+    from benchmarks import case_problems
 
     path = write(tmp_path, "loose", distance="truncated_linear", bounds=[0.9, 1.2])
-    honest = known_answers.calibrate
+    honest = case_problems.calibrate
     monkeypatch.setattr(
-        known_answers,
+        case_problems,
         "calibrate",
         lambda p, m, **s: dataclasses.replace(
             honest(p, m, **s), weights=linear_answer(), converged=True

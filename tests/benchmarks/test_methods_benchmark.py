@@ -7,11 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import methods
+from benchmarks import contender_runs, methods
+from benchmarks.contenders import OURS, PEERS, Contender, installed
 from benchmarks.peers.protocol import Data
 from benchmarks.problems import margins_and_amounts
 
-CONTENDER = methods.Contender("kl", "someone", "run_none.py", "kl", "nowhere")
+CONTENDER = Contender("kl", "someone", "run_none.py", "kl", "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -48,15 +49,15 @@ def test_errors_are_computed_from_the_weights_not_taken_from_the_claim():
 
 
 def test_a_contender_that_fails_hangs_or_grows_is_a_remark(tmp_path, monkeypatch):
-    monkeypatch.setattr(methods, "HERE", tmp_path)
+    monkeypatch.setattr(contender_runs, "HERE", tmp_path)
     (tmp_path / "run_crash.py").write_text("raise SystemError('boom')")
     (tmp_path / "run_hang.py").write_text("import time; time.sleep(60)")
     (tmp_path / "run_grow.py").write_text("x = bytearray(400_000_000)\nimport time; time.sleep(60)")
     said = {}
     for word, limits in {"crash": (30, 1e12), "hang": (1.0, 1e12), "grow": (30, 2e8)}.items():
-        c = methods.Contender("kl", word, f"run_{word}.py", "kl", "x")
-        report, weights = methods.run_contender(
-            c, sys.executable, tmp_path / "none.npz", tmp_path, methods.Limits(*limits, 1, 1)
+        c = Contender("kl", word, f"run_{word}.py", "kl", "x")
+        report, weights = contender_runs.run_contender(
+            c, sys.executable, tmp_path / "none.npz", tmp_path, contender_runs.Limits(*limits, 1, 1)
         )
         assert weights is None
         said[word] = report["error"]
@@ -69,9 +70,9 @@ def test_a_contender_that_fails_hangs_or_grows_is_a_remark(tmp_path, monkeypatch
 
 def test_a_peer_that_is_not_installed_is_skipped_by_name():
     arguments = methods.parser().parse_args(["--records", "500"])
-    assert methods.installed(sys.executable, {"numpy", "no_such_module_here"}) == {"numpy"}
+    assert installed(sys.executable, {"numpy", "no_such_module_here"}) == {"numpy"}
     assert methods._not_run(CONTENDER, set(), arguments) == "not run: nowhere is not installed"
-    assert all((methods.HERE / c.runner).is_file() for c in (*methods.OURS, *methods.PEERS))
+    assert all((contender_runs.HERE / c.runner).is_file() for c in (*OURS, *PEERS))
 
 
 def test_a_small_run_meets_every_target(capsys):
@@ -93,3 +94,4 @@ def test_a_small_run_meets_every_target(capsys):
     out = capsys.readouterr().out
     assert "500 records x 20 targets (3 margins of 5 levels, 5 amounts)" in out
     assert "geocal linear" in out and "geocal ipf" in out and "not converged" not in out
+    assert "not run" not in out

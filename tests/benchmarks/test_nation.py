@@ -84,7 +84,7 @@ def test_settings_of_the_selection_reach_it(figures, tmp_path, capsys):
     other = run(tmp_path / "figures.json", "--workers", "1", "--rounds", "0", "--candidates", "2")
     assert other["selection"]["exchanges"] < figures["selection"]["exchanges"]
     out = capsys.readouterr().out
-    assert "ms a tract (state" in out and "on 1 processes" in out
+    assert "ms per tract (state" in out and "on 1 processes" in out
 
 
 def test_families_of_invented_cells_are_income_and_size():

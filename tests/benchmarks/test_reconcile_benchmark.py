@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.reconcile import about, area_list, main, make_tables, with_holes
+from benchmarks.reconcile import main
+from benchmarks.reconcile_tables import about, area_list, make_tables, with_holes
 from calibration_core.tree.geography import GeographyTree
 
 

@@ -43,9 +43,9 @@ def run_of(postal: str, method: str, seed: int | None, error: float) -> dict:
         "postal": postal,
         "group": "education",
         "method": method,
-        "pairs": 20 if sparse else None,
+        "pairs_per_area": 20 if sparse else None,
         "seed": seed,
-        "k": 20,
+        "pairs": 20,
         "seconds_selection": 0.1 if sparse else None,
         "seconds_refit": 0.1,
         "converged": True,
@@ -94,7 +94,7 @@ def test_merged_files_are_paired_over_all_their_cells(tmp_path):
         and r["method"] == "random"
         and r["figure"] == "mean_are"
         and r["level"] == "all"
-        and r["pairs"] == 20
+        and r["pairs_per_area"] == 20
     ]
     outside = next(r for r in of if r["sample"] == "outside")
     assert (

@@ -17,7 +17,8 @@ import pytest
 
 from pipeline.definitions import build_definitions
 from pipeline.jobs import NATIONAL_INPUTS, STATES
-from pipeline.runs import failure_message, run_profile
+from pipeline.run_events import failure_message
+from pipeline.runs import run_profile
 from pipeline.settings import RunEnvironment, ensure_instance_home
 from tests.pipeline.faults import (
     FAULTS,

@@ -42,7 +42,7 @@ def make_assets(fail_on: str | None = None) -> list[dg.AssetsDefinition]:
     def weights(context: dg.AssetExecutionContext, nation: pl.DataFrame):
         if context.partition_key == fail_on:
             raise RuntimeError("the solver failed")
-        return dg.MaterializeResult(value=nation.with_columns(state=pl.lit(context.partition_key)))
+        return dg.MaterializeResult(value=nation.with_columns(area=pl.lit(context.partition_key)))
 
     @dg.asset(ins={"weights": dg.AssetIn("weights", metadata={"allow_missing_partitions": True})})
     def total(context: dg.AssetExecutionContext, weights: dict[str, pl.DataFrame]):
@@ -92,7 +92,7 @@ def test_layout_metadata_and_inputs(environment, instance):
     assert [column.name for column in event.metadata["dagster/column_schema"].value.columns] == [
         "household_id",
         "weight",
-        "state",
+        "area",
     ]
     facts = read_facts(path)
     assert facts["synthetic"] is True

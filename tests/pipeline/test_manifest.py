@@ -13,11 +13,13 @@ import pytest
 from pipeline.assets.common import PROJECT_ROOT
 from pipeline.errors import StoreError
 from pipeline.io_manager import encode, file_digest, write_atomic
-from pipeline.manifest import build_manifest, package_versions, read_manifest, write_manifest
-from pipeline.reports.show import not_fitted, print_fit, print_state, state_report
+from pipeline.manifest import build_manifest, read_manifest, write_manifest
+from pipeline.reports.show import not_fitted, state_report
+from pipeline.reports.show_tables import print_fit, print_state
 from pipeline.runs import run_profile
 from pipeline.settings import RunEnvironment, ensure_instance_home
 from pipeline.targets.moves import moved
+from pipeline.versions import package_versions
 from tests.pipeline.toy import toy_definitions
 
 FACTS = {
@@ -231,7 +233,6 @@ def stored(environment) -> RunEnvironment:
             "household_id": ["a", "b", "a"],
             "tract": ["44007000101", "44007000101", "44007000102"],
             "county": ["44007"] * 3,
-            "state": ["RI"] * 3,
             "weight": [1.0, 2.0, 1.0],
         }
     )

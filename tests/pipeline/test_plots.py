@@ -9,7 +9,8 @@ import json
 import polars as pl
 import pytest
 
-from pipeline.reports import plots
+from pipeline.reports import chart_style, loss_plots, plots
+from pipeline.vocabulary import LEVELS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FIT = pl.DataFrame(
@@ -50,16 +51,16 @@ CHARTS = {
 
 
 COMPARISONS = {
-    "curves": lambda synthetic, empty: plots.distribution_curves(
+    "curves": lambda synthetic, empty: loss_plots.distribution_curves(
         TWO.clear() if empty else TWO, "Income", "dollars", synthetic=synthetic
     ),
-    "agreement": lambda synthetic, empty: plots.agreement(
+    "agreement": lambda synthetic, empty: loss_plots.agreement(
         PAIRS.clear() if empty else PAIRS, "Correlations", "r", "pairs", synthetic=synthetic
     ),
-    "log agreement": lambda synthetic, empty: plots.agreement(
+    "log agreement": lambda synthetic, empty: loss_plots.agreement(
         PAIRS.clear() if empty else PAIRS, "Cells", "share", "cells", synthetic=synthetic, log=True
     ),
-    "sample sizes": lambda synthetic, empty: plots.sample_sizes(
+    "sample sizes": lambda synthetic, empty: loss_plots.sample_sizes(
         SIZES.clear() if empty else SIZES, "ESS", "tract", synthetic=synthetic
     ),
 }
@@ -69,13 +70,14 @@ COMPARISONS = {
 def drawn(monkeypatch) -> list[dict]:
     """The Vega-Lite documents handed to the renderer."""
     documents: list[dict] = []
-    render = plots.render
+    render = chart_style.render
 
     def spy(chart):
         documents.append(json.loads(chart.to_json()))
         return render(chart)
 
-    monkeypatch.setattr(plots, "render", spy)
+    for module in (plots, loss_plots):
+        monkeypatch.setattr(module, "render", spy)
     return documents
 
 
@@ -145,12 +147,12 @@ def test_an_error_curve_ends_at_the_worst_error_and_begins_at_the_least(drawn):
 
 def test_thinning_keeps_the_first_and_last_of_each_level_whatever_the_order_of_rows():
     frame = _mixed(5000)
-    shown = plots._shown(frame, 50, "fitted")
+    shown = chart_style.thinned(frame, 50, "fitted")
     assert shown.height == 50
     for level in ("tract", "county"):
         whole, part = (f.filter(pl.col("level") == level)["fitted"] for f in (frame, shown))
         assert (part.min(), part.max()) == (whole.min(), whole.max())
-    assert plots._shown(frame.reverse(), 50, "fitted").equals(shown)
+    assert chart_style.thinned(frame.reverse(), 50, "fitted").equals(shown)
 
 
 @pytest.mark.parametrize("chart", [plots.fit_scatter, plots.error_curves])
@@ -166,7 +168,7 @@ def test_the_legend_lists_levels_with_a_point_in_their_usual_colour(chart, drawn
         scale = layer["encoding"]["color"]["scale"]
         assert scale["domain"] == levels
         assert scale["range"] == [
-            plots.LEVEL_COLOURS[plots.LEVELS.index(level)] for level in levels
+            chart_style.LEVEL_COLOURS[LEVELS.index(level)] for level in levels
         ]
 
 
@@ -188,11 +190,11 @@ def test_a_comparison_is_a_png_with_or_without_rows_and_tells_made_up_data(name,
 
 
 def test_comparisons_count_what_they_leave_out(drawn):
-    plots.agreement(PAIRS, "Correlations", "r", "correlations", synthetic=False)
+    loss_plots.agreement(PAIRS, "Correlations", "r", "correlations", synthetic=False)
     assert drawn[-1]["title"]["subtitle"] == "3 correlations; 1 without a figure not shown"
-    plots.agreement(PAIRS, "Cells", "share", "cells", synthetic=False, log=True)
+    loss_plots.agreement(PAIRS, "Cells", "share", "cells", synthetic=False, log=True)
     assert drawn[-1]["title"]["subtitle"] == "2 cells; 2 that only one of the two has not shown"
-    plots.sample_sizes(SIZES, "ESS", "tract", synthetic=False)
+    loss_plots.sample_sizes(SIZES, "ESS", "tract", synthetic=False)
     assert (
         drawn[-1]["title"]["subtitle"]
         == "2 areas; median 35.0; the line: 70 pairs, the median; 1 without a pair not shown"
@@ -200,7 +202,7 @@ def test_comparisons_count_what_they_leave_out(drawn):
 
 
 def test_the_lower_panel_is_the_difference_of_the_curves_in_points(drawn):
-    plots.distribution_curves(TWO, "Income", "dollars", synthetic=False)
+    loss_plots.distribution_curves(TWO, "Income", "dollars", synthetic=False)
     found = [
         layer["data"]["values"]
         for layer in drawn[-1]["vconcat"][1]["layer"]
@@ -220,5 +222,5 @@ def test_bars_stand_on_the_axis(chart, drawn):
 
 
 def test_marks_of_a_log_axis():
-    assert plots._steps(0.3, 30.0) == pytest.approx([0.5, 1, 2, 5, 10, 20])
-    assert plots._steps(1e-3, 1e6) == pytest.approx([10.0**n for n in range(-3, 7)])
+    assert chart_style.log_marks(0.3, 30.0) == pytest.approx([0.5, 1, 2, 5, 10, 20])
+    assert chart_style.log_marks(1e-3, 1e6) == pytest.approx([10.0**n for n in range(-3, 7)])

@@ -13,7 +13,8 @@ import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, PRODUCTION_TAG, STATES
-from pipeline.runs import AssetEvent, job_steps, run_profile
+from pipeline.run_events import AssetEvent
+from pipeline.runs import job_steps, run_profile
 from pipeline.settings import RunEnvironment, ensure_instance_home
 from tests.pipeline.toy import toy_definitions
 

@@ -14,13 +14,16 @@ from scipy import stats
 from calibration_core.errors import GeocalError
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PoolProblem, make_targets
+from calibration_core.tree.select.pairs import allocate_pairs
+from calibration_core.tree.select.pool import Pool
 from pipeline.errors import ProfileError
 from pipeline.specs.catalog import load_catalog
-from pipeline.validation.compare import Run, ValidationSettings, pairs_per_leaf
+from pipeline.targets.grid import TargetGrid
 from pipeline.validation.families import hold_out_groups, load_holdout, profile_families
 from pipeline.validation.measures import capped_loss, error_rows, target_set
 from pipeline.validation.paired import paired_differences, t_interval
-from pipeline.weights.calibrate import StateProblem
+from pipeline.validation.runs import Run, ValidationSettings
+from pipeline.weights.problem import StateProblem
 
 CATALOG = load_catalog()
 SAMPLE = CATALOG.profile("sample")
@@ -56,7 +59,7 @@ def toy() -> tuple[StateProblem, pl.DataFrame, PoolProblem]:
         np.array([0, 0, 1]),
         np.array([[0.5, 0.25], [0.5, 0.75]]),
     )
-    return StateProblem(TREE, (KEYS, KEYS), rows, targets, ()), frame, pool
+    return StateProblem(TargetGrid(TREE, (KEYS, KEYS), rows), targets), frame, pool
 
 
 def test_every_group_names_families_that_exist_and_says_why():
@@ -243,7 +246,7 @@ def test_a_paired_difference_over_cells_is_the_t_interval_of_cell_means():
     row = one(
         paired_differences(runs, "hybrid"),
         scope="all",
-        pairs=60,
+        pairs_per_area=60,
         figure="mean_are",
         sample="outside",
     )
@@ -271,7 +274,7 @@ def test_one_cell_is_judged_over_its_seeds():
     ]
     rows = paired_differences(runs, "hybrid")
     for scope in ("all", "cell"):
-        row = one(rows, scope=scope, pairs=60, figure="mean_are")
+        row = one(rows, scope=scope, pairs_per_area=60, figure="mean_are")
         assert (row["unit"], row["units"], row["state"]) == ("seeds", 3, "RI")
         assert row["difference"] == pytest.approx(0.2)
         assert (row["low"], row["high"]) == pytest.approx(t_interval(np.array([0.2, 0.3, 0.1])))
@@ -285,7 +288,11 @@ def test_dense_stands_beside_every_draw():
         for seed in range(2)
     ]
     row = one(
-        paired_differences(runs, "hybrid"), scope="all", pairs=20, figure="mean_are", method="dense"
+        paired_differences(runs, "hybrid"),
+        scope="all",
+        pairs_per_area=20,
+        figure="mean_are",
+        method="dense",
     )
     assert row["units"] == 2
     assert row["difference"] == pytest.approx(-0.1)
@@ -299,14 +306,16 @@ def test_a_failed_run_is_counted_and_its_partner_is_not_compared_with_nothing():
         a_run("RI", "race", "random", 60, 1, 0.2),
         a_run("RI", "race", "random", 60, 2, 0.0, failure="no"),
     ]
-    row = one(paired_differences(runs, "hybrid"), scope="all", pairs=60, figure="mean_are")
+    row = one(paired_differences(runs, "hybrid"), scope="all", pairs_per_area=60, figure="mean_are")
     assert (row["units"], row["unpaired"]) == (2, 1)
 
 
 def test_without_the_reference_there_is_nothing_to_compare_and_one_draw_has_no_interval():
     assert paired_differences([a_run("RI", "race", "random", 60, 0, 0.2)], "hybrid") == []
     single = [a_run("RI", "race", "random", 60, 0, 0.2), a_run("RI", "race", "hybrid", 60, 0, 0.1)]
-    row = one(paired_differences(single, "hybrid"), scope="all", pairs=60, figure="mean_are")
+    row = one(
+        paired_differences(single, "hybrid"), scope="all", pairs_per_area=60, figure="mean_are"
+    )
     assert (row["difference"], row["low"], row["high"], row["ratio"]) == (
         pytest.approx(0.1),
         None,
@@ -325,9 +334,9 @@ def test_without_the_reference_there_is_nothing_to_compare_and_one_draw_has_no_i
             id="unknown method",
         ),
         pytest.param({"methods": ("random", "random")}, "each once", id="a method twice"),
-        pytest.param({"pairs": ()}, "--pairs", id="no budget"),
-        pytest.param({"pairs": (20, 0)}, "at least 1", id="a budget of nothing"),
-        pytest.param({"pairs": (20, 20)}, "each once", id="a budget twice"),
+        pytest.param({"pairs_per_area": ()}, "--pairs-per-area", id="no budget"),
+        pytest.param({"pairs_per_area": (20, 0)}, "at least 1", id="a budget of nothing"),
+        pytest.param({"pairs_per_area": (20, 20)}, "each once", id="a budget twice"),
         pytest.param({"seeds": 0}, "--seeds", id="no seed"),
     ],
 )
@@ -338,13 +347,19 @@ def test_settings_that_cannot_be_run_name_the_option(change, said):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
-def test_pairs_an_area_add_up_and_leave_no_peopled_area_without_one(seed, budget):
+def test_pairs_per_area_add_up_and_leave_no_peopled_area_without_one(seed, budget):
+    """Every method of a validation gets the counts that a run of the profile would give."""
     rng = np.random.default_rng(seed)
     dense = rng.gamma(0.3, 20.0, (7, 40)) * (rng.random((7, 40)) < 0.9)
     dense[3] = 0.0
-    k = 7 * budget
-    per_leaf = pairs_per_leaf(dense, min(k, int((dense > 0).sum())), SAMPLE)
-    assert per_leaf.sum() == min(k, int((dense > 0).sum()))
-    assert per_leaf[3] == 0
-    assert (np.delete(per_leaf, 3) >= 1).all()
-    assert (per_leaf <= (dense > 0).sum(axis=1)).all()
+    usable = (dense > 0).sum(axis=1)
+    k = min(7 * budget, int(usable.sum()))
+    pool = Pool.of_one_level(dense, np.zeros(40, dtype=np.int64), np.zeros(40))
+    settings = SAMPLE.method.selection.settings(
+        pairs=k, seed=0, floor=SAMPLE.budget.minimum_pairs, threads=1
+    )
+    counts = allocate_pairs(pool, settings).pairs_per_area
+    assert counts.sum() == k
+    assert counts[3] == 0
+    assert (np.delete(counts, 3) >= 1).all()
+    assert (counts <= usable).all()

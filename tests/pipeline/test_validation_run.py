@@ -11,31 +11,27 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-import typer
 from polars.testing import assert_frame_equal
-from typer.testing import CliRunner
 
 import pipeline.cli as cli
 from calibration_core.errors import ProblemError
 from calibration_core.tree.rivals import PAIR_METHODS
-from pipeline.cli_validate import HoldOutOption, ListOptions, MethodsOption
-from pipeline.cli_validate import PairsOption as BudgetsOption
-from pipeline.reports.truth import truth_totals
 from pipeline.sample.generate import generate_sample
 from pipeline.sample.settings import load_settings
 from pipeline.specs.catalog import load_catalog
-from pipeline.validation.compare import DENSE, ValidationSettings, steps_of, validate
+from pipeline.steps import load_state, truth_of
+from pipeline.validation.compare import steps_of, validate
 from pipeline.validation.families import hold_out_groups
 from pipeline.validation.frontier import frontier
 from pipeline.validation.holdout import hold_out
 from pipeline.validation.report import document
-from pipeline.weights.calibrate import dense_calibration
-from pipeline.weights.state import load_state
+from pipeline.validation.runs import DENSE, ValidationSettings
+from pipeline.weights.solve import dense_calibration
 
 CATALOG = load_catalog()
 SAMPLE = CATALOG.profile("sample")
 SETTINGS = ValidationSettings(
-    ("random", "proportional"), pairs=(20,), seeds=2, reference="proportional"
+    ("random", "proportional"), pairs_per_area=(20,), seeds=2, reference="proportional"
 )
 
 
@@ -58,7 +54,7 @@ def delaware(folder):
 
 @pytest.fixture(scope="module")
 def found(folder, delaware):
-    truth = truth_totals(folder, delaware.inputs.variables, "10")
+    truth = truth_of(CATALOG, SAMPLE, "DE", folder)
     return validate(
         ["DE"],
         lambda postal: (delaware, truth),
@@ -79,18 +75,22 @@ def test_other_withheld_figures_would_change_nothing_that_is_calibrated(delaware
                 value=pl.when(of_group).then(pl.col("value") * 1.7 + 40.0).otherwise("value")
             )
         )
-        for table in ("below", "above")
+        for table in ("below", "national")
     }
     task, moved = (
-        hold_out("DE", state, group, CATALOG)
+        hold_out(state, group, CATALOG)
         for state in (delaware, replace(delaware, inputs=replace(delaware.inputs, **other)))
     )
-    for mine, theirs in zip(task.problem.targets.values, moved.problem.targets.values, strict=True):
+    for mine, theirs in zip(
+        task.state.problem.targets.values, moved.state.problem.targets.values, strict=True
+    ):
         assert np.array_equal(mine, theirs)
-    for mine, theirs in zip(task.problem.targets.scales, moved.problem.targets.scales, strict=True):
+    for mine, theirs in zip(
+        task.state.problem.targets.scales, moved.state.problem.targets.scales, strict=True
+    ):
         assert np.array_equal(mine, theirs)
-    assert_frame_equal(task.candidates.units, moved.candidates.units)
-    assert_frame_equal(task.candidates.areas, moved.candidates.areas)
+    assert_frame_equal(task.state.units, moved.state.units)
+    assert_frame_equal(task.state.areas, moved.state.areas)
 
 
 def test_reconciling_with_the_withheld_figures_would_have_leaked(delaware):
@@ -98,17 +98,17 @@ def test_reconciling_with_the_withheld_figures_would_have_leaked(delaware):
     them: the reason reconciliation is repeated.
     """
     (group,) = groups("income")
-    task = hold_out("DE", delaware, group, CATALOG)
+    task = hold_out(delaware, group, CATALOG)
     assert task.moved > 0
     assert task.largest_move > 1e-4
     assert any("moved" in note for note in task.notes)
-    assert hold_out("DE", delaware, groups("irs")[0], CATALOG).moved == 0
+    assert hold_out(delaware, groups("irs")[0], CATALOG).moved == 0
 
 
 def test_inside_and_outside_part_what_the_whole_state_fits(delaware):
     (group,) = groups("education")
-    task = hold_out("DE", delaware, group, CATALOG)
-    whole = int(sum((row >= 0).sum() for row in delaware.problem.rows))
+    task = hold_out(delaware, group, CATALOG)
+    whole = int(sum((row >= 0).sum() for row in delaware.ready.problem.grid.rows))
     assert task.inside.frame.height + task.outside.frame.height == whole
     assert set(task.outside.frame["family"]) <= set(group.families)
     assert not set(task.inside.frame["family"]) & set(group.families)
@@ -120,35 +120,38 @@ def test_inside_and_outside_part_what_the_whole_state_fits(delaware):
 
 def test_measured_totals_are_those_of_the_engine(delaware):
     (group,) = groups("education")
-    task = hold_out("DE", delaware, group, CATALOG)
-    dense = dense_calibration(task.problem, task.candidates.units, task.candidates.areas, SAMPLE)
+    task = hold_out(delaware, group, CATALOG)
+    dense = dense_calibration(task.problem, task.state.units, task.state.areas, SAMPLE)
     leaf, record = np.nonzero(dense.weights)
     measured = task.inside.fitted(leaf, record, dense.weights[leaf, record])
     engine = np.concatenate(
-        [fitted[rows >= 0] for fitted, rows in zip(dense.fitted, task.problem.rows, strict=True)]
+        [
+            fitted[rows >= 0]
+            for fitted, rows in zip(dense.fitted, task.state.problem.grid.rows, strict=True)
+        ]
     )
     np.testing.assert_allclose(measured, engine, rtol=1e-9, atol=1e-6)
 
 
 def test_siblings_that_stay_and_give_a_withheld_figure_are_named(delaware):
-    alone = hold_out("DE", delaware, groups("households")[0], CATALOG)
+    alone = hold_out(delaware, groups("households")[0], CATALOG)
     assert "county households total (household_income_class)" in alone.determined
     assert any("no test" in note for note in alone.notes)
-    assert not hold_out("DE", delaware, groups("age")[0], CATALOG).determined
+    assert not hold_out(delaware, groups("age")[0], CATALOG).determined
 
 
 def test_a_level_without_targets_of_the_group_is_said(delaware):
-    task = hold_out("DE", delaware, groups("education_detail")[0], CATALOG)
+    task = hold_out(delaware, groups("education_detail")[0], CATALOG)
     assert task.counts["county"] == 0
     assert any("no target at level county" in note for note in task.notes)
 
 
-def test_every_method_keeps_the_same_pairs_an_area_and_dense_is_the_floor(found, delaware):
-    areas = len(delaware.problem.tree.leaves)
+def test_every_method_keeps_the_same_pairs_per_area_and_dense_is_the_floor(found, delaware):
+    areas = len(delaware.ready.problem.tree.leaves)
     assert len(found.runs) == 2 * (1 + 2 * 2)
     for run in found.runs:
         assert not run.failure
-        assert run.method == DENSE or run.k == 20 * areas == run.weights["pairs"]
+        assert run.method == DENSE or run.pairs == 20 * areas == run.weights["pairs"]
         assert {row["level"] for row in run.inside} == {"state", "county", "tract", "all"}
     dense = {run.group: run for run in found.runs if run.method == DENSE}
     for run in found.runs:
@@ -232,7 +235,9 @@ def test_a_method_that_fails_is_kept_as_failed_and_the_others_go_on(delaware, mo
         raise ProblemError("The method gave up")
 
     monkeypatch.setitem(PAIR_METHODS, "broken", broken)
-    small = ValidationSettings(("broken", "random"), pairs=(20,), seeds=1, reference="random")
+    small = ValidationSettings(
+        ("broken", "random"), pairs_per_area=(20,), seeds=1, reference="random"
+    )
     result = validate(
         ["DE"], lambda postal: (delaware, None), groups("education"), small, SAMPLE, CATALOG
     )
@@ -247,7 +252,9 @@ def test_ctrl_c_keeps_what_was_done_and_says_so(delaware, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(PAIR_METHODS, "stops", stops)
-    small = ValidationSettings(("random", "stops"), pairs=(20,), seeds=2, reference="random")
+    small = ValidationSettings(
+        ("random", "stops"), pairs_per_area=(20,), seeds=2, reference="random"
+    )
     result = validate(
         ["DE"], lambda postal: (delaware, None), groups("education"), small, SAMPLE, CATALOG
     )
@@ -311,8 +318,6 @@ def invoke(monkeypatch, capsys, tmp_path):
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["geocal", "validate", *arguments])
-        for name, stream in (("out", sys.stdout), ("err", sys.stderr)):
-            monkeypatch.setattr(cli, name, cli.Console(file=stream, width=cli.LOG_WIDTH))
         with pytest.raises(SystemExit) as stop:
             cli.main()
         captured = capsys.readouterr()
@@ -349,12 +354,12 @@ def invoke(monkeypatch, capsys, tmp_path):
         ),
         pytest.param(
             ["--hold-out", "race", "--pairs", "0"],
-            "The budgets are 0. Where: --pairs",
+            "The budgets are 0. Where: --pairs-per-area",
             id="budget too small",
         ),
         pytest.param(
             ["--hold-out", "race", "--pairs", "20", "many"],
-            "'many' is no whole number. Where: --pairs 20,many",
+            "'many' is no whole number. Where: --pairs-per-area 20,many",
             id="budget in words",
         ),
         pytest.param(
@@ -388,9 +393,9 @@ def test_wrong_use_is_one_message_before_any_work(invoke, arguments, said):
     assert "Traceback" not in err
 
 
-def test_the_command_explains_itself():
-    shown = CliRunner().invoke(cli.app, ["validate", "--help"])
-    assert shown.exit_code == 0
+def test_the_command_explains_itself(invoke):
+    status, shown, _ = invoke("--help")
+    assert status == 0
     for word in (
         "--hold-out",
         "--pairs",
@@ -400,42 +405,22 @@ def test_the_command_explains_itself():
         "--plot",
         "docs/validation.md",
     ):
-        assert word in shown.output
+        assert word in shown
 
 
-def test_lists_are_words_commas_or_both():
+def test_lists_are_words_commas_or_both(invoke, monkeypatch):
     read = []
-    application = typer.Typer()
 
-    @application.command(cls=ListOptions)
-    def command(
-        hold_out: HoldOutOption,
-        pairs: BudgetsOption = "20",
-        seeds: int = 3,
-        methods: MethodsOption = None,
-    ) -> None:
-        read.append((hold_out, pairs, seeds, methods))
+    def read_only(terminal, asked, wanted) -> int:
+        read.append((wanted.hold_out, wanted.pairs_per_area, wanted.seeds, wanted.methods))
+        return 0
 
-    arguments = [
-        "--hold-out",
-        "race",
-        "ssa,irs",
-        "--seeds",
-        "2",
-        "--pairs",
-        "20",
-        "40",
-        "--methods",
-        "random",
-        "--hold-out",
-        "age",
-    ]
-    result = CliRunner().invoke(application, arguments)
-    assert result.exit_code == 0, result.output
+    monkeypatch.setattr("pipeline.cli.validate.run_validation", read_only)
+    arguments = ["--hold-out", "race", "ssa,irs", "--seeds", "2", "--pairs-per-area", "20", "40"]
+    arguments += ["--methods", "random", "--hold-out", "age"]
+    assert invoke(*arguments)[0] == 0
     assert read == [(["race,ssa,irs", "age"], "20,40", 2, "random")]
-    assert (
-        CliRunner().invoke(application, ["--hold-out", "race", "--seeds", "2", "3"]).exit_code == 2
-    )
+    assert invoke("--hold-out", "race", "--seeds", "2", "3")[0] == 2
 
 
 def test_seeds_must_be_a_number_and_a_family_must_be_named(invoke):
@@ -450,17 +435,17 @@ def test_seeds_must_be_a_number_and_a_family_must_be_named(invoke):
 def test_a_budget_above_the_candidates_is_refused_with_the_largest_there_is(
     invoke, monkeypatch, delaware
 ):
-    monkeypatch.setattr("pipeline.cli_validate._loader", lambda *_: lambda postal: (delaware, None))
+    monkeypatch.setattr("pipeline.cli.validate._loader", lambda *_: lambda postal: (delaware, None))
     status, _, err = invoke(
         "--hold-out", "race", "--states", "DE", "--pairs", "20", "100000", "--methods", "random"
     )
     assert status == 1
-    assert "--pairs 100000, state DE" in err
-    assert "pairs an area" in err
+    assert "--pairs-per-area 100000, state DE" in err
+    assert "pairs per area" in err
 
 
 def test_the_command_prints_tables_and_writes_both_files(invoke, monkeypatch, delaware, tmp_path):
-    monkeypatch.setattr("pipeline.cli_validate._loader", lambda *_: lambda postal: (delaware, None))
+    monkeypatch.setattr("pipeline.cli.validate._loader", lambda *_: lambda postal: (delaware, None))
     arguments = [
         "--hold-out",
         "education",
@@ -496,7 +481,9 @@ def test_the_command_prints_tables_and_writes_both_files(invoke, monkeypatch, de
 def test_real_files_of_vermont(realdata):
     profile = CATALOG.profile("counties_2018")
     state = load_state("counties_2018", "VT", realdata)
-    small = ValidationSettings(("random", "proportional"), pairs=(60,), seeds=1, reference="random")
+    small = ValidationSettings(
+        ("random", "proportional"), pairs_per_area=(60,), seeds=1, reference="random"
+    )
     result = validate(
         ["VT"],
         lambda postal: (state, None),

@@ -38,6 +38,11 @@ def test_the_location_is_named_as_dg_names_it():
     }
 
 
+def test_the_workspace_of_an_installation_without_checkout_says_the_same(served):
+    own = yaml.safe_load((PROJECT_ROOT / "workspace.yaml").read_text())
+    assert yaml.safe_load(served.workspace.read_text()) == own
+
+
 def test_workspace_yaml_loads_the_location_with_its_jobs(served):
     with (
         dg.DagsterInstance.from_config(str(served.dagster_home)) as instance,

@@ -6,6 +6,8 @@ state named in ``broken`` fails in ``weights`` with a GeocalError, as a data fau
 
 # No `from __future__ import annotations` here: Dagster compares the type of `context` itself, not
 # its name.
+from collections.abc import Callable
+
 import dagster as dg
 import polars as pl
 
@@ -22,7 +24,10 @@ def toy_definitions(
     states: tuple[str, ...] = ("DE", "RI"),
     broken: tuple[str, ...] = (),
     nation_broken: bool = False,
+    work: Callable[[dg.AssetExecutionContext], None] = lambda context: None,
 ) -> dg.Definitions:
+    """``work``: what ``weights`` does before it answers."""
+
     @dg.asset
     @permanent
     def nation(context: dg.AssetExecutionContext):
@@ -38,6 +43,7 @@ def toy_definitions(
     @dg.asset(partitions_def=state_partitions(states))
     @permanent
     def weights(context: dg.AssetExecutionContext, nation: pl.DataFrame):
+        work(context)
         if context.partition_key in broken:
             raise SourceFileError(
                 "The zip archive cannot be opened",

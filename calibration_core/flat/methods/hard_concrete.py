@@ -34,6 +34,8 @@ from scipy import sparse
 
 from calibration_core.common.gates import HardConcrete, TemperatureSchedule, logistic_noise
 from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
+from calibration_core.flat.methods._usable import usable
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
 from calibration_core.flat.select.cell_allocation import check_budget
@@ -137,15 +139,16 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
     weight, SettingsError for a missing device.
     """
     began = time.perf_counter()
-    usable = np.flatnonzero(problem.start > 0)
+    problem, warnings = usable(problem)
+    index = np.flatnonzero(problem.start > 0)
     k = (
         None
         if settings.penalty is not None
-        else kept_count(problem, settings.records, settings.sparsity, usable.size)
+        else kept_count(problem, settings.records, settings.sparsity, index.size)
     )
-    dense = refit(problem, usable, problem.start, exact_settings=settings.exact)
-    trained = _train(problem, usable, dense.weights[usable], k, settings, progress)
-    chosen = usable[trained.chosen]
+    dense = refit(problem, index, problem.start, exact_settings=settings.exact)
+    trained = _train(problem, index, dense.weights[index], k, settings, progress)
+    chosen = index[trained.chosen]
     if chosen.size == 0:
         raise ProblemError(
             f"No gate stayed open under a penalty of {settings.penalty:g}",
@@ -153,13 +156,12 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
             remedy="Lower the penalty, or give records=k",
         )
     weights = np.zeros(problem.matrix.records)
-    weights[usable] = trained.contribution
+    weights[index] = trained.contribution
     weights[np.setdiff1d(np.arange(weights.size), chosen)] = 0.0
     outside = int(
         (trained.open_probability.sum() - trained.open_probability[trained.chosen].sum()).round()
     )
     settled = trained.changed <= settings.settled * chosen.size
-    warnings = []
     if not settled:
         text = (
             f"{trained.changed} of the {chosen.size:,} records kept changed over the last tenth of"
@@ -180,7 +182,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
         ),
         iterations=settings.epochs,
         loss_trace=trained.trace,
-        tolerance=max(settings.exact.tolerance, 1e-9),
+        tolerance=max(settings.exact.tolerance, LEAST_TOLERANCE),
         warnings=tuple(warnings),
         details={
             "selected": chosen,

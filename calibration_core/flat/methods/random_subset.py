@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration_core.errors import SettingsError
+from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
+from calibration_core.flat.methods._usable import usable
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult
 from calibration_core.flat.select.cell_allocation import check_budget
@@ -60,18 +62,17 @@ class Settings:
 
 
 def run(problem: CalibrationProblem, settings: Settings, progress=None) -> CalibrationResult:
-    """Draw and refit. Raises ProblemError if k exceeds the records, or with "weight" those of
-    positive initial weight.
-    """
+    """Draw and refit. Raises BudgetError if k exceeds the records of positive initial weight."""
     began = time.perf_counter()
     by_weight = settings.probability == "weight"
-    usable = np.flatnonzero(problem.start > 0) if by_weight else np.arange(problem.matrix.records)
-    k = kept_count(problem, settings.records, settings.sparsity, usable.size)
+    problem, warnings = usable(problem)
+    index = np.flatnonzero(problem.start > 0)
+    k = kept_count(problem, settings.records, settings.sparsity, index.size)
     generator = np.random.default_rng(settings.seed)
-    keys = np.log1p(-generator.random(problem.matrix.records))[usable]
+    keys = np.log1p(-generator.random(problem.matrix.records))[index]
     if by_weight:
-        keys = keys / problem.start[usable]
-    selected = np.sort(usable[np.argsort(-keys, kind="stable")[:k]])
+        keys = keys / problem.start[index]
+    selected = np.sort(index[np.argsort(-keys, kind="stable")[:k]])
     starting = np.ones(problem.matrix.records) if by_weight else problem.start
     drawn = time.perf_counter()
     fit = refit(problem, selected, starting, exact_settings=settings.exact, progress=progress)
@@ -84,7 +85,8 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
         status=f"{k:,} of {problem.matrix.records:,} records drawn at random",
         iterations=fit.iterations,
         loss_trace=(relative_loss(problem, fit.weights),),
-        tolerance=max(settings.exact.tolerance, 1e-9),
+        tolerance=max(settings.exact.tolerance, LEAST_TOLERANCE),
+        warnings=tuple(warnings),
         details={"selected": selected, "selection_seconds": drawn - began},
         seconds=time.perf_counter() - began,
     )

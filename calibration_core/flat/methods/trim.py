@@ -24,6 +24,8 @@ import numpy as np
 
 from calibration_core.common.distances import BoundedRaking, TruncatedLinear
 from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
+from calibration_core.flat.methods._bounds import limits_around_zero
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
 from calibration_core.flat.solve.exact import ExactSettings, calibrate_exactly, finish
@@ -73,7 +75,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
             expected="initial_weights, and weight_bounds=(low, high) on w or ratio_bounds on w/d",
             remedy="Give both",
         )
-    low, high = problem.limits
+    low, high = limits_around_zero(problem)
     outside = (problem.start < low) | (problem.start > high)
     cut = CalibrationWarning(
         "weights_cut",
@@ -89,7 +91,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
 
 
 def _keeping_totals(problem: CalibrationProblem, settings: Settings, progress) -> CalibrationResult:
-    low, high = problem.limits
+    low, high = limits_around_zero(problem)
     cut = np.clip(problem.start, low, high)
     working = problem.change(
         initial_weights=cut,
@@ -110,12 +112,13 @@ def _keeping_totals(problem: CalibrationProblem, settings: Settings, progress) -
 
 def _keeping_sum(problem: CalibrationProblem, settings: Settings) -> CalibrationResult:
     began = time.perf_counter()
-    low, high = problem.limits
+    low, high = limits_around_zero(problem)
     weights, total = problem.start.copy(), float(problem.start.sum())
     if not low.sum() <= total <= high.sum():
+        told, least, most = (problem.told_weight(x) for x in (total, low.sum(), high.sum()))
         raise ProblemError(
-            f"The weights sum to {total:g}; within the bounds they can sum to no less than"
-            f" {low.sum():g} and no more than {high.sum():g}",
+            f"The weights sum to {told:g}; within the bounds they can sum to no less than "
+            f"{least:g} and no more than {most:g}",
             expected="bounds that leave room for the sum",
             remedy="Widen the bounds",
         )
@@ -126,7 +129,8 @@ def _keeping_sum(problem: CalibrationProblem, settings: Settings) -> Calibration
             break
         kept = np.clip(weights, low, high)
         excess = float((weights - kept).sum())
-        inside = ~outside
+        # A weight of zero is no weight: nothing is shared out to it.
+        inside = ~outside & (problem.start > 0)
         if not inside.any():
             weights = kept
             break
@@ -152,7 +156,7 @@ def _keeping_sum(problem: CalibrationProblem, settings: Settings) -> Calibration
         status="",
         iterations=rounds,
         loss_trace=tuple(trace),
-        tolerance=max(settings.tolerance, 1e-9),
+        tolerance=max(settings.tolerance, LEAST_TOLERANCE),
         details={"sum_kept": abs(float(weights.sum()) - total) <= 1e-9 * total},
     )
     done = finish(result, inside, time.perf_counter() - began)

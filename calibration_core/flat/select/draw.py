@@ -27,18 +27,21 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from calibration_core.flat.cells import Cells, categorical_rows, pool_thin, record_cells
+from calibration_core.common.digits import SUM_BITS, rounded
+from calibration_core.flat.cells import RecordCells, categorical_rows, pool_thin, record_cells
 from calibration_core.flat.problem import CalibrationProblem
-from calibration_core.flat.select.cell_allocation import (
-    carried_mass,
-    round_shares,
-    selection_probabilities,
-)
-from calibration_core.flat.select.repair import repair
+from calibration_core.flat.select.cell_allocation import carried_mass
+from calibration_core.flat.select.repair import Repairable, repair
 from calibration_core.sampling.cube import cube
-from calibration_core.sampling.systematic import systematic_points
+from calibration_core.sampling.loops import systematic_points
+from calibration_core.sampling.probabilities import inclusion_probabilities
+from calibration_core.sampling.rounding import round_balanced
 
-_MARGIN_ENTRIES = 4_000_000
+# Entries of a table of margins by pools, and pools x margins squared, beyond which pools are
+# rounded in their order alone (systematic), which balances every leading margin.
+_MARGIN_ENTRIES, _BALANCE_WORK = 4_000_000, 5e7
+# A draw is better than another if its error is smaller by more than rounding.
+_BETTER = 1.0 - 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,7 @@ class Draw:
     pools_without_record, pool_mass_moved : the same of pools.
     exchanges : made within pools after the draw.
     error : root mean square relative error of all targets with the starting weights.
-    source : where the cells come from (see ``Cells``).
+    source : where the cells come from (see ``RecordCells``).
     """
 
     selected: np.ndarray
@@ -152,8 +155,8 @@ class _Design:
         totals: np.ndarray,
     ) -> None:
         self.problem, self.weights, self.k, self.totals = problem, weights, k, totals
-        self.probability = selection_probabilities(weights, k)
-        self.cells: Cells = record_cells(problem)
+        self.probability = inclusion_probabilities(weights, k)
+        self.cells: RecordCells = record_cells(problem)
         self.code = self.cells.code
         self.share = np.bincount(self.code, self.probability, self.cells.count)
         self.pool_of_cell = pool_thin(self.cells, self.share, thin)
@@ -166,29 +169,23 @@ class _Design:
     def _sort(self) -> np.ndarray:
         """Records by pool, cell, and the size of what they add to the continuous targets."""
         scale = np.where(self.categorical, 0.0, 1.0 / self.problem.relative_scale)
-        return np.lexsort(
-            (np.arange(self.weights.size), self.problem.matrix.exponents(scale), self.code)
-        )
+        # Rounded: the last bits of sums differ between processors, and equals go by their number.
+        size = rounded(self.problem.matrix.exponents(scale), SUM_BITS)
+        return np.lexsort((np.arange(self.weights.size), size, self.code))
 
     def best(self, seed: int, design: str, draws: int, sweeps: int) -> Draw:
         best = None
         for number in range(draws):
             generator = np.random.default_rng([seed, number])
-            trial = self._conclude(
-                np.sort(
-                    self._systematic(generator)
-                    if design == "systematic"
-                    else self._balanced(generator)
-                ),
-                0,
-            )
-            if best is None or trial.error < best.error:
+            draw = self._systematic if design == "systematic" else self._balanced
+            trial = self._conclude(np.sort(draw(generator)), 0)
+            if best is None or trial.error < best.error * _BETTER:
                 best = trial
         return self._conclude(*self._repair(best.selected, sweeps)) if sweeps else best
 
     def _systematic(self, generator: np.random.Generator) -> np.ndarray:
         share = self.pool_share
-        counts = round_shares(share, self._margins, [], generator)
+        counts = round_balanced(share, self._margins, generator)
         path = self.order[self.probability[self.order] > 0]
         pool, cumulative = self.pool[path], np.cumsum(self.probability[path])
         ends = np.searchsorted(pool, np.arange(self.pools), side="right")
@@ -218,6 +215,8 @@ class _Design:
         rows = np.flatnonzero(self.categorical)
         if rows.size == 0 or self.pools * rows.size > _MARGIN_ENTRIES:
             return None
+        if self.pools * rows.size**2 > _BALANCE_WORK:
+            return None
         n = self.weights.size
         member = sparse.csr_array(
             (self.probability, (self.pool, np.arange(n))), shape=(self.pools, n)
@@ -245,16 +244,8 @@ class _Design:
         # Targets that many records carry come first: they can be held to the end.
         first = np.argsort(-self.problem.matrix.support, kind="stable")
         rows = rows[:, first] * (self.weights[open_units] / self.probability[open_units])[:, None]
-        return np.concatenate(
-            [
-                certain,
-                open_units[
-                    cube(
-                        probability, rows, [self.code[open_units], self.pool[open_units]], generator
-                    )
-                ],
-            ]
-        )
+        levels = [self.code[open_units], self.pool[open_units]]
+        return np.concatenate([certain, open_units[cube(probability, rows, levels, generator)]])
 
     def _repair(self, selected: np.ndarray, sweeps: int) -> tuple[np.ndarray, int]:
         contribution = np.divide(
@@ -263,16 +254,15 @@ class _Design:
             out=np.zeros_like(self.weights),
             where=self.probability > 0,
         )
-        return repair(
+        design = Repairable(
             self.problem.matrix,
             contribution,
             self.probability,
             self.pool,
-            selected,
             self.totals,
             self.problem.relative_scale,
-            sweeps,
         )
+        return repair(design, selected, sweeps)
 
     def _conclude(self, selected: np.ndarray, exchanges: int) -> Draw:
         starting = np.zeros_like(self.weights)

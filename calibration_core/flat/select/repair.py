@@ -1,103 +1,114 @@
 """Repairing a draw before any weight is refined: exchanges within pools of cells that bring the
 starting totals closer to the targets.
 
-For every record drawn in turn, the record of its pool that is not drawn and whose exchange lowers
-||e + (x_j - x_i) / s||^2 most takes its place, e the relative error of the Horvitz-Thompson totals
-and x = a w / pi what a drawn record adds. Only records whose inclusion probabilities differ by less
-than a factor are exchanged, so a rare record does not stand in for a common one. k and the count of
-every pool stay. This is a deterministic local search, like the purposive exchange of balanced
-designs (Valliant, Dorfman and Royall, Finite Population Sampling, 2000, section 3.4); inclusion
-probabilities hold only roughly afterwards.
+While that lowers ||e||^2, e the error of the Horvitz-Thompson totals in units of the targets, a
+drawn record gives its place to one of its pool that is not drawn, the best exchange of all first
+(``sampling/exchange.py``, the loop that the tree wing uses too). A drawn record adds a w / pi.
+Only records whose inclusion probabilities are of one size, within a factor of four, are exchanged,
+so a rare record does not stand in for a common one. k and the count of every pool stay. This is a
+deterministic local search, like the purposive exchange of balanced designs (Valliant, Dorfman and
+Royall, Finite Population Sampling, 2000, section 3.4); inclusion probabilities hold only roughly
+afterwards.
 
-Belongs here: this search. Does not belong here: the draw (``draw.py``), swaps judged by refitted
-weights (``swaps.py``).
+Belongs here: who may be exchanged for whom. Does not belong here: the loop, the draw (``draw.py``),
+swaps judged by refitted weights (``swaps.py``).
 """
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.digits import SUM_BITS, rounded
 from calibration_core.flat.design_matrix import DesignMatrix
+from calibration_core.sampling.exchange import Entrants, Places, exchange_places
 
-_FACTOR = 3.0
-# Records of a pool looked at for one exchange: the pool's list is sorted, so a stretch around the
-# record is alike, and enough.
+# Records of a pool looked at together: enough for one exchange, and few enough for a cache.
 _WINDOW = 256
+# A pass that gains less than this share of the squared error is the last.
 _LEAST_GAIN = 1e-3
+# Most exchanges per record drawn: a stop that is never reached in practice.
+_LIMIT = 8
 
 
-def repair(
-    matrix: DesignMatrix,
-    contribution: np.ndarray,
-    probability: np.ndarray,
-    pool: np.ndarray,
-    selected: np.ndarray,
-    goal: np.ndarray,
-    scale: np.ndarray,
-    sweeps: int,
-) -> tuple[np.ndarray, int]:
-    """(selected ascending, exchanges made).
+@dataclass(frozen=True, eq=False)
+class Repairable:
+    """What a draw is repaired by.
 
-    Parameters
+    Attributes
     ----------
     matrix : (targets, records).
     contribution : (records,) w / pi, the Horvitz-Thompson weight a record has if drawn.
     probability : (records,); only those strictly between 0 and 1 are exchanged.
     pool : (records,) int64.
-    selected : (k,) the draw.
     goal, scale : (targets,) totals wanted, and what one unit of error is.
-    sweeps : passes over the drawn records at most; it stops when a pass gains less than a
-        thousandth.
     """
-    inside = np.zeros(probability.size, dtype=bool)
+
+    matrix: DesignMatrix
+    contribution: np.ndarray
+    probability: np.ndarray
+    pool: np.ndarray
+    goal: np.ndarray
+    scale: np.ndarray
+
+    def rows(self, units: np.ndarray) -> np.ndarray:
+        """(units, targets) float64: what each unit adds if drawn, in units of error."""
+        part = self.matrix.by_record[units]
+        part = part.toarray() if self.matrix.is_sparse else part
+        return np.ascontiguousarray(part * (self.contribution[units, None] / self.scale))
+
+    def windows(self) -> Iterator[np.ndarray]:
+        """Stretches of records of one pool and of like probability."""
+        units = np.flatnonzero((self.probability > 0) & (self.probability < 1))
+        # A power of four, exactly: the exponent of the number, halved.
+        size = np.frexp(self.probability[units])[1] // 2
+        order = np.lexsort((units, size, self.pool[units]))
+        units, size = units[order], size[order]
+        new = (np.diff(self.pool[units], prepend=-1) != 0) | (np.diff(size, prepend=0) != 0)
+        for stretch in np.split(units, np.flatnonzero(new)):
+            yield from (stretch[i : i + _WINDOW] for i in range(0, stretch.size, _WINDOW))
+
+
+def repair(design: Repairable, selected: np.ndarray, sweeps: int) -> tuple[np.ndarray, int]:
+    """(selected ascending, exchanges made).
+
+    Parameters
+    ----------
+    selected : (k,) the draw.
+    sweeps : passes over the pools at most; it stops when a pass gains less than a thousandth.
+    """
+    inside = np.zeros(design.probability.size, dtype=bool)
     inside[selected] = True
-    weights = np.where(inside, contribution, 0.0)
-    error = (matrix.totals(weights) - goal) / scale
-    open_units = np.flatnonzero((probability > 0) & (probability < 1))
-    open_units = open_units[np.argsort(pool[open_units], kind="stable")]
-    of_pool = np.flatnonzero(np.diff(pool[open_units], prepend=-1, append=np.iinfo(np.int64).max))
-    made = 0
+    totals = design.matrix.totals(np.where(inside, design.contribution, 0.0))
+    error = rounded((totals - design.goal) / design.scale, SUM_BITS)
+    windows, made = list(design.windows()), 0
     for _ in range(sweeps):
         before = float(error @ error)
-        for begin, end in itertools.pairwise(of_pool):
-            units = open_units[begin:end]
-            for first in range(0, units.size, _WINDOW):
-                made += _exchange(
-                    units[first : first + _WINDOW],
-                    inside,
-                    matrix,
-                    contribution,
-                    probability,
-                    error,
-                    scale,
-                )
+        made += sum(_exchange(design, units, inside, error) for units in windows)
         if float(error @ error) >= (1.0 - _LEAST_GAIN) * before:
             break
     return np.flatnonzero(inside), made
 
 
-def _exchange(units, inside, matrix, contribution, probability, error, scale) -> int:
-    """Best exchange for each drawn unit of a stretch, one after another; ``inside`` and ``error``
-    change in place.
-    """
+def _exchange(design: Repairable, units: np.ndarray, inside: np.ndarray, error: np.ndarray) -> int:
+    """Exchanges of one stretch; ``inside`` and ``error`` change in place."""
     drawn = np.flatnonzero(inside[units])
     if drawn.size == 0 or drawn.size == units.size:
         return 0
-    part = matrix.by_record[units]
-    rows = (part.toarray() if matrix.is_sparse else part) * (contribution[units, None] / scale)
-    norms = np.einsum("ij,ij->i", rows, rows)
-    p, made = probability[units], 0
-    for i in drawn:
-        # ||e - x_i + x_j||^2 - ||e||^2, with r = e - x_i: the terms that depend on j, against the
-        # same for j = i.
-        rest = error - rows[i]
-        change = norms + 2.0 * (rows @ rest)
-        able = ~inside[units] & (p * _FACTOR > p[i]) & (p < _FACTOR * p[i])
-        j = int(np.where(able, change, np.inf).argmin())
-        if able[j] and change[j] < change[i] - 1e-12:
-            inside[units[i]], inside[units[j]] = False, True
-            error += rows[j] - rows[i]
-            made += 1
+    rows = design.rows(units)
+    places = Places(
+        weight=np.ones(drawn.size),
+        fixed=np.zeros(drawn.size, dtype=bool),
+        unit=units[drawn],
+        rows=rows[drawn],
+        cell=np.zeros(drawn.size, dtype=np.int64),
+        error=error,
+        moved=np.zeros(1),
+    )
+    entrants = Entrants(units, np.ascontiguousarray(rows.T), np.zeros(units.size, dtype=np.int64))
+    made = exchange_places(places, entrants, 0.0, _LIMIT * drawn.size)
+    inside[units] = False
+    inside[places.unit] = True
     return made

@@ -9,6 +9,9 @@ goes. The selection is refitted after each batch and a batch that does not lower
 and halved, so the loss falls with every swap kept. Inclusion probabilities no longer hold for a
 selection so improved.
 
+This is no exchange of ``sampling/exchange.py``: there a record takes the weight of the place it
+comes to, here the one that serves the targets best, which only a refit can tell.
+
 Belongs here: that exchange. Does not belong here: the first draw (``draw.py``), the last refit
 (``refit.py``).
 """
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.digits import CHOICE_BITS, rounded
 from calibration_core.common.distances import Raking
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.solve.compromise import residual_scale
@@ -159,7 +163,8 @@ class _Search:
                 gradient**2 / np.maximum(self.norms, 1e-300),
                 0.0,
             )
-            coming = int(gain.argmax())
+            # Rounded: of records that gain alike the first comes, whatever the last bits say.
+            coming = int(rounded(gain, CHOICE_BITS).argmax())
             if gain[coming] <= _LEAST_GAIN * float(residual @ residual) / max(count, 10):
                 break
             weight = -gradient[coming] / self.norms[coming]
@@ -187,7 +192,7 @@ class _Search:
             return None
         gradient = self.problem.matrix.by_record[index] @ (residual / self.scale)
         cost = weights[index] * (weights[index] * self.norms[index] - 2.0 * gradient)
-        return int(index[int(cost.argmin())])
+        return int(index[int(rounded(cost, CHOICE_BITS).argmin())])
 
     def _row(self, record: int) -> np.ndarray:
         row = self.problem.matrix.by_record[[record]]

@@ -118,7 +118,7 @@ def reconcile(
     estimates: Sequence[np.ndarray],
     variances: Sequence[np.ndarray],
     *,
-    nonnegative: Sequence[bool] | None = None,
+    nonnegative: Sequence[bool] | np.ndarray | None = None,
     max_rounds: int = 50,
     names: Sequence[str] = (),
 ) -> ReconcileResult:

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration_core.errors import SettingsError
+from calibration_core.sampling.rounding import largest_remainders
 from calibration_core.tree.rivals.refit import side_by_side
 from calibration_core.tree.rivals.task import PairOutcome, PairTask
 
@@ -72,19 +73,21 @@ _STANDARD = Settings()
 def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     """Draw across cells, fit the leaves' categorical margins."""
     began = time.perf_counter()
-    kinds = int(task.cell.max(initial=0)) + 1
+    kinds = task.pool.cells
     chosen, weights, by_rule, lost_cells, lost_mass = [], [], 0, 0, 0.0
     off = 0
-    for leaf, count in enumerate(task.per_leaf):
-        dense = task.dense[leaf]
-        mass = np.bincount(task.cell, weights=dense, minlength=kinds)
-        room = np.bincount(task.cell[dense > 0], minlength=kinds)
+    for leaf, count in enumerate(task.pairs_per_area):
+        dense = task.pool.dense[leaf]
+        mass = np.bincount(task.pool.cell, weights=dense, minlength=kinds)
+        room = np.bincount(task.pool.cell[dense > 0], minlength=kinds)
         paper, exact = cell_counts(mass, room, int(count))
         by_rule, off = by_rule + int(paper.sum()), off + int(paper.sum() != count)
         generator = np.random.default_rng([task.seed, leaf])
         drawn = [
             generator.choice(
-                np.flatnonzero((task.cell == c) & (dense > 0)), size=int(exact[c]), replace=False
+                np.flatnonzero((task.pool.cell == c) & (dense > 0)),
+                size=int(exact[c]),
+                replace=False,
             )
             for c in np.flatnonzero(exact)
         ]
@@ -95,13 +98,13 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
             lost_mass + float(mass[without].sum()),
         )
         chosen.append(drawn)
-        weights.append((mass / np.maximum(exact, 1))[task.cell[drawn]])
+        weights.append((mass / np.maximum(exact, 1))[task.pool.cell[drawn]])
     leaf, record, starting = side_by_side(task, chosen, weights)
     selected = time.perf_counter()
     fit = _fit_leaves(task, record, starting, settings)
     warnings = []
     if by_rule != task.pairs:
-        total = float(task.dense.sum())
+        total = float(task.pool.dense.sum())
         warnings.append(
             f"The paper's rule would have drawn {by_rule:,} pairs for a k of {task.pairs:,}"
             f" ({by_rule / task.pairs - 1:+.1%}), and another number in {off:,} leaves; brought to"
@@ -162,11 +165,7 @@ def cell_counts(mass: np.ndarray, room: np.ndarray, count: int) -> tuple[np.ndar
         return np.zeros(mass.size, dtype=np.int64), np.zeros(mass.size, dtype=np.int64)
     wanted = mass / mass.sum() * count
     rule = np.where(here, np.maximum(1, np.floor(wanted + 1e-9)), 0).astype(np.int64)
-    exact = np.minimum(rule, room)
-    while exact.sum() < count:
-        exact[np.argmax(np.where(exact < room, wanted - exact, -np.inf))] += 1
-    while exact.sum() > count:
-        exact[np.argmax(np.where(exact > 0, exact - wanted, -np.inf))] -= 1
+    exact = largest_remainders(wanted, count, np.zeros(mass.size, np.int64), room, start=rule)
     return rule, exact
 
 
@@ -197,17 +196,17 @@ def _fit_leaves(
     """Sweep the leaves a span at a time; pairs are padded to the longest leaf of the span with
     weight zero.
     """
-    targets, totals = task.pool.targets, task.leaf_totals
+    targets, totals = task.pool.targets, task.pool.totals
     rows = count_rows(targets.designs[-1])
     design, goals = targets.designs[-1][:, rows], targets.values[-1][:, rows]
     used = np.isfinite(targets.scales[-1][:, rows])
-    begin = np.concatenate([[0], np.cumsum(task.per_leaf)])
+    begin = np.concatenate([[0], np.cumsum(task.pairs_per_area)])
     out = starting.copy()
     counts = np.zeros(4, dtype=np.int64)
-    for first in range(0, task.per_leaf.size, _LEAVES_AT_A_TIME):
-        span = np.arange(first, min(first + _LEAVES_AT_A_TIME, task.per_leaf.size))
-        slot = np.arange(int(task.per_leaf[span].max(initial=0)))
-        here = slot[None, :] < task.per_leaf[span][:, None]
+    for first in range(0, task.pairs_per_area.size, _LEAVES_AT_A_TIME):
+        span = np.arange(first, min(first + _LEAVES_AT_A_TIME, task.pairs_per_area.size))
+        slot = np.arange(int(task.pairs_per_area[span].max(initial=0)))
+        here = slot[None, :] < task.pairs_per_area[span][:, None]
         if not here.any():
             continue
         pairs = np.where(here, begin[span][:, None] + slot[None, :], 0)

@@ -8,10 +8,11 @@ here: any of its steps.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from calibration_core.tree.rivals.task import PairOutcome, PairTask
-from calibration_core.tree.select.joint import JointSettings, refine_pairs, select_jointly
-from calibration_core.tree.select.pairs import SelectionSettings
+from calibration_core.tree.select.joint import refine_pairs, select_jointly
+from calibration_core.tree.select.settings import JointSettings, SelectionSettings
 
 
 def run(task: PairTask, settings: JointSettings | None = None) -> PairOutcome:
@@ -20,50 +21,23 @@ def run(task: PairTask, settings: JointSettings | None = None) -> PairOutcome:
     Parameters
     ----------
     settings : default: those of ``SelectionSettings`` and ``JointSettings``, with the task's refit.
-        Budget, seed and refit are always the task's.
+        k, seed and refit are always the task's.
     """
     began = time.perf_counter()
-    options = (
-        {}
-        if settings is None
-        else {
-            k: getattr(settings.selection, k)
-            for k in ("design", "candidates", "exchanges", "cell_penalty", "rounds", "threads")
-        }
-    )
-    selection = SelectionSettings(task.pairs, task.seed, floor=1, **options)
-    extra = (
-        {}
-        if settings is None
-        else {
-            "anchor_strength": settings.anchor_strength,
-            "limits": settings.limits,
-            "inside": settings.inside,
-        }
-    )
-    joint = JointSettings(selection, task.refine, **extra)
-    tree, targets = task.pool.tree, task.pool.targets
-    chosen = select_jointly(
-        tree,
-        targets,
-        task.dense,
-        task.cell,
-        task.order,
-        task.attributes,
-        joint,
-        families=task.families,
-        affinity=task.affinity,
-        per_leaf=task.per_leaf,
-    )
+    if settings is None:
+        settings = JointSettings(SelectionSettings(task.pairs, task.seed), task.refine)
+    chosen_by = replace(settings.selection, pairs=task.pairs, seed=task.seed, floor=1)
+    joint = replace(settings, selection=chosen_by, refine=task.refine)
+    chosen = select_jointly(task.pool, joint, pairs_per_area=task.pairs_per_area)
     selected = time.perf_counter()
-    fit = refine_pairs(tree, targets, task.dense, task.attributes, chosen, joint)
+    fit = refine_pairs(task.pool, chosen, joint)
     now = time.perf_counter()
-    warnings = [*fit.result.warnings]
+    result = fit.result
+    warnings = [*result.warnings]
     if chosen.without_support:
         warnings.append(
             f"{len(chosen.without_support):,} targets have no pair that contributes to them."
         )
-    result = fit.result
     return PairOutcome(
         "hybrid",
         chosen.leaf,

@@ -7,7 +7,7 @@ no cell or variable is spread.
     then the refit
 
 Belongs here: this method. Does not belong here: inclusion probabilities
-(``sampling/allocation.py``), balanced draws (``sampling/``), the refit.
+(``sampling/probabilities.py``), balanced draws (``sampling/``), the refit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import time
 
 import numpy as np
 
-from calibration_core.sampling.allocation import inclusion_probabilities
+from calibration_core.sampling.loops import draw_along
+from calibration_core.sampling.probabilities import inclusion_probabilities
 from calibration_core.tree.rivals.refit import refitted
 from calibration_core.tree.rivals.task import PairOutcome, PairTask
 
@@ -25,13 +26,12 @@ def run(task: PairTask) -> PairOutcome:
     """Draw, weigh by Horvitz and Thompson, refit."""
     began = time.perf_counter()
     chosen, weights = [], []
-    for leaf, count in enumerate(task.per_leaf):
-        probability = inclusion_probabilities(task.dense[leaf], int(count))
-        drawn = randomised_systematic(
-            probability, int(count), np.random.default_rng([task.seed, leaf])
-        )
+    for leaf, count in enumerate(task.pairs_per_area):
+        probability = inclusion_probabilities(task.pool.dense[leaf], int(count))
+        generator = np.random.default_rng([task.seed, leaf])
+        drawn = randomised_systematic(probability, int(count), generator)
         chosen.append(drawn)
-        weights.append(task.dense[leaf, drawn] / probability[drawn])
+        weights.append(task.pool.dense[leaf, drawn] / probability[drawn])
     return refitted(task, "proportional", chosen, weights, began)
 
 
@@ -45,23 +45,5 @@ def randomised_systematic(
     probability : (units,) float64 in [0, 1], summing to ``count``. Units of probability one are in
         every draw.
     """
-    certain = np.flatnonzero(probability >= 1.0)
-    open_ = np.flatnonzero((probability > 0) & (probability < 1.0))
-    left = count - certain.size
-    if left <= 0:
-        return certain
-    path = generator.permutation(open_)
-    course = np.cumsum(probability[path])
-    # The end is set to the count itself, so that rounding cannot cost a unit; each step is below
-    # one, so no unit is met twice.
-    course *= left / course[-1]
-    course[-1] = left
-    met = np.floor(course + generator.random())
-    hit = np.diff(met, prepend=0.0) > 0
-    short = left - int(hit.sum())
-    if short > 0:
-        # A step of one by rounding alone passed two points: the likeliest units not yet met make up
-        # for it.
-        spare = np.flatnonzero(~hit)
-        hit[spare[np.argsort(-probability[path[spare]], kind="stable")[:short]]] = True
-    return np.sort(np.concatenate([certain, path[hit]]))
+    path = generator.permutation(probability.size)
+    return np.sort(path[draw_along(probability[path], count, generator.random())])

@@ -20,12 +20,12 @@ def run(task: PairTask) -> PairOutcome:
     """Draw without replacement, weigh equally, refit."""
     began = time.perf_counter()
     chosen = []
-    for leaf, count in enumerate(task.per_leaf):
+    for leaf, count in enumerate(task.pairs_per_area):
         generator = np.random.default_rng([task.seed, leaf])
         chosen.append(
             np.sort(
                 generator.choice(
-                    np.flatnonzero(task.dense[leaf] > 0), size=int(count), replace=False
+                    np.flatnonzero(task.pool.dense[leaf] > 0), size=int(count), replace=False
                 )
             )
         )

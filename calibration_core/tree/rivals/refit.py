@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from calibration_core.common.digits import to_choose_by
 from calibration_core.tree.problem import PairProblem
 from calibration_core.tree.rivals.task import PairOutcome, PairTask
 from calibration_core.tree.solve.newton import calibrate_tree
@@ -41,8 +42,8 @@ def refitted(
 
     Parameters
     ----------
-    chosen : per leaf, (per_leaf,) int64 records ascending.
-    weights : per leaf, (per_leaf,) float64 > 0 starting weights, of any scale: they are scaled to
+    chosen : per leaf, (pairs_per_area,) int64 records ascending.
+    weights : per leaf, (pairs_per_area,) float64 > 0 starting weights, of any scale: they are scaled to
         the leaf's dense total.
     began : time.perf_counter() at which the choice began.
     warnings : of the choice; those of the refit follow them.
@@ -80,15 +81,15 @@ def side_by_side(
     return (
         leaf,
         record,
-        starting * np.divide(task.leaf_totals, kept, out=np.ones(kept.size), where=kept > 0)[leaf],
+        starting * np.divide(task.pool.totals, kept, out=np.ones(kept.size), where=kept > 0)[leaf],
     )
 
 
 def largest_pairs(
     task: PairTask, weights: np.ndarray
 ) -> tuple[list[np.ndarray], list[np.ndarray], tuple[str, ...]]:
-    """The ``per_leaf`` pairs of each leaf with the largest weights, ties by dense weight, then by
-    position.
+    """The ``pairs_per_area`` pairs of each leaf with the largest weights, ties by dense weight, then
+    by position. Weights are compared rounded, so that a last bit decides nothing.
 
     Parameters
     ----------
@@ -102,9 +103,10 @@ def largest_pairs(
         raised.
     """
     chosen, starting, raised, held = [], [], 0, 0.0
-    for leaf, count in enumerate(task.per_leaf):
-        usable = np.flatnonzero(task.dense[leaf] > 0)
-        order = np.lexsort((usable, -task.dense[leaf, usable], -weights[leaf, usable]))
+    worth = to_choose_by(weights)
+    for leaf, count in enumerate(task.pairs_per_area):
+        usable = np.flatnonzero(task.pool.dense[leaf] > 0)
+        order = np.lexsort((usable, -task.pool.dense[leaf, usable], -worth[leaf, usable]))
         kept = np.sort(usable[order[: int(count)]])
         weight = weights[leaf, kept]
         held += float(weight.sum())

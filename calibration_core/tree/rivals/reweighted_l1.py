@@ -96,8 +96,8 @@ _STANDARD = Settings()
 def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     """Reweight, keep the largest, refit."""
     began = time.perf_counter()
-    weights, warnings = task.dense, ()
-    if task.pairs < int((task.dense > 0).sum()):
+    weights, warnings = task.pool.dense, ()
+    if task.pairs < int((task.pool.dense > 0).sum()):
         with one_thread():
             weights = _reweighted(task, settings)
         chosen, starting, warnings = largest_pairs(task, weights)
@@ -108,8 +108,10 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
 
 def _reweighted(task: PairTask, settings: Settings) -> np.ndarray:
     """(leaves, records) weights after all rounds, nearly all of them in k pairs."""
-    weights, totals, pool = task.dense, task.leaf_totals, task.pool
-    kept = np.where(task.per_leaf > 0, totals / np.maximum(task.per_leaf, 1), 1.0)[:, None]
+    weights, totals, pool = task.pool.dense, task.pool.totals, task.pool
+    kept = np.where(task.pairs_per_area > 0, totals / np.maximum(task.pairs_per_area, 1), 1.0)[
+        :, None
+    ]
     half = settings.count_scale * kept
     records = weights.shape[1]
     newton = TreeNewtonSettings(
@@ -119,7 +121,7 @@ def _reweighted(task: PairTask, settings: Settings) -> np.ndarray:
         max_iterations=settings.steps,
     )
     first = smooth_count(weights, half)
-    last = np.minimum(settings.margin * task.per_leaf, first)
+    last = np.minimum(settings.margin * task.pairs_per_area, first)
     course = np.divide(last, first, out=np.ones_like(first), where=first > 0)
     for step in range(1, settings.rounds + settings.settle + 1):
         done = min(1.0, step / settings.rounds)

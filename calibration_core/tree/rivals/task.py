@@ -13,28 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration_core.errors import BudgetError, ProblemError
-from calibration_core.tree.problem import PoolProblem
+from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.solve.newton import TreeNewtonSettings
 
 
 @dataclass(frozen=True, eq=False)
 class PairTask:
-    """Choose ``per_leaf`` pairs in every leaf out of (leaves, records), and weigh them.
+    """Choose so many pairs in every leaf of a pool, and weigh them.
 
     Attributes
     ----------
-    pool : tree, targets and prior.
-    dense : (leaves, records) float64 >= 0, dense calibrated weights. A record of zero dense weight
-        in a leaf may not be chosen there.
-    cell : (records,) int64 >= 0, cross-category cell.
-    order : (records,) float64, sorts the list within a cell, for example household income.
-    attributes : (records, f) float64, everything known of a record, targeted or not.
-    per_leaf : (leaves,) int64, pairs each leaf gets: at least one where the leaf has dense weight,
-        none where it has not.
+    pool : areas, targets, dense weights and what is known of the records.
+    pairs_per_area : (leaves,) int64, pairs each leaf gets: at least one where the leaf has dense
+        weight, none where it has not.
     seed : >= 0.
     refine : how weights are refitted, the same for every method that refits.
-    families, affinity : classes of cells and nearness of cells, as ``selection.select_pairs``; a
-        method may use them or not.
 
     Raises
     ------
@@ -43,86 +36,42 @@ class PairTask:
         though it has weight.
     """
 
-    pool: PoolProblem
-    dense: np.ndarray
-    cell: np.ndarray
-    order: np.ndarray
-    attributes: np.ndarray
-    per_leaf: np.ndarray
+    pool: Pool
+    pairs_per_area: np.ndarray
     seed: int
     refine: TreeNewtonSettings
-    families: tuple[np.ndarray, ...] = ()
-    affinity: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        leaves, records = len(self.pool.tree.leaves), int(self.pool.record_prior.shape[0])
-        shapes = {
-            "dense": (leaves, records),
-            "cell": (records,),
-            "order": (records,),
-            "per_leaf": (leaves,),
-        }
-        for name, shape in shapes.items():
-            if getattr(self, name).shape != shape:
-                raise ProblemError(
-                    f"{name} has shape {getattr(self, name).shape}",
-                    where="task",
-                    expected=str(shape),
-                )
-        if self.attributes.ndim != 2 or self.attributes.shape[0] != records:
+        counts = np.asarray(self.pairs_per_area)
+        if counts.shape != (self.pool.leaves,) or counts.dtype.kind not in "iu":
             raise ProblemError(
-                f"attributes has shape {self.attributes.shape}",
+                f"pairs_per_area is {counts.dtype} {counts.shape}",
                 where="task",
-                expected=f"({records}, any)",
-            )
-        if not np.isfinite(self.dense).all() or (self.dense < 0).any():
-            raise ProblemError(
-                "A dense weight is negative or not finite",
-                where="task",
-                expected="finite weights >= 0",
-            )
-        if self.cell.dtype.kind not in "iu" or self.per_leaf.dtype.kind not in "iu":
-            raise ProblemError(
-                f"cell is {self.cell.dtype}, per_leaf {self.per_leaf.dtype}",
-                where="task",
-                expected="whole numbers for both",
-            )
-        if records and (self.cell.min() < 0 or not np.isfinite(self.order).all()):
-            raise ProblemError(
-                "A cell is negative, or an ordering value is not finite",
-                where="task",
-                expected="cells >= 0 and finite values",
+                expected=f"({self.pool.leaves},) whole numbers",
             )
         if self.seed < 0:
             raise ProblemError(
                 f"The seed is {self.seed}", where="task", expected="a whole number >= 0"
             )
-        usable = (self.dense > 0).sum(axis=1)
-        off = np.flatnonzero((self.per_leaf > usable) | (self.per_leaf < np.minimum(usable, 1)))
+        usable = self.pool.usable
+        off = np.flatnonzero((counts > usable) | (counts < np.minimum(usable, 1)))
         if off.size:
-            first = int(off[0])
+            first, tree = int(off[0]), self.pool.tree
             raise BudgetError(
                 f"{off.size} leaves ask for a number of pairs they cannot have; the first asks for"
-                f" {self.per_leaf[first]} of {usable[first]} records with dense weight",
-                where=f"{self.pool.tree.levels[-1]} {self.pool.tree.leaves[first]}",
+                f" {counts[first]} of {usable[first]} records with dense weight",
+                where=f"{tree.levels[-1]} {tree.leaves[first]}",
                 expected=(
                     "at least one pair and at most as many as there are records of positive dense"
                     " weight; none where there are none"
                 ),
-                remedy=(
-                    "Allocate with allocation.allocate, ceiling = records of positive dense weight"
-                ),
+                remedy="Allocate with pairs.allocate_pairs",
             )
 
     @property
     def pairs(self) -> int:
         """k, pairs in all."""
-        return int(self.per_leaf.sum())
-
-    @property
-    def leaf_totals(self) -> np.ndarray:
-        """(leaves,) float64 sums of dense weights, which starting weights reproduce."""
-        return self.dense.sum(axis=1)
+        return int(self.pairs_per_area.sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,15 +138,15 @@ def check_outcome(task: PairTask, outcome: PairOutcome) -> None:
     of zero dense weight.
     """
     where = f"outcome of {outcome.method}"
-    found = np.bincount(outcome.leaf, minlength=task.per_leaf.size)
-    if found.size != task.per_leaf.size or (found != task.per_leaf).any():
-        off = np.flatnonzero(found[: task.per_leaf.size] != task.per_leaf)
+    found = np.bincount(outcome.leaf, minlength=task.pairs_per_area.size)
+    if found.size != task.pairs_per_area.size or (found != task.pairs_per_area).any():
+        off = np.flatnonzero(found[: task.pairs_per_area.size] != task.pairs_per_area)
         raise ProblemError(
             f"{off.size} leaves have another number of pairs than asked for",
             where=where,
             expected=f"{task.pairs:,} pairs as allocated",
         )
-    barred = int((task.dense[outcome.leaf, outcome.record] <= 0).sum())
+    barred = int((task.pool.dense[outcome.leaf, outcome.record] <= 0).sum())
     if barred:
         raise ProblemError(
             f"{barred} pairs have no dense weight",

@@ -5,19 +5,17 @@ A draw with given inclusion probabilities leaves each area with a sampling error
 sixty weights removes. Here a drawn pair gives its place, and its weight, to a candidate of the same
 area while that lowers
 
-    sum_v ((sum_a g_a x_{r(a) v} - T_v) / s_v)^2  +  kappa^2 sum_c (n_c - m_c)^2
+    sum_v ((sum_a w_a x_{r(a) v} - T_v) / s_v)^2  +  kappa^2 sum_c (n_c - m_c)^2
 
-over the places a of the area: g_a is the weight of the place, r(a) the record in it, T_v the goal
-and s_v its scale, n_c the number of drawn pairs of cell c and m_c what it was before the first
-exchange. The best exchange of all is made first (steepest descent over all pairs of a place and a
-candidate); it ends when none helps. kappa = inf exchanges within cells only. k, the weights of the
-places, and so the area's total weight, never change; a fixed place (a certainty unit) keeps its
-record.
+over the places a of the area (``sampling/exchange.py``): w_a is the weight of the place, r(a) the
+record in it, T_v the goal and s_v its scale, n_c the number of drawn pairs of cell c and m_c what
+it was before the first exchange. k, the weights of the places, and so the area's total weight,
+never change; a fixed place (a certainty unit) keeps its record. Weights are rounded first: the last
+bits of a refit must not decide which pair is chosen.
 
 Candidates are themselves a sample drawn with probability proportional to dense weight
 (``sampling/candidates.py``), so that a record the dense solution thinks unlikely is unlikely to
-come in, and the work is linear in k. For a place a, g_a and g_b x_b cost nothing new: sums over
-variables are taken once for each record that is in, and once for each that comes in.
+come in, and the work is linear in k.
 
 References: exchange algorithms for balanced samples go back to Yates, Philosophical Transactions A
 241 (1948) 345-371 (rejective balancing) and, for designs, Fedorov, Theory of Optimal Experiments
@@ -26,72 +24,65 @@ households against small-area tables.
 
 Areas are independent of each other, and each is worked on by one thread in a fixed order, so that
 results do not depend on how many there are. Where few pairs stand for many targets above the areas
-(a state of three counties), the errors of those totals are part of the sum (``Shared``): then one
-area follows another, each seeing what those before it left, for some sweeps.
+(a state of three counties), the errors of those totals are part of the sum (``balance.Shared``):
+then one area follows another, each seeing what those before it left, for some sweeps.
 
-Belongs here: the exchanges. Does not belong here: the first draw (``sampling/``), how goals are
-made (``tree/select/pairs.py``), refitting.
+Belongs here: areas, their errors, sweeps. Does not belong here: the loop over exchanges of one area
+(``sampling/exchange.py``), the first draw, how goals are made (``balance.py``), refitting.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
-from calibration_core.common.threads import map_blocks, one_thread
-from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.common.digits import PLACE_BITS, SUM_BITS, rounded, to_choose_by
+from calibration_core.common.threads import one_thread
+from calibration_core.errors import ProblemError
+from calibration_core.sampling.candidates import AreaCandidates
+from calibration_core.sampling.exchange import Entrants, Places, exchange_places
+from calibration_core.tree.select.balance import Balance, Shared
+from calibration_core.tree.select.settings import ExchangeSettings
 
 # Most sweeps over areas that share errors; a sweep without an exchange ends them.
 _SWEEPS = 4
-# An exchange must lower the sum of squares by this share of it, so that rounding cannot keep two
-# records swapping for ever.
-_LEAST_GAIN = 1e-9
-
-
-@dataclass(frozen=True)
-class ExchangeSettings:
-    """Attributes: ``limit`` most exchanges for each place of an area (a stop that is never reached
-    in practice); ``cell_penalty`` kappa: cost, in squared scales, of a cell's count moving by one;
-    inf exchanges within cells only; ``threads``.
-    """
-
-    limit: float = 8.0
-    cell_penalty: float = 0.0
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        for name, bad in (
-            ("limit", not self.limit >= 0),
-            ("cell_penalty", not self.cell_penalty >= 0),
-            ("threads", self.threads < 1),
-        ):
-            if bad:
-                raise SettingsError(
-                    f"The {name} of the exchanges is {getattr(self, name)}",
-                    expected="a number of at least " + ("1" if name == "threads" else "0"),
-                )
 
 
 @dataclass(frozen=True, eq=False)
-class Shared:
-    """Totals that several areas add to, kept beside each area's own.
+class ChosenPairs:
+    """Pairs to be exchanged.
 
     Attributes
     ----------
-    rows : (records, columns) float64 contributions.
-    slot : (areas, columns) int64: which total a column of an area adds to; -1 where the area has
-        none of it.
-    goals, scales : (totals,) float64, scales > 0.
+    offsets : (areas + 1,) int64: places of area t are offsets[t] to offsets[t + 1].
+    record : (k,) int64 record in each place, each once per area.
+    weight : (k,) float64 > 0 weight of each place.
+    fixed : (k,) bool: places that keep their record.
+
+    Raises ProblemError if shapes disagree or a weight is not usable.
     """
 
-    rows: np.ndarray
-    slot: np.ndarray
-    goals: np.ndarray
-    scales: np.ndarray
+    offsets: np.ndarray
+    record: np.ndarray
+    weight: np.ndarray
+    fixed: np.ndarray
+
+    def __post_init__(self) -> None:
+        shape = (int(self.offsets[-1]),)
+        if not self.record.shape == self.weight.shape == self.fixed.shape == shape:
+            raise ProblemError(
+                f"{self.record.shape} records, {self.weight.shape} weights, {self.fixed.shape}"
+                " fixed",
+                expected=f"{shape} each",
+            )
+        if not (np.isfinite(self.weight).all() and (self.weight > 0).all()):
+            raise ProblemError(
+                "The weight of a place is not positive and finite",
+                expected="positive, finite weights",
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,334 +105,165 @@ class ExchangeResult:
 
 @one_thread()
 def exchange(
-    place_offsets: np.ndarray,
-    record: np.ndarray,
-    weight: np.ndarray,
-    fixed: np.ndarray,
-    candidate_offsets: np.ndarray,
-    candidate: np.ndarray,
-    rows: np.ndarray,
-    goals: np.ndarray,
-    scales: np.ndarray,
+    pairs: ChosenPairs,
+    candidates: AreaCandidates,
     cell: np.ndarray,
+    balance: Balance,
     settings: ExchangeSettings,
-    shared: Shared | None = None,
 ) -> ExchangeResult:
     """Exchange drawn records for candidates, area by area.
 
     Parameters
     ----------
-    place_offsets : (areas + 1,) int64: places of area t are place_offsets[t] to place_offsets[t +
-        1].
-    record : (k,) int64 record in each place, each once an area.
-    weight : (k,) float64 > 0 weight of each place.
-    fixed : (k,) bool: places that keep their record.
-    candidate_offsets, candidate : (areas + 1,) and (m,) int64: the records that may come in,
-        ascending within an area. Records already in a place need not be among them.
-    rows : (records, variables) float64 x.
-    goals : (areas, variables) float64 T.
-    scales : (areas, variables) float64 > 0 s; inf leaves a variable out.
+    candidates : the records that may come in. Records in a place need not be among them.
     cell : (records,) int64 >= 0.
-    shared : totals above the areas that count too.
 
-    Raises
-    ------
-    ProblemError : shapes disagree, or a weight, goal or scale is not usable.
+    Raises ProblemError if shapes disagree.
     """
-    areas = place_offsets.size - 1
-    _check(
-        areas, place_offsets, record, weight, fixed, candidate_offsets, rows, goals, scales, cell
-    )
-    inverse = np.where(np.isfinite(scales), 1.0 / scales, 0.0)
-    wanted = np.where(inverse > 0, goals, 0.0) * inverse
-    new = record.astype(np.int64, copy=True)
-    made, before, after = np.zeros(areas, dtype=np.int64), np.zeros(areas), np.zeros(areas)
-    full = np.zeros(areas, dtype=np.bool_)
-    rows = np.ascontiguousarray(rows, dtype=np.float64)
-    within = math.isinf(settings.cell_penalty)
-    penalty = 0.0 if within else settings.cell_penalty**2
-    kinds = int(cell.max(initial=0)) + 1
-    shared_rows = (
-        np.zeros((rows.shape[0], 0))
-        if shared is None
-        else np.ascontiguousarray(shared.rows, dtype=np.float64)
-    )
-    slot = (
-        np.zeros((areas, 0), dtype=np.int64)
-        if shared is None
-        else np.ascontiguousarray(shared.slot, dtype=np.int64)
-    )
-    over = np.zeros(0) if shared is None else 1.0 / shared.scales
-    error = (
-        np.zeros(0)
-        if shared is None
-        else map_blocks(
-            lambda totals: _shared_errors(totals, place_offsets, record, weight), [shared]
-        )[0]
-    )
-    first_shared = float(error @ error)
-    original = new.copy()
-    arguments = (
-        place_offsets,
-        original,
-        new,
-        weight,
-        fixed,
-        candidate_offsets,
-        candidate,
-        rows,
-        wanted,
-        inverse,
-        shared_rows,
-        slot,
-        over,
-        error,
-    )
-    options = (cell, kinds, within, penalty, settings.limit)
-    threads = settings.threads if shared is None else 1
+    areas = pairs.offsets.size - 1
+    wanted = (areas, balance.rows.shape[1])
+    if balance.goals.shape != wanted or candidates.areas != areas:
+        raise ProblemError(
+            f"goals {balance.goals.shape}, candidates of {candidates.areas} areas",
+            expected=f"{wanted} and {areas}",
+        )
+    if cell.shape != (balance.rows.shape[0],):
+        raise ProblemError(f"cell is {cell.shape}", expected=f"({balance.rows.shape[0]},)")
+    state = _State(pairs, candidates, cell, balance, settings)
+    return state.swept() if balance.shared is not None else state.once()
 
-    def part(first: int, mine: np.ndarray) -> None:
-        _exchange_areas(first, areas, threads, *arguments, *options, mine, before, after, full)
 
-    if threads > 1:
+class _State:
+    """The pairs as they stand; ``before``, ``after``, ``made`` and ``stopped`` by area."""
+
+    def __init__(
+        self,
+        pairs: ChosenPairs,
+        candidates: AreaCandidates,
+        cell: np.ndarray,
+        balance: Balance,
+        settings: ExchangeSettings,
+    ) -> None:
+        self.pairs, self.candidates, self.cell = pairs, candidates, np.array(cell, dtype=np.int64)
+        self.balance, self.settings = balance, settings
+        self.kinds = int(self.cell.max(initial=0)) + 1
+        self.by_variable = np.ascontiguousarray(balance.rows.T)
+        self.weight = self._rounded_by_area(pairs.weight)
+        self.record = pairs.record.astype(np.int64, copy=True)
+        areas = pairs.offsets.size - 1
+        self.before, self.after = np.zeros(areas), np.zeros(areas)
+        self.made, self.stopped = np.zeros(areas, dtype=np.int64), np.zeros(areas, dtype=bool)
+        shared = balance.shared
+        self.shared_error = np.zeros(0) if shared is None else self._shared_errors(shared)
+
+    def once(self) -> ExchangeResult:
+        """Areas by themselves, shared out among threads."""
+        self._each_area(self._area, self.settings.threads)
+        return self._result(self.before.copy(), 0.0)
+
+    def swept(self) -> ExchangeResult:
+        """One area after another, since each changes the errors that the next one sees."""
+        first = float(self.shared_error @ self.shared_error)
+        before = self.before
+        for sweep in range(_SWEEPS):
+            so_far = int(self.made.sum())
+            self._each_area(self._area, 1)
+            before = self.before.copy() if sweep == 0 else before
+            if int(self.made.sum()) == so_far:
+                break
+        return self._result(before, first)
+
+    def _each_area(self, work: Callable[[int], None], threads: int) -> None:
+        areas = range(self.pairs.offsets.size - 1)
+        if threads == 1:
+            for t in areas:
+                work(t)
+            return
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda first: part(first, made), range(threads)))
-    else:
-        start = before
-        for sweep in range(1 if shared is None else _SWEEPS):
-            mine = np.zeros(areas, dtype=np.int64)
-            part(0, mine)
-            start = before.copy() if sweep == 0 else start
-            made += mine
-            if not mine.any():
-                break
-        before = start
-    return ExchangeResult(
-        new, made, before, after, int(full.sum()), first_shared, float(error @ error)
-    )
+            list(pool.map(work, areas))
 
-
-def _shared_errors(
-    shared: Shared, place_offsets: np.ndarray, record: np.ndarray, weight: np.ndarray
-) -> np.ndarray:
-    """(totals,) errors in scales."""
-    totals = np.zeros(shared.goals.size)
-    for t in range(place_offsets.size - 1):
-        here = slice(place_offsets[t], place_offsets[t + 1])
-        has = shared.slot[t] >= 0
-        np.add.at(totals, shared.slot[t][has], weight[here] @ shared.rows[record[here]][:, has])
-    return (totals - shared.goals) / shared.scales
-
-
-def _check(
-    areas, place_offsets, record, weight, fixed, candidate_offsets, rows, goals, scales, cell
-) -> None:
-    places = int(place_offsets[-1])
-    if (
-        record.shape != (places,)
-        or weight.shape != (places,)
-        or fixed.shape != (places,)
-        or candidate_offsets.shape != (areas + 1,)
-    ):
-        raise ProblemError(
-            f"{record.shape} records, {weight.shape} weights, {fixed.shape} fixed,"
-            f" {candidate_offsets.shape} candidate offsets",
-            expected=f"({places},) for the first three and ({areas + 1},) for the last",
-        )
-    if (
-        goals.shape != (areas, rows.shape[1])
-        or scales.shape != goals.shape
-        or cell.shape != (rows.shape[0],)
-    ):
-        raise ProblemError(
-            f"goals {goals.shape}, scales {scales.shape}, cell {cell.shape}",
-            expected=f"({areas}, {rows.shape[1]}) for the first two, ({rows.shape[0]},) for cell",
-        )
-    if places and not (np.isfinite(weight).all() and (weight > 0).all()):
-        raise ProblemError(
-            "The weight of a place is not positive and finite", expected="positive, finite weights"
-        )
-    if (
-        np.isnan(scales).any()
-        or (scales <= 0).any()
-        or not np.isfinite(goals[np.isfinite(scales)]).all()
-    ):
-        raise ProblemError(
-            "A scale is not positive, or a goal in use is not finite",
-            expected="positive scales (inf to leave a variable out) and finite goals",
+    def _result(self, before: np.ndarray, shared_before: float) -> ExchangeResult:
+        left = float(self.shared_error @ self.shared_error)
+        stopped = int(self.stopped.sum())
+        return ExchangeResult(
+            self.record, self.made, before, self.after, stopped, shared_before, left
         )
 
+    def _area(self, t: int) -> None:
+        here = slice(int(self.pairs.offsets[t]), int(self.pairs.offsets[t + 1]))
+        record, weight = self.record[here], self.weight[here]
+        if not record.size:
+            return
+        used = np.flatnonzero(np.isfinite(self.balance.scales[t]))
+        rows = self._rows(t, used, record)
+        error = np.empty(rows.shape[1])
+        goals = self.balance.goals[t, used] / self.balance.scales[t, used]
+        error[: used.size] = _totals(weight, rows[:, : used.size]) - goals
+        slots = self._slots(t)
+        error[used.size :] = self.shared_error[slots]
+        self.before[t] = error[: used.size] @ error[: used.size]
+        places = Places(
+            weight,
+            self.pairs.fixed[here],
+            record,
+            rows,
+            self.cell[record],
+            error,
+            self._moved(record, self.pairs.record[here]),
+        )
+        entering = self.candidates.record[
+            self.candidates.offsets[t] : self.candidates.offsets[t + 1]
+        ]
+        entrants = Entrants(entering, self._columns(t, used, entering), self.cell[entering])
+        limit = int(min(self.settings.limit * record.size, np.iinfo(np.int64).max // 2))
+        made = exchange_places(places, entrants, float(self.settings.cell_penalty), limit)
+        self.made[t] += made
+        self.after[t] = error[: used.size] @ error[: used.size]
+        self.shared_error[slots] = error[used.size :]
+        self.stopped[t] = made == limit > 0
 
-@numba.njit(cache=True, nogil=True)
-def _exchange_areas(
-    first,
-    areas,
-    step,
-    place_offsets,
-    original,
-    record,
-    weight,
-    fixed,
-    candidate_offsets,
-    candidate,
-    rows,
-    wanted,
-    inverse,
-    shared_rows,
-    slot,
-    over,
-    shared,
-    cell,
-    kinds,
-    within,
-    penalty,
-    limit,
-    made,
-    before,
-    after,
-    full,
-):
-    """Areas first, first + step, ... one after another; ``record``, ``shared`` (errors of shared
-    totals) and the last four are written to.
-    """
-    moved = np.zeros(kinds)
-    for t in range(first, areas, step):
-        a0, a1 = place_offsets[t], place_offsets[t + 1]
-        c0, c1 = candidate_offsets[t], candidate_offsets[t + 1]
-        places, count = a1 - a0, c1 - c0
-        if places == 0:
-            continue
-        # Variables that count here: the area's own, then shared ones. Rows are by variable: sums
-        # over variables then run along candidates.
-        used, common = np.flatnonzero(inverse[t] > 0.0), np.flatnonzero(slot[t] >= 0)
-        own_count, live = used.size, used.size + common.size
-        x, y = np.empty((live, count)), np.empty((places, live))
-        for i in range(count):
-            _fill(
-                x[:, i],
-                candidate[c0 + i],
-                rows,
-                used,
-                inverse[t],
-                shared_rows,
-                common,
-                slot[t],
-                over,
-            )
-        for a in range(places):
-            _fill(y[a], record[a0 + a], rows, used, inverse[t], shared_rows, common, slot[t], over)
-        error = np.empty(live)
-        for v in range(live):
-            if v < own_count:
-                total = -wanted[t, used[v]]
-                for a in range(places):
-                    total += weight[a0 + a] * y[a, v]
-                error[v] = total
-            else:
-                error[v] = shared[slot[t, common[v - own_count]]]
-        before[t] = _squares(error[:own_count])
-        squares = _squares(error)
-        norm, along = np.zeros(count), np.zeros(count)
-        for v in range(live):
-            e = error[v]
-            for i in range(count):
-                norm[i] += x[v, i] * x[v, i]
-                along[i] += x[v, i] * e
-        # For each place: its record's product with every candidate, with the error, with itself.
-        cross, own, lean = np.zeros((places, count)), np.zeros(places), np.zeros(places)
-        inside = np.zeros(count, dtype=np.bool_)
-        for a in range(places):
-            _products(y[a], x, cross[a])
-            own[a], lean[a] = _squares(y[a]), _dot(y[a], error)
-            for i in range(count):
-                if candidate[c0 + i] == record[a0 + a]:
-                    inside[i] = True
-        # Counts of cells against those before the first exchange, in whatever sweep.
-        moved[:] = 0.0
-        for a in range(a0, a1):
-            moved[cell[record[a]]] += 1.0
-            moved[cell[original[a]]] -= 1.0
-        most, done = int(limit * places), 0
-        while done < most:
-            best, best_place, best_in = -_LEAST_GAIN * max(squares, 1e-12), -1, -1
-            for a in range(places):
-                if fixed[a0 + a]:
-                    continue
-                g = weight[a0 + a]
-                here = cell[record[a0 + a]]
-                constant = g * g * own[a] - 2.0 * g * lean[a]
-                for i in range(count):
-                    if inside[i]:
-                        continue
-                    there = cell[candidate[c0 + i]]
-                    change = constant + 2.0 * g * along[i] + g * g * (norm[i] - 2.0 * cross[a, i])
-                    if there != here:
-                        if within:
-                            continue
-                        change += 2.0 * penalty * (moved[there] - moved[here] + 1.0)
-                    if change < best:
-                        best, best_place, best_in = change, a, i
-            if best_place < 0:
-                break
-            a, i = best_place, best_in
-            g, leaving, coming = weight[a0 + a], record[a0 + a], candidate[c0 + i]
-            moved[cell[leaving]] -= 1.0
-            moved[cell[coming]] += 1.0
-            for j in range(count):
-                if candidate[c0 + j] == leaving:
-                    inside[j] = False
-                # The products with the error follow from those with the two records.
-                along[j] -= g * cross[a, j]
-            inside[i] = True
-            for v in range(live):
-                error[v] += g * (x[v, i] - y[a, v])
-                y[a, v] = x[v, i]
-            record[a0 + a] = coming
-            _products(y[a], x, cross[a])
-            own[a] = _squares(y[a])
-            for j in range(count):
-                along[j] += g * cross[a, j]
-            for b in range(places):
-                lean[b] = _dot(y[b], error)
-            squares = _squares(error)
-            done += 1
-        made[t] += done
-        after[t] = _squares(error[:own_count])
-        for v in range(own_count, live):
-            shared[slot[t, common[v - own_count]]] = error[v]
-        full[t] = done == most and limit > 0.0
+    def _rows(self, t: int, used: np.ndarray, record: np.ndarray) -> np.ndarray:
+        """(records here, live) contributions in scales: the area's own variables, then shared."""
+        return np.ascontiguousarray(self._columns(t, used, record).T)
+
+    def _columns(self, t: int, used: np.ndarray, record: np.ndarray) -> np.ndarray:
+        """The same, a row per variable."""
+        own = np.take(self.by_variable, record, axis=1)
+        own = own if used.size == own.shape[0] else own[used]
+        own *= (1.0 / self.balance.scales[t, used])[:, None]
+        shared = self.balance.shared
+        if shared is None:
+            return own
+        columns = np.flatnonzero(shared.slot[t] >= 0)
+        common = shared.rows[record][:, columns] * (1.0 / shared.scales[shared.slot[t, columns]])
+        return np.concatenate([own, common.T])
+
+    def _rounded_by_area(self, weight: np.ndarray) -> np.ndarray:
+        parts = np.split(weight, self.pairs.offsets[1:-1])
+        return np.concatenate([to_choose_by(part, PLACE_BITS) for part in parts])
+
+    def _slots(self, t: int) -> np.ndarray:
+        shared = self.balance.shared
+        if shared is None:
+            return np.zeros(0, dtype=np.int64)
+        return shared.slot[t][shared.slot[t] >= 0]
+
+    def _moved(self, record: np.ndarray, original: np.ndarray) -> np.ndarray:
+        """Counts of cells against those before the first exchange, in whatever sweep."""
+        now = np.bincount(self.cell[record], minlength=self.kinds)
+        return (now - np.bincount(self.cell[original], minlength=self.kinds)).astype(np.float64)
+
+    def _shared_errors(self, shared: Shared) -> np.ndarray:
+        """(totals,) errors in scales of the pairs as they are given."""
+        totals = np.zeros(shared.goals.size)
+        for t in range(self.pairs.offsets.size - 1):
+            here = slice(self.pairs.offsets[t], self.pairs.offsets[t + 1])
+            has = shared.slot[t] >= 0
+            part = _totals(self.weight[here], shared.rows[self.record[here]][:, has])
+            totals[shared.slot[t][has]] += part
+        return rounded((totals - shared.goals) / shared.scales, SUM_BITS)
 
 
-@numba.njit(cache=True, nogil=True)
-def _fill(out, entering, rows, used, inverse, shared_rows, common, slot, over):
-    """A record's contributions in scales, the area's own variables first."""
-    for v in range(used.size):
-        out[v] = rows[entering, used[v]] * inverse[used[v]]
-    for v in range(common.size):
-        out[used.size + v] = shared_rows[entering, common[v]] * over[slot[common[v]]]
-
-
-@numba.njit(cache=True, nogil=True)
-def _products(row, x, out):
-    """Products of a record's row with those of every candidate; variables it does not touch cost
-    nothing.
-    """
-    out[:] = 0.0
-    for v in range(row.size):
-        value = row[v]
-        if value != 0.0:
-            for i in range(out.size):
-                out[i] += value * x[v, i]
-
-
-@numba.njit(cache=True, nogil=True)
-def _dot(a, b):
-    total = 0.0
-    for v in range(a.size):
-        total += a[v] * b[v]
-    return total
-
-
-@numba.njit(cache=True, nogil=True)
-def _squares(a):
-    return _dot(a, a)
+def _totals(weight: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(variables,) weighted totals, record after record: the same bits on every processor."""
+    return np.add.reduce(weight[:, None] * rows, axis=0)

@@ -4,61 +4,45 @@ at the refitted weights.
 After a draw the refit moves the weights of what was drawn; where it cannot meet a target, another
 record would. So, ``rounds`` times: refit, and let every pair give its place, with its refitted
 weight, to a candidate of its area if the area's totals then come nearer to the dense ones
-(``tree/select/exchange.py``). The starting weights of places stay what they were, so that the last
-refit begins from Horvitz-Thompson weights and its prior keeps them even. Before the last round
-targets that lost every contributing pair get one back (``support.py``), which exchanges then leave
-alone, so that the others can make room for it; what that round itself loses gets one back at the
-end. k holds throughout.
+(``exchange.py``). The starting weights of places stay what they were, so that the last refit begins
+from Horvitz-Thompson weights and its prior keeps them even. Before the last round targets that lost
+every contributing pair get one back (``support.py``), which exchanges then leave alone, so that the
+others can make room for it; what that round itself loses gets one back at the end. k holds
+throughout.
 
-The refits between rounds are loose, and their weights are rounded to eight digits before pairs are
-compared: the last bits of a solution depend on the number of threads of the linear algebra, and
-must not decide which pair is chosen.
+The refits between rounds are loose, and exchanges round their weights before they compare pairs.
 
-Belongs here: the rounds, and the last refit. Does not belong here: the draw
-(``tree/select/pairs.py``), exchanges, the solver (``tree/solve/newton.py``).
+Belongs here: the rounds, and the last refit. Does not belong here: the draw (``pairs.py``),
+exchanges (``exchange.py``), the solver (``tree/solve/newton.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calibration_core.common.digits import significant
 from calibration_core.common.threads import one_thread
-from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PairProblem, Targets
-from calibration_core.tree.select.anchors import anchored, balance_of
-from calibration_core.tree.select.exchange import exchange
-from calibration_core.tree.select.pairs import (
-    Balance,
-    Selection,
-    SelectionSettings,
-    cells_lost,
-    select_pairs,
-)
+from calibration_core.tree.result import TreeNewtonResult
+from calibration_core.tree.select.anchors import anchored
+from calibration_core.tree.select.balance import Balance, balance_of
+from calibration_core.tree.select.lost import lost_cells
+from calibration_core.tree.select.pairs import Selection, exchange_pairs, select_pairs
+from calibration_core.tree.select.pool import Pool
+from calibration_core.tree.select.settings import JointSettings
 from calibration_core.tree.select.support import ensure_support
-from calibration_core.tree.select.weight_limits import WeightLimits, limited
-from calibration_core.tree.solve.newton import TreeNewtonResult, TreeNewtonSettings, calibrate_tree
+from calibration_core.tree.select.weight_limits import limited
+from calibration_core.tree.solve.newton import calibrate_tree
 
+# Largest scaled gradient at which a refit between rounds ends: weights good to a hundredth of a
+# scale choose as well as exact ones.
 _LOOSE = 1e-2
-_DIGITS = 8
-
-
-@dataclass(frozen=True)
-class JointSettings:
-    """Attributes: ``selection``; ``refine``: the solver; ``anchor_strength``: of soft targets at
-    the dense totals of what has no target (``anchors.anchored``), 0 for none; ``limits``: smallest
-    and largest weights, None for none; ``inside``: a leaf's target is worth a pair where no pair at
-    all would leave it further off than so many scales.
-    """
-
-    selection: SelectionSettings
-    refine: TreeNewtonSettings
-    anchor_strength: float = 0.25
-    limits: WeightLimits | None = None
-    inside: float = 1.645
+# A target below this share of its scale is zero.
+_ZERO = 1e-9
+# No weight is compared as smaller than this share of the largest.
+_LEAST = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,89 +62,58 @@ class RefinedPairs:
 
 @one_thread()
 def select_jointly(
-    tree: GeographyTree,
-    targets: Targets,
-    dense: np.ndarray,
-    category: np.ndarray,
-    order: np.ndarray,
-    attributes: np.ndarray,
+    pool: Pool,
     settings: JointSettings,
     *,
-    families: Sequence[np.ndarray] = (),
-    affinity: np.ndarray | None = None,
-    per_leaf: np.ndarray | None = None,
+    pairs_per_area: np.ndarray | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Selection:
     """Choose exactly k pairs that can be weighed well.
 
     Parameters
     ----------
-    tree, targets : of the refit.
-    dense : (leaves, records) float64 >= 0 dense calibrated weights.
-    category, order : as ``selection.select_pairs``; so are families, affinity, per_leaf.
-    attributes : (records, f) float64 everything known of a record, targeted or not: what the draw
-        keeps beside the targets.
+    pairs_per_area : as ``pairs.select_pairs``.
     progress : called with a few words after each step.
 
-    Raises
-    ------
-    ProblemError, BudgetError, SettingsError : as ``select_pairs``, ``calibrate_tree``.
+    Raises ProblemError, BudgetError, SettingsError as ``select_pairs``, ``calibrate_tree``.
     """
     say = progress or (lambda text: None)
     options = settings.selection
-    # Scales of what has no target depend on the counts, which depend on nothing but the dense
-    # weights.
-    rough = np.full(
-        dense.shape[0], max(1, options.budget // max(dense.shape[0], 1)), dtype=np.int64
-    )
-    balance = balance_of(tree, targets, attributes, dense, rough if per_leaf is None else per_leaf)
-    drawn = select_pairs(
-        dense,
-        category,
-        order,
-        options,
-        balance=balance,
-        families=families,
-        affinity=affinity,
-        per_leaf=per_leaf,
-        names=tree.leaves,
-    )
+    # Scales of what has no target depend on the counts, which depend on nothing but dense weights.
+    even = np.full(pool.leaves, max(1, options.pairs // pool.leaves), dtype=np.int64)
+    balance = balance_of(pool, even if pairs_per_area is None else pairs_per_area)
+    drawn = select_pairs(pool, options, balance=balance, pairs_per_area=pairs_per_area)
     say(f"drew {drawn.leaf.size:,} pairs, {int(drawn.exchanges.sum()):,} exchanges")
     if options.rounds and options.exchanges:
-        drawn = _rounds(tree, targets, dense, category, attributes, balance, drawn, settings, say)
-    drawn = ensure_support(
-        drawn, dense, tree, targets.designs, _worth_a_pair(targets, settings.inside)
-    )
-    return _with_cells_lost(drawn, dense, category, affinity)
+        drawn = _rounds(pool, drawn, balance, settings, say)
+    drawn = ensure_support(drawn, pool, _worth_a_pair(pool.targets, settings.inside))
+    return replace(drawn, lost=lost_cells(pool, drawn.leaf, drawn.record))
 
 
 @one_thread()
 def refine_pairs(
-    tree: GeographyTree,
-    targets: Targets,
-    dense: np.ndarray,
-    attributes: np.ndarray,
-    selection: Selection | PairProblem,
+    pool: Pool,
+    pairs: Selection | PairProblem,
     settings: JointSettings,
     *,
     start: tuple[np.ndarray, ...] | None = None,
     progress=None,
 ) -> RefinedPairs:
-    """Refit the weights of selected pairs, anchored to the dense totals and within the limits
-    asked.
+    """Refit the weights of selected pairs, anchored to the dense totals and within the limits asked.
 
     Parameters
     ----------
-    selection : the pairs with their starting weights (``weight``), or a PairProblem that holds them
+    pairs : with their starting weights (``weight``), or a PairProblem that holds them
         (``prior_weight``).
     start : multipliers of an earlier refit of the same targets.
     """
-    starting = selection.prior_weight if isinstance(selection, PairProblem) else selection.weight
-    leaf, record = selection.leaf, selection.record
-    per_leaf = np.bincount(leaf, minlength=len(tree.leaves))
-    kept = limited(starting, leaf, len(tree.leaves), settings.limits, settings.refine.ratio_bounds)
-    soft = anchored(tree, targets, attributes, dense, per_leaf, settings.anchor_strength)
-    problem = PairProblem(tree, soft, leaf, record, kept.weight, kept.ratio_bounds)
+    starting = pairs.prior_weight if isinstance(pairs, PairProblem) else pairs.weight
+    leaf, targets = pairs.leaf, pool.targets
+    counts = np.bincount(leaf, minlength=pool.leaves)
+    bounds = settings.refine.ratio_bounds
+    kept = limited(starting, leaf, pool.leaves, settings.limits, bounds)
+    soft = anchored(pool, counts, settings.anchor_strength)
+    problem = PairProblem(pool.tree, soft, leaf, pairs.record, kept.weight, kept.ratio_bounds)
     result = calibrate_tree(problem, settings.refine, start=start, progress=progress)
     own = [design.shape[1] for design in targets.designs]
     trimmed = replace(
@@ -174,60 +127,25 @@ def refine_pairs(
 
 
 def _rounds(
-    tree,
-    targets,
-    dense,
-    category,
-    attributes,
-    balance: Balance,
+    pool: Pool,
     drawn: Selection,
+    balance: Balance,
     settings: JointSettings,
-    say,
+    say: Callable[[str], None],
 ) -> Selection:
     options = settings.selection
-    loose = replace(
-        settings, refine=replace(settings.refine, tolerance=max(_LOOSE, settings.refine.tolerance))
-    )
-    offsets = np.concatenate([[0], np.cumsum(drawn.per_leaf)])
-    start, made = None, drawn.exchanges.copy()
-    for number in range(options.rounds):
-        if number == options.rounds - 1:
-            drawn = ensure_support(
-                drawn, dense, tree, targets.designs, _worth_a_pair(targets, settings.inside)
-            )
-        fit = refine_pairs(tree, targets, dense, attributes, drawn, loose, start=start)
-        start = fit.result.multipliers
-        weights = np.maximum(
-            significant(fit.result.weights, _DIGITS),
-            1e-12 * max(float(fit.result.weights.max()), 1e-300),
-        )
-        candidates = drawn.candidates
-        passed = exchange(
-            offsets,
-            drawn.record,
-            weights,
-            drawn.certain,
-            candidates.offsets,
-            candidates.record,
-            balance.rows,
-            balance.goals,
-            balance.scales,
-            category,
-            options.exchange_settings,
-            balance.shared,
-        )
-        made += passed.exchanges
-        order = np.lexsort((passed.record, drawn.leaf))
-        drawn = replace(
-            drawn,
-            record=passed.record[order],
-            weight=drawn.weight[order],
-            probability=drawn.probability[order],
-            exchanges=made,
-            rounds=number + 1,
-            stopped=drawn.stopped + passed.stopped,
-        )
-        say(f"round {number + 1}: {fit.result.status}, {int(passed.exchanges.sum()):,} exchanges")
+    loose = replace(settings.refine, tolerance=max(_LOOSE, settings.refine.tolerance))
+    loosely = replace(settings, refine=loose)
+    start = None
+    for number in range(1, options.rounds + 1):
+        if number == options.rounds:
+            drawn = ensure_support(drawn, pool, _worth_a_pair(pool.targets, settings.inside))
+        result = refine_pairs(pool, drawn, loosely, start=start).result
+        start = result.multipliers
+        weights = np.maximum(result.weights, _LEAST * max(float(result.weights.max()), 1e-300))
+        drawn, passed = exchange_pairs(pool, drawn, weights, balance, options)
+        drawn = replace(drawn, rounds=number)
+        say(f"round {number}: {result.status}, {int(passed.exchanges.sum()):,} exchanges")
     return drawn
 
 
@@ -235,14 +153,8 @@ def _worth_a_pair(targets: Targets, inside: float) -> list[np.ndarray]:
     """Above the finest level every target must keep a pair; at the finest, those that no pair at
     all would leave outside their margin.
     """
-    used = [
-        np.isfinite(scale) & (value != 0)
-        for scale, value in zip(targets.scales, targets.values, strict=True)
-    ]
+    both = zip(targets.scales, targets.values, strict=True)
+    # A value far below its scale is the rounding of a zero.
+    used = [np.isfinite(scale) & (np.abs(value) > _ZERO * scale) for scale, value in both]
     used[-1] &= np.abs(targets.values[-1]) > inside * targets.scales[-1]
     return used
-
-
-def _with_cells_lost(drawn: Selection, dense, category, affinity) -> Selection:
-    lost, mass, moved, moved_mass = cells_lost(dense, category, drawn.leaf, drawn.record, affinity)
-    return replace(drawn, categories_lost=lost, mass_lost=mass, moved=moved, moved_mass=moved_mass)

@@ -18,26 +18,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from calibration_core.common.threads import one_thread
-from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.select.pairs import Selection
+from calibration_core.tree.select.pool import Pool
 
 
-@one_thread()
-def ensure_support(
-    selection: Selection,
-    dense: np.ndarray,
-    tree: GeographyTree,
-    designs: Sequence[np.ndarray],
-    used: Sequence[np.ndarray],
-) -> Selection:
+def ensure_support(selection: Selection, pool: Pool, used: Sequence[np.ndarray]) -> Selection:
     """Exchange pairs until every target in ``used`` has a contributing pair, coarsest level first.
 
     Parameters
     ----------
     selection : the draw.
-    dense : (leaves, records) dense weights.
-    designs : per level, top first, (records, variables).
     used : per level, (areas, variables) bool: which targets must keep a pair.
 
     Returns
@@ -47,10 +37,10 @@ def ensure_support(
     weight that gives the target its dense total, at most the sum of its leaf's smaller half of
     weights; the other pairs of the leaf are scaled so that the leaf keeps its total.
     """
-    state = _Exchange(selection, dense, tree, designs, used)
+    state = _Exchange(selection, pool, used)
     rescued: list[tuple[int, int, int]] = []
     lost: list[tuple[int, int, int]] = []
-    for depth in range(len(tree.levels)):
+    for depth in range(len(pool.tree.levels)):
         for area, variable in zip(
             *np.nonzero(used[depth] & (state.counts[depth] == 0)), strict=True
         ):
@@ -73,25 +63,18 @@ def ensure_support(
 class _Exchange:
     """The pairs as they stand, and for every target how many of them contribute."""
 
-    def __init__(
-        self,
-        selection: Selection,
-        dense: np.ndarray,
-        tree: GeographyTree,
-        designs: Sequence[np.ndarray],
-        used: Sequence[np.ndarray],
-    ) -> None:
+    def __init__(self, selection: Selection, pool: Pool, used: Sequence[np.ndarray]) -> None:
         self.leaf, self.record = selection.leaf.copy(), selection.record.copy()
         self.weight, self.probability = selection.weight.copy(), selection.probability.copy()
-        self.dense, self.designs, self.used = dense, designs, used
-        self.touches = [design != 0 for design in designs]
-        self.above = [tree.ancestor_of_leaves(depth) for depth in range(len(tree.levels))]
+        self.dense, self.designs, self.used = pool.dense, pool.targets.designs, used
+        self.touches = [design != 0 for design in self.designs]
+        self.above = [pool.tree.ancestor_of_leaves(depth) for depth in range(len(pool.tree.levels))]
         self.counts = []
         for depth, touch in enumerate(self.touches):
             count = np.zeros(used[depth].shape, dtype=np.int64)
             np.add.at(count, self.above[depth][self.leaf], touch[self.record].astype(np.int64))
             self.counts.append(count)
-        self.drawn = np.zeros(dense.shape, dtype=bool)
+        self.drawn = np.zeros(pool.dense.shape, dtype=bool)
         self.drawn[self.leaf, self.record] = True
         self.exchanged = np.zeros(self.leaf.size, dtype=bool)
 
@@ -134,8 +117,8 @@ class _Exchange:
             single = self.used[depth][area] & (self.counts[depth][area] == 1)
             alone |= (touch[self.record[here]] & single[None, :]).any(axis=1)
         here = here[~alone]
-        # Starting weights tie within a leaf; dense weights do not, so that the last bit of a sum
-        # cannot decide.
+        # Starting weights tie within a leaf; dense weights are rounded, and of equals the first is
+        # taken, so that the last bit of a sum cannot decide.
         return int(here[np.argmin(self.dense[leaf, self.record[here]])]) if here.size else None
 
     def exchange(self, position: int, candidate: int, wanted: float) -> None:

@@ -10,9 +10,9 @@ from calibration_core import CalibrationProblem, calibrate
 from calibration_core.errors import BudgetError, SettingsError
 from calibration_core.flat.cells import categorical_rows, nearest_filled, pool_thin, record_cells
 from calibration_core.flat.design_matrix import DesignMatrix
-from calibration_core.flat.select.cell_allocation import round_shares, selection_probabilities
 from calibration_core.flat.select.draw import draw_records
 from calibration_core.sampling.cube import cube
+from calibration_core.sampling.probabilities import inclusion_probabilities
 
 ROUNDING = 1e-6
 
@@ -85,17 +85,6 @@ def test_inclusion_probabilities_are_exactly_those_of_the_design(design):
     # Horvitz-Thompson totals are unbiased, the continuous one too.
     estimate = np.mean([rows[-1, d.selected] @ (weights / probability)[d.selected] for d in drawn])
     assert estimate == pytest.approx(rows[-1] @ weights, rel=0.05)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, 40))
-def test_shares_are_rounded_to_a_neighbour_and_sum_exactly(seed, cells):
-    rng = np.random.default_rng(seed)
-    share = rng.gamma(0.5, 3.0, cells)
-    share *= np.ceil(share.sum()) / share.sum()
-    counts = round_shares(share, rng.random((cells, 3)), [], rng)
-    assert counts.sum() == round(share.sum())
-    assert (np.abs(counts - share) < 1 + ROUNDING).all()
 
 
 def test_the_cube_holds_balancing_totals_far_better_than_chance():
@@ -273,5 +262,5 @@ def test_impossible_requests_are_refused_with_the_numbers(settings_, error, word
 
 
 def test_probabilities_cap_certainties_and_leave_zero_weights_out():
-    probability = selection_probabilities(np.array([0.0, 1.0, 1.0, 2.0, 100.0]), 3)
+    probability = inclusion_probabilities(np.array([0.0, 1.0, 1.0, 2.0, 100.0]), 3)
     assert probability.tolist() == pytest.approx([0.0, 0.5, 0.5, 1.0, 1.0])

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration_core.errors import BudgetError, ProblemError, SettingsError
-from calibration_core.sampling.allocation import (
-    allocate,
-    allocation_of,
+from calibration_core.sampling.allocation import allocate, allocation_of, floor_within
+from calibration_core.sampling.area_sizes import (
+    AreaSize,
+    area_size,
     effective_size,
-    floor_within,
     neyman_size,
     pair_ceiling,
     population_size,
@@ -111,8 +111,9 @@ def test_what_was_lowered_and_left_out_is_told():
     dense = np.vstack(
         [np.full(40, 10.0), np.full(40, 5.0), np.r_[np.ones(3), np.zeros(37)], np.zeros(40)]
     )
-    made = allocation_of("population", 33, dense, floor=20, power=1.0)
-    assert made.per_area.tolist() == [15, 15, 3, 0]
+    measured = area_size("population", dense, power=1.0)
+    made = allocation_of(measured, 33, pair_ceiling(dense, 33), floor=20)
+    assert made.pairs_per_area.tolist() == [15, 15, 3, 0]
     assert (made.floor_asked, made.floor_used) == (20, 15)
     assert made.at_floor.tolist() == [False, True, False, False]
     assert made.at_ceiling.tolist() == [False, False, True, False]
@@ -121,12 +122,13 @@ def test_what_was_lowered_and_left_out_is_told():
     assert [w for w in made.warnings if "lowered to 15" in w] and [
         w for w in made.warnings if w.startswith("1 areas have no usable record")
     ]
-    assert allocation_of("population", 40, np.ones((2, 40)), floor=20).warnings == ()
+    plenty = area_size("population", np.ones((2, 40)))
+    assert allocation_of(plenty, 40, np.full(2, 40), floor=20).warnings == ()
 
 
 def test_a_size_can_be_given():
-    made = allocation_of("given", 12, np.full((3, 20), 5.0), size=np.array([1.0, 2.0, 3.0]))
-    assert made.per_area.tolist() == [2, 4, 6]
+    made = allocation_of(AreaSize("given", np.array([1.0, 2.0, 3.0])), 12, np.full(3, 20))
+    assert made.pairs_per_area.tolist() == [2, 4, 6]
     assert not made.at_floor.any() and not made.at_ceiling.any()
 
 
@@ -163,21 +165,15 @@ def test_neyman_allocation_has_the_least_error_of_all_rules():
     scales = rng.gamma(2.0, 3.0, (12, 4))
     size, _ = neyman_size(dense, design, scales)
     ceiling = np.full(12, 10**6)
-    error = {
-        rule: float(
-            (
-                size**2
-                / allocation_of(
-                    rule, 50000, dense, design=design, scales=scales, ceiling=ceiling
-                ).per_area
-            ).sum()
-        )
+    found = {
+        rule: allocation_of(
+            area_size(rule, dense, design=design, scales=scales), 50000, ceiling
+        ).pairs_per_area
         for rule in ("equal", "population", "effective", "neyman")
     }
+    error = {rule: float((size**2 / counts).sum()) for rule, counts in found.items()}
     assert min(error, key=error.get) == "neyman"
-    best = allocation_of(
-        "neyman", 50000, dense, design=design, scales=scales, ceiling=ceiling
-    ).per_area
+    best = found["neyman"]
     for a, b in ((0, 1), (5, 2), (3, 9)):
         other = best.copy()
         other[a] += 10
@@ -233,31 +229,16 @@ def test_a_constant_variable_is_no_difficulty():
             id="not finite",
         ),
         pytest.param(
-            lambda: allocation_of("best", 3, np.ones((2, 2))),
-            SettingsError,
-            "'best'",
-            id="no such rule",
+            lambda: area_size("best", np.ones((2, 2))), SettingsError, "'best'", id="no such rule"
         ),
         pytest.param(
-            lambda: allocation_of("neyman", 3, np.ones((2, 2))),
+            lambda: area_size("neyman", np.ones((2, 2))),
             SettingsError,
             "no targets",
             id="neyman without targets",
         ),
         pytest.param(
-            lambda: allocation_of("given", 3, np.ones((2, 2))),
-            SettingsError,
-            "no size",
-            id="given without size",
-        ),
-        pytest.param(
-            lambda: allocation_of("equal", 3, np.ones((2, 2)), size=np.ones(2)),
-            SettingsError,
-            "with a size",
-            id="size not asked for",
-        ),
-        pytest.param(
-            lambda: allocation_of("equal", 3, -np.ones((2, 2))),
+            lambda: area_size("equal", -np.ones((2, 2))),
             ProblemError,
             "negative",
             id="negative weights",

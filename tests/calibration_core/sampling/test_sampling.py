@@ -10,37 +10,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration_core.errors import BudgetError, ProblemError, SettingsError
-from calibration_core.sampling.allocation import inclusion_probabilities
-from calibration_core.sampling.candidates import Candidates, first_phase, systematic_over_pool
-from calibration_core.sampling.cube import draw_cube
+from calibration_core.sampling.candidates import AreaCandidates, first_phase, list_path
+from calibration_core.sampling.cube import CubeBalance, draw_cube
+from calibration_core.sampling.loops import capped, systematic_points
+from calibration_core.sampling.probabilities import inclusion_probabilities
 from calibration_core.sampling.sampford import draw_sampford
-from calibration_core.sampling.systematic import capped, draw_systematic, systematic_points
+from calibration_core.sampling.systematic import draw_systematic
 
 DESIGNS = ("cube", "systematic", "sampford")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Pool:
+class Areas:
     dense: np.ndarray
-    per_area: np.ndarray
+    pairs_per_area: np.ndarray
     cell: np.ndarray
     order: np.ndarray
     rows: np.ndarray
 
     def candidates(
         self, times: int = 8, seed: int = 0, areas: np.ndarray | None = None
-    ) -> Candidates:
-        if areas is None:
-            return first_phase(self.dense, self.per_area, self.cell, self.order, seed, times)
-        return first_phase(
-            self.dense[areas], self.per_area[areas], self.cell, self.order, seed, times, area=areas
-        )
+    ) -> AreaCandidates:
+        areas = np.arange(len(self.dense)) if areas is None else areas
+        counts = self.pairs_per_area[areas]
+        return first_phase(self.dense[areas], counts, self.path, seed, times, area=areas)
+
+    @property
+    def path(self) -> np.ndarray:
+        return list_path(self.cell, self.order)
 
     def draw(
-        self, design: str, candidates: Candidates, seed: int = 0, threads: int = 1
+        self, design: str, candidates: AreaCandidates, seed: int = 0, threads: int = 1
     ) -> np.ndarray:
         if design == "cube":
-            return draw_cube(candidates, self.rows, None, self.cell, seed, threads)
+            return draw_cube(candidates, CubeBalance(self.rows), self.cell, seed, threads)
         return (
             draw_systematic(candidates, self.cell, self.order, seed)
             if design == "systematic"
@@ -50,7 +53,7 @@ class Pool:
 
 def random_pool(
     seed: int, areas: int = 5, records: int = 40, cells: int = 4, variables: int = 3
-) -> Pool:
+) -> Areas:
     """Weights of very uneven size, a fifth of them zero; counts from none or one to all; a constant
     row and an empty one.
     """
@@ -58,15 +61,17 @@ def random_pool(
     dense = rng.gamma(0.5, 2.0, (areas, records)) * (rng.random((areas, records)) < 0.8)
     dense[:, 0] = 1.0
     usable = (dense > 0).sum(axis=1)
-    per_area = rng.integers(1, usable + 1)
-    per_area[0], per_area[-1] = rng.integers(0, 2), usable[-1]
+    pairs_per_area = rng.integers(1, usable + 1)
+    pairs_per_area[0], pairs_per_area[-1] = rng.integers(0, 2), usable[-1]
     rows = rng.lognormal(0, 1, (records, variables))
     rows[:, : variables // 3] = 2.0
     rows[:, variables // 3 : variables // 2] = 0.0
-    return Pool(dense, per_area, rng.integers(0, cells, records) * 7, rng.random(records), rows)
+    return Areas(
+        dense, pairs_per_area, rng.integers(0, cells, records) * 7, rng.random(records), rows
+    )
 
 
-def counts(candidates: Candidates, drawn: np.ndarray) -> np.ndarray:
+def counts(candidates: AreaCandidates, drawn: np.ndarray) -> np.ndarray:
     return candidates.sums(drawn).astype(np.int64)
 
 
@@ -85,7 +90,7 @@ def test_every_design_draws_exactly_k_and_every_certainty(seed, records, cells, 
     candidates = pool.candidates(times)
     for design in DESIGNS:
         drawn = pool.draw(design, candidates, seed)
-        assert (counts(candidates, drawn) == pool.per_area).all()
+        assert (counts(candidates, drawn) == pool.pairs_per_area).all()
         assert drawn[candidates.probability == 1].all()
         area = np.repeat(np.arange(4), np.diff(candidates.offsets))[drawn]
         assert (pool.dense[area, candidates.record[drawn]] > 0).all(), (
@@ -100,17 +105,19 @@ def test_first_phase_probabilities_multiply_to_those_of_the_dense_weights(
 ):
     pool = random_pool(seed, 4, records, cells, variables)
     candidates = pool.candidates(times)
-    assert np.allclose(candidates.sums(candidates.probability), pool.per_area, rtol=0, atol=1e-9)
+    assert np.allclose(
+        candidates.sums(candidates.probability), pool.pairs_per_area, rtol=0, atol=1e-9
+    )
     for t in range(4):
         part = slice(candidates.offsets[t], candidates.offsets[t + 1])
         record = candidates.record[part]
         assert (np.diff(record) > 0).all()
-        if pool.per_area[t] == 0:
+        if pool.pairs_per_area[t] == 0:
             assert record.size == 0
             continue
-        overall = inclusion_probabilities(pool.dense[t], int(pool.per_area[t]))
+        overall = inclusion_probabilities(pool.dense[t], int(pool.pairs_per_area[t]))
         usable = int((overall > 0).sum())
-        assert record.size == min(times * pool.per_area[t], usable)
+        assert record.size == min(times * pool.pairs_per_area[t], usable)
         assert np.isin(np.flatnonzero(overall == 1), record).all(), "a certainty is no candidate"
         product = candidates.probability[part] * candidates.first_phase_probability[part]
         assert np.allclose(product, overall[record], rtol=1e-9)
@@ -133,7 +140,7 @@ def test_first_phase_probabilities_multiply_to_those_of_the_dense_weights(
     st.lists(st.floats(0, 1e6) | st.sampled_from([0.0, 1.0, 1e-30]), min_size=1, max_size=40),
     st.data(),
 )
-def test_compiled_inclusion_probabilities_are_those_of_allocation(weights, data):
+def test_inclusion_probabilities_are_proportional_capped_and_sum_to_the_count(weights, data):
     weights = np.array(weights)
     usable = int((weights > 0).sum())
     if usable == 0:
@@ -141,11 +148,16 @@ def test_compiled_inclusion_probabilities_are_those_of_allocation(weights, data)
     count = data.draw(st.integers(1, usable))
     probability = np.empty(weights.size)
     certain, rest = capped(weights, count, probability)
-    expected = inclusion_probabilities(weights, count)
-    assert np.allclose(probability, expected, rtol=1e-9, atol=1e-11)
+    assert (inclusion_probabilities(weights, count) == probability).all()
+    assert (probability[weights == 0] == 0).all() and probability.sum() == pytest.approx(count)
     assert certain == (probability == 1).sum()
     free = (probability > 0) & (probability < 1)
     assert np.allclose(weights[free] / probability[free] * (count - certain), rest)
+    # Whoever is certain has a share of one among those that are not, and no one else has.
+    left = count - certain
+    assert (left * weights[free] < weights[free].sum()).all()
+    if free.any():
+        assert weights[probability == 1].min(initial=np.inf) >= weights[free].max()
 
 
 @pytest.mark.parametrize("design", DESIGNS)
@@ -158,20 +170,11 @@ def test_an_area_drawn_alone_in_any_company_and_by_any_threads_is_the_same(desig
     for areas in (np.array([7]), np.array([11, 2, 5])):
         few = pool.candidates(areas=areas)
         alone = pool.draw(design, few, 9)
-        taken = everyone.take(areas)
-        for name in (
-            "offsets",
-            "record",
-            "probability",
-            "weight",
-            "first_phase_probability",
-            "per_area",
-            "area",
-        ):
-            assert getattr(few, name).tobytes() == getattr(taken, name).tobytes()
         index = np.concatenate(
             [np.arange(everyone.offsets[t], everyone.offsets[t + 1]) for t in areas]
         )
+        for name in ("record", "probability", "weight", "first_phase_probability"):
+            assert getattr(few, name).tobytes() == getattr(everyone, name)[index].tobytes()
         assert (alone == together[index]).all()
     assert (pool.draw(design, everyone, 10) != together).any()
 
@@ -185,7 +188,7 @@ def test_two_phases_draw_each_record_as_often_as_its_dense_weight_says(design):
     weights = rng.gamma(0.7, 1.0, 30)
     weights[3] = 8.0
     rounds = 6000
-    pool = Pool(
+    pool = Areas(
         np.tile(weights, (rounds, 1)),
         np.full(rounds, 5),
         np.arange(30) % 3,
@@ -203,17 +206,17 @@ def test_two_phases_draw_each_record_as_often_as_its_dense_weight_says(design):
 def test_a_matrix_of_another_layout_or_precision_is_the_same_pool():
     pool = random_pool(4, 9, 50)
     single = pool.dense.astype(np.float32)
-    expected = first_phase(single.astype(np.float64), pool.per_area, pool.cell, pool.order, 0)
+    expected = first_phase(single.astype(np.float64), pool.pairs_per_area, pool.path, 0)
     for dense in (single, np.asfortranarray(single)):
-        found = first_phase(dense, pool.per_area, pool.cell, pool.order, 0)
+        found = first_phase(dense, pool.pairs_per_area, pool.path, 0)
         assert (found.record == expected.record).all()
         assert (found.weight == expected.weight).all()
 
 
-def test_straight_over_the_pool_each_cell_gets_its_share_and_each_area_its_total():
+def test_a_first_phase_of_one_is_a_draw_with_each_cells_share_and_each_areas_total():
     pool = random_pool(6, 8, 200, 6)
-    per_area = np.full(8, 25)
-    drawn = systematic_over_pool(pool.dense, per_area, pool.cell, pool.order, 2)
+    pairs_per_area = np.full(8, 25)
+    drawn = first_phase(pool.dense, pairs_per_area, pool.path, 2, 1)
     assert (np.diff(drawn.offsets) == 25).all()
     assert (drawn.probability == 1).all()
     for t in range(8):
@@ -250,22 +253,28 @@ def test_points_that_rounding_puts_on_one_unit_or_past_the_end_move_to_the_neare
 def test_impossible_requests_are_refused_with_the_numbers():
     pool = random_pool(0, 3, 20)
     with pytest.raises(BudgetError, match=r"area 1: \d+ records, 21 wanted"):
-        first_phase(pool.dense, np.array([1, 21, 1]), pool.cell, pool.order, 0)
+        first_phase(pool.dense, np.array([1, 21, 1]), pool.path, 0)
     with pytest.raises(SettingsError, match="times is 0"):
-        first_phase(pool.dense, pool.per_area, pool.cell, pool.order, 0, 0)
+        first_phase(pool.dense, pool.pairs_per_area, pool.path, 0, 0)
     with pytest.raises(ProblemError, match="negative or not finite"):
-        first_phase(-pool.dense, pool.per_area, pool.cell, pool.order, 0)
-    with pytest.raises(ProblemError, match="one a record"):
-        first_phase(pool.dense, pool.per_area, pool.cell[1:], pool.order, 0)
+        first_phase(-pool.dense, pool.pairs_per_area, pool.path, 0)
+    with pytest.raises(ProblemError, match="one per record"):
+        first_phase(pool.dense, pool.pairs_per_area, pool.path[1:], 0)
+    with pytest.raises(ProblemError, match="pairs_per_area is -1"):
+        first_phase(pool.dense, np.array([1, -1, 1]), pool.path, 0)
+    with pytest.raises(ProblemError, match="cell"):
+        list_path(pool.cell[1:], pool.order)
     candidates = pool.candidates()
     with pytest.raises(ProblemError, match="probabilities of 1 areas do not sum"):
-        dataclasses.replace(candidates, per_area=candidates.per_area + np.array([0, 1, 0]))
+        dataclasses.replace(
+            candidates, pairs_per_area=candidates.pairs_per_area + np.array([0, 1, 0])
+        )
     with pytest.raises(ProblemError, match="scale is"):
-        draw_cube(candidates, pool.rows, np.zeros((3, 3)), pool.cell, 0)
+        draw_cube(candidates, CubeBalance(pool.rows, np.zeros((3, 3))), pool.cell, 0)
     with pytest.raises(ProblemError, match="name records up to"):
         draw_systematic(candidates, pool.cell[:5], pool.order[:5], 0)
     with pytest.raises(SettingsError, match="threads is 0"):
-        draw_cube(candidates, pool.rows, None, pool.cell, 0, 0)
+        draw_cube(candidates, CubeBalance(pool.rows), pool.cell, 0, 0)
 
 
 def test_columns_that_depend_on_each_other_up_to_rounding_do_not_stop_the_flight():
@@ -287,9 +296,11 @@ def test_columns_that_depend_on_each_other_up_to_rounding_do_not_stop_the_flight
             rng.integers(1, n // 2, 3),
             rng.integers(0, kinds, n),
         )
-        candidates = first_phase(dense, k, cell, rng.random(n), seed, int(rng.integers(1, 9)))
+        path = list_path(cell, rng.random(n))
+        candidates = first_phase(dense, k, path, seed, int(rng.integers(1, 9)))
         scale = None if seed % 2 else np.full((3, rows.shape[1]), 10.0 ** rng.uniform(-3, 3))
-        drawn = draw_cube(candidates, rows, scale, cell, seed, 1, int(rng.integers(1, 20)))
+        balance = CubeBalance(rows, scale, int(rng.integers(1, 20)))
+        drawn = draw_cube(candidates, balance, cell, seed)
         assert (candidates.sums(drawn) == k).all()
 
 
@@ -297,7 +308,7 @@ def test_units_whose_share_is_rounding_are_no_candidates():
     # Ten units hold all the weight that counts: what is left for the others is a difference of
     # equal numbers, and must not become a probability.
     dense = np.concatenate([np.ones(10), np.full(40, 1e-17)])[None, :]
-    candidates = first_phase(dense, np.array([5]), np.zeros(50, dtype=int), np.arange(50.0), 3, 4)
+    candidates = first_phase(dense, np.array([5]), np.arange(50), 3, 4)
     assert candidates.record.tolist() == list(range(10))
     assert candidates.probability == pytest.approx(np.full(10, 0.5))
     assert draw_systematic(candidates, np.zeros(50, dtype=int), np.arange(50.0), 3).sum() == 5

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration_core.sampling.candidates import Candidates, first_phase
-from calibration_core.sampling.cube import cube, draw_cube
-from calibration_core.sampling.flight import settle_level
+from calibration_core.sampling.candidates import AreaCandidates, first_phase, list_path
+from calibration_core.sampling.cube import CubeBalance, cube, draw_cube
+from calibration_core.sampling.flight import new_flight, settle_level
 from calibration_core.sampling.sampford import draw_sampford
 from calibration_core.sampling.systematic import draw_systematic
 
@@ -22,13 +22,13 @@ ORDER = np.array([3.0, 1, 2, 5, 4, 7, 9, 8, 6, 0])
 
 def replicates(
     probability: np.ndarray, rounds: int, weight: np.ndarray | None = None
-) -> Candidates:
+) -> AreaCandidates:
     """The same area ``rounds`` times, each with its own number and so its own random numbers."""
     n = probability.size
     tiled = np.tile(probability, rounds)
     weight = 1 / tiled if weight is None else np.tile(weight, rounds)
     k = round(float(probability.sum()))
-    return Candidates(
+    return AreaCandidates(
         np.arange(rounds + 1) * n,
         np.tile(np.arange(n), rounds),
         tiled,
@@ -56,9 +56,8 @@ def assert_as_often(drawn: np.ndarray, probability: np.ndarray) -> None:
 @pytest.mark.parametrize("variables", [0, 1, 3, None])
 def test_the_cube_draws_each_unit_with_exactly_its_probability(variables):
     rows = np.random.default_rng(1).lognormal(0, 1, (10, 4))
-    drawn = draw_cube(
-        replicates(PROBABILITY, 20_000), rows, None, CELL, 5, variables=variables
-    ).reshape(-1, 10)
+    balance = CubeBalance(rows, variables=variables)
+    drawn = draw_cube(replicates(PROBABILITY, 20_000), balance, CELL, 5).reshape(-1, 10)
     assert_as_often(drawn, PROBABILITY)
 
 
@@ -123,9 +122,8 @@ def test_the_flight_keeps_totals_until_directions_run_out(seed, units, variables
     )  # ties, and columns that depend on each other
     cell = rng.integers(0, cells, units)
     moved = p.copy()
-    settle_level(
-        moved, columns, cell, cells, np.argsort(cell, kind="stable"), rng.random(units), 0, False
-    )
+    flight = new_flight(moved, columns, cell, rng.random(units))
+    settle_level(flight, np.argsort(cell, kind="stable"), False)
     open_units = (moved > 0) & (moved < 1)
     assert open_units.sum() <= variables + cells
     assert ((moved >= 0) & (moved <= 1)).all()
@@ -146,7 +144,7 @@ def test_a_long_flight_does_not_drift():
     columns = rng.standard_normal((20_000, 30)) / 30
     cell = np.sort(rng.integers(0, 500, 20_000))
     moved = p.copy()
-    settle_level(moved, columns, cell, 500, np.arange(20_000), rng.random(20_000), 0, False)
+    settle_level(new_flight(moved, columns, cell, rng.random(20_000)), np.arange(20_000), False)
     assert np.abs((moved - p) @ columns).max() < 1e-8
     assert np.abs(np.bincount(cell, moved - p)).max() < 1e-8
     assert ((moved > 0) & (moved < 1)).sum() <= 530
@@ -174,8 +172,9 @@ def test_counts_of_cells_are_rounded_to_a_neighbour(seed, cells, variables):
         rng.integers(0, cells, 120),
         rng.standard_normal((120, variables)),
     )
-    candidates = first_phase(dense, np.array([3, 12, 30]), cell, rng.random(120), seed)
-    drawn = draw_cube(candidates, rows, None, cell, seed)
+    path = list_path(cell, rng.random(120))
+    candidates = first_phase(dense, np.array([3, 12, 30]), path, seed)
+    drawn = draw_cube(candidates, CubeBalance(rows), cell, seed)
     label = np.repeat(np.arange(3), np.diff(candidates.offsets)) * cells + cell[candidates.record]
     expected, found = (
         np.bincount(label, values, 3 * cells) for values in (candidates.probability, drawn)
@@ -184,7 +183,7 @@ def test_counts_of_cells_are_rounded_to_a_neighbour(seed, cells, variables):
     assert (found <= np.ceil(expected - 1e-6)).all()
 
 
-def errors(rows: np.ndarray, candidates: Candidates, drawn: np.ndarray) -> np.ndarray:
+def errors(rows: np.ndarray, candidates: AreaCandidates, drawn: np.ndarray) -> np.ndarray:
     """(areas, variables) error of Horvitz-Thompson totals against the candidates' own."""
     moved = (drawn - candidates.probability) * candidates.weight
     return np.array([candidates.sums(moved * column[candidates.record]) for column in rows.T]).T
@@ -198,9 +197,9 @@ def test_totals_right_after_a_balanced_draw_are_nearer_than_after_any_other():
         0.5 * (ability @ rng.standard_normal((3, 12))) + 0.3 * rng.standard_normal((records, 12))
     )
     dense, cell = rng.gamma(0.5, 1.0, (areas, records)), rng.integers(0, 5, records)
-    candidates = first_phase(dense, np.full(areas, 40), cell, rows[:, 0], 0)
+    candidates = first_phase(dense, np.full(areas, 40), list_path(cell, rows[:, 0]), 0)
     size = np.sqrt((rows**2).mean(axis=0))
-    balanced = draw_cube(candidates, rows, None, cell, 1)
+    balanced = draw_cube(candidates, CubeBalance(rows), cell, 1)
     systematic, random = (
         draw_systematic(candidates, cell, rows[:, 0], 1),
         draw_sampford(candidates, 1),
@@ -221,10 +220,10 @@ def test_a_scale_says_which_totals_count():
         rng.gamma(1.0, 1.0, (60, 600)),
         np.zeros(600, dtype=np.int64),
     )
-    candidates = first_phase(dense, np.full(60, 20), cell, rng.random(600), 0)
+    candidates = first_phase(dense, np.full(60, 20), list_path(cell, rng.random(600)), 0)
     found = []
     for scale in ([1.0, np.inf], [np.inf, 1.0]):
-        drawn = draw_cube(candidates, rows, np.tile(scale, (60, 1)), cell, 1)
+        drawn = draw_cube(candidates, CubeBalance(rows, np.tile(scale, (60, 1))), cell, 1)
         found.append(np.sqrt((errors(rows, candidates, drawn) ** 2).mean(axis=0)))
     assert found[0][0] < 0.6 * found[1][0]
     assert found[1][1] < 0.6 * found[0][1]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
-from pipeline.sources.microdata_schema import AMOUNTS, HouseholdTable, PersonTable, check_microdata
+from pipeline.sources.microdata.schema import AMOUNTS, HouseholdTable, PersonTable, check_microdata
 
 Tables = tuple[pl.DataFrame, pl.DataFrame]
 
@@ -38,7 +38,7 @@ def _make(
                 "puma": "4400101",
                 "county_fips": None,
                 "is_group_quarters": str(relationship).startswith("gq_"),
-                "weight": weight,
+                "design_weight": weight,
                 "age": 40,
                 "sex": "male",
                 "relationship": relationship,
@@ -83,7 +83,7 @@ def _make(
                 "puma": "4400101",
                 "county_fips": None,
                 "is_group_quarters": group_quarters,
-                "weight": weight,
+                "design_weight": weight,
                 "persons": len(rows),
                 "tenure": None if group_quarters else "owner",
                 "household_income": (

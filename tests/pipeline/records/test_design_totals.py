@@ -13,8 +13,8 @@ import pytest
 from pipeline.errors import RecordsError, TargetError
 from pipeline.records.assemble import assemble_records
 from pipeline.records.design_totals import TOTALS_SCHEMA, design_totals
-from pipeline.sources.acs_pums import read_pums
 from pipeline.sources.base import resolve_files
+from pipeline.sources.microdata.acs_pums import read_pums
 from pipeline.sources.registry import read_source
 from pipeline.specs.catalog import load_catalog
 from pipeline.targets.build import build_targets
@@ -26,14 +26,14 @@ TABLES = {
         {
             "household_id": ["a", "b", "b"],
             "person_number": [1, 1, 2],
-            "weight": [10.0, 30.0, 50.0],
+            "design_weight": [10.0, 30.0, 50.0],
             "age": [70, 40, 12],
             "wages": [None, 1000.0, 200.0],
             "veteran": [True, False, True],
         }
     ),
     "households": pl.DataFrame(
-        {"household_id": ["b", "a"], "weight": [30.0, 11.0], "income": [1200.0, None]}
+        {"household_id": ["b", "a"], "design_weight": [30.0, 11.0], "income": [1200.0, None]}
     ),
     "tax_units": pl.DataFrame(
         {

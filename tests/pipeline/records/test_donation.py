@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import RecordsError
 from pipeline.records.donation import donate, proxy_unemployment_compensation
-from pipeline.sources.acs_pums import read_pums
+from pipeline.sources.microdata.acs_pums import read_pums
 
 
 def crowd(
@@ -162,7 +162,7 @@ def test_the_proxy_on_rhode_island(realdata: Path) -> None:
     filled, _ = proxy_unemployment_compensation(persons)
     assert (
         0.6
-        < (filled["weight"] * filled["unemployment_compensation"].fill_null(0.0)).sum()
+        < (filled["design_weight"] * filled["unemployment_compensation"].fill_null(0.0)).sum()
         / 153_839_000
         < 0.85
     )

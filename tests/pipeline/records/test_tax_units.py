@@ -13,13 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RecordsError, SpecError
-from pipeline.records.tax_units import (
-    agi_class,
-    build_tax_units,
-    load_rules,
-    taxable_social_security,
-)
-from pipeline.sources.acs_pums import read_pums
+from pipeline.records.tax_rules import agi_class, load_rules, taxable_social_security
+from pipeline.records.tax_units import build_tax_units
+from pipeline.sources.microdata.acs_pums import read_pums
 
 SPOUSE = {"relationship": "spouse", "sex": "female", "marital_status": "married"}
 MARRIED = {"marital_status": "married"}
@@ -337,10 +333,10 @@ def test_rhode_island_2018_is_near_the_irs(realdata: Path) -> None:
     ).persons
     built, _ = build_tax_units(persons, 2018)
     weights = persons.select(
-        "household_id", pl.col("person_number").alias("primary_person"), "weight"
+        "household_id", pl.col("person_number").alias("primary_person"), "design_weight"
     )
     filers = built.filter("is_filer").join(weights, on=["household_id", "primary_person"])
-    weight = filers["weight"]
+    weight = filers["design_weight"]
     assert built["individuals"].sum() == persons.height
     measured = {
         "returns": (weight.sum(), 541_700, 0.03),

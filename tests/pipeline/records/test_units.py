@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import RecordsError
 from pipeline.records.units import build_units
-from pipeline.sources.acs_pums import read_pums
+from pipeline.sources.microdata.acs_pums import read_pums
 
 SPOUSE = {"relationship": "spouse", "sex": "female", "marital_status": "married"}
 
@@ -134,7 +134,7 @@ def test_rhode_island_agrees_with_acs_tables_within_their_margins(realdata: Path
     data = read_pums(realdata / "acs_pums/2018_1yr/csv_pri.zip", year=2018, state_fips="44")
     units = build_units(data.persons, data.households)
     homes = units.households.filter(~pl.col("is_group_quarters"))
-    weight = homes["weight"]
+    weight = homes["design_weight"]
     assert units.households.height == 4_989
     # Estimate and twice the published 90 % margin (PUMS is a subsample): B19053, B19056, B19052,
     # B19066, B19065.

@@ -10,11 +10,18 @@ import polars as pl
 import pytest
 
 from calibration_core.tree.geography import GeographyTree
+from calibration_core.tree.problem import make_targets
+from calibration_core.tree.select.pool import Pool
 from pipeline.assets.common import PROJECT_ROOT
 from pipeline.io_manager import encode, file_digest, write_atomic
+from pipeline.reports import loss_rows
 from pipeline.reports import selection_report as report
-from pipeline.reports.show import loss_lines, print_loss, selection_loss
+from pipeline.reports.loss_points import income_points
+from pipeline.reports.show import selection_loss
+from pipeline.reports.show_loss import loss_lines, print_loss
 from pipeline.settings import RunEnvironment
+from pipeline.vocabulary import design_columns, key_of
+from pipeline.weights.table import StoredWeights
 
 TREE = GeographyTree.from_leaves(
     ["state", "county", "tract"],
@@ -49,6 +56,17 @@ LEAF, RECORD, WEIGHTS = (
     np.array([20.0, 20.0, 5.0, 5.0, 10.0, 6.0, 6.0, 8.0]),
 )
 WRITTEN = np.nonzero(DENSE)
+STORED = StoredWeights(DENSE, LEAF, RECORD, WEIGHTS)
+NO_TARGETS = make_targets(
+    TREE, [np.zeros((4, 0))] * 3, *([np.zeros((size, 0)) for size in TREE.sizes] for _ in "vs")
+)
+POOL = Pool(
+    TREE, NO_TARGETS, DENSE, UNITS["cell"].to_numpy(), UNITS["order"].to_numpy(), np.zeros((4, 0))
+)
+UNIT_OF = {
+    key_of(name): "usd" if name.startswith("usd") else "persons"
+    for name in design_columns(UNITS.columns)
+}
 
 
 def targets() -> pl.DataFrame:
@@ -128,10 +146,9 @@ def targets() -> pl.DataFrame:
 
 
 def whole(leaf=LEAF, record=RECORD, weights=WEIGHTS) -> pl.DataFrame:
-    _, table = report.measured_loss(TREE, UNITS, CELLS, DENSE, leaf, record, weights)
-    return pl.concat(
-        [table, report.held_out_rows(targets(), TREE, UNITS, DENSE, leaf, record, weights)]
-    )
+    stored = StoredWeights(DENSE, leaf, record, weights)
+    _, table = loss_rows.measured_loss(POOL, UNITS, CELLS, stored, UNIT_OF)
+    return pl.concat([table, loss_rows.held_out_rows(targets(), TREE, UNITS, stored)])
 
 
 def row(table: pl.DataFrame, measure: str, geoid: str = "44", variable: str = "") -> dict:
@@ -145,14 +162,13 @@ def row(table: pl.DataFrame, measure: str, geoid: str = "44", variable: str = ""
 
 
 def test_amounts_over_everybody_are_the_continuous_variables_and_the_order_stands_in_where_there_is_none():
-    assert report.amount_columns(UNITS) == [
+    assert loss_rows.amount_columns(UNITS, UNIT_OF) == [
         "usd_household_income|total",
         "usd_wages|total",
         "usd_ssi|households",
     ]
-    assert report.amount_columns(
-        UNITS.select("household_id", "cell", "order", "persons|total")
-    ) == ["order"]
+    counts = UNITS.select("household_id", "cell", "order", "persons|total")
+    assert loss_rows.amount_columns(counts, UNIT_OF) == ["order"]
 
 
 def test_the_table_has_each_measure_of_each_area_once():
@@ -204,7 +220,7 @@ def test_shares_of_categories_are_those_of_their_cells():
 
 def test_cells_of_one_name_or_of_none_keep_their_number():
     alike = CELLS.with_columns(label=pl.Series(["small", "small", None]))
-    _, table = report.measured_loss(TREE, UNITS, alike, DENSE, LEAF, RECORD, WEIGHTS)
+    _, table = loss_rows.measured_loss(POOL, UNITS, alike, STORED, UNIT_OF)
     assert table.filter(pl.col("measure") == "cell_share")["variable"].to_list() == [
         "small (cell 0)",
         "small (cell 1)",
@@ -278,7 +294,7 @@ def test_an_area_that_lost_all_its_pairs_is_named():
 
 
 def test_the_income_curve_begins_with_all_that_lies_below():
-    points, note = report.income_points(UNITS, DENSE, LEAF, RECORD, WEIGHTS)
+    points, note = income_points(UNITS, STORED)
     dense, selected = (points.filter(pl.col("weights") == name) for name in ("dense", "selected"))
     assert dense["value"].to_list() == [1e3, 30e3, 60e3, 90e3]
     assert dense["share"].to_list() == pytest.approx([17 / 80, 36 / 80, 52 / 80, 1.0])

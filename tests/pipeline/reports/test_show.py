@@ -42,6 +42,9 @@ def test_truth_has_no_figures_about_published_values():
     frame = pl.DataFrame(
         {
             "level": ["nation", "state"],
+            "geoid": ["", "44"],
+            "variable": ["persons"] * 2,
+            "domain": ["total"] * 2,
             "unit": ["persons"] * 2,
             "role": ["calibrate"] * 2,
             "value": [10.0, 10.0],

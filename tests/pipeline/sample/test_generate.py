@@ -17,7 +17,7 @@ from pipeline.sample.generate import (
     generate_sample,
     read_truth,
 )
-from pipeline.sources.microdata_schema import check_microdata
+from pipeline.sources.microdata.schema import check_microdata
 
 PROMISED = [
     "acs_pums/2022_1yr/csv_pri.zip",
@@ -41,7 +41,6 @@ PROMISED = [
     "irs/22incyallnoagi.csv",
     "ssa/ssi_sc22.xlsx",
     "ssa/oasdi_sc22.xlsx",
-    "ssa/ssi_table_7b1_2024.csv",
     "pep/co-est2024-alldata.csv",
     "geo/2010_Census_Tract_to_2010_PUMA.zip",
     "geo/2020_Census_Tract_to_2020_PUMA.zip",

@@ -14,18 +14,21 @@ import pytest
 
 from pipeline.errors import ProfileError, SourceFileError, SpecError
 from pipeline.sources.base import ReadRequest, SourceNote, SourceTable, resolve_files
-from pipeline.sources.registry import check_source, read_source, reader_names, register_reader
-from pipeline.sources.schemas import PublishedTable, validated
+from pipeline.sources.named import reader, reader_names
+from pipeline.sources.registry import check_source, read_microdata, read_source
+from pipeline.sources.tables.schemas import PublishedTable, validated
 from pipeline.specs.sources import load_source, load_sources
 
 PEP = "pep/co-est2024-alldata.csv"
 PEP_TEXT = "SUMLEV,STATE,COUNTY,CTYNAME,ESTIMATESBASE2020,POPESTIMATE2020,POPESTIMATE2024\n050,44,001,SYNTHETIC,1,2,3\n"
 
 
-def test_every_published_source_has_a_reader():
-    for spec in load_sources().values():
-        if spec.kind != "microdata":
-            assert {spec.reader_of(v) for v in spec.vintages} <= set(reader_names()), spec.id
+def test_every_source_has_a_reader_and_every_reader_a_source():
+    specs = load_sources().values()
+    named = {spec.reader_of(v) for spec in specs for v in spec.vintages}
+    assert named <= set(reader_names())
+    # Readers of forms that a user may have and no source of ours states.
+    assert set(reader_names()) - named == {"tidy_csv"}
 
 
 def test_what_is_read_satisfies_the_schema_and_carries_its_digest(read):
@@ -55,21 +58,51 @@ def test_unknown_vintage_reader_and_state_are_named(tmp_path):
         read_source(load_source("acs5_profile_tracts"), "2022", tmp_path)
 
 
-def test_a_reader_of_another_kind_can_be_registered_once(put):
+@pytest.fixture
+def names(monkeypatch):
+    """The names of readers, as they were after the test."""
+    from pipeline.sources import named
+
+    reader_names()
+    monkeypatch.setattr(named, "_named", dict(named._named))
+
+
+def test_a_reader_says_what_it_is_called_and_is_found(put, names):
+    @reader("rows_of_a_test", check=lambda request, file: "seen")
     def read_lines(request: ReadRequest) -> list[bytes]:
         return [request.open(file).data for file in request.files]
 
     def other(request: ReadRequest) -> None:
         return None
 
-    register_reader("lines_of_a_test", read_lines)
-    register_reader("lines_of_a_test", read_lines, lambda request, file: "seen")
-    spec = load_source("pep_counties").model_copy(update={"reader": "lines_of_a_test"})
+    assert reader("rows_of_a_test", check=lambda request, file: "seen")(read_lines) is read_lines
+    spec = load_source("pep_counties").model_copy(update={"reader": "rows_of_a_test"})
     folder = put({PEP: PEP_TEXT})
     assert read_source(spec, "2024", folder) == [PEP_TEXT.encode()]
     assert [line.message for line in check_source(spec, "2024", folder)] == ["seen"]
     with pytest.raises(SpecError, match="exists"):
-        register_reader("lines_of_a_test", other)
+        reader("rows_of_a_test")(other)
+
+
+def test_a_survey_is_read_by_the_reader_its_source_names(put, names):
+    """Neither survey is named anywhere but in its own module and its source's YAML."""
+
+    @reader("survey_of_a_test")
+    def read_survey(request: ReadRequest) -> str:
+        return " ".join([request.vintage, *(state.postal for state in request.states)])
+
+    spec = load_source("acs_pums_1yr").model_copy(update={"reader": "survey_of_a_test"})
+    assert read_microdata(spec, "2018", put({"x": "x"}), ["RI"]) == "2018 RI"
+
+
+def test_records_are_not_asked_of_a_publication(tmp_path):
+    with pytest.raises(SpecError, match="kind published, and records are asked of it"):
+        read_microdata(load_source("pep_counties"), "2024", tmp_path)
+
+
+def test_a_survey_of_states_is_read_one_state_at_a_time(tmp_path):
+    with pytest.raises(ProfileError, match="2 states were asked for"):
+        read_microdata(load_source("acs_pums_1yr"), "2018", tmp_path, ["RI", "DE"])
 
 
 def test_files_are_resolved_in_a_fixed_order_and_optional_ones_only_where_they_are(put):

@@ -13,6 +13,7 @@ from pipeline.specs.sources import CodeSpec, ColumnSpec, fill, load_source, load
 from pipeline.specs.states import ALL_AREAS, BY_FIPS, STATES, state_of
 
 IDS = sorted(path.stem for path in (SPEC_ROOT / "sources").glob("*.yaml"))
+SHEET = {"name": "S", "holds": "states", "labels": ["A"], "columns": {"B": "nothing"}}
 COMMON = {
     "acs_pums_1yr",
     "cps_asec",
@@ -30,7 +31,6 @@ COMMON = {
     "ssa_ssi_counties",
     "ssa_oasdi_counties",
     "ssa_oasdi_zip",
-    "ssa_ssi_states",
     "pep_counties",
     "pep_states",
     "pep_age_sex",
@@ -155,9 +155,17 @@ BASE = load_source("pep_counties").model_dump(mode="json", exclude_defaults=True
             id="another form without notes",
         ),
         pytest.param(
-            {"layout": {"sheets": [{"name": "S", "holds": "states", "columns": {"B": "nothing"}}]}},
-            "no columns: nothing",
-            id="sheet of no column",
+            {"layout": {"sheets": [SHEET]}}, "no columns: nothing", id="sheet of no column"
+        ),
+        pytest.param(
+            {"layout": {"sheets": [SHEET | {"adds_up": [["nothing", "more", "other"]]}]}},
+            "measures the sheet has not: more, other",
+            id="sum of no column",
+        ),
+        pytest.param(
+            {"layout": {"sheets": [SHEET | {"adds_up": [["nothing", "nothing"]]}]}},
+            "a total and at least two classes",
+            id="sum of one class",
         ),
         pytest.param(
             {"suppression": [{"code": "x", "status": "hidden", "meaning": "wrong"}]},

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import TargetError
 from pipeline.specs.factors import FACTOR_ADAPTER, SeriesFactor
-from pipeline.specs.profiles import Budget, Method
+from pipeline.specs.profiles import Budget
 from pipeline.specs.targets import CarryRule, StandardErrorRule, TargetItem
 from pipeline.specs.variables import Variable
 
@@ -101,8 +101,6 @@ def test_a_variable_no_record_expresses_says_why() -> None:
             Variable(**common, **faulty)
 
 
-def test_budget_and_tau_path_are_checked() -> None:
+def test_the_budget_is_checked() -> None:
     with pytest.raises(ValidationError, match="minimum_pairs exceeds"):
         Budget(pairs_per_area=10, minimum_pairs=20)
-    with pytest.raises(ValidationError, match="strictly falling"):
-        Method(tau_path=(0.1, 1.0))

@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import TargetError
 from pipeline.specs.factors import FACTOR_ADAPTER, Factor
 from pipeline.specs.targets import AgeSexCell
-from pipeline.targets.carry import Carrier, Cells, control_areas
+from pipeline.targets.carry import Carrier, PublishedFigures, control_areas
 
 
 def table(
@@ -89,7 +89,7 @@ def test_a_nation_without_a_row_is_the_sum_of_its_states() -> None:
 
 
 def test_an_area_without_a_row_is_the_sum_of_what_lies_below_beside_areas_that_have_one() -> None:
-    cells = Cells(
+    cells = PublishedFigures(
         {
             ("s", "1"): table(
                 ("11", "c", 7.0),

@@ -13,7 +13,7 @@ from calibration_core.sampling.rounding import round_areas
 from pipeline.errors import RecordsError
 from pipeline.specs.base import SPEC_ROOT
 from pipeline.specs.cross_categories import CrossCategories, load_cross_categories
-from pipeline.weights.cells import affinity_of, build_cells, families_of
+from pipeline.weights.cells import affinity_of, build_cells, categories_of
 
 SPEC = {
     "id": "t",
@@ -45,7 +45,7 @@ def households(counts, weight=1.0):
             "household_id": [f"h{i}" for i in range(len(rows))],
             "old": [r[0] for r in rows],
             "size": [r[1] for r in rows],
-            "weight": weight,
+            "design_weight": weight,
         }
     )
 
@@ -112,7 +112,7 @@ def test_no_cell_is_thin_and_the_order_of_records_does_not_matter(seed, fewest, 
             "household_id": [f"h{i}" for i in range(n)],
             "old": rng.integers(0, 2, n),
             "size": np.minimum(rng.geometric(0.5, n), 4),
-            "weight": rng.gamma(1.0, 1.0, n),
+            "design_weight": rng.gamma(1.0, 1.0, n),
         }
     )
     cross = spec(fewest_records=fewest, fewest_weight=weight)
@@ -135,7 +135,7 @@ def test_no_cell_is_thin_and_the_order_of_records_does_not_matter(seed, fewest, 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**31))
-def test_cells_hold_what_their_labels_say_and_families_are_nested(seed):
+def test_cells_hold_what_their_labels_say_and_categories_are_nested(seed):
     rng = np.random.default_rng(seed)
     n = 120
     frame = pl.DataFrame(
@@ -143,12 +143,12 @@ def test_cells_hold_what_their_labels_say_and_families_are_nested(seed):
             "household_id": [f"h{i}" for i in range(n)],
             "old": rng.integers(0, 2, n),
             "size": np.minimum(rng.geometric(0.4, n), 4),
-            "weight": 1.0,
+            "design_weight": 1.0,
         }
     )
     made = build_cells(frame, spec(fewest_records=20))
     held = [frame.filter(pl.Series(made.cell == c)) for c in range(made.table.height)]
-    for family in made.families:
+    for family in made.categories:
         groups = {
             label: set(g)
             for c in spec().classes
@@ -158,18 +158,19 @@ def test_cells_hold_what_their_labels_say_and_families_are_nested(seed):
         }
         for label, members in zip(family.labels, family.members, strict=True):
             assert members.tolist() == [set(part[family.name]) <= groups[label] for part in held]
-    # round_areas refuses families that are not nested.
+    # round_areas refuses categories that are not nested.
     expected = np.bincount(made.cell) / n * 12
     assert (
-        round_areas(expected[None, :], [f.members for f in made.families], seed).counts.sum() == 12
+        round_areas(expected[None, :], [f.members for f in made.categories], seed).counts.sum()
+        == 12
     )
 
 
-def test_families_and_affinity_come_back_from_the_stored_table():
+def test_categories_and_affinity_come_back_from_the_stored_table():
     made = build_cells(
         households({(0, 1): 30, (0, 3): 12, (0, 4): 11, (1, 1): 20, (1, 3): 15, (1, 4): 2}), spec()
     )
-    assert [f.labels for f in families_of(made.table, spec())] == [
+    assert [f.labels for f in categories_of(made.table, spec())] == [
         ("young", "old"),
         ("1", "3", "4", "3+"),
     ]

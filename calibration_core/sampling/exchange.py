@@ -1,0 +1,205 @@
+"""The compiled exchange: drawn units of one area give their places to better ones.
+
+While that lowers the sum of squared errors
+
+    sum_v e_v^2  +  kappa^2 sum_c (n_c - m_c)^2,        e_v = sum_a w_a x_{r(a) v} - T_v
+
+over the places a of the area, the best exchange of all pairs of a place and a candidate is made
+(steepest descent). w_a is the weight of the place and r(a) the unit in it; x and T are in units of
+error; n_c is the number of units of cell c and m_c what it was at first. kappa = inf exchanges
+within cells only. The number of units, and the weights of the places, never change.
+
+For a place a, w_a and w_b x_b cost nothing new: sums over variables are taken once for each unit
+that is in, and once for each that comes in. Of two exchanges whose gains differ by rounding, the
+first in order of place and candidate is made. Sums are taken in one order, so that the same numbers
+give the same exchanges on every processor.
+
+Belongs here: that loop, which both wings use. Does not belong here: goals and units of error, who
+may come in, which areas follow which (``tree/select/exchange.py``, ``flat/select/repair.py``).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+# An exchange must lower the sum of squares by this share of it, so that rounding cannot keep two
+# units swapping for ever.
+_LEAST_GAIN = 1e-9
+# And beat the best before it by this share, so that rounding does not choose between equals.
+_TIE = 1e-10
+# Squares below this are rounding.
+_NOTHING = 1e-12
+
+
+class Places(NamedTuple):
+    """One area as it stands.
+
+    Attributes
+    ----------
+    weight : (places,) float64 > 0.
+    fixed : (places,) bool: keeps its unit.
+    unit : (places,) int64 unit in each place, changed in place.
+    rows : (places, variables) float64 x of those units, changed in place.
+    cell : (places,) int64 their cells, changed in place.
+    error : (variables,) float64 e, changed in place.
+    moved : (cells,) float64 n_c - m_c, changed in place.
+    """
+
+    weight: np.ndarray
+    fixed: np.ndarray
+    unit: np.ndarray
+    rows: np.ndarray
+    cell: np.ndarray
+    error: np.ndarray
+    moved: np.ndarray
+
+
+class Entrants(NamedTuple):
+    """Who may come in: ``unit`` (candidates,) int64, ``rows`` (variables, candidates) float64,
+    ``cell`` (candidates,) int64. Units in a place may be among them."""
+
+    unit: np.ndarray
+    rows: np.ndarray
+    cell: np.ndarray
+
+
+class _Products(NamedTuple):
+    """``cross`` (places, candidates) products of rows; ``own`` (places,) squares; ``norm``,
+    ``along`` (candidates,) squares and products with the error; ``inside`` (candidates,) bool."""
+
+    cross: np.ndarray
+    own: np.ndarray
+    norm: np.ndarray
+    along: np.ndarray
+    inside: np.ndarray
+
+
+@numba.njit(cache=True, nogil=True)
+def exchange_places(places: Places, entrants: Entrants, kappa: float, limit: int) -> int:
+    """Make exchanges until none helps, at most ``limit``; returns how many were made."""
+    done = 0
+    if places.unit.size and entrants.unit.size:
+        products = _prepare(places, entrants)
+        while done < limit:
+            place, entering = _best(places, entrants, products, kappa)
+            if place < 0:
+                break
+            _swap(places, entrants, products, place, entering)
+            done += 1
+    return done
+
+
+@numba.njit(cache=True, nogil=True)
+def _prepare(places, entrants):
+    variables, count = entrants.rows.shape
+    cross, own = np.zeros((places.unit.size, count)), np.empty(places.unit.size)
+    norm, along = np.zeros(count), np.zeros(count)
+    inside = np.zeros(count, dtype=np.bool_)
+    for v in range(variables):
+        for i in range(count):
+            x = entrants.rows[v, i]
+            norm[i] += x * x
+            along[i] += x * places.error[v]
+    for a in range(places.unit.size):
+        _add_products(places.rows[a], entrants.rows, cross[a])
+        own[a] = _dot(places.rows[a], places.rows[a])
+        for i in range(count):
+            if entrants.unit[i] == places.unit[a]:
+                inside[i] = True
+    return _Products(cross, own, norm, along, inside)
+
+
+@numba.njit(cache=True, nogil=True)
+def _best(places, entrants, products, kappa):
+    """Place and candidate of the exchange that gains most; -1 where none gains enough."""
+    squares = max(_dot(places.error, places.error), _NOTHING)
+    best, best_place, best_in = -_LEAST_GAIN * squares, -1, -1
+    change = np.empty(entrants.unit.size)
+    for a in range(places.unit.size):
+        if places.fixed[a]:
+            continue
+        w = places.weight[a]
+        lean = _dot(places.rows[a], places.error)
+        constant = w * w * products.own[a] - 2.0 * w * lean
+        for i in range(change.size):
+            change[i] = constant + (
+                2.0 * w * products.along[i]
+                + w * w * (products.norm[i] - 2.0 * products.cross[a, i])
+            )
+        _add_cells(change, places.moved, places.cell[a], entrants.cell, kappa)
+        for i in range(change.size):
+            if change[i] < best - _TIE * squares and not products.inside[i]:
+                best, best_place, best_in = change[i], a, i
+    return best_place, best_in
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_cells(change, moved, here, cells, kappa):
+    """What the counts of cells add to the change."""
+    if kappa == np.inf:
+        for i in range(change.size):
+            if cells[i] != here:
+                change[i] = np.inf
+    elif kappa > 0.0:
+        for i in range(change.size):
+            if cells[i] != here:
+                change[i] += 2.0 * kappa * kappa * (moved[cells[i]] - moved[here] + 1.0)
+
+
+@numba.njit(cache=True, nogil=True)
+def _swap(places, entrants, products, place, entering):
+    w, row, cross = places.weight[place], places.rows[place], products.cross[place]
+    leaving = places.unit[place]
+    places.moved[places.cell[place]] -= 1.0
+    places.moved[entrants.cell[entering]] += 1.0
+    for i in range(entrants.unit.size):
+        if entrants.unit[i] == leaving:
+            products.inside[i] = False
+        # The products with the error follow from those with the two rows.
+        products.along[i] -= w * cross[i]
+        cross[i] = 0.0
+    products.inside[entering] = True
+    for v in range(row.size):
+        x = entrants.rows[v, entering]
+        places.error[v] += w * (x - row[v])
+        row[v] = x
+    places.unit[place], places.cell[place] = entrants.unit[entering], entrants.cell[entering]
+    _add_products(row, entrants.rows, cross)
+    products.own[place] = _dot(row, row)
+    for i in range(entrants.unit.size):
+        products.along[i] += w * cross[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_products(row, rows, out):
+    """Products of a row with those of every candidate, four variables at a time; variables it does
+    not touch cost nothing."""
+    used = np.flatnonzero(row)
+    n = used.size - used.size % 4
+    for k in range(0, n, 4):
+        s, t, u, v = used[k], used[k + 1], used[k + 2], used[k + 3]
+        a, b, c, d = row[s], row[t], row[u], row[v]
+        for i in range(out.size):
+            out[i] += (a * rows[s, i] + b * rows[t, i]) + (c * rows[u, i] + d * rows[v, i])
+    for k in range(n, used.size):
+        a, s = row[used[k]], used[k]
+        for i in range(out.size):
+            out[i] += a * rows[s, i]
+
+
+@numba.njit(cache=True, nogil=True)
+def _dot(a, b):
+    """Four sums beside each other, always in the same order."""
+    n = a.size - a.size % 4
+    s, t, u, v = 0.0, 0.0, 0.0, 0.0
+    for i in range(0, n, 4):
+        s += a[i] * b[i]
+        t += a[i + 1] * b[i + 1]
+        u += a[i + 2] * b[i + 2]
+        v += a[i + 3] * b[i + 3]
+    for i in range(n, a.size):
+        s += a[i] * b[i]
+    return (s + t) + (u + v)

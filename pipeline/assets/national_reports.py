@@ -1,0 +1,134 @@
+"""Assets of the group ``reports`` over all states: the nation's targets, and a table of all states.
+
+Belongs here: bringing the states' stored figures together. Does not belong here: how they are added
+up (``pipeline/reports/national.py``), or reports of one state (``reports.py``).
+"""
+
+import dagster as dg
+import polars as pl
+
+from pipeline.assets.common import (
+    check_specs,
+    code_version,
+    frame_metadata,
+    inline_png,
+    markdown_table,
+    permanent,
+)
+from pipeline.assets.names import (
+    FIT,
+    NATIONAL_FIT,
+    NATIONAL_REPORT,
+    NATIONAL_TARGETS,
+    REPORTS_GROUP,
+    WEIGHTS,
+)
+from pipeline.assets.reports import ACCOUNTED, CODE, accounted
+from pipeline.specs.profiles import Profile
+from pipeline.specs.states import state_of
+
+# A failed state must not keep the report of the others from being made.
+_TOLERANT = {"allow_missing_partitions": True}
+
+
+def build_national_reports(profile: Profile) -> list[dg.AssetsDefinition]:
+    """``national_fit`` and ``national_report``."""
+    return [_national_fit(profile), _national(profile)]
+
+
+def _national_fit(profile: Profile) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=NATIONAL_FIT,
+        group_name=REPORTS_GROUP,
+        kinds={"polars", "parquet"},
+        ins={
+            NATIONAL_TARGETS: dg.AssetIn(NATIONAL_TARGETS),
+            FIT: dg.AssetIn(FIT, metadata=_TOLERANT),
+        },
+        code_version=code_version(*CODE),
+        description=(
+            "The nation's targets with the sum of what the states' weights give; a target is fitted"
+            " once every state it sums over has weights."
+        ),
+        check_specs=check_specs(NATIONAL_FIT, ACCOUNTED),
+    )
+    @permanent
+    def national_fit(
+        context: dg.AssetExecutionContext,
+        national_targets: pl.DataFrame,
+        fit_report: dict[str, pl.DataFrame],
+    ):
+        from pipeline.reports.fit import summary_by
+        from pipeline.reports.national import national_fits
+
+        fits = {state_of(state).fips: frame for state, frame in fit_report.items()}
+        fit = national_fits(national_targets, fits)
+        levels = dg.MetadataValue.md(markdown_table(summary_by(fit, "fitted")))
+        return dg.MaterializeResult(
+            value=fit,
+            metadata=frame_metadata(fit, fit_by_level=levels, states=sorted(fit_report)),
+            check_results=[accounted(fit)],
+        )
+
+    return national_fit
+
+
+def _national(profile: Profile) -> dg.AssetsDefinition:
+    every = {"every_state_present": "Every state of the profile has weights."}
+
+    @dg.asset(
+        name=NATIONAL_REPORT,
+        group_name=REPORTS_GROUP,
+        kinds={"polars", "parquet"},
+        ins={name: dg.AssetIn(name, metadata=_TOLERANT) for name in (FIT, WEIGHTS)},
+        code_version=code_version(*CODE),
+        description=(
+            "Fit by level and weight figures of every state that has weights, a row per state and"
+            " level."
+        ),
+        check_specs=check_specs(NATIONAL_REPORT, every, blocking=False),
+    )
+    @permanent
+    def national_report(
+        context: dg.AssetExecutionContext,
+        fit_report: dict[str, pl.DataFrame],
+        weights: dict[str, pl.DataFrame],
+    ):
+        from pipeline.reports.national import states_table
+
+        # A failed state may have weights of an earlier run and no report, or the reverse: only
+        # whole states count.
+        states = sorted(set(fit_report) & set(weights))
+        absent = sorted(set(profile.states) - set(states))
+        table = states_table({state: (fit_report[state], weights[state]) for state in states})
+        return dg.MaterializeResult(
+            value=table,
+            metadata=frame_metadata(
+                table,
+                states=states,
+                absent=absent,
+                table=dg.MetadataValue.md(markdown_table(table, limit=250)),
+                plot=_plot(table, profile),
+            ),
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="every_state_present",
+                    passed=not absent,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"absent": absent or "none"},
+                )
+            ],
+        )
+
+    return national_report
+
+
+def _plot(table: pl.DataFrame, profile: Profile) -> dg.MetadataValue:
+    from pipeline.reports.plots import bars
+
+    title = "Median absolute relative error by state and level"
+    label = pl.col("state") + " · " + pl.col("level")
+    named = table.select(name=label, median=pl.col("median_are")).drop_nulls()
+    words = "median absolute relative error"
+    chart = bars(named, "name", "median", title, words, synthetic=profile.synthetic)
+    return inline_png(chart, title)

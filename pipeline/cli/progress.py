@@ -1,0 +1,241 @@
+"""Progress of long work: two lines that move on a terminal, plain lines elsewhere.
+
+Belongs here: how progress looks. Does not belong here: the work, or what its result says.
+
+A terminal shows, from the first moment on, what is being done and for how long, also while one
+asset works for minutes. The seconds run on in a thread of their own, and an asset's own words
+(steps of a solver, rounds of a selection) stand beside them. A pipe or a log gets a line for each
+finished asset, and the words of an asset that takes long, at most one line in ten seconds; there
+are no control characters in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from pipeline.run_events import AssetEvent
+
+# Seconds between two lines of one asset where lines stay: often enough to see that it works, too
+# seldom to fill a log.
+BETWEEN_LINES = 10.0
+REFRESHES = 8
+BAR = 20
+
+
+@dataclass
+class _Job:
+    """The job that is running: for whom, which of how many states, and how far."""
+
+    name: str
+    label: str
+    place: str
+    steps: int
+    done: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class _Step:
+    """The asset that is running, and what it said last."""
+
+    name: str
+    said: str = ""
+    started: float = field(default_factory=time.monotonic)
+    told: float = field(default_factory=time.monotonic)
+
+
+class _Moving(ABC):
+    """Lines that are drawn again and again while the work goes on, on a terminal."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._started = time.monotonic()
+        self._spinner = Spinner("dots", style="cyan")
+        self._drawn = contextlib.ExitStack()
+        self._live: Live | None = None
+        if terminal.live and not terminal.quiet:
+            self._live = Live(
+                self,
+                console=terminal.out,
+                refresh_per_second=REFRESHES,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._drawn.enter_context(self._terminal.drawn())
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            # What others printed last still belongs above the lines that go now.
+            self._drawn.close()
+            self._live.stop()
+
+    @abstractmethod
+    def __rich__(self) -> RenderableType:
+        """What stands there now."""
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+    def _row(self, *cells: RenderableType) -> Table:
+        row = Table.grid(padding=(0, 1))
+        row.add_row(self._spinner, *cells)
+        return row
+
+
+class RunProgress(_Moving):
+    """Progress of ``geocal run``; ``listen`` takes the events of ``pipeline/runs.py``."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._stage = "starting"
+        self._states: Sequence[str] = ()
+        self._steps_of: Callable[[str], int] = lambda job: 0
+        self._job: _Job | None = None
+        self._step: _Step | None = None
+        super().__init__(terminal)
+
+    def stage(self, text: str, *, tell: bool = False) -> None:
+        """What is done before the first asset; ``tell``: a line of its own where lines stay."""
+        self._stage = text
+        self._terminal.record(text)
+        if self._live is not None:
+            self._live.refresh()
+        elif tell:
+            self._terminal.note(f"{text[0].upper()}{text[1:]} ...")
+
+    def begin(self, states: Sequence[str], steps_of: Callable[[str], int]) -> None:
+        """The jobs begin. ``steps_of``: the number of steps of a job, by its name."""
+        self._states, self._steps_of = states, steps_of
+
+    def listen(self, event: AssetEvent) -> None:
+        """One event of a run."""
+        name = event.partition or "nation"
+        job = self._job
+        if job is None or (job.name, job.label) != (event.job, name):
+            place, steps = self._place(event.partition), self._steps_of(event.job)
+            job = self._job = _Job(event.job, name, place, steps)
+        if event.kind == "started":
+            self._step = _Step(event.asset)
+        elif event.kind == "message":
+            self._heard(name, event)
+        else:
+            self._ended(job, event)
+
+    def _place(self, partition: str | None) -> str:
+        if partition is None or len(self._states) < 2:
+            return ""
+        return f"state {self._states.index(partition) + 1} of {len(self._states)}"
+
+    def _heard(self, label: str, event: AssetEvent) -> None:
+        step = self._step
+        line = f"{label:<7} {event.asset:<28} {event.message}"
+        if step is not None:
+            step.said = event.message
+        self._terminal.detail(line, markup=False)
+        if self._terminal.verbose or self._live is not None or step is None:
+            return
+        now = time.monotonic()
+        if now - max(step.started, step.told) >= BETWEEN_LINES:
+            step.told = now
+            self._terminal.note(f"{line} ({now - step.started:.0f} s)", markup=False)
+
+    def _ended(self, job: _Job, event: AssetEvent) -> None:
+        self._step = None
+        finished = event.kind == "finished"
+        ending = f"{event.seconds or 0.0:6.1f} s" if finished else f"  {event.kind.upper()}"
+        line = f"{job.label:<7} {event.asset:<28} {ending}"
+        job.done += finished
+        if self._live is None:
+            self._terminal.note(line)
+        elif not finished:
+            self._terminal.note(line, style="red")
+        else:
+            self._terminal.detail(line)
+            # A line for each state that is done stays above those that move.
+            if job.done == job.steps:
+                seconds = time.monotonic() - job.started
+                self._terminal.note(f"{job.label:<7} {job.done} assets in {seconds:.1f} s")
+
+    def __rich__(self) -> RenderableType:
+        if self._job is None:
+            return self._row(_cut(f"{self._stage}, {self._elapsed():.0f} s"))
+        job, step = self._job, self._step
+        first = self._row(
+            Text(job.label, style="bold"),
+            ProgressBar(total=max(job.steps, 1), completed=job.done, width=BAR),
+            Text(f"{job.done} of {job.steps} assets"),
+            Text(job.place),
+            Text(f"{self._elapsed():.0f} s", style="cyan"),
+        )
+        if step is None:
+            return Group(first, Text())
+        said = f": {step.said}" if step.said else ""
+        return Group(first, _cut(f"  {step.name} {time.monotonic() - step.started:.0f} s{said}"))
+
+
+def _cut(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+class Waiting(_Moving):
+    """What is being done now, of work whose length is not known: called with each thing."""
+
+    def __init__(self, terminal: Terminal, what: str) -> None:
+        self._what = what
+        super().__init__(terminal)
+
+    def __call__(self, what: str) -> None:
+        self._what = what
+        self._terminal.detail(what, markup=False)
+
+    def __rich__(self) -> RenderableType:
+        return self._row(_cut(f"{self._what}, {self._elapsed():.0f} s"))
+
+
+class StepProgress(_Moving):
+    """Progress of ``geocal validate``: a bar with the present step, or lines that stay."""
+
+    def __init__(self, terminal: Terminal, total: int) -> None:
+        self._total, self._done = total, 0
+        self._what = "starting"
+        super().__init__(terminal)
+
+    def __call__(self, what: str, steps: int) -> None:
+        self._done, self._what = self._done + steps, what
+        line = f"{self._done:.0f} of {self._total:.0f}  {what}"
+        # In a log, one line for a state and for each dense calibration is enough.
+        rare = what.endswith((": reading", ": dense", ": nothing to withhold"))
+        if self._live is None and rare and not self._terminal.verbose:
+            self._terminal.note(line, markup=False)
+        else:
+            self._terminal.detail(line, markup=False)
+
+    def __rich__(self) -> RenderableType:
+        elapsed = self._elapsed()
+        rest = elapsed / self._done * (self._total - self._done) if self._done else None
+        return self._row(
+            ProgressBar(total=max(self._total, 1), completed=self._done, width=BAR),
+            Text(f"{self._done:.0f} of {self._total:.0f}"),
+            Text(f"{elapsed:.0f} s" + ("" if rest is None else f", {rest:.0f} s left"), "cyan"),
+            _cut(self._what),
+        )

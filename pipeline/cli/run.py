@@ -1,0 +1,141 @@
+"""The command ``geocal run``: every asset of a profile, with progress from the first second.
+
+Belongs here: what is said before, during and after, and the exit status. Does not belong here: the
+order of jobs (``pipeline/runs.py``), how progress looks (``cli/progress.py``), what a result says
+(``reports/show.py``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calibration_core.errors import GeocalError
+from pipeline.cli import FAILED, INTERRUPTED
+from pipeline.cli.progress import RunProgress
+from pipeline.cli.terminal import Terminal
+from pipeline.settings import ensure_instance_home, ensure_writable, peak_memory_mb
+
+if TYPE_CHECKING:
+    from pipeline.cli.asked import Asked
+    from pipeline.run_events import JobOutcome
+    from pipeline.runs import ProfileOutcome
+
+SLOWEST = 10
+
+
+def run_states(
+    terminal: Terminal,
+    profile: str | None,
+    states: str | None,
+    data: Path | None,
+    output: Path | None,
+    pairs: int | None,
+) -> int:
+    """Run, and return the exit status: 0, 1 if anything failed, 130 after Ctrl-C."""
+    started = time.monotonic()
+    with RunProgress(terminal) as progress:
+        progress.stage("reading the specifications")
+        from pipeline.cli.asked import asked_for
+
+        asked = asked_for(profile, states, data, output)
+        if pairs is not None:
+            progress.stage("comparing --pairs with the areas")
+            _require_pairs(asked, pairs)
+        ensure_instance_home(asked.environment)
+        _say_what_runs(terminal, asked)
+        progress.stage("loading Dagster and the pipeline", tell=True)
+        outcome = _run(progress, asked, pairs)
+    _say_what_failed(terminal, outcome)
+    _print_results(terminal, asked, [j.partition for j in outcome.jobs if j.success])
+    _print_seconds(terminal, outcome.jobs)
+    terminal.note(
+        f"{time.monotonic() - started:.1f} s in all, peak memory {peak_memory_mb():,.0f} MiB;"
+        f" results in {asked.environment.root}",
+        markup=False,
+    )
+    if outcome.interrupted:
+        return INTERRUPTED
+    return 0 if outcome.success else FAILED
+
+
+def _run(progress: RunProgress, asked: Asked, pairs: int | None) -> ProfileOutcome:
+    from pipeline.definitions import build_definitions
+    from pipeline.runs import job_steps, run_profile
+
+    definitions = build_definitions(asked.profile, asked.environment)
+    progress.begin(asked.states, lambda job: job_steps(definitions, job))
+    config: dict[str, Any] | None = None
+    if pairs is not None:
+        config = {"selected_pairs": {"config": {"pairs": pairs}}}
+    return run_profile(
+        definitions, asked.environment, asked.states, listener=progress.listen, state_config=config
+    )
+
+
+def _require_pairs(asked: Asked, pairs: int) -> None:
+    from pipeline.specs.catalog import load_catalog
+    from pipeline.weights.budget import require_pairs_of_peopled_areas
+
+    if asked.profile.synthetic:
+        from pipeline.sample.generate import ensure_sample
+
+        ensure_writable(asked.environment, asked.environment.data)
+        ensure_sample(asked.environment.data)
+    for state in asked.states:
+        require_pairs_of_peopled_areas(
+            pairs, asked.profile, load_catalog(), state, asked.environment.data
+        )
+
+
+def _say_what_runs(terminal: Terminal, asked: Asked) -> None:
+    terminal.note(f"Profile [bold]{asked.profile.id}[/bold]: {asked.profile.title}")
+    if asked.profile.synthetic:
+        terminal.note(
+            "[bold red]SYNTHETIC[/bold red]: every figure below comes from a made-up population."
+        )
+    environment = asked.environment
+    terminal.detail(f"States {', '.join(asked.states)}", markup=False)
+    terminal.detail(f"Raw files {environment.data}", markup=False)
+    terminal.detail(f"Results {environment.root}", markup=False)
+
+
+def _say_what_failed(terminal: Terminal, outcome: ProfileOutcome) -> None:
+    for job in outcome.jobs:
+        for step, message in job.failures.items():
+            terminal.error(f"FAILED {job.partition or 'nation'}, asset {step}: {message}")
+        if job.traceback:
+            terminal.trace(job.traceback)
+    if outcome.interrupted:
+        terminal.error(outcome.interruption)
+    elif outcome.not_started:
+        terminal.error(f"Not started: {', '.join(outcome.not_started)}")
+
+
+def _print_results(terminal: Terminal, asked: Asked, states: Iterable[str | None]) -> None:
+    from pipeline.reports.show import state_report
+    from pipeline.reports.show_tables import print_fit
+
+    for state in filter(None, states):
+        try:
+            report = state_report(asked.environment, state)
+        except GeocalError as error:
+            terminal.error(str(error))
+        else:
+            print_fit(report, terminal)
+
+
+def _print_seconds(terminal: Terminal, jobs: Iterable[JobOutcome]) -> None:
+    """The slowest assets of the run, summed over its states."""
+    total: dict[str, float] = {}
+    for job in jobs:
+        for step, seconds in job.seconds.items():
+            total[step] = total.get(step, 0.0) + seconds
+    slowest = sorted(total.items(), key=lambda item: -item[1])[:SLOWEST]
+    if slowest:
+        text = ", ".join(f"{step} {seconds:.1f}" for step, seconds in slowest)
+        terminal.note(
+            f"Seconds by asset, slowest first: {text}; all {len(total)}: {sum(total.values()):.1f}"
+        )

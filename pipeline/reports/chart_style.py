@@ -1,0 +1,111 @@
+"""The look of charts: colours, sizes, titles, which marks are drawn, and the PNG itself.
+
+Charts are drawn by altair and rendered by vl-convert: no browser, no network.
+
+Belongs here: what two or more charts share. Does not belong here: any one chart (``plots.py``,
+``loss_plots.py``, ``pipeline/validation/frontier.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from pipeline.vocabulary import LEVELS
+
+if TYPE_CHECKING:
+    import altair
+
+LEVEL_COLOURS = ("#444444", "#b3541e", "#2f7f6f", "#3b6fb6")
+SCALE_FACTOR = 2.0
+WIDTH, HEIGHT = 460, 300
+LARGEST_ERROR = 10.0  # where the axis of relative errors ends
+# 0.2 and not 200m: below one, SI prefixes read as millions.
+PLAIN_BELOW_ONE = "datum.value < 1 ? format(datum.value, '~g') : format(datum.value, '~s')"
+TWO_SETS = ("dense", "selected")
+TWO_COLOURS = ("#999999", "#b3541e")
+
+
+def titled(text: str, subtitle: str, synthetic: bool) -> dict[str, Any]:
+    return {
+        "text": text + (" · SYNTHETIC" if synthetic else ""),
+        "subtitle": subtitle,
+        "anchor": "start",
+        "subtitleColor": "#666666",
+        "fontSize": 14,
+    }
+
+
+def render(chart: altair.Chart | altair.LayerChart | altair.VConcatChart) -> bytes:
+    """The chart as PNG bytes at twice its nominal size."""
+    import vl_convert
+
+    styled = chart.configure_view(stroke=None).configure_axis(
+        grid=True, gridColor="#eeeeee", domainColor="#999999", labelFontSize=11, titleFontSize=11
+    )
+    return vl_convert.vegalite_to_png(vl_spec=styled.to_json(), scale=SCALE_FACTOR)
+
+
+def thinned(frame: pl.DataFrame, limit: int, by: str) -> pl.DataFrame:
+    """At most ``limit`` rows, evenly spaced along ``by``, with the first and the last of each
+    level: a chart of 10,000 marks is no clearer than one of 2,000, but one without its extremes
+    would hide the worst errors.
+    """
+    if frame.height <= limit:
+        return frame
+    ordered = frame.sort(by, *(name for name in frame.columns if name != by))
+    of_level = pl.int_range(pl.len()).over("level")
+    is_end = ordered.select(
+        ((of_level == 0) | (of_level == pl.len().over("level") - 1)).alias("end")
+    )["end"]
+    ends, rest = ordered.filter(is_end), ordered.filter(~is_end)
+    room = max(0, limit - ends.height)
+    keep = pl.int_range(rest.height, eager=True) * room // max(1, rest.height)
+    return pl.concat([ends, rest.filter(keep.is_first_distinct()).head(room)]).sort(
+        by, *(name for name in frame.columns if name != by)
+    )
+
+
+def level_colours(alt: Any, shown: pl.DataFrame) -> Any:
+    """The colour of each level, the same in every chart; the legend lists the levels that have a
+    point.
+    """
+    held = set(shown["level"].to_list())
+    pairs = [
+        (level, colour)
+        for level, colour in zip(LEVELS, LEVEL_COLOURS, strict=True)
+        if level in held
+    ]
+    if not pairs:
+        return alt.value(LEVEL_COLOURS[0])
+    return alt.Color(
+        "level:N",
+        scale=alt.Scale(
+            domain=[level for level, _ in pairs], range=[colour for _, colour in pairs]
+        ),
+        title=None,
+    )
+
+
+def extent(*columns: pl.Series) -> tuple[float, float]:
+    """Least and greatest value of the columns, for the ends of an axis; 1 and 10 where there is
+    none.
+    """
+    values = pl.concat([column.cast(pl.Float64) for column in columns]).drop_nulls().to_numpy()
+    return (float(values.min()), float(values.max())) if values.size else (1.0, 10.0)
+
+
+def log_marks(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, ... between two ends, or powers of ten where there are many: the marks of a log
+    axis. Vega would draw a line at every whole number.
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    within = (1, 2, 5) if len(decades) < 6 else (1,)
+    return [
+        value
+        for decade in decades
+        for value in (10.0**decade * step for step in within)
+        if low <= value <= high
+    ]

@@ -1,0 +1,266 @@
+"""From text cells to numbers: suppression marks, sentinels, signs, units, and the long table.
+
+Belongs here: everything that is true of a cell whatever the publication. Does not belong here:
+which columns a file has (``columns.py``), or where an area's code stands (the readers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from pipeline.errors import SourceValueError
+from pipeline.sources.base import ReadRequest, SourceNote
+from pipeline.sources.files import FileProvenance
+from pipeline.sources.tables.text import ROW
+from pipeline.specs.sources import CodeSpec, ColumnSpec
+
+AREA = ("level", "geoid", "name", "stratum", ROW)
+CONTROLLED = "controlled"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One published column: its name in the long table, the file's columns of estimate and margin,
+    and its spec.
+    """
+
+    column: str
+    estimate: str
+    margin: str | None
+    spec: ColumnSpec
+
+
+def long_table(
+    request: ReadRequest,
+    areas: pl.DataFrame,
+    measures: Sequence[Measure],
+    provenance: FileProvenance,
+) -> tuple[pl.DataFrame, list[SourceNote]]:
+    """Unpivot text cells to the long table, with numbers in plain units.
+
+    ``areas`` has the columns of ``AREA`` and one text column per measure. Codes of the spec become
+    a status before any arithmetic; -555555555 and ``*****`` make the margin zero. Raises
+    SourceValueError for text that is no number and no code, and for a negative number where the
+    spec allows none.
+    """
+    codes = request.spec.suppression_of(request.vintage)
+    keys = list(AREA)
+    table = pl.DataFrame(
+        {
+            "column": [m.column for m in measures],
+            "scale": [m.spec.scale for m in measures],
+            "signed": [m.spec.may_be_negative for m in measures],
+        },
+        schema={"column": pl.String, "scale": pl.Float64, "signed": pl.Boolean},
+    ).with_row_index("measure")
+    estimates = _unpivot(areas, keys, [m.estimate for m in measures], "estimate_text")
+    with_margin = areas.with_columns(pl.lit(None, pl.String).alias("__no_margin"))
+    margins = _unpivot(
+        with_margin, [], [m.margin or "__no_margin" for m in measures], "margin_text"
+    )
+    published = pl.Series([m.margin is not None for m in measures], dtype=pl.Boolean)
+    cells = estimates.hstack([margins["margin_text"]]).join(
+        table.with_columns(published.alias("has_margin")),
+        on="measure",
+        how="left",
+        maintain_order="left",
+    )
+    cells = cells.with_columns(_number("estimate_text"), _number("margin_text")).with_columns(
+        _status("estimate_text", [c for c in codes if c.applies_to in ("estimate", "both")]).alias(
+            "estimate_code"
+        ),
+        _status("margin_text", [c for c in codes if c.applies_to in ("margin", "both")]).alias(
+            "margin_code"
+        ),
+    )
+    _refuse(cells, "estimate", codes, provenance, pl.lit(True))
+    _refuse(cells, "margin", codes, provenance, pl.col("has_margin"))
+
+    known = pl.col("estimate_code").is_null()
+    exact = pl.col("margin_code").str.starts_with(CONTROLLED).fill_null(False)
+    if request.spec.zero_margin_of(request.vintage):
+        exact = exact | (
+            pl.col("has_margin") & (pl.col("margin_text_number") == 0).fill_null(False)
+        )
+    margin = (
+        pl.when(~known)
+        .then(None)
+        .when(exact)
+        .then(0.0)
+        .when(pl.col("margin_code").is_null())
+        .then(pl.col("margin_text_number") * pl.col("scale"))
+    )
+    cells = cells.with_columns(
+        pl.when(known).then(pl.col("estimate_text_number") * pl.col("scale")).alias("estimate"),
+        margin.alias("margin_of_error"),
+        pl.when(~known)
+        .then(pl.col("estimate_code").str.split("|").list.first())
+        .when(exact)
+        .then(pl.lit(CONTROLLED))
+        .otherwise(pl.lit("published"))
+        .alias("status"),
+    )
+    notes = _code_notes(cells, "estimate", codes, provenance) + _code_notes(
+        cells.filter(known & pl.col("has_margin")), "margin", codes, provenance
+    )
+    stranded = cells.filter(
+        ~known
+        & pl.col("has_margin")
+        & pl.col("margin_code").is_null()
+        & pl.col("margin_text_number").is_not_null()
+    ).height
+    if stranded:
+        notes.append(
+            SourceNote(
+                "margin_without_estimate",
+                stranded,
+                f"{provenance.label}: {stranded} published margin(s) beside a withheld estimate set"
+                " to null",
+            )
+        )
+    frame = cells.select(
+        pl.lit(request.spec.id).alias("source"),
+        pl.lit(request.vintage).alias("vintage"),
+        "level",
+        "geoid",
+        "name",
+        "column",
+        "stratum",
+        "estimate",
+        "margin_of_error",
+        "status",
+        pl.col(ROW).alias("row"),
+        pl.lit(provenance.label).alias("file"),
+        pl.lit(provenance.sha256).alias("sha256"),
+    )
+    return frame, notes
+
+
+def _unpivot(frame: pl.DataFrame, keys: list[str], columns: list[str], value: str) -> pl.DataFrame:
+    """Stack ``columns`` one below the other; ``measure`` counts them, so that the same column may
+    stand in twice.
+    """
+    parts = [
+        frame.select(
+            *keys, pl.col(column).alias(value), pl.lit(position, pl.UInt32).alias("measure")
+        )
+        for position, column in enumerate(columns)
+    ]
+    return pl.concat(parts, rechunk=True)
+
+
+def _number(text: str) -> pl.Expr:
+    trimmed = pl.col(text).str.replace_all("\u00a0", " ", literal=True).str.strip_chars()
+    number = trimmed.str.replace_all(",", "", literal=True).cast(pl.Float64, strict=False)
+    # The cast reads "nan" and "inf" as numbers; no publisher means a number by them.
+    return pl.struct(
+        trimmed.fill_null("").alias(text),
+        pl.when(number.is_finite()).then(number).alias(f"{text}_number"),
+    ).struct.unnest()
+
+
+def _status(text: str, codes: Sequence[CodeSpec]) -> pl.Expr:
+    """``status|code`` where the cell is one of ``codes``, else null."""
+    words = {c.code: f"{c.status}|{c.code}" for c in codes if not c.is_pattern and c.number is None}
+    numbers = {c.number: f"{c.status}|{c.code}" for c in codes if c.number is not None}
+    found = [pl.lit(None, pl.String)]
+    if words:
+        found.append(pl.col(text).replace_strict(words, default=None, return_dtype=pl.String))
+    if numbers:
+        found.append(
+            pl.col(f"{text}_number").replace_strict(numbers, default=None, return_dtype=pl.String)
+        )
+    for code in codes:
+        if code.is_pattern:
+            found.append(
+                pl.when(pl.col(text).str.contains(f"^(?:{code.code})$")).then(
+                    pl.lit(f"{code.status}|{code.code}")
+                )
+            )
+    return pl.coalesce(found[::-1])
+
+
+def _refuse(
+    cells: pl.DataFrame,
+    part: str,
+    codes: Sequence[CodeSpec],
+    provenance: FileProvenance,
+    present: pl.Expr,
+) -> None:
+    number, code = pl.col(f"{part}_text_number"), pl.col(f"{part}_code")
+    uncoded = present & code.is_null()
+    senseless = cells.filter(
+        uncoded & number.is_null() & ((pl.col(f"{part}_text") != "") | (part == "estimate"))
+    )
+    if not senseless.is_empty():
+        known = ", ".join(c.code or "blank" for c in codes) or "none"
+        raise _value_error(
+            senseless,
+            part,
+            provenance,
+            "neither a number nor a known code",
+            f"a number, or one of the publication's codes: {known}",
+        )
+    signed = pl.col("signed") if part == "estimate" else pl.lit(False)
+    negative = cells.filter(uncoded & (number < 0) & ~signed)
+    if not negative.is_empty():
+        raise _value_error(
+            negative,
+            part,
+            provenance,
+            "negative",
+            f"{'a margin' if part == 'margin' else 'a count or amount'} of zero or more, or a"
+            " declared code",
+        )
+
+
+def _value_error(
+    cells: pl.DataFrame, part: str, provenance: FileProvenance, fault: str, expected: str
+) -> SourceValueError:
+    first = cells.sort(ROW, "column", maintain_order=True).row(0, named=True)
+    shown = first[f"{part}_text"] or "blank"
+    return SourceValueError(
+        f"{cells.height:,} {part} cell(s) are {fault}; the first is {shown!r}",
+        where=(
+            f"{provenance.label}, column {first['column']} ({part}), row {first[ROW]}, area"
+            f" {first['geoid'] or 'nation'} {first['name'] or ''}".rstrip()
+        ),
+        expected=expected,
+        remedy=(
+            "Compare the cell with the publisher's page and download the file again; if it is a new"
+            " code, add it to the source's YAML"
+        ),
+    )
+
+
+def _code_notes(
+    cells: pl.DataFrame, part: str, codes: Sequence[CodeSpec], provenance: FileProvenance
+) -> list[SourceNote]:
+    meaning = {f"{c.status}|{c.code}": c for c in codes}
+    counts = (
+        cells.filter(pl.col(f"{part}_code").is_not_null())
+        .group_by(f"{part}_code", "column")
+        .len()
+        .sort(f"{part}_code", "column")
+    )
+    notes = []
+    for key in counts[f"{part}_code"].unique().sort().to_list():
+        rows = counts.filter(pl.col(f"{part}_code") == key)
+        code, total = meaning[key], int(rows["len"].sum())
+        columns = [f"{name} {count}" for name, count in rows.select("column", "len").iter_rows()]
+        shown = ", ".join(columns[:6]) + (
+            f" and {len(columns) - 6} more columns" if len(columns) > 6 else ""
+        )
+        kind = code.status if part == "estimate" else f"margin_{code.status}"
+        notes.append(
+            SourceNote(
+                kind,
+                total,
+                f"{provenance.label}: {total:,} {part} cell(s) marked {code.code or 'blank'!r}"
+                f" ({code.meaning}): {shown}",
+            )
+        )
+    return notes

@@ -1,0 +1,117 @@
+"""How a state is solved: what one unit of loss stands for, solvers' settings, the choice of pairs.
+
+Belongs here: the model of ``data_specs/method.yaml`` and of a profile's ``method``, which states
+what differs from it. Does not belong here: the numbers and their reasons (that file), or what a
+setting does (the core's own class, whose names the keys are).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, model_validator
+
+from calibration_core.tree.result import TreeNewtonSettings
+from calibration_core.tree.select.settings import SelectionSettings
+from calibration_core.tree.select.weight_limits import WeightLimits
+from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
+from pipeline.specs.settings import refuse_old_names, settings_spec
+from pipeline.vocabulary import Level
+
+METHOD_FILE = "method.yaml"
+
+# What a target must lie within is its published margin, and levels are the profile's.
+_SOLVER = {"inside": 1.645, "share": ()}
+TreeNewton: Any = settings_spec(TreeNewtonSettings, given=_SOLVER)
+PairSelection: Any = settings_spec(
+    SelectionSettings,
+    given={"pairs": 1, "seed": 0, "floor": 1, "threads": 1},
+    renamed={
+        "allocation": "`method.selection.rule`",
+        "candidates_per_pair": "`method.selection.candidates`",
+        "anchor_strength": "`method.anchor_strength`",
+    },
+)
+Limits: Any = settings_spec(WeightLimits)
+
+
+class LevelShares(SpecModel):
+    """Shares of targets to be met before the prior stops being weakened: at the finest level, and
+    at every level above it."""
+
+    finest: float = Field(ge=0, le=1)
+    above: float = Field(0.0, ge=0, le=1)
+
+
+class ScaleRule(SpecModel):
+    """What one unit of loss stands for (``pipeline/weights/problem.py``).
+
+    ``above_tract``: of the reconciled standard error, at levels above the tract;
+    ``relative_floor``: by level, the least scale as a share of the value.
+    """
+
+    above_tract: float = Field(gt=0)
+    relative_floor: dict[Level, float]
+
+
+class Method(SpecModel):
+    """``data_specs/method.yaml``; a profile's ``method`` states what differs.
+
+    ``dense`` and ``refine`` are TreeNewtonSettings, of all pairs and of the selected ones, and
+    ``dense_share`` and ``refine_share`` how closely they fit; ``selection`` SelectionSettings;
+    ``limits`` WeightLimits; ``anchor_strength`` as in JointSettings.
+    """
+
+    scale: ScaleRule
+    dense: TreeNewton
+    dense_share: LevelShares
+    selection: PairSelection
+    refine: TreeNewton
+    refine_share: LevelShares
+    anchor_strength: float = Field(ge=0)
+    limits: Limits
+
+    @model_validator(mode="before")
+    @classmethod
+    def _present_names(cls, stated: Any) -> Any:
+        refuse_old_names(stated, _RENAMED)
+        return stated
+
+
+_RENAMED = {
+    "tau_path": "`method.dense.tau_path`",
+    "refine_tau_path": "`method.refine.tau_path`",
+    "ratio_bounds": "`method.refine.ratio_bounds`",
+    "weight_limits": "`method.limits`",
+    "tract_target_share": "`method.dense_share.finest`",
+    "relative_scale_floor": "`method.scale.relative_floor`",
+    "selection_draws": "`method.selection`",
+}
+
+
+def with_defaults(stated: Any, root: Path = SPEC_ROOT) -> Any:
+    """``stated``, a profile's ``method``, over the numbers of ``root``'s method file."""
+    refuse_old_names(stated, _RENAMED)
+    return _over(_defaults(root), stated) if isinstance(stated, Mapping) else stated
+
+
+@cache
+def _defaults(root: Path) -> dict[str, Any]:
+    # A folder of specs may leave it at the project's own numbers.
+    path = (root if (root / METHOD_FILE).exists() else SPEC_ROOT) / METHOD_FILE
+    load_yaml(path, Method)
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _over(below: Any, above: Any) -> Any:
+    """``above`` where it says something, ``below`` elsewhere, key by key."""
+    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
+        return above
+    merged = {
+        key: _over(value, above[key]) if key in above else value for key, value in below.items()
+    }
+    return {**merged, **{key: value for key, value in above.items() if key not in below}}

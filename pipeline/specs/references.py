@@ -1,0 +1,145 @@
+"""References between spec files: every id that one names, another declares.
+
+Belongs here: checks of one file against the others. Does not belong here: checks within one file
+(the models), or where files lie (``specs/catalog.py``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pipeline.errors import SpecError
+from pipeline.specs.factors import SeriesFactor
+from pipeline.specs.profiles import Profile
+from pipeline.specs.targets import TargetSpec
+from pipeline.specs.variables import CategoryGroup
+
+if TYPE_CHECKING:
+    from pipeline.specs.catalog import Catalog
+
+
+def check_groups(catalog: Catalog, groups: dict[str, CategoryGroup]) -> dict[str, CategoryGroup]:
+    """The groups, if every member is a variable. Raises SpecError naming the first that is not."""
+    for group in groups.values():
+        for member in (group.parent, *group.children):
+            if (member.variable, member.domain) not in catalog.variables:
+                name = f"{member.variable}/{member.domain}"
+                raise _fault(
+                    f"Group {group.id} names {name}, which is no variable",
+                    "categories.yaml",
+                    "declared variables",
+                    "Declare it, or correct the group",
+                )
+    return groups
+
+
+def check_target_file(catalog: Catalog, spec: TargetSpec) -> TargetSpec:
+    """The target file, if its source, variables and carry rules are declared. Raises SpecError."""
+    where = f"targets/{spec.id}.yaml"
+    if spec.source not in catalog.sources:
+        raise _fault(
+            f"Source {spec.source!r} does not exist",
+            where,
+            _listed(catalog.sources),
+            "Correct `source`, or add the source",
+        )
+    source = catalog.sources[spec.source]
+    for key, asked, there in (
+        ("level", spec.levels, source.levels),
+        ("vintage", spec.vintages, source.vintages),
+    ):
+        if unknown := set(asked) - set(there):
+            found = f"Source {spec.source} has no {key} {_listed(unknown)}"
+            raise _fault(found, where, _listed(there), f"Correct `{key}s`")
+    for item in spec.items:
+        if (item.variable, item.domain) not in catalog.variables:
+            raise _fault(
+                f"{item.variable}/{item.domain} is no variable",
+                where,
+                "a pair declared in data_specs/variables",
+                "Declare it, or correct the item",
+            )
+        for rule in spec.carry_of(item).rule:
+            _check_rule(catalog, rule, where)
+    return spec
+
+
+def check_profile(catalog: Catalog, profile: Profile) -> Profile:
+    """The profile, if everything it names is there and nothing is stated twice. Raises SpecError.
+
+    Reads every file the profile needs, so a faulty one is named now and not in the middle of a run.
+    """
+    where = f"profiles/{profile.id}.yaml"
+    _check_sources(catalog, profile, where)
+    for name in (*profile.targets, *profile.carry_overrides):
+        if name not in catalog.targets:
+            found = f"Target file {name!r} does not exist"
+            raise _fault(found, where, _listed(catalog.targets), "Correct `targets`")
+    for column, rule in profile.records.uprating.items():
+        if not isinstance(catalog.factors.get(rule), SeriesFactor):
+            raise _fault(
+                f"Amount {column} is uprated by {rule!r}, which is no published series",
+                where,
+                "a factor of kind series",
+                "Correct `records.uprating`",
+            )
+    for carry in profile.carry_overrides.values():
+        for rule in carry.rule:
+            _check_rule(catalog, rule, where)
+    _check_stated_once(catalog, profile, where)
+    for source, vintage in sorted(catalog.required_tables(profile)):
+        if vintage not in profile.sources.get(source, ()):
+            raise _fault(
+                f"A carry rule needs {source} {vintage}",
+                where,
+                f"it under `sources: {source}`",
+                "List it, or override the carry rule",
+            )
+    return profile
+
+
+def _check_sources(catalog: Catalog, profile: Profile, where: str) -> None:
+    for source, vintages in profile.sources.items():
+        if source not in catalog.sources:
+            found = f"Source {source!r} does not exist"
+            raise _fault(found, where, _listed(catalog.sources), "Correct `sources`")
+        there = catalog.sources[source].vintages
+        if unknown := set(vintages) - set(there):
+            found = f"Source {source} has no vintage {_listed(unknown)}"
+            raise _fault(found, where, _listed(there), "Correct `sources`")
+
+
+def _check_stated_once(catalog: Catalog, profile: Profile, where: str) -> None:
+    stated: dict[tuple[str, str, str], str] = {}
+    for spec in catalog.specs_of(profile):
+        items = spec.items_of(catalog.vintage_of(spec, profile))
+        for level, item in itertools.product(spec.levels, items):
+            first = stated.setdefault((level, item.variable, item.domain), spec.id)
+            if first != spec.id:
+                name = f"{item.variable}/{item.domain} at {level} level"
+                raise _fault(
+                    f"{name} is stated by {first} and by {spec.id}",
+                    where,
+                    "one file for each",
+                    "Leave one of the two out",
+                )
+
+
+def _check_rule(catalog: Catalog, rule: str, where: str) -> None:
+    if rule not in catalog.factors:
+        raise _fault(
+            f"Carry rule {rule!r} is no factor",
+            where,
+            _listed(catalog.factors),
+            "Correct the rule, or add the factor",
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _fault(found: str, where: str, expected: str, remedy: str) -> SpecError:
+    return SpecError(found, where=f"data_specs/{where}", expected=expected, remedy=remedy)

@@ -1,0 +1,352 @@
+"""The chain of a state, written once: from raw files to weights and their fit.
+
+Each step is one function: tables in, a table out, and beside it whatever is worth telling. The
+assets of ``pipeline/assets`` store what a step makes and say what is worth telling; ``load_state``
+takes the same steps in one go, without Dagster, for validation and benchmarks.
+
+    read_tables, read_geography, read_survey, read_donor         raw files (sources/of_profile)
+    national_targets, state_targets                              published targets
+    assemble_records (pipeline/records)                          records
+    concept_gaps, reconciled_targets                             one consistent tree
+    candidates, solvable                                         the problem as arrays
+    dense_weights, selected_pairs, refined_weights               weights
+    fit_of_stored, loss_of_stored                                what they give
+
+Belongs here: the order of the steps and the inputs of each. Does not belong here: any step itself
+(a module each in ``sources``, ``records``, ``targets``, ``weights``, ``reports``), files of
+results, Dagster.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from calibration_core.tree.select.joint import RefinedPairs
+from calibration_core.tree.select.loss_report import SelectionLoss
+from calibration_core.tree.select.pairs import Selection
+from calibration_core.tree.solve.newton import TreeNewtonResult
+from calibration_core.tree.totals import pair_totals, pool_totals
+from pipeline.records.assemble import assemble_records
+from pipeline.records.design_totals import design_totals
+from pipeline.reports.fit import fitted_targets
+from pipeline.reports.loss_rows import held_out_rows, measured_loss
+from pipeline.reports.truth import truth_totals
+from pipeline.sources.base import SourceNote
+from pipeline.sources.of_profile import Tables, read_donor, read_geography, read_survey, read_tables
+from pipeline.specs.catalog import Catalog, load_catalog
+from pipeline.specs.cross_categories import load_cross_categories
+from pipeline.specs.profiles import Profile
+from pipeline.specs.states import state_of
+from pipeline.specs.variables import Variable
+from pipeline.targets import concept_gap
+from pipeline.targets.build import BuiltTargets, build_targets
+from pipeline.targets.hard_rules import require_targets
+from pipeline.targets.reconcile import Reconciled, reconcile_national, reconcile_state
+from pipeline.vocabulary import NATION, STATE, TARGET_KEY, is_area, levels_below
+from pipeline.weights.candidates import Candidates, build_candidates
+from pipeline.weights.places import Places
+from pipeline.weights.problem import SolvableState, build_problem
+from pipeline.weights.solve import (
+    StepProgress,
+    WordProgress,
+    dense_calibration,
+    pool_of,
+    refine,
+    select,
+)
+from pipeline.weights.table import (
+    StoredWeights,
+    dense_array,
+    dense_table,
+    pairs_table,
+    stored_pairs,
+    stored_weights,
+    weights_table,
+)
+
+
+def areas_of(geography: pl.DataFrame, postal: str, vintage: str) -> pl.DataFrame:
+    """The state's tracts in one vintage of the geography table."""
+    own = pl.col("state_fips") == state_of(postal).fips
+    return geography.filter(own & (pl.col("vintage") == vintage))
+
+
+# Targets.
+
+
+def target_variables(catalog: Catalog, profile: Profile) -> tuple[Variable, ...]:
+    """Variables that some target of the profile states and that records can express, by name."""
+    keys = {(item.variable, item.domain) for s in catalog.specs_of(profile) for item in s.items}
+    found = (catalog.variables[key] for key in sorted(keys))
+    return tuple(variable for variable in found if variable.expressible)
+
+
+def national_targets(
+    catalog: Catalog, profile: Profile, tables: Tables
+) -> tuple[BuiltTargets, Reconciled]:
+    """Targets of the nation and all states: as published, and reconciled among themselves."""
+    built = build_targets(catalog, profile, tables, (NATION, STATE))
+    reconciled = reconcile_national(built.frame, catalog.categories.values())
+    require_targets(reconciled.frame, "national_targets")
+    return built, reconciled
+
+
+def state_targets(catalog: Catalog, profile: Profile, tables: Tables, postal: str) -> BuiltTargets:
+    """Targets of the levels below the state, as published and carried."""
+    levels = levels_below(STATE, profile.levels)
+    built = build_targets(catalog, profile, tables, levels, state_of(postal).fips)
+    require_targets(built.frame, f"state_targets of {postal}")
+    return built
+
+
+def concept_gaps(
+    catalog: Catalog,
+    profile: Profile,
+    postal: str,
+    records: Mapping[str, pl.DataFrame],
+    below: pl.DataFrame,
+    national: pl.DataFrame,
+) -> tuple[pl.DataFrame, tuple[SourceNote, ...]]:
+    """How far design-weighted records are from each target, and the role that follows; notes."""
+    fips = state_of(postal).fips
+    totals, notes = design_totals(records, target_variables(catalog, profile))
+    gaps = concept_gap.concept_gaps(
+        totals,
+        pl.concat([national.filter(is_area(STATE, fips)), below]),
+        profile.concept_gap_limit,
+        state_fips=fips,
+        same_concept=catalog.same_concept(profile),
+        same_concept_limit=profile.same_concept_gap_limit,
+    )
+    return gaps, notes
+
+
+@dataclass(frozen=True, eq=False)
+class StateInputs:
+    """What reconciliation and candidates are made from.
+
+    Attributes
+    ----------
+    below : target rows of the levels below the state as published and carried, with the roles that
+        concept gaps leave them.
+    national : the same for the nation and all states, reconciled among themselves.
+    geography : the areas, all vintages of the profile.
+    records : ``persons``, ``households``, ``tax_units`` of the state.
+    """
+
+    below: pl.DataFrame
+    national: pl.DataFrame
+    geography: pl.DataFrame
+    records: Mapping[str, pl.DataFrame]
+
+
+def with_gaps(
+    gaps: pl.DataFrame, postal: str, below: pl.DataFrame, national: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Both target tables with the roles that concept gaps leave them."""
+    fips = state_of(postal).fips
+    return concept_gap.apply_gaps(below, gaps, fips), concept_gap.apply_gaps(national, gaps, fips)
+
+
+def reconciled_targets(
+    catalog: Catalog,
+    profile: Profile,
+    postal: str,
+    below: pl.DataFrame,
+    national: pl.DataFrame,
+    geography: pl.DataFrame,
+) -> Reconciled:
+    """The state's targets as one consistent tree; only rows of role ``calibrate`` take part.
+
+    ``below`` and ``national`` have the roles of ``with_gaps``.
+    """
+    areas = areas_of(geography, postal, profile.geography.vintage)
+    groups = catalog.categories.values()
+    reconciled = reconcile_state(below, national, areas, profile.levels, groups)
+    require_targets(reconciled.frame, f"reconciled_targets of {postal}")
+    return reconciled
+
+
+def targets_lost(
+    reconciled: pl.DataFrame, postal: str, below: pl.DataFrame, national: pl.DataFrame
+) -> pl.DataFrame:
+    """TARGET_KEY of those that went into a reconciliation and did not come out; none may."""
+    own = national.filter(is_area(STATE, state_of(postal).fips))
+    given = pl.concat([own.select(TARGET_KEY), below.select(TARGET_KEY)])
+    return given.join(reconciled, on=TARGET_KEY, how="anti")
+
+
+# Candidates and the problem.
+
+
+def candidates(
+    catalog: Catalog,
+    profile: Profile,
+    postal: str,
+    records: Mapping[str, pl.DataFrame],
+    targets: pl.DataFrame,
+    geography: pl.DataFrame,
+) -> Candidates:
+    """The state's candidates; population by area is read from ``targets``, the reconciled ones."""
+    places = Places(
+        areas_of(geography, postal, profile.geography.vintage),
+        areas_of(geography, postal, profile.geography.puma_link_vintage),
+        profile.finest_level,
+        profile.candidates.elsewhere_share,
+    )
+    cross = load_cross_categories(profile.cross_categories)
+    variables = target_variables(catalog, profile)
+    return build_candidates(records, variables, targets, places, cross)
+
+
+def solvable(
+    profile: Profile,
+    postal: str,
+    targets: pl.DataFrame,
+    geography: pl.DataFrame,
+    units: pl.DataFrame,
+    areas: pl.DataFrame | None = None,
+    cells: pl.DataFrame | None = None,
+) -> SolvableState:
+    """The state as every later step takes it, from its reconciled targets and candidate tables."""
+    own = areas_of(geography, postal, profile.geography.vintage)
+    problem = build_problem(targets, units, own, profile)
+    return SolvableState(profile, postal, own, targets, units, areas, cells, problem)
+
+
+# Weights.
+
+
+def dense_weights(
+    state: SolvableState, progress: StepProgress = None
+) -> tuple[pl.DataFrame, TreeNewtonResult]:
+    """``dense_weights``: a calibrated weight of every unit in every area."""
+    result = dense_calibration(state, progress)
+    return dense_table(state, result.weights), result
+
+
+def selected_pairs(
+    state: SolvableState, dense: pl.DataFrame, pairs: int, progress: WordProgress = None
+) -> tuple[pl.DataFrame, Selection]:
+    """``selected_pairs``: exactly ``pairs`` pairs out of the table ``dense_weights``."""
+    array = dense_array(state, dense)
+    chosen = select(state, array, pairs, progress)
+    return pairs_table(state, chosen, array, pairs), chosen
+
+
+def refined_weights(
+    state: SolvableState, dense: pl.DataFrame, selected: pl.DataFrame, progress: StepProgress = None
+) -> tuple[pl.DataFrame, RefinedPairs]:
+    """``weights``: the selected pairs, weighed so that their totals meet the targets."""
+    pairs = stored_pairs(state, selected)
+    refined = refine(state, dense_array(state, dense), pairs, progress)
+    return weights_table(state, pairs, refined.result.weights), refined
+
+
+# What they give.
+
+
+def fit_of(state: SolvableState, **fitted: Sequence[np.ndarray]) -> pl.DataFrame:
+    """The target table with a column for each of ``fitted``: totals per level, (areas,
+    variables).
+    """
+    return fitted_targets(state.targets, state.problem, fitted)
+
+
+def fit_of_stored(state: SolvableState, dense: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
+    """``fit_report``: targets with ``fitted_dense`` and ``fitted``, summed from the stored weights
+    and not taken from the solver's own word."""
+    stored = stored_weights(state, dense, weights)
+    tree, designs = state.problem.tree, state.problem.targets.designs
+    selected = pair_totals(tree, designs, stored.leaf, stored.record, stored.weight)
+    return fit_of(state, fitted_dense=pool_totals(tree, designs, stored.dense), fitted=selected)
+
+
+def truth_of(catalog: Catalog, profile: Profile, postal: str, data: Path) -> pl.DataFrame:
+    """TARGET_KEY and ``truth``: totals of the known population behind the synthetic sample."""
+    return truth_totals(data, target_variables(catalog, profile), state_of(postal).fips)
+
+
+def loss_of_stored(
+    catalog: Catalog, state: SolvableState, dense: pl.DataFrame, weights: pl.DataFrame
+) -> tuple[pl.DataFrame, SelectionLoss, StoredWeights]:
+    """``selection_report``: what was lost between dense and selected weights."""
+    stored = stored_weights(state, dense, weights)
+    unit_of = {v.key: v.unit for v in target_variables(catalog, state.profile)}
+    tree = state.problem.tree
+    pool = pool_of(state, stored.dense)
+    loss, table = measured_loss(pool, state.units, state.table("cells"), stored, unit_of)
+    held_out = held_out_rows(state.targets, tree, state.units, stored)
+    return pl.concat([table, held_out]), loss, stored
+
+
+# All of it up to the problem, without Dagster.
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedState:
+    """A state ready to be calibrated, what it was made from, and the seconds each step
+    before took.
+    """
+
+    inputs: StateInputs
+    candidates: Candidates
+    ready: SolvableState
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
+    """Every step up to the calibration problem of one state.
+
+    ``data``: the folder of raw files; of a synthetic profile, the generated ones.
+
+    Raises a GeocalError that names file, column and row if a file is missing or not what it should
+    be.
+    """
+    clock = _Clock()
+    catalog = load_catalog()
+    profile = catalog.profile(profile_id)
+    tables = read_tables(catalog, profile, postal, data)
+    geography = read_geography(profile, data, [postal]).frame
+    clock.lap("published tables")
+    donor = profile.records.donor
+    donors = None if donor is None else read_donor(donor, data).persons
+    survey = read_survey(profile, data, postal)
+    made = assemble_records(catalog, profile, survey.persons, survey.households, donors)
+    clock.lap("microdata and records")
+    _, above = national_targets(catalog, profile, tables)
+    below = state_targets(catalog, profile, tables, postal).frame
+    gaps, _ = concept_gaps(catalog, profile, postal, made.tables, below, above.frame)
+    below, national = with_gaps(gaps, postal, below, above.frame)
+    inputs = StateInputs(below, national, geography, made.tables)
+    clock.lap("targets")
+    loaded = prepared(catalog, profile, postal, inputs)
+    clock.lap("reconciliation, candidates and problem")
+    return LoadedState(inputs, loaded.candidates, loaded.ready, clock.seconds)
+
+
+def prepared(catalog: Catalog, profile: Profile, postal: str, inputs: StateInputs) -> LoadedState:
+    """The steps from reconciliation to the problem."""
+    below, national, geography = inputs.below, inputs.national, inputs.geography
+    targets = reconciled_targets(catalog, profile, postal, below, national, geography).frame
+    made = candidates(catalog, profile, postal, inputs.records, targets, geography)
+    cells = made.cells.table
+    ready = solvable(profile, postal, targets, geography, made.units, made.areas, cells)
+    return LoadedState(inputs, made, ready)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = round(now - self._last, 3)
+        self._last = now

@@ -1,0 +1,182 @@
+"""One state as arrays: which targets are fitted, what each unit adds to them, and what one unit of
+loss stands for.
+
+The scale s_j of a tract target is the standard error of its published margin where there is one,
+else its reconciled one: one unit of loss is one standard error of what was published. Above the
+tract it is a share (``scale.above_tract``) of the reconciled standard error, since totals of large
+areas are known well and users compare them first. Either is at least ``scale.relative_floor`` of
+the value, so that an exact target stays finite, and at least the smallest amount that counts.
+
+Belongs here: from tables to the problem's arrays, and the one object that later steps take. Does
+not belong here: solving (``solve.py``), knobs of solvers (``settings.py``), results as tables
+(``table.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from calibration_core.tree.geography import GeographyTree
+from calibration_core.tree.problem import PoolProblem, Targets, make_targets
+from pipeline.errors import StoreError
+from pipeline.specs.profiles import Profile
+from pipeline.targets.grid import TargetGrid, area_tree
+from pipeline.vocabulary import (
+    CALIBRATE,
+    SMALLEST,
+    TRACT,
+    VARIABLE_KEY,
+    Key,
+    design_column,
+    design_columns,
+    key_of,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class StateProblem:
+    """Arrays of one state.
+
+    Attributes
+    ----------
+    grid : the tree, and the place of every target that is fitted.
+    targets : designs, values and scales, in those places.
+    unsupported : variables with a target, to which no record of the state adds anything.
+    """
+
+    grid: TargetGrid
+    targets: Targets
+    unsupported: tuple[Key, ...] = ()
+
+    @property
+    def tree(self) -> GeographyTree:
+        """The areas, by level."""
+        return self.grid.tree
+
+
+@dataclass(frozen=True, eq=False)
+class SolvableState:
+    """What every step from the dense calibration on takes.
+
+    Attributes
+    ----------
+    profile, postal : whose.
+    geography : the state's areas, in the vintage of the targets.
+    targets : its target table, reconciled.
+    units, areas, cells : the candidate tables; ``areas`` is needed by the dense calibration only,
+        ``cells`` by the selection and its report.
+    problem : ``targets`` and ``units`` as arrays.
+    """
+
+    profile: Profile
+    postal: str
+    geography: pl.DataFrame
+    targets: pl.DataFrame
+    units: pl.DataFrame
+    areas: pl.DataFrame | None
+    cells: pl.DataFrame | None
+    problem: StateProblem
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """GEOIDs of the finest areas, those that get records."""
+        return self.problem.tree.leaves
+
+    def table(self, name: Literal["areas", "cells"]) -> pl.DataFrame:
+        """A candidate table that not every step is given. Raises StoreError if it was not."""
+        found = {"areas": self.areas, "cells": self.cells}[name]
+        if found is None:
+            raise StoreError(
+                f"The state {self.postal} was made without its table of {name}",
+                where=f"candidate_{name} of {self.postal}",
+                expected="the table beside the candidate units",
+                remedy="Pass it where the state is made",
+            )
+        return found
+
+    def seed(self, purpose: str) -> int:
+        """Seed of this state's random numbers for ``purpose``."""
+        return state_seed(self.profile.seed, self.problem.tree.geoids[0][0], purpose)
+
+
+def state_seed(seed: int, state_fips: str, purpose: str) -> int:
+    """A seed from (run seed, state, purpose), the same whatever else runs: the first eight bytes of
+    a SHA-256."""
+    digest = hashlib.sha256(f"{seed}/{state_fips}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def build_problem(
+    targets: pl.DataFrame, units: pl.DataFrame, geography: pl.DataFrame, profile: Profile
+) -> StateProblem:
+    """Arrange the targets that calibrate as arrays.
+
+    Parameters
+    ----------
+    targets : reconciled target table of the state.
+    units : ``candidate_units``: what each unit adds to every variable.
+    geography : the state's areas in the vintage of the targets.
+    """
+    tree = area_tree(geography, profile.levels)
+    fitted = (pl.col("role") == CALIBRATE) & pl.col("value").is_not_null()
+    fitted &= pl.col("standard_error").is_not_null()
+    stated = targets.filter(fitted).select("level", *VARIABLE_KEY).unique()
+    keys, designs, unsupported = [], [], set()
+    for level in tree.levels:
+        of_level = stated.filter(pl.col("level") == level).select(VARIABLE_KEY)
+        wanted = [k for k in sorted(of_level.iter_rows()) if design_column(k) in units.columns]
+        design = design_matrix(units, wanted)
+        alive = (design != 0).any(axis=0)
+        keys.append([key for key, used in zip(wanted, alive, strict=True) if used])
+        designs.append(design[:, alive])
+        unsupported.update(set(wanted) - set(keys[-1]))
+    grid = TargetGrid.of(targets, fitted, tree, keys)
+    values = grid.read(targets["value"], 0.0)
+    scales = grid.read(target_scales(targets, profile), np.inf)
+    arrays = make_targets(tree, designs, values, scales)
+    return StateProblem(grid, arrays, tuple(sorted(unsupported)))
+
+
+def target_scales(targets: pl.DataFrame, profile: Profile) -> pl.Series:
+    """What one unit of loss stands for, of every row of a target table; see the module."""
+    rule = profile.method.scale
+    error = targets["standard_error"].to_numpy()
+    published = targets["margin_standard_error"].to_numpy()
+    is_tract = (targets["level"] == TRACT).to_numpy()
+    own = np.where(np.isnan(published), error, published)
+    error = np.where(is_tract, own, rule.above_tract * error)
+    share = targets["level"].replace_strict(
+        rule.relative_floor, default=0.0, return_dtype=pl.Float64
+    )
+    floor = share.to_numpy() * np.abs(targets["value"].to_numpy())
+    least = targets["unit"].replace_strict(SMALLEST, return_dtype=pl.Float64).to_numpy()
+    return pl.Series(np.maximum(np.maximum(error, floor), least))
+
+
+def pool_problem(state: SolvableState) -> PoolProblem:
+    """The dense problem: every area may use every unit."""
+    units, problem = state.units, state.problem
+    pumas = sorted(set(units["puma"]))
+    group = np.array([pumas.index(p) for p in units["puma"]], dtype=np.int64)
+    shares = state.table("areas").pivot(on="puma", index="area", values="share").sort("area")
+    prior = units["prior_weight"].to_numpy()
+    return PoolProblem(problem.tree, problem.targets, prior, group, shares.select(pumas).to_numpy())
+
+
+def design_matrix(units: pl.DataFrame, keys: Sequence[Key]) -> np.ndarray:
+    """Contributions of every unit to ``keys``, (units, keys) float64."""
+    if not keys:
+        return np.zeros((units.height, 0))
+    columns = units.select([design_column(key) for key in keys])
+    return columns.to_numpy().astype(np.float64, copy=False)
+
+
+def attributes_of(units: pl.DataFrame) -> np.ndarray:
+    """Everything measured of each unit, (units, variables) float64, in the order of the columns."""
+    return design_matrix(units, [key_of(name) for name in design_columns(units.columns)])

@@ -1,0 +1,199 @@
+"""Weights as stored tables, and stored tables brought back to the arrays they were made from.
+
+Each table has two functions, one for each direction, and the hard rules of the table stand in
+them: what is written is sound, and what is read back belongs to the present areas and units.
+
+Belongs here: ``dense_weights``, ``selected_pairs`` and ``weights`` as tables. Does not belong here:
+solving (``solve.py``), files (``pipeline/io_manager.py``), fits and other reports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from calibration_core.tree.problem import PairProblem
+from calibration_core.tree.select.pairs import Selection
+from pipeline.errors import InvariantError
+from pipeline.invariants import require, require_no_rows
+from pipeline.vocabulary import AREA_COLUMN, COUNTY, DENSE, SELECTED, TRACT, WEIGHTS
+from pipeline.weights.problem import SolvableState
+
+# No column ``state``: the folder's name holds it (``pipeline/io_manager.py``).
+WEIGHTS_SCHEMA = {
+    "household_id": pl.String,
+    "tract": pl.String,
+    "county": pl.String,
+    "weight": pl.Float64,
+}
+_REPORT = "Nothing was written; report this with the profile and the state"
+
+
+@dataclass(frozen=True, eq=False)
+class StoredWeights:
+    """What was stored of one state.
+
+    Attributes
+    ----------
+    dense : (leaves, records) float64 dense weights.
+    leaf, record : (k,) int64 places of the selected pairs, sorted.
+    weight : (k,) float64 their weights.
+    """
+
+    dense: np.ndarray
+    leaf: np.ndarray
+    record: np.ndarray
+    weight: np.ndarray
+
+
+def dense_table(state: SolvableState, dense: np.ndarray) -> pl.DataFrame:
+    """``household_id``, then a column per area with the dense weight of each unit.
+
+    Raises InvariantError if one of ``dense``, (leaves, records), is negative or not finite.
+    """
+    require(
+        bool(np.isfinite(dense).all() and (dense >= 0).all()),
+        "A dense weight is negative or not finite",
+        where=f"{DENSE} of {state.postal}",
+        expected="finite weights of at least zero",
+        remedy=_REPORT,
+    )
+    areas = {area: dense[i] for i, area in enumerate(state.leaves)}
+    return pl.DataFrame({"household_id": state.units["household_id"], **areas})
+
+
+def dense_array(state: SolvableState, table: pl.DataFrame) -> np.ndarray:
+    """The stored dense weights, (leaves, records).
+
+    Raises InvariantError if they were made for other areas or other units.
+    """
+    same_areas = set(state.leaves) == set(table.columns) - {"household_id"}
+    require(
+        same_areas and table["household_id"].equals(state.units["household_id"]),
+        "The stored dense weights were made for other areas or other households",
+        where=f"{DENSE} of {state.postal}",
+        expected="dense weights of the present geography and candidates",
+        remedy=f"Materialise {DENSE} of {state.postal} again",
+    )
+    return table.select(state.leaves).to_numpy().T
+
+
+def pairs_table(
+    state: SolvableState, chosen: Selection, dense: np.ndarray, pairs: int
+) -> pl.DataFrame:
+    """``household_id, area, dense_weight, probability, starting_weight``, a row per selected pair.
+
+    Raises InvariantError unless there are exactly ``pairs`` rows and no pair occurs twice.
+    """
+    table = pl.DataFrame(
+        {
+            "household_id": state.units["household_id"].gather(chosen.record),
+            "area": [state.leaves[i] for i in chosen.leaf],
+            "dense_weight": dense[chosen.leaf, chosen.record],
+            "probability": chosen.probability,
+            "starting_weight": chosen.weight,
+        }
+    )
+    require(
+        table.height == pairs,
+        f"{table.height:,} pairs were drawn",
+        where=f"{SELECTED} of {state.postal}",
+        expected=f"exactly {pairs:,}",
+        remedy=_REPORT,
+    )
+    key = ["household_id", "area"]
+    twice = table.filter(pl.struct(key).is_duplicated())
+    require_no_rows(twice, "are drawn twice", table=SELECTED, columns=key, remedy=_REPORT)
+    return table
+
+
+def stored_pairs(state: SolvableState, table: pl.DataFrame) -> PairProblem:
+    """The stored pairs as a problem of the core, their starting weights as the prior."""
+    indexed = _places(state, table, SELECTED)
+    # Writable copies: torch warns of arrays it could write to and must not.
+    names = ("leaf", "record", "starting_weight")
+    leaf, record, prior = (indexed[name].to_numpy(writable=True) for name in names)
+    return PairProblem(state.problem.tree, state.problem.targets, leaf, record, prior)
+
+
+def weights_table(
+    state: SolvableState, pairs: Selection | PairProblem, weights: np.ndarray
+) -> pl.DataFrame:
+    """The product: a row per pair, sorted; ``tract`` is null where the finest level is the county.
+
+    Raises InvariantError if a weight is not sound.
+    """
+    finest, ids = state.profile.finest_level, state.units["household_id"]
+    area = pl.Series("area", [state.leaves[i] for i in pairs.leaf], dtype=pl.String)
+    of_area = state.geography.select(
+        area=pl.col(AREA_COLUMN[finest]), county=pl.col(AREA_COLUMN[COUNTY])
+    )
+    county = dict(of_area.unique().iter_rows())
+    frame = pl.DataFrame(
+        {
+            "household_id": ids.gather(pairs.record),
+            "tract": area if finest == TRACT else [None] * len(area),
+            "county": [county[each] for each in area],
+            "weight": weights,
+        },
+        schema=WEIGHTS_SCHEMA,
+    )
+    require_sound_weights(frame, int(pairs.leaf.size), state.postal)
+    return frame.sort("county", "tract", "household_id")
+
+
+def stored_weights(
+    state: SolvableState, dense: pl.DataFrame, weights: pl.DataFrame
+) -> StoredWeights:
+    """Both stored tables as arrays. Raises InvariantError if either is of other areas or units."""
+    area = pl.col(state.profile.finest_level)
+    pairs = _places(state, weights.with_columns(area=area), WEIGHTS)
+    places = (pairs[name].to_numpy() for name in ("leaf", "record", "weight"))
+    return StoredWeights(dense_array(state, dense), *places)
+
+
+def _places(state: SolvableState, pairs: pl.DataFrame, table: str) -> pl.DataFrame:
+    """``pairs`` (household_id, area, ...) with ``leaf`` and ``record``, their places in the
+    problem, sorted by both.
+
+    Raises InvariantError if a pair names an area or a household that is no candidate: the table is
+    older than the candidates.
+    """
+    leaves = pl.DataFrame({"area": state.leaves}, schema={"area": pl.String})
+    records = state.units.select("household_id").with_row_index("record")
+    indexed = (
+        pairs.join(leaves.with_row_index("leaf"), on="area", how="left")
+        .join(records, on="household_id", how="left")
+        .sort("leaf", "record")
+    )
+    require_no_rows(
+        indexed.filter(pl.col("leaf").is_null() | pl.col("record").is_null()),
+        "name an area or a household that is no candidate",
+        table=table,
+        columns=["household_id", "area"],
+        remedy=f"{table} is older than the candidates: materialise it again",
+    )
+    return indexed.with_columns(pl.col("leaf", "record").cast(pl.Int64))
+
+
+def require_sound_weights(frame: pl.DataFrame, pairs: int, state: str) -> None:
+    """Hard rules before anything is written: exactly k rows, each pair once, weights finite and
+    positive."""
+    faults = []
+    if frame.height != pairs:
+        faults.append(f"{frame.height:,} pairs for a budget of {pairs:,}")
+    if frame.select("household_id", "tract", "county").is_duplicated().any():
+        faults.append("a pair occurs twice")
+    weight = frame["weight"]
+    bad, low = int((~weight.is_finite()).sum()), int((weight <= 0).sum())
+    if bad or low:
+        faults.append(f"{bad} weights are not finite and {low} are not positive")
+    if faults:
+        raise InvariantError(
+            "; ".join(faults),
+            where=f"weights of {state}",
+            expected="exactly k distinct pairs with finite, positive weights",
+            remedy="Nothing was written; report this with the run manifest",
+        )

@@ -1,0 +1,130 @@
+"""Weights as tables and back: what is written is sound, what is read back belongs to the state."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline import steps
+from pipeline.errors import InvariantError
+from pipeline.weights.table import (
+    dense_array,
+    dense_table,
+    pairs_table,
+    require_sound_weights,
+    stored_pairs,
+    stored_weights,
+    weights_table,
+)
+from tests.pipeline.weights.toy_state import GEOGRAPHY, solve, tables, targets
+
+
+@pytest.fixture(scope="module")
+def solved(profile):
+    records = tables()
+    return solve(records, targets(records), profile)
+
+
+def test_what_is_stored_comes_back(solved):
+    state, dense, drawn, refined = solved
+    stored_dense = dense_table(state, dense.weights)
+    assert (dense_array(state, stored_dense) == dense.weights).all()
+    weights = weights_table(state, drawn, refined.result.weights)
+    back = stored_weights(state, stored_dense, weights.sample(fraction=1.0, shuffle=True, seed=1))
+    assert (back.dense == dense.weights).all()
+    for mine, theirs in ((back.leaf, drawn.leaf), (back.record, drawn.record)):
+        assert (mine == theirs).all()
+    assert (back.weight == refined.result.weights).all()
+    pairs = stored_pairs(state, pairs_table(state, drawn, dense.weights, 90))
+    assert (pairs.prior_weight == drawn.weight).all()
+
+
+def test_an_area_is_named_by_its_finest_level_and_its_county(solved):
+    state, _, drawn, refined = solved
+    frame = weights_table(state, drawn, refined.result.weights)
+    assert frame.columns == ["household_id", "tract", "county", "weight"]
+    counties = dict(GEOGRAPHY.select("tract", "county_fips").iter_rows())
+    assert [counties[t] for t in frame["tract"]] == frame["county"].to_list()
+    assert frame.equals(frame.sort("county", "tract", "household_id"))
+
+
+def _other(name):
+    return {
+        "an area fewer": lambda table: table.drop(GEOGRAPHY["tract"][0]),
+        "an area more": lambda table: table.with_columns(pl.lit(0.0).alias("44009000100")),
+        "other households": lambda table: table.with_columns(
+            household_id=pl.col("household_id") + "x"
+        ),
+        "another order": lambda table: table.reverse(),
+    }[name]
+
+
+@pytest.mark.parametrize(
+    "name", ["an area fewer", "an area more", "other households", "another order"]
+)
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(lambda s, d, p, w: steps.selected_pairs(s, d, 90), id="selected_pairs"),
+        pytest.param(lambda s, d, p, w: steps.refined_weights(s, d, p), id="refined_weights"),
+        pytest.param(lambda s, d, p, w: steps.fit_of_stored(s, d, w), id="fit_of_stored"),
+        pytest.param(
+            lambda s, d, p, w: steps.loss_of_stored(steps.load_catalog(), s, d, w),
+            id="loss_of_stored",
+        ),
+    ],
+)
+def test_dense_weights_of_other_areas_or_households_are_refused_by_every_step(solved, name, step):
+    state, dense, drawn, refined = solved
+    table = _other(name)(dense_table(state, dense.weights))
+    pairs = pairs_table(state, drawn, dense.weights, 90)
+    weights = weights_table(state, drawn, refined.result.weights)
+    with pytest.raises(InvariantError, match="made for other areas or other households"):
+        step(state, table, pairs, weights)
+
+
+def test_pairs_older_than_the_candidates_are_refused(solved):
+    state, dense, drawn, refined = solved
+    stranger = pl.col("household_id").replace(
+        {state.units["household_id"][int(drawn.record[0])]: "x"}
+    )
+    pairs = pairs_table(state, drawn, dense.weights, 90).with_columns(household_id=stranger)
+    with pytest.raises(InvariantError, match="no candidate"):
+        stored_pairs(state, pairs)
+    weights = weights_table(state, drawn, refined.result.weights).with_columns(
+        tract=pl.lit("44009000100")
+    )
+    with pytest.raises(InvariantError, match="no candidate"):
+        stored_weights(state, dense_table(state, dense.weights), weights)
+
+
+def test_unsound_tables_are_not_written(solved):
+    state, dense, drawn, refined = solved
+    for bad in (np.nan, -1.0, np.inf):
+        array = dense.weights.copy()
+        array[0, 0] = bad
+        with pytest.raises(InvariantError, match="negative or not finite"):
+            dense_table(state, array)
+    with pytest.raises(InvariantError, match="90 pairs were drawn"):
+        pairs_table(state, drawn, dense.weights, 91)
+    with pytest.raises(InvariantError, match="1 weights are not finite"):
+        weights_table(state, drawn, np.append(refined.result.weights[1:], np.nan))
+
+
+def test_hard_rules_refuse_unsound_weights():
+    good = pl.DataFrame(
+        {
+            "household_id": ["a", "b"],
+            "tract": ["t", "t"],
+            "county": ["c", "c"],
+            "weight": [1.0, 2.0],
+        }
+    )
+    require_sound_weights(good, 2, "RI")
+    for frame, words in (
+        (good.head(1), "1 pairs for a budget of 2"),
+        (good.with_columns(weight=pl.lit(float("nan"))), "2 weights are not finite"),
+        (good.with_columns(weight=pl.lit(-1.0)), "2 are not positive"),
+        (good.with_columns(household_id=pl.lit("a")), "occurs twice"),
+    ):
+        with pytest.raises(InvariantError, match=words):
+            require_sound_weights(frame, 2, "RI")
