@@ -17,6 +17,7 @@ import io
 import re
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ HEADINGS = (
     "what was there before unchanged",
     "other states",
 )
+WIDTH = 100
 USAGE = (
     ("unknown profile", ("--profile", "nowhere")),
     ("unknown state", ("--states", "RI,ZZ")),
@@ -276,15 +278,27 @@ def usage_rows(here: Place) -> list[Row]:
 
 
 def markdown(rows: list[Row]) -> str:
-    """A GitHub Markdown table."""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-    lines += [
-        "| "
-        + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in row.cells())
-        + " |"
-        for row in rows
-    ]
-    return "\n".join(lines)
+    """A section per fault: what became of the run in one line, what was said as a block."""
+    return "\n".join(line for row in rows for line in section(row))
+
+
+def section(row: Row) -> list[str]:
+    """Heading, facts and message of one fault; each answer of the message begins a line."""
+    labels = ("Exit status", "Found by `geocal check`", "What was there before unchanged", "Others")
+    facts = (row.status, row.by_check, row.unchanged, row.others)
+    told = " ".join(f"{label}: {fact}." for label, fact in zip(labels, facts, strict=True))
+    out = [f"### {row.fault[0].upper()}{row.fault[1:]}", "", *textwrap.wrap(told, WIDTH), ""]
+    out.append("```text")
+    for part in re.split(r" (?=Where: |Expected: |What to do: |Not started: |note )", row.message):
+        out += folded(part)
+    return [*out, "```", ""]
+
+
+def folded(text: str) -> list[str]:
+    """``text`` in lines of the pages' width, with a hanging indent."""
+    return textwrap.wrap(
+        text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def main() -> None:
@@ -306,7 +320,9 @@ def main() -> None:
         choices=[fault.id for fault in FAULTS],
         help="faults to make (default: all)",
     )
-    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the sections of docs/bad_inputs.md"
+    )
     options = parser.parse_args()
     chosen = [fault for fault in FAULTS if not options.only or fault.id in options.only]
     progress, console = Console(stderr=True), Console()

@@ -43,6 +43,16 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def _take_control() -> None:
+    """Let this thread set the limits of BLAS: threadpoolctl lets one thread alone, the first, and
+    ignores the others in silence; here the last to leave may be another than the first to enter.
+    """
+    for kind in {type(library) for library in _controller().lib_controllers}:
+        clear = getattr(kind, "clear_controlling_thread", None)
+        if clear is not None:
+            clear(force=True)
+
+
 def _torch() -> ModuleType | None:
     """torch where it is loaded whole; importing it takes seconds, and much here does without."""
     found = sys.modules.get("torch")
@@ -69,6 +79,7 @@ class _Limit:
                 self.inside += 1
                 if self.inside == 1:
                     self.workers = _threads_found()
+                    _take_control()
                     self.blas = _controller().limit(limits=1, user_api="blas")
             torch = _torch()
             if torch is not None and torch.get_num_threads() != 1:
@@ -86,7 +97,9 @@ class _Limit:
                 torch.set_num_threads(self.torch)
             self.inside -= 1
             if not self.inside:
+                _take_control()
                 self.blas.restore_original_limits()
+                _take_control()
                 self.blas, self.torch = None, 0
 
 
@@ -125,6 +138,8 @@ def one_thread() -> Iterator[None]:
 def _begin_worker() -> None:
     """A thread of our own stays inside as long as it lives."""
     _LIMIT.mine.depth = 1
+    # Where BLAS takes its threads from OpenMP each thread has a limit of its own.
+    _controller().limit(limits=1, user_api="blas")
     torch = _torch()
     if torch is not None:
         torch.set_num_threads(1)

@@ -14,12 +14,11 @@ import difflib
 import importlib
 from collections.abc import Callable
 
-import numpy as np
-
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult
+from calibration_core.flat.standard_form import as_given, standard_form
 
 # name -> what it is for, in a line. Modules of methods/ are imported when they are asked for: some
 # need torch, which is slow to load.
@@ -47,6 +46,11 @@ METHODS = {
     "trim": "weights brought within bounds, totals kept",
 }
 
+# Methods that choose records: what they choose must not hang on how the caller's table is sorted.
+_CHOOSE_RECORDS = frozenset(
+    ("hard_concrete", "reweighted_l1", "random_subset", "cross_category", "hybrid")
+)
+
 # Names that other software and the literature use for some of them: only to suggest ours.
 _OTHER_NAMES = {
     **dict.fromkeys(("greg", "chi_square", "chi-square", "chi2", "gls"), "linear"),
@@ -58,13 +62,6 @@ _OTHER_NAMES = {
     **dict.fromkeys(("truncated", "linear_bounded", "bounded"), "truncated_linear"),
     **dict.fromkeys(("trimcal", "trimming"), "trim"),
     **dict.fromkeys(("random", "thinning"), "random_subset"),
-}
-_NUMBER = (int, float, np.integer, np.floating)
-_TYPES = {
-    "float": (_NUMBER, "a number"),
-    "int": ((int, np.integer), "a whole number"),
-    "str": ((str,), "a word in quotes"),
-    "bool": ((bool, np.bool_), "True or False"),
 }
 
 
@@ -116,42 +113,18 @@ def calibrate(
                 expected=f"one of {', '.join(names)}",
                 remedy=hint,
             )
-    _check_types(method, module.Settings, settings)
-    chosen = module.Settings(**settings)
+    chosen, facts = module.Settings(**settings), {}
     with one_thread():
-        return module.run(problem, chosen, progress)
+        if hasattr(module, "prepare"):
+            problem, facts = module.prepare(problem, chosen)
+        form = standard_form(problem, ordered=method in _CHOOSE_RECORDS)
+        result = as_given(module.run(form, chosen, progress), problem)
+    return dataclasses.replace(result, details={**result.details, **facts}) if facts else result
 
 
 def settings_of(method: str):
     """The frozen settings object of a method with its defaults; its class documents every field."""
     return _module(method).Settings()
-
-
-def _check_types(method: str, kind: type, settings: dict) -> None:
-    """Settings that are declared as one number, word or switch must be one; others are left to the
-    settings object.
-    """
-    declared = {f.name: str(f.type) for f in dataclasses.fields(kind)}
-    for name, value in settings.items():
-        wanted, _, optional = declared[name].partition(" | ")
-        if wanted not in _TYPES or optional not in ("", "None") or (optional and value is None):
-            continue
-        types, words = _TYPES[wanted]
-        if not isinstance(value, types) or (isinstance(value, bool) and wanted != "bool"):
-            found = f"The setting {name!r} of {method!r} is {value!r}, a {type(value).__name__}"
-            raise SettingsError(
-                found,
-                expected=words + (" or None" if optional else ""),
-                remedy=f"Its default is {getattr(kind(), name)!r}" if _has_defaults(kind) else "",
-            )
-
-
-def _has_defaults(kind: type) -> bool:
-    missing = dataclasses.MISSING
-    return all(
-        f.default is not missing or f.default_factory is not missing
-        for f in dataclasses.fields(kind)
-    )
 
 
 def _module(method: str):

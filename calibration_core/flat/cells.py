@@ -45,15 +45,8 @@ class RecordCells:
 
 
 def categorical_rows(matrix: DesignMatrix) -> np.ndarray:
-    """(targets,) bool: rows whose entries are all 0 or 1, with at least one 1."""
-    if matrix.is_sparse:
-        x = matrix.by_record
-        other = np.bincount(x.indices[(x.data != 0) & (x.data != 1)], minlength=matrix.targets)
-    else:
-        other = np.zeros(matrix.targets, dtype=np.int64)
-        for _, block in matrix.blocks():
-            other += ((block != 0) & (block != 1)).sum(axis=0)
-    return (other == 0) & (matrix.support > 0)
+    """(targets,) bool: rows of zeros and ones, in any unit, that some record counts in."""
+    return matrix.indicators & (matrix.support > 0)
 
 
 def record_cells(problem: CalibrationProblem) -> RecordCells:

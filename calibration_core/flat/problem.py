@@ -8,26 +8,38 @@ belong here: settings, solvers, results; problems on a tree of areas (see ``prob
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from calibration_core.errors import ProblemError
+from calibration_core.flat import problem_input
 from calibration_core.flat.design_matrix import DesignMatrix
+
+if TYPE_CHECKING:
+    from calibration_core.flat.standard_form import Origin
+
+# Initial weights whose totals are this many times the targets, or less than the inverse, are at
+# another level than the targets: no survey weight changes so much, but persons and thousands do.
+FAR = 8.0
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationProblem:
     """What is to be calibrated to what.
 
+    Arrays, lists and SciPy matrices are taken by position. Pandas frames and series are taken by
+    their labels: the matrix's index names the targets, its columns the records, and whatever else
+    has labels is put in that order, or refused if its labels are others. Masked values are refused.
+
     Parameters
     ----------
-    matrix : (targets, records) SciPy sparse or ndarray, or a DesignMatrix: what one record adds to
-        each target.
-    targets : (targets,) the totals asked for, in the units of their rows.
+    matrix : (targets, records) SciPy sparse, ndarray, frame or DesignMatrix: what one record adds
+        to each target.
+    targets : (targets,) the totals asked for, in the units of their rows; a mapping goes by name.
     initial_weights : (records,) >= 0, for example design weights; None where no weights are
         meaningful. Then every record starts at the one weight that fits the targets best (relative
         least squares), and the result says so.
@@ -37,16 +49,18 @@ class CalibrationProblem:
     ratio_bounds : (low, high) on w/d, each a number or (records,); None for none.
     weight_bounds : (low, high) on w, each a number or (records,); None for none. Both kinds may be
         given; both then hold.
-    target_names : (targets,) strings, unique; default "target 0", ...
+    target_names : (targets,) strings, unique; default the labels of the rows, else "target 0", ...
     groups : (targets,) strings: the margin or family a target belongs to, for reports; default: the
         name up to the last ":" or "=".
     cells : (records,) integers or strings, or None: the cross-category a record belongs to, for
-        selection; default: its pattern over the 0/1 rows.
+        selection; default: its pattern over the rows that count.
+    record_labels : (records,) labels of the records, or None; default those of the frame or series.
+    origin : how the caller wrote a problem that ``standard_form`` has rewritten; None for his own.
 
     Raises
     ------
-    ProblemError : shapes disagree, a value is NaN, a weight negative, a bound empty, a name used
-        twice; the message names the place.
+    ProblemError : shapes or labels disagree, a value is NaN or masked, a weight negative, a bound
+        empty, a name used twice; the message names the place.
     """
 
     matrix: DesignMatrix
@@ -59,213 +73,24 @@ class CalibrationProblem:
     target_names: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     cells: np.ndarray | None = None
+    record_labels: Any = None
+    origin: Origin | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        def put(name, value):
-            return object.__setattr__(self, name, value)
-
-        for name in ("target_names", "groups"):
-            if getattr(self, name) is None:
-                put(name, ())
-        if not isinstance(self.matrix, DesignMatrix):
-            put("matrix", DesignMatrix(self.matrix, self.target_names))
-        m, n = self.matrix.targets, self.matrix.records
-        if m == 0 or n == 0:
-            raise ProblemError(
-                f"The matrix is {m} targets x {n} records", expected="at least one of each"
-            )
-        put("target_names", self._names(m))
-        put("groups", self._groups(m))
-        put("targets", self._vector("targets", self.targets, m, "target"))
-        if self.initial_weights is not None:
-            put(
-                "initial_weights",
-                self._vector("initial_weights", self.initial_weights, n, "record", minimum=0.0),
-            )
-            if not (self.initial_weights > 0).any():
-                raise ProblemError(
-                    "Every initial weight is zero",
-                    expected="positive weights",
-                    remedy="Pass initial_weights=None to start from equal ones",
-                )
-        if self.standard_errors is not None:
-            put(
-                "standard_errors",
-                self._vector("standard_errors", self.standard_errors, m, "target", above=0.0),
-            )
-        if self.q is not None:
-            put("q", self._vector("q", self.q, n, "record", above=0.0))
-        for name in ("ratio_bounds", "weight_bounds"):
-            if getattr(self, name) is not None:
-                put(name, self._bounds(name, getattr(self, name), n))
-        if self.cells is not None:
-            cells = np.asarray(self.cells)
-            if cells.shape != (n,):
-                raise ProblemError(
-                    f"cells has shape {cells.shape}",
-                    expected=f"({n},): one a record, as the matrix has {n} columns",
-                )
-            put("cells", cells)
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "origin"}
+        for name, value in problem_input.read(given).items():
+            # The class is frozen for its users; this is where its fields get their values.
+            object.__setattr__(self, name, value)
         low, high = self.limits
         if (low > high).any():
             i = int(np.flatnonzero(low > high)[0])
+            least, most, start = (self.told_weight(x[i]) for x in (low, high, self.start))
             raise ProblemError(
-                f"No weight lies within both bounds: at least {low[i]:g} and at most {high[i]:g}",
-                where=f"record {i}, whose initial weight is {self.start[i]:g}",
+                f"No weight lies within both bounds: at least {least:g} and at most {most:g}",
+                where=f"record {self.told_record(i)}, whose initial weight is {start:g}",
                 expected="bounds with room between them",
-                remedy=(
-                    "Widen ratio_bounds or weight_bounds for the record, or change its initial"
-                    " weight"
-                ),
+                remedy="Widen ratio_bounds or weight_bounds, or change the record's initial weight",
             )
-
-    def _names(self, m: int) -> tuple[str, ...]:
-        if isinstance(self.target_names, str):
-            raise ProblemError(
-                f"target_names is the one string {self.target_names!r}",
-                expected=f"a list of {m} names",
-                remedy="Put the names in a list",
-            )
-        names = tuple(str(x) for x in self.target_names) or tuple(f"target {j}" for j in range(m))
-        if len(names) != m:
-            hint = (
-                "Transpose the matrix: targets are rows, records columns"
-                if len(names) == self.matrix.records
-                else "Give one name a target, in order"
-            )
-            raise ProblemError(
-                f"{len(names)} target names for {m} rows of the matrix",
-                expected="one name a row",
-                remedy=hint,
-            )
-        if len(set(names)) != m:
-            twice = next(name for name, times in Counter(names).items() if times > 1)
-            raise ProblemError(
-                f"Two targets are named {twice!r}",
-                expected="unique target names",
-                remedy="Put the group in the name, for example 'sex:F'",
-            )
-        return names
-
-    def _groups(self, m: int) -> tuple[str, ...]:
-        if isinstance(self.groups, str):
-            raise ProblemError(
-                f"groups is the one string {self.groups!r}",
-                expected=f"a list of {m} names of groups",
-                remedy="Put the names in a list",
-            )
-        groups = tuple(str(x) for x in self.groups) or tuple(
-            _group_of(name) for name in self.target_names
-        )
-        if len(groups) != m:
-            raise ProblemError(f"{len(groups)} groups for {m} targets", expected="one a target")
-        return groups
-
-    def _vector(
-        self,
-        name: str,
-        value,
-        length: int,
-        what: str,
-        *,
-        minimum: float | None = None,
-        above: float | None = None,
-    ) -> np.ndarray:
-        try:
-            array = np.array(value, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ProblemError(
-                f"{name} is not numeric: {error}", expected=f"({length},) numbers"
-            ) from error
-        if array.shape != (length,):
-            matrix = (
-                f"the matrix has {self.matrix.targets} rows (targets) and {self.matrix.records}"
-                " columns (records)"
-            )
-            hint = (
-                "Transpose the matrix"
-                if what == "target" and array.shape == (self.matrix.records,) != (length,)
-                else f"Give one number a {what}"
-            )
-            raise ProblemError(
-                f"{name} has shape {array.shape}, but {matrix}",
-                expected=f"({length},)",
-                remedy=hint,
-            )
-        bad = ~np.isfinite(array)
-        if minimum is not None:
-            bad |= array < minimum
-        if above is not None:
-            bad |= array <= above
-        if bad.any():
-            place = int(np.flatnonzero(bad)[0])
-            label = f"{name}[{place}]" + (
-                f", {self.target_names[place]!r}" if what == "target" else ""
-            )
-            wanted = "finite numbers" + (
-                f" >= {minimum:g}"
-                if minimum is not None
-                else f" > {above:g}"
-                if above is not None
-                else ""
-            )
-            remedy = f"Correct it, or leave the {what} out; nothing is dropped for you"
-            if name == "standard_errors":
-                remedy = (
-                    "Give a target that is exact a small error, not zero; without standard_errors"
-                    " targets count by their size"
-                )
-            value = "NaN" if np.isnan(array[place]) else f"{array[place]:g}"
-            raise ProblemError(
-                f"{int(bad.sum())} of {length} {name} cannot be used, the first is {value}",
-                where=label,
-                expected=wanted,
-                remedy=remedy,
-            )
-        array.flags.writeable = False
-        return array
-
-    def _bounds(self, name: str, value, n: int) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            low, high = value
-            low, high = (
-                np.broadcast_to(np.asarray(x, dtype=np.float64), (n,)) for x in (low, high)
-            )
-        except (TypeError, ValueError) as error:
-            found = (
-                f"{name} is {value!r}"
-                if np.ndim(value) == 0
-                else f"{name} is not a pair of bounds that fit {n} records"
-            )
-            raise ProblemError(
-                found,
-                expected=f"(low, high), each a number or {n} numbers",
-                remedy="For example (0.5, 2.0)",
-            ) from error
-        bad = np.isnan(low) | np.isnan(high) | (low > high) | ~np.isfinite(low)
-        if bad.any():
-            i = int(np.flatnonzero(bad)[0])
-            where = (
-                "every record"
-                if bad.all()
-                else f"record {i}"
-                + (f" and {int(bad.sum()) - 1:,} others" if bad.sum() > 1 else "")
-            )
-            remedy = (
-                "Exchange the two"
-                if low[i] > high[i]
-                else (
-                    "For no lower bound on ratios give 0, or a large negative number if weights may"
-                    " be negative"
-                )
-            )
-            raise ProblemError(
-                f"{name} asks for {low[i]:g} to {high[i]:g}",
-                where=where,
-                expected="a finite low end that is at most the high end",
-                remedy=remedy,
-            )
-        return low, high
 
     @property
     def size(self) -> tuple[int, int]:
@@ -279,28 +104,50 @@ class CalibrationProblem:
         """
         if self.initial_weights is not None:
             return self.initial_weights
-        sums = self.matrix.totals(np.ones(self.matrix.records)) / self.relative_scale
-        goal = self.targets / self.relative_scale
-        weight = float(sums @ goal) / max(float(sums @ sums), 1e-300)
-        out = np.full(self.matrix.records, weight if weight > 0 else 1.0)
+        out = np.full(self.matrix.records, self._one_weight())
         out.flags.writeable = False
         return out
+
+    def _one_weight(self) -> float:
+        """The weight that, given to every record, comes nearest to the targets that are not zero."""
+        size = np.abs(self.targets)
+        some = size > 0
+        if not some.any():
+            return 1.0
+        ones = np.ones(self.matrix.records)
+        sums = self.matrix.totals(ones)[some] / size[some]
+        weight = float(sums @ np.sign(self.targets[some])) / max(float(sums @ sums), 1e-300)
+        if weight > 0:
+            return weight
+        # Targets that no one positive weight comes near: at least of their size.
+        reach = self.matrix.absolute_totals(ones)[some] / size[some]
+        return 1.0 / float(reach.mean()) if reach.any() else 1.0
 
     @cached_property
     def relative_scale(self) -> np.ndarray:
         """(targets,) > 0: |b_j|; for a target of zero what the initial weights add to it in
         absolute value, or one if that is nothing.
         """
-        weights = (
-            self.initial_weights
-            if self.initial_weights is not None
-            else np.ones(self.matrix.records)
-        )
         size = np.abs(self.targets)
         if (size == 0).any():
-            touched = self.matrix.absolute_totals(weights)
+            touched = self.matrix.absolute_totals(self.start) * self.level
             size = np.where(size > 0, size, np.where(touched > 0, touched, 1.0))
         return size
+
+    @cached_property
+    def level(self) -> float:
+        """What the initial weights are to be multiplied by to be at the level of the targets, if
+        that is more than ``FAR`` or less than its inverse; else one. It is the median of what each
+        target asks for.
+        """
+        if self.initial_weights is None:
+            return 1.0
+        reached = np.abs(self.matrix.totals(self.start))
+        some = (self.targets != 0) & (reached > 0)
+        if not some.any():
+            return 1.0
+        level = float(np.median(np.abs(self.targets[some]) / reached[some]))
+        return level if level > FAR or level < 1.0 / FAR else 1.0
 
     @cached_property
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
@@ -311,15 +158,11 @@ class CalibrationProblem:
         if self.ratio_bounds is not None:
             start = self.start
             with np.errstate(invalid="ignore"):
-                low, high = (
-                    self.ratio_bounds[0] * start,
-                    np.where(start > 0, self.ratio_bounds[1] * start, 0.0),
-                )
+                low = self.ratio_bounds[0] * start
+                high = np.where(start > 0, self.ratio_bounds[1] * start, 0.0)
         if self.weight_bounds is not None:
-            low, high = (
-                np.maximum(low, self.weight_bounds[0]),
-                np.minimum(high, self.weight_bounds[1]),
-            )
+            low = np.maximum(low, self.weight_bounds[0])
+            high = np.minimum(high, self.weight_bounds[1])
         return low, high
 
     @property
@@ -327,9 +170,38 @@ class CalibrationProblem:
         """Whether any bound was given."""
         return self.ratio_bounds is not None or self.weight_bounds is not None
 
-    def change(self, **fields) -> CalibrationProblem:
+    @property
+    def named(self) -> bool:
+        """Whether targets have names of their own, not "target 0", ..."""
+        return self.target_names != problem_input.default_names(self.matrix.targets)
+
+    @property
+    def weight_unit(self) -> float:
+        """The caller's weight of a weight of one."""
+        return 1.0 if self.origin is None else self.origin.weight
+
+    @property
+    def total_unit(self) -> np.ndarray:
+        """(targets,) the caller's total of a total of one."""
+        return np.ones(self.targets.size) if self.origin is None else self.origin.total
+
+    def told_total(self, target: int, value: float) -> float:
+        """A total of one target in the caller's units, for words."""
+        return float(value) * float(self.total_unit[target])
+
+    def told_weight(self, value: float) -> float:
+        """A weight in the caller's unit, for words."""
+        return float(value) * self.weight_unit
+
+    def told_record(self, record: int) -> int:
+        """The caller's index of a record, for words."""
+        if self.origin is None or self.origin.record is None:
+            return int(record)
+        return int(self.origin.record[record])
+
+    def change(self, **changed) -> CalibrationProblem:
         """A copy with some fields replaced (and all checked again)."""
-        return replace(self, **fields)
+        return replace(self, **changed)
 
     def take_records(
         self, index: Sequence[int] | np.ndarray, initial_weights: np.ndarray | None = None
@@ -353,30 +225,21 @@ class CalibrationProblem:
             initial_weights=weights,
             q=pick(self.q),
             cells=pick(self.cells),
+            record_labels=pick(self.record_labels),
+            origin=None if self.origin is None else self.origin.take_records(index),
             **bounds,
         )
 
     def take_targets(self, index: Sequence[int] | np.ndarray) -> CalibrationProblem:
         """Some of the targets on the same records."""
         index = np.asarray(index)
-        names, groups = (
-            tuple(self.target_names[j] for j in index),
-            tuple(self.groups[j] for j in index),
-        )
         errors = None if self.standard_errors is None else self.standard_errors[index]
-        matrix = self.matrix.take_targets(index)
         return replace(
             self,
-            matrix=matrix,
+            matrix=self.matrix.take_targets(index),
             targets=self.targets[index],
-            target_names=names,
-            groups=groups,
+            target_names=tuple(self.target_names[j] for j in index),
+            groups=tuple(self.groups[j] for j in index),
             standard_errors=errors,
+            origin=None if self.origin is None else self.origin.take_targets(index),
         )
-
-
-def _group_of(name: str) -> str:
-    for mark in (":", "="):
-        if mark in name:
-            return name.rpartition(mark)[0]
-    return name

@@ -19,9 +19,11 @@ import numpy as np
 from scipy import linalg, sparse
 
 from calibration_core.flat.conflicts import precheck
+from calibration_core.flat.conflicts.margins import plain_units
 from calibration_core.flat.constraint_rows import row_structure
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationWarning
+from calibration_core.flat.standard_form import standard_form
 
 # Beyond this many targets the square of the targets, and with it rank and conflicts, is left alone.
 MOST_TARGETS = 3_000
@@ -103,25 +105,21 @@ def figures_of(problem: CalibrationProblem, records_asked: int | None = None) ->
     """The figures of ``problem``. Costs a few passes over the matrix and, up to ``MOST_TARGETS``
     targets, one product A diag(d) A'.
     """
+    problem = standard_form(problem)
     m, n = problem.size
-    x = problem.matrix.by_record
+    x = problem.matrix.stored
     values = x.data if problem.matrix.is_sparse else x
-    binary = _binary_rows(problem)
+    binary = problem.matrix.indicators | (problem.matrix.support == 0)
     families = _families(problem)
     margins = [f for f in families if f.complete and binary[f.rows].all()]
     levels = {int(j) for f in margins for j in f.rows}
     totals = [f for f in margins if f.rows.size == 1]
     depth, nested = _nesting(problem, [f for f in families if f.code is not None])
     small = m <= MOST_TARGETS
-    scale = problem.start if problem.q is None else problem.start * problem.q
-    structure = row_structure(problem.matrix, scale) if small else None
-    findings = (
-        tuple(w for w in precheck.inspect(problem, structure) if w.code in precheck.IMPOSSIBLE)
-        if small
-        else ()
-    )
+    seen = precheck.look(problem) if small else None
+    findings = tuple(seen.blocking) if small else ()
     sizes = [w.size for w in findings if np.isfinite(w.size)]
-    ratios = _linear_ratios(problem, structure.kept, structure.gram) if small else None
+    ratios = _linear_ratios(problem, seen) if small else None
     start, given = problem.start, problem.initial_weights is not None
     mean = float(start.mean())
     return ProblemFigures(
@@ -140,27 +138,16 @@ def figures_of(problem: CalibrationProblem, records_asked: int | None = None) ->
         weight_variation=float(start.std() / mean) if given else 0.0,
         standard_errors=problem.standard_errors is not None,
         q_given=problem.q is not None,
-        least_target=float(problem.targets.min()),
+        least_target=float((problem.targets * problem.total_unit).min()),
         ratio_range=_ratio_range(problem),
         bounds_enclose_one=_enclose_one(problem),
-        rank=structure.kept.size if small else None,
+        rank=seen.rows.kept.size if small else None,
         conflicts=findings,
         largest_conflict=max(sizes, default=float("nan")),
         linear_negative=None if ratios is None else int((ratios[start > 0] < 0).sum()),
         linear_ratios=None if ratios is None else (float(ratios.min()), float(ratios.max())),
         records_asked=records_asked,
     )
-
-
-def _binary_rows(problem: CalibrationProblem) -> np.ndarray:
-    """(targets,) bool: rows whose entries are all zero or one; a row without any entry counts as
-    one.
-    """
-    x = problem.matrix.by_record
-    if problem.matrix.is_sparse:
-        odd = (x.data != 0) & (x.data != 1)
-        return np.bincount(x.indices[odd], minlength=problem.matrix.targets) == 0
-    return ~((x != 0) & (x != 1)).any(axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,9 +216,10 @@ def _nesting(problem: CalibrationProblem, families: list[_Family]) -> tuple[int,
     # Row sums under two fixed weightings tell rows apart: a row is the sum of others if it is under
     # both.
     position = np.arange(problem.matrix.records, dtype=np.float64)
+    plain = plain_units(problem)
     sketch = np.stack(
         [
-            problem.matrix.totals(1.0 + np.modf(position * s)[0])
+            plain * problem.matrix.totals(1.0 + np.modf(position * s)[0])
             for s in (0.6180339887498949, 0.4142135623730951)
         ]
     )
@@ -266,13 +254,18 @@ def _refines(fine: _Family, coarse: _Family, sketch: np.ndarray) -> bool:
     return True
 
 
-def _linear_ratios(problem: CalibrationProblem, kept: np.ndarray, gram: np.ndarray) -> np.ndarray:
-    """(records,) w/d of the linear method without bounds on the independent rows ``kept``: one
-    linear system.
+def _linear_ratios(problem: CalibrationProblem, seen: precheck.Seen) -> np.ndarray:
+    """(records,) w/d of the linear method without bounds on the independent rows: one linear
+    system.
     """
+    rows = seen.rows
+    if problem.q is not None or seen.problem is not problem:
+        scale = problem.start if problem.q is None else problem.start * problem.q
+        rows = row_structure(problem.matrix, scale)
+    kept = rows.kept
     if kept.size == 0:
         return np.ones(problem.matrix.records)
-    gram = gram[np.ix_(kept, kept)]
+    gram = rows.gram[np.ix_(kept, kept)]
     root = 1.0 / np.sqrt(np.diagonal(gram))
     missing = (problem.targets - problem.matrix.totals(problem.start))[kept]
     # The rows kept are independent to 1e-12 in the square; the ridge is below that, so that

@@ -99,8 +99,7 @@ class CalibrationResult:
     @property
     def effective_sample_size(self) -> float:
         """Kish's (sum w)^2 / sum w^2."""
-        square = float((self.weights**2).sum())
-        return float(self.weights.sum()) ** 2 / square if square > 0 else 0.0
+        return effective_sample_size(self.weights)
 
     @property
     def design_effect(self) -> float:
@@ -159,3 +158,9 @@ class CalibrationResult:
             ]
         lines += [f"  ! {w.message}" for w in self.warnings]
         return "\n".join(lines)
+
+
+def effective_sample_size(weights: np.ndarray) -> float:
+    """Kish's (sum w)^2 / sum w^2 of (records,) weights; zero where all of them are."""
+    square = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / square if square > 0 else 0.0

@@ -1,7 +1,7 @@
 """What the command line says, and where: results, notes, details and errors; terminal and log file.
 
-Belongs here: the two streams and the log file, and which of the three a line goes to. Does not belong
-here: what is said, or how progress looks (``cli/progress.py``).
+Belongs here: the two streams and the log file, and which of the three a line goes to. Does not
+belong here: what is said, or how progress looks (``cli/progress.py``).
 
 ========  ===============  ==========================
 kind      stream           shown
@@ -46,7 +46,7 @@ SECONDS_FOR_THE_REST = 1.0
 
 @dataclass(frozen=True)
 class Verbosity:
-    """How much is said. ``level``: -1 quiet, 0 usual, 1 verbose; ``traceback``: with every error."""
+    """How much is said. ``level``: -1 quiet, 0 usual, 1 verbose; ``traceback``: with each error."""
 
     level: int = 0
     traceback: bool = False

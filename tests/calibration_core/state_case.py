@@ -4,13 +4,12 @@ weights, and random dense weights of every awkward kind.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from calibration_core.tree.geography import GeographyTree
-from calibration_core.tree.problem import PoolProblem, Targets, make_targets
-from calibration_core.tree.select.pairs import Balance
+from calibration_core.tree.problem import PoolProblem, make_targets
+from calibration_core.tree.select.balance import Balance
+from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.select.settings import JointSettings, SelectionSettings
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
 
@@ -24,29 +23,17 @@ REFINE = TreeNewtonSettings(
 )
 
 
-@dataclass(frozen=True, eq=False)
-class StateCase:
-    """``attributes`` (records, 9): six with tract targets, one with county and state targets, two
-    with none; ``families`` of ``cell``.
-    """
-
-    tree: GeographyTree
-    targets: Targets
-    dense: np.ndarray
-    cell: np.ndarray
-    order: np.ndarray
-    attributes: np.ndarray
-    families: list[np.ndarray]
-
-    def settings(
-        self, budget: int, *, seed: int = 1, anchor_strength: float = 0.25, limits=None, **options
-    ) -> JointSettings:
-        return JointSettings(
-            SelectionSettings(budget, seed, floor=5, **options), REFINE, anchor_strength, limits
-        )
+def joint(
+    pairs: int, *, seed: int = 1, anchor_strength: float = 0.25, limits=None, **options
+) -> JointSettings:
+    """Settings for a state of ``make_state``."""
+    chosen_by = SelectionSettings(pairs, seed, floor=5, **options)
+    return JointSettings(chosen_by, REFINE, anchor_strength, limits)
 
 
-def make_state(seed: int = 0, records: int = 160, tracts: tuple[int, ...] = (3, 4)) -> StateCase:
+def make_state(seed: int = 0, records: int = 160, tracts: tuple[int, ...] = (3, 4)) -> Pool:
+    """Attributes are nine: six with tract targets, one with county and state targets, two with
+    none; there are two classes of cells."""
     rng = np.random.default_rng(seed)
     leaves = sum(tracts)
     county = np.repeat([f"01{c:03d}" for c in range(len(tracts))], tracts)
@@ -80,27 +67,27 @@ def make_state(seed: int = 0, records: int = 160, tracts: tuple[int, ...] = (3, 
     values[2] = np.maximum(values[2] + 0.7 * scales[2] * rng.standard_normal(scales[2].shape), 0.0)
     targets = make_targets(tree, designs, values, scales)
     households = truth.sum(axis=1)
-    pool = PoolProblem(
+    problem = PoolProblem(
         tree,
         targets,
         np.full(records, households.sum() / records),
         np.zeros(records, dtype=np.int64),
         (households / households.sum())[:, None],
     )
-    dense = calibrate_tree(pool, TreeNewtonSettings(tau_path=(1.0, 0.1), tolerance=1e-9)).weights
+    dense = calibrate_tree(problem, TreeNewtonSettings(tau_path=(1.0, 0.1), tolerance=1e-9)).weights
     cell = np.searchsorted([30e3, 60e3], income) * 2 + owner
     number = np.arange(6)
-    families = [
+    classes = (
         number[None, :] // 2 == np.arange(3)[:, None],
         number[None, :] % 2 == np.arange(2)[:, None],
-    ]
-    return StateCase(tree, targets, dense, cell.astype(np.int64), income, attributes, families)
+    )
+    return Pool(tree, targets, dense, cell.astype(np.int64), income, attributes, classes)
 
 
-def random_problem(seed: int):
-    """(dense, category, order, balance, families, budget, floor): up to six areas, some empty, some
-    of less than a household, weights of one size or over many orders of magnitude, records that are
-    certain to be drawn, k from one an area to every pair.
+def random_problem(seed: int) -> tuple[Pool, Balance, int, int]:
+    """(pool, balance, pairs, floor): up to six areas without targets, some empty, some of less than
+    a household, weights of one size or over many orders of magnitude, records that are certain to
+    be drawn, one to three classes of cells, k from one per area to every pair.
     """
     rng = np.random.default_rng(seed)
     leaves, records = int(rng.integers(1, 7)), int(rng.integers(2, 40))
@@ -114,27 +101,21 @@ def random_problem(seed: int):
     dense *= 10.0 ** rng.choice([-4.0, 0.0, 3.0], size=(leaves, 1))
     dense[rng.random(leaves) < 0.2] = 0.0
     dense[0, 0] = max(dense[0, 0], 1e-3)
-    category = rng.integers(0, int(rng.integers(1, 9)), records)
-    kinds = int(category.max()) + 1
+    cell = rng.integers(0, int(rng.integers(1, 9)), records)
+    kinds = int(cell.max()) + 1
     number = np.arange(kinds)
-    families = [
+    classes = [
         number[None, :] // 2 == np.unique(number // 2)[:, None],
         number[None, :] % 3 == np.unique(number % 3)[:, None],
         np.eye(kinds, dtype=bool),
     ]
     rows = rng.lognormal(0.0, 1.0, (records, 4)) * (rng.random((records, 4)) < 0.7)
     scales = np.where(rng.random((leaves, 4)) < 0.2, np.inf, rng.uniform(0.1, 10.0, (leaves, 4)))
-    balance = Balance(rows, dense @ rows, scales)
     least, most = int((dense > 0).any(axis=1).sum()), int((dense > 0).sum())
-    budget = int(
+    pairs = int(
         rng.choice([least, most, rng.integers(least, most + 1), rng.integers(least, most + 1)])
     )
-    return (
-        dense,
-        category,
-        rng.random(records),
-        balance,
-        families[: int(rng.integers(1, 4))],
-        budget,
-        int(rng.integers(1, 6)),
-    )
+    order, classes = rng.random(records), tuple(classes[: int(rng.integers(1, 4))])
+    floor = int(rng.integers(1, 6))
+    pool = Pool.of_one_level(dense, cell, order, classes=classes)
+    return pool, Balance(rows, pool.dense @ rows, scales), pairs, floor

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
@@ -32,6 +32,8 @@ _WIDEST = 1e9
 _MOST_STEPS = 60
 # Share of the least error that the multipliers of a step need not prove.
 _GAP = 0.5
+# Error at which an opening that rounding lets grow no further is the narrowest for all that is told.
+_CLOSE = 1e-5
 # Relative progress under which coarse multipliers give way to those of the program.
 _COARSE_GAIN = 3e-3
 
@@ -135,13 +137,13 @@ def opening(
                 theta = trial
             continue
         answer = relaxation.least_error(program, *box(theta), gap=_GAP, seconds=left)
-        if answer.value <= relaxation.MET:
+        if answer.feasible:
             return Opening(theta, True)
         trial = following(theta, answer.multipliers)
         if not math.isfinite(trial):
             return Opening(math.inf, True)
         if trial <= theta * (1 + 1e-12):
-            return Opening(theta, answer.value <= 100 * relaxation.MET)
+            return Opening(theta, bool(answer.value <= _CLOSE))
         theta = trial
     return Opening(theta, False)
 
@@ -161,7 +163,9 @@ def explain_bounds(
     differ between records, the sizes are openings in initial weights.
     """
     pair = uniform(problem)
-    unit = problem.start if pair is None or pair.ratio else np.where(problem.start > 0, 1.0, 0.0)
+    by_ratio = pair is None or pair.ratio
+    # Openings are searched for in units that are about one at the level of the targets.
+    unit = np.where(problem.start > 0, problem.start if by_ratio else 1.0, 0.0) * problem.level
     now = time.perf_counter()
     ends = ((1, 1), (0, 1), (1, 0))
     both, upper, lower = (
@@ -171,56 +175,82 @@ def explain_bounds(
     cut = ()
     if not (both.complete and upper.complete and lower.complete):
         text = (
-            "The search for the narrowest bounds was stopped by its limit of time: narrower ones"
-            " than those told are proved infeasible, these may be too"
+            "The search for the narrowest bounds was stopped by its limit of time: narrower ones "
+            "than those told are proved infeasible, these may be too"
         )
         cut = (CalibrationWarning("check_incomplete", text),)
+    both, upper, lower = (replace(x, theta=x.theta * problem.level) for x in (both, upper, lower))
     if pair is None:
         return _opened(both, upper, lower) + cut
-    kind = "" if pair.ratio else " on the weights"
-    asked = f"Bounds {pair.low:g} to {pair.high:g}{kind} cannot be met"
-    out = []
-    if math.isfinite(both.theta) and both.theta > 0:
-        a, b = pair.low - both.theta, pair.high + both.theta
-        a = max(a, 0.0) if pair.low >= 0 else a
+    return _Words(problem, pair).of(both, upper, lower) + cut
+
+
+class _Words:
+    """Openings of bounds that are the same for every record, in the caller's units."""
+
+    def __init__(self, problem: CalibrationProblem, pair: Uniform) -> None:
+        self.told = float if pair.ratio else problem.told_weight
+        self.pair, self.low, self.high = pair, self.told(pair.low), self.told(pair.high)
+        # Four decimals of a ratio; of a weight as many digits of the usual weight.
+        usual = 1.0 if pair.ratio else problem.told_weight(float(problem.start.mean()))
+        self.step = 1e-4 * 10.0 ** math.floor(math.log10(usual * problem.level))
+
+    def of(self, both: Opening, upper: Opening, lower: Opening) -> tuple[CalibrationWarning, ...]:
+        found = (self._both(both), self._upper(upper), self._lower(lower))
+        return tuple(w for w in found if w is not None)
+
+    def up(self, x: float) -> str:
+        """Rounded up, so that the number said is itself feasible."""
+        return f"{math.ceil(x / self.step - 1e-6) * self.step:.10g}"
+
+    def down(self, x: float) -> str:
+        return f"{math.floor(x / self.step + 1e-6) * self.step:.10g}"
+
+    def lowered(self, theta: float) -> float:
+        """The lower bound after opening by theta; one that was not negative stays so."""
+        low = self.pair.low - theta
+        return self.told(max(low, 0.0) if self.pair.low >= 0 else low)
+
+    def _both(self, found: Opening) -> CalibrationWarning | None:
+        if not math.isfinite(found.theta):
+            return None
+        kind = "" if self.pair.ratio else " on the weights"
+        asked = f"Bounds {self.low:g} to {self.high:g}{kind} cannot be met"
         text = (
-            f"{asked}; the narrowest feasible, both ends widened equally, are {_down(a)} to"
-            f" {_up(b)}{_hedge(both)}"
+            f"{asked}; the narrowest feasible, both ends widened equally, are "
+            f"{self.down(self.lowered(found.theta))} to "
+            f"{self.up(self.told(self.pair.high + found.theta))}{_hedge(found)}"
         )
-        out.append(CalibrationWarning("bounds_too_narrow", text, size=both.theta))
-    elif both.theta == 0:
-        text = (
-            f"{asked}, though without them every target can be; how far they must widen was not"
-            " settled in time"
-        )
-        out.append(CalibrationWarning("bounds_too_narrow", text, size=0.0))
-    if math.isfinite(upper.theta) and upper.theta > 0:
-        text = (
-            f"With a lower bound of {pair.low:g} the upper must be at least"
-            f" {_up(pair.high + upper.theta)}{_hedge(upper)}"
-        )
-        out.append(CalibrationWarning("upper_bound_too_low", text, size=pair.high + upper.theta))
-    elif not math.isfinite(upper.theta):
-        text = (
-            f"With a lower bound of {pair.low:g} no upper bound suffices: the lower must come down"
-        )
-        out.append(CalibrationWarning("upper_bound_too_low", text, size=math.inf))
-    if math.isfinite(lower.theta) and lower.theta > 0:
-        reached = pair.low - lower.theta
-        text = (
-            f"With an upper bound of {pair.high:g} the lower must be at most"
-            f" {_down(max(reached, 0.0) if pair.low >= 0 else reached)}{_hedge(lower)}"
-        )
-        out.append(CalibrationWarning("lower_bound_too_high", text, size=reached))
-    elif not math.isfinite(lower.theta):
-        what = (
-            "no lower bound that is not negative suffices"
-            if pair.low >= 0
-            else "no lower bound suffices"
-        )
-        text = f"With an upper bound of {pair.high:g} {what}: the upper must go up"
-        out.append(CalibrationWarning("lower_bound_too_high", text, size=-math.inf))
-    return tuple(out) + cut
+        if found.theta == 0:
+            text = (
+                f"{asked}, though without them every target can be; how far they must widen was "
+                "not settled in time"
+            )
+        return CalibrationWarning("bounds_too_narrow", text, size=self.told(found.theta))
+
+    def _upper(self, found: Opening) -> CalibrationWarning | None:
+        given = f"With a lower bound of {self.low:g}"
+        if not math.isfinite(found.theta):
+            text = f"{given} no upper bound suffices: the lower must come down"
+            return CalibrationWarning("upper_bound_too_low", text, size=math.inf)
+        if found.theta == 0:
+            return None
+        least = self.told(self.pair.high + found.theta)
+        text = f"{given} the upper must be at least {self.up(least)}{_hedge(found)}"
+        return CalibrationWarning("upper_bound_too_low", text, size=least)
+
+    def _lower(self, found: Opening) -> CalibrationWarning | None:
+        given = f"With an upper bound of {self.high:g}"
+        if not math.isfinite(found.theta):
+            none = " that is not negative" if self.pair.low >= 0 else ""
+            text = f"{given} no lower bound{none} suffices: the upper must go up"
+            return CalibrationWarning("lower_bound_too_high", text, size=-math.inf)
+        if found.theta == 0:
+            return None
+        most = self.down(self.lowered(found.theta))
+        text = f"{given} the lower must be at most {most}{_hedge(found)}"
+        reached = self.told(self.pair.low - found.theta)
+        return CalibrationWarning("lower_bound_too_high", text, size=reached)
 
 
 def _opened(both: Opening, upper: Opening, lower: Opening) -> tuple[CalibrationWarning, ...]:
@@ -262,7 +292,3 @@ def _hedge(found: Opening) -> str:
 def _up(x: float) -> str:
     """Rounded up at the fourth decimal, so that the number said is itself feasible."""
     return f"{math.ceil(x * 1e4 - 1e-6) / 1e4:.10g}"
-
-
-def _down(x: float) -> str:
-    return f"{math.floor(x * 1e4 + 1e-6) / 1e4:.10g}"

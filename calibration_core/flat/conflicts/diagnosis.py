@@ -13,18 +13,16 @@ import math
 import time
 from dataclasses import dataclass
 
-import numpy as np
-
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.conflicts import feasibility, precheck
+from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.conflicts.bounds import opening, uniform
-from calibration_core.flat.conflicts.reach import box as box_of
-from calibration_core.flat.conflicts.relaxation import Program, least_error
+from calibration_core.flat.conflicts.relaxation import GAP, Program
 from calibration_core.flat.conflicts.wording import percent
-from calibration_core.flat.constraint_rows import row_structure
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationWarning
+from calibration_core.flat.standard_form import standard_form
 
 
 @dataclass(frozen=True)
@@ -70,17 +68,22 @@ class Diagnosis:
 
 
 @one_thread()
-def diagnose(problem: CalibrationProblem, *, seconds: float = 60.0) -> Diagnosis:
+def diagnose(
+    problem: CalibrationProblem, *, seconds: float = 60.0, tolerance: float = LEAST_TOLERANCE
+) -> Diagnosis:
     """Look for everything that keeps ``problem`` from being solved, without solving it.
 
     Parameters
     ----------
     problem : the problem. Weights count as not negative unless its bounds allow negative ones.
     seconds : limit of time for the linear programs; what it cuts short is said in the findings.
+    tolerance : relative error within which a target counts as met; the exact methods have the same
+        setting and the same default, and come to the same verdict.
 
     Raises
     ------
-    ProblemError : not a CalibrationProblem. SettingsError : ``seconds`` is not above zero.
+    ProblemError : not a CalibrationProblem. SettingsError : ``seconds`` is not above zero, or
+        ``tolerance`` not between 0 and 0.01.
     """
     if not isinstance(problem, CalibrationProblem):
         raise ProblemError(
@@ -90,60 +93,60 @@ def diagnose(problem: CalibrationProblem, *, seconds: float = 60.0) -> Diagnosis
         )
     if not seconds > 0:
         raise SettingsError(f"seconds is {seconds!r}", expected="above zero")
+    if not 0 < tolerance <= 1e-2:
+        raise SettingsError(f"tolerance is {tolerance!r}", expected="above 0, at most 0.01")
     began = time.perf_counter()
-    rows = row_structure(problem.matrix, problem.start)
-    present = np.sort(np.concatenate([rows.kept, rows.dependent]))
-    findings = list(precheck.inspect(problem, rows))
-    blocked = any(w.code in precheck.IMPOSSIBLE for w in findings)
-    low, high = box_of(problem)
-    smallest, bounds, feasible = 0.0, None, not blocked
-    if present.size:
-        program = Program(problem, present)
-        answer = least_error(program, low, high, seconds=seconds)
-        # A conflict too small for the linear program to resolve, but found by linear algebra, is a
-        # conflict all the same.
-        feasible = False if blocked else answer.feasible
-        smallest = answer.value if answer.feasible is not True else 0.0
-        if answer.feasible is not True:
-            findings += feasibility.explain(
-                problem, present, (low, high), max(0.1, seconds - (time.perf_counter() - began))
-            )
-        bounds = _smallest_bounds(problem, program, answer.feasible, findings, began + seconds)
+    problem = standard_form(problem)
+    seen = precheck.look(problem, tolerance=tolerance)
+    findings, rows = list(seen.findings), seen.supported
+    smallest, bounds, feasible = 0.0, None, not seen.blocking
+    if rows.size:
+        verdict = feasibility.judge(
+            seen.problem, rows, seen.box, tolerance=tolerance, seconds=seconds, gap=GAP
+        )
+        # What linear algebra has found is told even where the program cannot resolve it.
+        feasible = False if seen.blocking else verdict.feasible
+        smallest = verdict.error
+        findings += verdict.findings
+        program = Program(seen.problem, rows, tolerance)
+        if problem.initial_weights is not None:
+            deadline = began + seconds
+            bounds = _smallest_bounds(program, verdict.feasible, findings, deadline)
         if bounds is None and time.perf_counter() >= began + seconds:
             text = (
-                f"The search for the narrowest feasible bounds was stopped after {seconds:g} s;"
-                " allow diagnose more seconds"
+                f"The search for the narrowest feasible bounds was stopped after {seconds:g} s; "
+                "allow diagnose more seconds"
             )
             findings.append(CalibrationWarning("check_incomplete", text, size=seconds))
-    harmful = [w for w in findings if w.code not in ("zero_weights", "duplicate_targets")]
-    harmless = [w for w in findings if w not in harmful]
+    harmful = [w for w in findings if w.code not in _HARMLESS]
+    harmless = [w for w in findings if w.code in _HARMLESS]
     return Diagnosis(
         tuple(harmful + harmless), feasible, smallest, bounds, time.perf_counter() - began
     )
 
 
+_HARMLESS = ("records_emptied", "records_cancel", "zero_weights", "duplicate_targets")
+
+
 def _smallest_bounds(
-    problem: CalibrationProblem, program: Program, feasible, findings, deadline: float
+    program: Program, feasible: bool | None, findings, deadline: float
 ) -> tuple[float, float] | None:
-    if problem.initial_weights is None:
-        return None
+    problem = program.problem
     if feasible is True:
-        if problem.weight_bounds is not None:
-            return None
-        found = opening(program, problem.start, problem.start, 1, 1, problem.start, deadline)
-        return (
-            (max(0.0, 1.0 - found.theta), 1.0 + found.theta)
-            if found.complete and math.isfinite(found.theta)
-            else None
-        )
+        return None if problem.weight_bounds is not None else _around_one(program, deadline)
     pair = uniform(problem)
     opened = [w for w in findings if w.code == "bounds_too_narrow"]
-    if (
-        pair is None
-        or not pair.ratio
-        or not opened
-        or any(w.code == "check_incomplete" for w in findings)
-    ):
+    cut = any(w.code == "check_incomplete" for w in findings)
+    if pair is None or not pair.ratio or not opened or cut:
         return None
     low = pair.low - opened[0].size
     return max(low, 0.0) if pair.low >= 0 else low, pair.high + opened[0].size
+
+
+def _around_one(program: Program, deadline: float) -> tuple[float, float] | None:
+    """The narrowest ratio bounds around one; None if time ran out or none suffice."""
+    start = program.problem.start
+    found = opening(program, start, start, 1, 1, start, deadline)
+    if not found.complete or not math.isfinite(found.theta):
+        return None
+    return max(0.0, 1.0 - found.theta), 1.0 + found.theta

@@ -17,8 +17,11 @@ from calibration_core.common.distances import Linear
 from calibration_core.flat.design_matrix import DesignMatrix
 from calibration_core.flat.problem import CalibrationProblem
 
+# (low, high) on the weights, each (records,).
+Box = tuple[np.ndarray, np.ndarray]
 
-def box(problem: CalibrationProblem, distance=None) -> tuple[np.ndarray, np.ndarray]:
+
+def box(problem: CalibrationProblem, distance=None) -> Box:
     """(low, high), each (records,): the weights that can be given.
 
     Parameters

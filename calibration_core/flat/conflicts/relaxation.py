@@ -29,6 +29,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from calibration_core.common.distances import BoundedRaking, Linear, Raking, TruncatedLinear
+from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.solve import compromise
 from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
@@ -38,10 +39,13 @@ from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
 DIRECT = 8_000
 # Records freed in a round of column generation: this many at least, or this many a target.
 _FREED, _FREED_A_TARGET = 500, 8
-# Gap between value and bound, relative to the value and absolute, at which the answer is complete.
-GAP, _ABSOLUTE_GAP = 1e-4, 1e-8
-# Relative error under which all targets count as met: HiGHS's own feasibility tolerance.
-MET = 1e-7
+# Gap between value and bound at which the answer is complete, relative to the value, and as a share
+# of the tolerance within which targets count as met.
+GAP, _GAP_OF_TOLERANCE = 1e-4, 0.1
+# HiGHS's feasibility tolerances: the least it takes. Its usual 1e-7 is more than a person in 10^8.
+_SHARP = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+# Errors under which weights of a program are worth polishing, and how often.
+_NEARLY_MET, _POLISHES = 1e-5, 3
 # kappa (see ``flat/solve/compromise.py``) of multipliers that only have to prove something.
 _COARSE = 1e-4
 
@@ -58,6 +62,7 @@ class Relaxation:
     weights : (records,).
     errors : (rows,) z = (target - fitted) / s.
     multipliers : (rows,) y, in units of one over the target's.
+    feasible : whether every target can be met within the tolerance; None where neither is shown.
     """
 
     value: float
@@ -66,23 +71,24 @@ class Relaxation:
     weights: np.ndarray
     errors: np.ndarray
     multipliers: np.ndarray
-
-    @property
-    def feasible(self) -> bool | None:
-        """Whether every target can be met; None where neither is shown."""
-        return True if self.value <= MET else False if self.proved > MET else None
+    feasible: bool | None
 
 
 class Program:
-    """The targets ``rows`` (indices) of a problem, scaled: weights in units of the initial ones,
-    rows by their largest entry.
+    """The targets ``rows`` (indices) of a problem, scaled: weights in units of the initial ones at
+    the level of the targets, rows by their largest entry. Targets within ``tolerance`` are met.
     """
 
-    def __init__(self, problem: CalibrationProblem, rows: np.ndarray) -> None:
+    def __init__(
+        self, problem: CalibrationProblem, rows: np.ndarray, tolerance: float = LEAST_TOLERANCE
+    ) -> None:
         self.problem, self.rows = problem, np.asarray(rows)
+        # What a target may miss, in units of s: the tolerance is relative to the target itself.
+        share = (problem.relative_scale / compromise.residual_scale(problem))[self.rows]
+        self.slack = max(tolerance, LEAST_TOLERANCE) * share
         self.matrix = problem.matrix.take_targets(self.rows)
         live = problem.start > 0
-        self.unit = np.where(live, problem.start, 1.0)
+        self.unit = np.where(live, problem.start, 1.0) * problem.level
         scaled = sparse.csr_array(
             sparse.diags_array(self.unit) @ sparse.csr_array(self.matrix.by_record)
         )
@@ -108,7 +114,7 @@ class Program:
         """What multipliers y (scaled) prove; ``value`` is a value already reached, which limits
         weights that have no upper bound.
         """
-        y = self._normalised(y, families, epsilon)
+        y = self.normalised(y, families, epsilon)
         u = self.by_record @ y
         rounding = 1e-11 * (abs(self.by_record) @ np.abs(y))
         end = np.where(u > 0, high, low)
@@ -139,7 +145,7 @@ class Program:
         np.minimum.at(out, np.repeat(np.arange(records.size), np.diff(part.indptr)), limit)
         return out
 
-    def _normalised(self, y: np.ndarray, families: np.ndarray, epsilon: float) -> np.ndarray:
+    def normalised(self, y: np.ndarray, families: np.ndarray, epsilon: float) -> np.ndarray:
         size = self.scale * np.abs(y)
         over = np.bincount(families, np.maximum(size - epsilon, 0.0)).max(initial=0.0)
         # Shrinking y by 1 / over shrinks max(0, s |y| - epsilon) at least as much.
@@ -172,46 +178,97 @@ def least_error(
     seconds : wall-clock limit; what is known by then is returned, with ``complete`` false.
     """
     deadline = time.perf_counter() + seconds
-    families = (
-        np.zeros(program.rows.size, dtype=np.int64) if families is None else np.asarray(families)
-    )
-    low, high = low / program.unit, high / program.unit
-    records = low.size
-    if records <= DIRECT:
-        free, x, y = np.arange(records), np.clip(1.0, low, high), np.zeros(program.rows.size)
-    else:
-        x, y = _rest(program, low, high)
-        free = np.zeros(0, dtype=np.int64)
-    errors = program.errors(x)
-    value, proved = _value(errors, families, epsilon), 0.0
-    proved = program.bound(y, low, high, families, epsilon, value)
-    best_y = y
-    batch = max(_FREED, _FREED_A_TARGET * program.rows.size)
-    if records > DIRECT and value > MET:
-        free = _gainers(program, x, y, low, high, free, batch)
-    while value > MET and value - proved > gap * value + _ABSOLUTE_GAP and free.size:
-        left = deadline - time.perf_counter()
-        if left <= 0:
-            break
-        answer = _solve(program, x, free, low, high, families, epsilon, left)
-        # Out of time: what the compromise reaches and proves is worth more than nothing.
-        trial_x, y = answer if answer is not None else _rest(program, low, high)
-        trial_errors = program.errors(trial_x)
-        trial = _value(trial_errors, families, epsilon)
-        if trial <= value:
-            x, errors, value = trial_x, trial_errors, trial
-        bound = program.bound(y, low, high, families, epsilon, value)
-        if bound >= proved:
-            proved, best_y = bound, y
-        if free.size == records or answer is None:
-            break
-        grown = _gainers(program, x, y, low, high, free, batch)
-        if grown.size == free.size:
-            break
-        free = grown
-    complete = value <= MET or value - proved <= max(gap, 10 * GAP) * value + 10 * _ABSOLUTE_GAP
-    y = program._normalised(best_y, families, epsilon) / program.top
-    return Relaxation(value, proved, complete, x * program.unit, errors, y)
+    if families is None:
+        families = np.zeros(program.rows.size, dtype=np.int64)
+    search = _Search(program, low / program.unit, high / program.unit, families, epsilon, gap)
+    search.run(deadline)
+    return search.answer()
+
+
+class _Search:
+    """One program on its way: weights x and what they need, multipliers y and what they prove."""
+
+    def __init__(self, program: Program, low, high, families, epsilon: float, gap: float) -> None:
+        self.program, self.low, self.high = program, low, high
+        self.families, self.epsilon, self.gap = np.asarray(families), epsilon, gap
+        self.records = low.size
+        self.value, self.proved = np.inf, 0.0
+        if self.records <= DIRECT:
+            self.free, y = np.arange(self.records), np.zeros(program.rows.size)
+            self.reach(np.clip(1.0, low, high))
+        else:
+            x, y = _rest(program, low, high)
+            self.reach(x)
+            self.free = np.zeros(0, dtype=np.int64)
+        self.best_y = y
+        self.prove(y)
+        self.batch = max(_FREED, _FREED_A_TARGET * program.rows.size)
+        if self.records > DIRECT and not self.met:
+            self.free = self.gainers(y)
+
+    def reach(self, x: np.ndarray) -> None:
+        """Take weights if they need no more."""
+        errors = self.program.errors(x)
+        value = _value(errors, self.families, self.epsilon)
+        if value <= self.value:
+            self.x, self.errors, self.value = x, errors, value
+
+    def prove(self, y: np.ndarray) -> None:
+        """Take multipliers if they prove as much."""
+        bound = self.program.bound(y, self.low, self.high, self.families, self.epsilon, self.value)
+        if bound >= self.proved:
+            self.proved, self.best_y = bound, y
+
+    @property
+    def met(self) -> bool:
+        return bool((np.abs(self.errors) <= self.program.slack).all())
+
+    def near(self, gap: float, share: float) -> bool:
+        """Whether value and proof are as near to one another as that."""
+        return self.value - self.proved <= gap * self.value + share * self.program.slack.min()
+
+    def run(self, deadline: float) -> None:
+        while not self.met and not self.near(self.gap, _GAP_OF_TOLERANCE) and self.free.size:
+            left = deadline - time.perf_counter()
+            if left <= 0:
+                break
+            answer = _solve(self, left)
+            # Out of time: what the compromise reaches and proves is worth more than nothing.
+            x, y = answer if answer is not None else _rest(self.program, self.low, self.high)
+            self.reach(x)
+            for _ in range(_POLISHES if self.value <= _NEARLY_MET and not self.met else 0):
+                self.reach(_polished(self.program, self.x, self.low, self.high))
+            self.prove(y)
+            if self.free.size == self.records or answer is None:
+                break
+            grown = self.gainers(y)
+            if grown.size == self.free.size:
+                break
+            self.free = grown
+
+    def gainers(self, y: np.ndarray) -> np.ndarray:
+        """The free records and a batch of those beyond whose move to the end that y asks for would
+        gain most.
+        """
+        u = self.program.by_record @ y
+        with np.errstate(invalid="ignore"):
+            gain = np.where(u > 0, (self.high - self.x) * u, (self.low - self.x) * u)
+        gain = np.where(np.abs(u) > 1e-12, gain, 0.0)
+        gain[self.free] = -1.0
+        # Of records that gain alike the ones of large share first; without a gain none is added,
+        # unless nothing is free yet.
+        order = np.argsort(-gain, kind="stable")[: self.batch]
+        if self.free.size:
+            order = order[gain[order] > 0]
+        return np.sort(np.concatenate([self.free, order]))
+
+    def answer(self) -> Relaxation:
+        program = self.program
+        complete = self.met or self.near(max(self.gap, 10 * GAP), 10 * _GAP_OF_TOLERANCE)
+        y = program.normalised(self.best_y, self.families, self.epsilon) / program.top
+        weights = self.x * program.unit
+        feasible = True if self.met else False if self.proved > program.slack.max() else None
+        return Relaxation(self.value, self.proved, complete, weights, self.errors, y, feasible)
 
 
 def _value(errors: np.ndarray, families: np.ndarray, epsilon: float) -> float:
@@ -221,14 +278,15 @@ def _value(errors: np.ndarray, families: np.ndarray, epsilon: float) -> float:
     return float(largest.sum() + epsilon * size.sum())
 
 
-def _solve(program: Program, x, free, low, high, families, epsilon, seconds):
-    """The program with the weights of ``free`` to choose and the others as they are: (x, y), or
-    None if HiGHS ran out of time.
+def _solve(search: _Search, seconds: float):
+    """The program with the weights of ``search.free`` to choose and the others as they are: (x, y),
+    or None if HiGHS ran out of time.
     """
+    program, free, families = search.program, search.free, search.families
     m, k, f = program.rows.size, free.size, int(families.max()) + 1
-    resting = x.copy()
-    resting[free] = 0.0
-    goal = program.goal - program.by_record.T @ resting
+    out = search.x.copy()
+    out[free] = 0.0
+    goal = program.goal - program.by_record.T @ out
     spread = sparse.diags_array(program.scale)
     own = sparse.csr_array((np.ones(m), (np.arange(m), families)), shape=(m, f))
     # Columns: weights, positive and negative parts of z, t. Rows: targets; z+ + z- <= t.
@@ -238,42 +296,37 @@ def _solve(program: Program, x, free, low, high, families, epsilon, seconds):
     below = sparse.hstack(
         [sparse.csr_array((m, k)), sparse.eye_array(m), sparse.eye_array(m), -own], format="csc"
     )
-    cost = np.concatenate([np.zeros(k), np.full(2 * m, epsilon), np.ones(f)])
-    bounds = np.vstack(
-        [np.column_stack([low[free], high[free]]), np.tile([0.0, np.inf], (2 * m + f, 1))]
-    )
-    answer = linprog(
-        cost,
-        A_ub=below,
-        b_ub=np.zeros(m),
-        A_eq=equal,
-        b_eq=goal,
-        bounds=bounds,
-        method="highs",
-        options={"time_limit": max(seconds, 0.1)},
-    )
-    if answer.x is None or answer.eqlin is None or answer.eqlin.marginals is None:
-        return None
-    out = resting
-    out[free] = np.clip(answer.x[:k], low[free], high[free])
-    return out, np.asarray(answer.eqlin.marginals)
+    ends = np.column_stack([search.low[free], search.high[free]])
+    deadline = time.perf_counter() + max(seconds, 0.1)
+    # At its sharpest tolerances HiGHS may give up on a badly scaled problem; its usual ones do.
+    for sharp in (_SHARP, {}):
+        answer = linprog(
+            np.concatenate([np.zeros(k), np.full(2 * m, search.epsilon), np.ones(f)]),
+            A_ub=below,
+            b_ub=np.zeros(m),
+            A_eq=equal,
+            b_eq=goal,
+            bounds=np.vstack([ends, np.tile([0.0, np.inf], (2 * m + f, 1))]),
+            method="highs",
+            options={"time_limit": max(deadline - time.perf_counter(), 0.1), **sharp},
+        )
+        if answer.x is not None and answer.eqlin is not None and answer.eqlin.marginals is not None:
+            out[free] = np.clip(answer.x[:k], search.low[free], search.high[free])
+            return out, np.asarray(answer.eqlin.marginals)
+    return None
 
 
-def _gainers(program: Program, x, y, low, high, free, batch: int) -> np.ndarray:
-    """``free`` and the ``batch`` records beyond it whose move to the end that y asks for would gain
-    most.
-    """
-    u = program.by_record @ y
-    with np.errstate(invalid="ignore"):
-        gain = np.where(u > 0, (high - x) * u, (low - x) * u)
-    gain = np.where(np.abs(u) > 1e-12, gain, 0.0)
-    gain[free] = -1.0
-    # Of records that gain alike the ones of large share first; without a gain none is added, unless
-    # nothing is free yet.
-    order = np.argsort(-gain, kind="stable")[:batch]
-    if free.size:
-        order = order[gain[order] > 0]
-    return np.sort(np.concatenate([free, order]))
+def _polished(program: Program, x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Weights whose last digits of error are taken out by the least move of those inside bounds."""
+    room = np.minimum(np.minimum(x - low, high - x), 1.0)
+    moves = np.where(room > 0, room, 0.0) ** 2
+    part = sparse.diags_array(np.sqrt(moves)) @ program.by_record
+    size = np.sqrt(np.asarray(part.multiply(part).sum(axis=0)).ravel())
+    size = np.where(size > 0, size, 1.0)
+    scaled = (part @ sparse.diags_array(1.0 / size)).toarray()
+    left = program.goal - program.by_record.T @ x
+    step = np.linalg.lstsq(scaled.T, left / size, rcond=1e-10)[0]
+    return np.clip(x + np.sqrt(moves) * step, low, high)
 
 
 def coarse_multipliers(
@@ -302,8 +355,9 @@ def coarse_multipliers(
 
 
 def _distance(program: Program, low: np.ndarray, high: np.ndarray):
-    """A distance whose weights fill the box (low and high relative to the initial weights)."""
+    """A distance whose weights fill the box (low and high in units of the program's weights)."""
     live = program.problem.start > 0
+    low, high = low * program.problem.level, high * program.problem.level
     if np.isneginf(low[live]).all() and np.isposinf(high[live]).all():
         return Linear()
     if not low[live].any() and np.isposinf(high[live]).all():

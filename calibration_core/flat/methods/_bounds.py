@@ -24,20 +24,28 @@ def ratio_limits(
             expected="ratio_bounds=(low, high) on w/d, or weight_bounds on w",
             remedy="Give bounds, or use a method without them (linear, raking)",
         )
-    low, high = problem.limits
+    low, high = limits_around_zero(problem)
     start = problem.start
-    stuck = (start == 0) & ((low > 0) | (high < 0))
-    if stuck.any():
-        i = int(np.flatnonzero(stuck)[0])
-        raise ProblemError(
-            f"{int(stuck.sum())} records have an initial weight of zero but a weight bound that"
-            " forbids zero",
-            where=f"record {i}",
-            expected="a positive initial weight",
-            remedy="Give it a positive initial weight",
-        )
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = np.where(start > 0, low / start, 0.5), np.where(start > 0, high / start, 2.0)
     if floor is not None:
         low = np.where(np.isneginf(low), floor, low)
     return low, high
+
+
+def limits_around_zero(problem: CalibrationProblem) -> tuple[np.ndarray, np.ndarray]:
+    """(low, high) on the weights, each (records,), zero where the initial weight is: no method
+    revives a record. Raises ProblemError where a bound on the weight forbids zero there.
+    """
+    low, high = problem.limits
+    zero = problem.start == 0
+    stuck = zero & ((low > 0) | (high < 0))
+    if stuck.any():
+        raise ProblemError(
+            f"{int(stuck.sum())} records have an initial weight of zero but a weight bound that "
+            "forbids zero",
+            where=f"record {problem.told_record(np.flatnonzero(stuck)[0])}",
+            expected="a positive initial weight",
+            remedy="Give it a positive initial weight",
+        )
+    return np.where(zero, 0.0, low), np.where(zero, 0.0, high)

@@ -14,13 +14,15 @@ methods share (``flat/solve/exact.py``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import linalg, sparse
 
 from calibration_core.common.distances import Raking
-from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.common.settings import Number, Rule, check
+from calibration_core.errors import ProblemError
 from calibration_core.flat.constraint_rows import row_structure
 from calibration_core.flat.design_matrix import DesignMatrix
 from calibration_core.flat.problem import CalibrationProblem
@@ -40,33 +42,35 @@ class Settings(ExactSettings):
         targets already imply one.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {**ExactSettings.RULES, "total": Number(above=0, none=True)}
+
     total: float | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.total is not None and not (np.isfinite(self.total) and self.total > 0):
-            raise SettingsError(f"total is {self.total}", expected="a positive number, or None")
+        check(self)
 
 
-def run(problem: CalibrationProblem, settings: Settings, progress=None) -> CalibrationResult:
-    """Calibrate. Raises ProblemError if the problem has bounds; InfeasibleError in strict mode.
+def prepare(
+    problem: CalibrationProblem, settings: Settings
+) -> tuple[CalibrationProblem, dict[str, Any]]:
+    """The problem with a row that holds the sum of weights, unless its targets imply one already.
 
-    Where a total was added, the result's problem is the one with the added row;
-    ``details["total_added"]`` says so.
+    The figures returned with it are for the result: ``total_added``, and the ``total`` if one was.
     """
     if problem.bounded:
         raise ProblemError(
             "The problem has bounds and the method 'entropy' holds none",
             remedy="Use raking_bounded, or drop the bounds",
         )
-    wanted = settings.total if settings.total is not None else float(problem.start.sum())
     if _total_is_implied(problem):
-        result = calibrate_exactly(problem, "entropy", Raking(), settings, progress)
-        return replace(result, details={**result.details, "total_added": False})
-    result = calibrate_exactly(
-        _with_total(problem, wanted), "entropy", Raking(), settings, progress
-    )
-    return replace(result, details={**result.details, "total_added": True, "total": wanted})
+        return problem, {"total_added": False}
+    wanted = settings.total if settings.total is not None else float(problem.start.sum())
+    return _with_total(problem, wanted), {"total_added": True, "total": wanted}
+
+
+def run(problem: CalibrationProblem, settings: Settings, progress=None) -> CalibrationResult:
+    """Calibrate a problem that ``prepare`` returned. Raises InfeasibleError in strict mode."""
+    return calibrate_exactly(problem, "entropy", Raking(), settings, progress)
 
 
 def _with_total(problem: CalibrationProblem, total: float) -> CalibrationProblem:

@@ -4,13 +4,13 @@ prior.
     minimise_w  sum_j omega_j rho((a_j.w - b_j) / s_j) + tau sum_i (1/q_i) [w_i log(w_i/d_i) - w_i +
     d_i],   w > 0,  lo <= w <= hi
 
-With its defaults (rho the square, omega 1, s_j = |b_j| + 1) the first sum is the unified relative
-loss that gradient-descent calibration of tax and benefit models uses, exact at the target: epsilon
-stands in the denominator alone. rho may be Huber's or capped (``flat/solve/losses.py``), s the
-standard errors, omega anything.
+With its defaults (rho the square, omega 1, s_j = |b_j|) the first sum is the relative loss of the
+paper, whose s_j = |b_j| + 1 is had with epsilon=1. rho may be Huber's or capped
+(``flat/solve/losses.py``), s the standard errors, omega anything.
 
-The prior picks one answer among the many that fit alike and keeps it near the initial weights. Its
-strength tau defaults to 1e-6 sum(omega) / sum(d/q): the mean divergence of the weights, in which a
+The prior picks one answer among the many that fit alike and keeps it near the initial weights d
+(brought to the level of the targets where it is far off: ``flat/level.py``). Its strength tau
+defaults to 1e-6 sum(omega) / sum(d/q): the mean divergence of the weights, in which a
 ratio of two costs 0.39 and a coefficient of variation of 0.3 about 0.045, then counts a millionth
 of the mean squared relative residual. It moves a target that can be met by some millionths of its
 size, and it decides where the targets are silent.
@@ -34,12 +34,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from calibration_core.common.distances import BoundedRaking, Raking
+from calibration_core.common.settings import Choice, Either, Number, Numbers, Rule, Word, check
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.conflicts import precheck, tensions
+from calibration_core.flat.level import at_level
 from calibration_core.flat.methods._bounds import ratio_limits
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
@@ -51,7 +54,9 @@ from calibration_core.flat.solve.dual_losses import (
     multipliers_of,
     optimality_gap,
 )
+from calibration_core.flat.solve.exact import no_initial_weights, targets_missed
 from calibration_core.flat.solve.losses import (
+    LOSSES,
     SCALES,
     TargetLoss,
     make_loss,
@@ -79,7 +84,9 @@ class Settings:
     corner : within what, in units of s, the corner of "capped" at zero is rounded.
     scale : s: "relative" (|b| + epsilon), "standard_error", or "both" (the root of the sum of their
         squares).
-    epsilon : added to |b|, in the targets' units, so that a target of zero has a scale.
+    epsilon : added to |b|, in the unit each target was given in, as calibration of tax and benefit
+        models does with 1; None for nothing, whereupon the scale of a target of zero is what the
+        initial weights add to it, and no unit matters.
     relative_size : multiplies |b| + epsilon: 0.01 makes one per cent of a target the unit of its
         residual.
     target_weights : omega: None for ones, one number a target (0: only looked at), "groups" or
@@ -95,13 +102,35 @@ class Settings:
     met_within : relative error under which the result counts a target as met.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "optimizer": Choice(OPTIMIZERS),
+        "loss": Choice(LOSSES),
+        "delta": Number(above=0),
+        "cap": Number(above=0),
+        "corner": Number(above=0),
+        "scale": Choice(SCALES),
+        "epsilon": Number(least=0, none=True),
+        "relative_size": Number(above=0),
+        "target_weights": Either(
+            (Choice(("groups", "bases"), none=True), Numbers(Number(least=0)))
+        ),
+        "prior_strength": Number(least=0, none=True),
+        "tolerance": Number(above=0, most=1),
+        "max_iterations": Number(least=1, whole=True, none=True),
+        "learning_rate": Number(above=0, most=1),
+        "improvement": Number(least=0, below=1),
+        "device": Word(),
+        "precision": Choice(("float64", "float32")),
+        "met_within": Number(above=0, most=1),
+    }
+
     optimizer: str = "dual"
     loss: str = "square"
     delta: float = 0.1
     cap: float = 1.0
     corner: float = 1e-3
     scale: str = "relative"
-    epsilon: float = 1.0
+    epsilon: float | None = None
     relative_size: float = 1.0
     target_weights: str | tuple[float, ...] | None = None
     prior_strength: float | None = None
@@ -114,60 +143,17 @@ class Settings:
     met_within: float = 1e-3
 
     def __post_init__(self) -> None:
+        check(self)
         make_loss(self.loss, delta=self.delta, cap=self.cap, corner=self.corner)
-        choices = (
-            ("optimizer", OPTIMIZERS),
-            ("scale", SCALES),
-            ("precision", ("float64", "float32")),
-        )
-        for name, allowed in choices:
-            if getattr(self, name) not in allowed:
-                raise SettingsError(
-                    f"{name} is {getattr(self, name)!r}", expected=f"one of {', '.join(allowed)}"
-                )
         if self.target_weights is not None and not isinstance(self.target_weights, str):
             # As a tuple, settings can be compared and cannot be changed through the caller's array.
-            object.__setattr__(
-                self,
-                "target_weights",
-                tuple(np.asarray(self.target_weights, dtype=np.float64).ravel().tolist()),
-            )
-        elif self.target_weights not in (None, "groups", "bases"):
-            raise SettingsError(
-                f"target_weights is {self.target_weights!r}",
-                expected="None, 'groups', 'bases' or one number a target",
-            )
-        if self.prior_strength is not None and not 0 <= self.prior_strength < float("inf"):
-            raise SettingsError(
-                f"prior_strength is {self.prior_strength!r}",
-                expected="None, or a finite number >= 0",
-            )
+            weights = np.asarray(self.target_weights, dtype=np.float64)
+            object.__setattr__(self, "target_weights", tuple(weights.tolist()))
         if self.prior_strength == 0 and self.optimizer == "dual":
             raise SettingsError(
                 "prior_strength is 0 and the dual needs a prior",
                 expected="prior_strength > 0",
                 remedy="Use optimizer='lbfgs' or 'adam'",
-            )
-        if not 0 <= self.epsilon < float("inf") or not 0 < self.relative_size < float("inf"):
-            raise SettingsError(
-                f"epsilon is {self.epsilon!r} and relative_size {self.relative_size!r}",
-                expected="at least 0, and above 0; both finite",
-            )
-        for name in ("tolerance", "met_within", "learning_rate"):
-            if not 0 < getattr(self, name) <= 1:
-                raise SettingsError(
-                    f"{name} is {getattr(self, name)!r}", expected="above 0, at most 1"
-                )
-        if not 0 <= self.improvement < 1:
-            raise SettingsError(
-                f"improvement is {self.improvement!r}", expected="at least 0, below 1"
-            )
-        if self.max_iterations is not None and (
-            not isinstance(self.max_iterations, int) or self.max_iterations < 1
-        ):
-            raise SettingsError(
-                f"max_iterations is {self.max_iterations!r}",
-                expected="None, or a whole number >= 1",
             )
         if self.optimizer == "dual" and (self.device != "cpu" or self.precision != "float64"):
             raise SettingsError(
@@ -206,7 +192,13 @@ class _Solver:
     """One problem with its loss and prior, and the answers the three optimisers give to it."""
 
     def __init__(self, problem: CalibrationProblem, settings: Settings, progress) -> None:
-        self.problem, self.settings, self.progress = problem, settings, progress
+        self.original, self.settings, self.progress = problem, settings, progress
+        distance = _distance(problem)
+        self.seen = precheck.look(problem, tolerance=settings.met_within)
+        if problem.level != 1.0:
+            at = at_level(problem, distance, self.seen.rows, problem.targets)
+            problem, distance = at.problem, at.distance
+        self.problem = problem
         scale = target_scale(
             problem, settings.scale, epsilon=settings.epsilon, relative_size=settings.relative_size
         )
@@ -216,13 +208,12 @@ class _Solver:
         )
         self.loss = TargetLoss(rho, problem.targets, scale, omega)
         start = problem.start
-        size = float((start if problem.q is None else start / problem.q).sum())
-        tau = (
-            settings.prior_strength
-            if settings.prior_strength is not None
-            else _PRIOR * float(omega.sum()) / size
-        )
-        self.prior = Prior(tau, start, _distance(problem), problem.q)
+        size = float((start if problem.q is None else start / problem.q).sum()) * problem.level
+        tau = _PRIOR * float(omega.sum()) / size
+        if settings.prior_strength is not None:
+            # Loss per unit of divergence, which is in the unit of weights.
+            tau = settings.prior_strength * problem.weight_unit
+        self.prior = Prior(tau, start, distance, problem.q)
         self.max_iterations = settings.max_iterations or _ITERATIONS[settings.optimizer]
         self.trace: list[float] = []
 
@@ -331,14 +322,14 @@ class _Solver:
             "optimizer": self.settings.optimizer,
             "loss": value,
             "objective": total,
-            "prior_strength": tau,
+            "prior_strength": tau / problem.weight_unit,
             "relative_gap" if tau > 0 else "force_share": shortfall,
             "convex_steps": outcome.steps,
             "monotone": outcome.monotone,
             "local_optimum": capped,
         }
         result = CalibrationResult(
-            problem=problem,
+            problem=self.original,
             method="gradient",
             settings=self.settings,
             weights=answer.weights,
@@ -380,70 +371,44 @@ class _Solver:
         self, result: CalibrationResult, outcome: Settled
     ) -> tuple[CalibrationWarning, ...]:
         problem, omega = self.problem, self.loss.weights
-
-        def name(index):
-            return tuple(problem.target_names[j] for j in index)
-
-        found = list(precheck.inspect(problem))
+        found = list(self.seen.findings)
         if not result.converged:
-            size = next(
-                result.details[key]
-                for key in ("relative_gap", "force_share")
-                if key in result.details
-            )
-            found.append(
-                CalibrationWarning(
-                    "not_converged", f"The minimum was not reached: {result.status}", size=size
-                )
-            )
-        silent = np.flatnonzero(omega == 0)
-        if silent.size:
-            found.append(
-                CalibrationWarning(
-                    "target_without_weight",
-                    f"{silent.size} targets weigh nothing and were only looked at",
-                    name(silent),
-                    silent.size,
-                )
-            )
-        beyond = np.flatnonzero(
-            (omega > 0) & (self.loss.loss.counts(self.loss.residuals(result.fitted)) == 0)
+            gap = "relative_gap" if self.prior.strength > 0 else "force_share"
+            text = f"The minimum was not reached: {result.status}"
+            found.append(CalibrationWarning("not_converged", text, size=result.details[gap]))
+        small = np.abs(problem.targets) < (self.settings.epsilon or 0.0) / problem.total_unit
+        found += self._named(
+            "epsilon_above_target",
+            small & (problem.targets != 0),
+            "targets are smaller than epsilon, so missing them costs little",
         )
-        if beyond.size:
-            text = (
-                f"{beyond.size} of {omega.size} targets lie beyond the cap and no longer pull:"
-                f" {', '.join(name(beyond[:5]))}{' ...' if beyond.size > 5 else ''}"
-            )
-            found.append(
-                CalibrationWarning("target_beyond_cap", text, name(beyond), float(beyond.size))
-            )
+        found += self._named(
+            "target_without_weight", omega == 0, "targets weigh nothing and were only looked at"
+        )
+        pulls = self.loss.loss.counts(self.loss.residuals(result.fitted)) != 0
+        found += self._named(
+            "target_beyond_cap",
+            (omega > 0) & ~pulls,
+            "targets lie beyond the cap and no longer pull",
+        )
         missed = np.flatnonzero(~result.targets_met)
         if missed.size:
-            error = np.abs(result.residuals) / problem.relative_scale
-            text = (
-                f"{missed.size} of {omega.size} targets are off by more than"
-                f" {self.settings.met_within:g} of their size; the largest error is"
-                f" {error.max():.3g}"
-            )
-            found.append(
-                CalibrationWarning(
-                    "targets_missed",
-                    f"{text} ({problem.target_names[int(error.argmax())]!r})",
-                    name(missed),
-                    float(error.max()),
-                )
-            )
-            if result.multipliers is not None:
-                found += tensions.explain(result)
+            why = f"are off by more than {self.settings.met_within:g} of their size"
+            found.append(targets_missed(result, missed, why))
+            found += tensions.explain(result)
         if problem.initial_weights is None:
-            text = (
-                f"No initial weights were given: every record started at {problem.start[0]:.6g},"
-                " which fits the targets best"
-            )
-            found.append(
-                CalibrationWarning("no_initial_weights", text, size=float(problem.start[0]))
-            )
+            found.append(no_initial_weights(problem))
         return tuple(found)
+
+    def _named(self, code: str, which: np.ndarray, text: str) -> list[CalibrationWarning]:
+        """A warning that counts and names the targets ``which`` (bool), if there are any."""
+        index = np.flatnonzero(which)
+        if index.size == 0:
+            return []
+        names = tuple(self.problem.target_names[j] for j in index)
+        some = ", ".join(names[:5]) + (" ..." if index.size > 5 else "")
+        text = f"{index.size} of {which.size} {text}: {some}"
+        return [CalibrationWarning(code, text, names, float(index.size))]
 
 
 def _distance(problem: CalibrationProblem):
@@ -453,7 +418,7 @@ def _distance(problem: CalibrationProblem):
     if (high < 0).any():
         raise ProblemError(
             "An upper bound is negative and this method's weights are not",
-            where=f"record {int(np.flatnonzero(high < 0)[0])}",
+            where=f"record {problem.told_record(np.flatnonzero(high < 0)[0])}",
             expected="high >= 0",
         )
     return BoundedRaking(low.clip(min=0.0), high)

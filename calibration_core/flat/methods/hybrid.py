@@ -27,13 +27,25 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from calibration_core.errors import SettingsError
-from calibration_core.flat.methods.cross_category import check_draw, dense_weights, moved_mass
+from calibration_core.common.settings import Choice, Number, Rule, check
+from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
+from calibration_core.flat.methods._usable import usable
+from calibration_core.flat.methods.cross_category import (
+    dense_weights,
+    moved_mass,
+    started_from,
+    to_draw_by,
+)
 from calibration_core.flat.problem import CalibrationProblem
-from calibration_core.flat.result import CalibrationResult, CalibrationWarning
+from calibration_core.flat.result import (
+    CalibrationResult,
+    CalibrationWarning,
+    effective_sample_size,
+)
 from calibration_core.flat.select.cell_allocation import check_budget, record_budget
 from calibration_core.flat.select.draw import draw_records
 from calibration_core.flat.select.refit import concluded, refit
@@ -73,6 +85,20 @@ class Settings:
     max_iterations : Newton steps of a calibration.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "records": Number(least=1, whole=True, none=True),
+        "sparsity": Number(least=0, below=1, none=True),
+        "design": Choice(("balanced", "systematic")),
+        "repair": Number(least=0, whole=True),
+        "swaps": Number(least=0, whole=True),
+        "compromise": Choice(("least_squares", "minimax")),
+        "seed": Number(least=0, whole=True),
+        "thin": Number(least=0),
+        "draws": Number(least=1, whole=True),
+        "tolerance": Number(above=0, most=1e-2),
+        "max_iterations": Number(least=1, whole=True),
+    }
+
     records: int | None = None
     sparsity: float | None = None
     seed: int = 0
@@ -86,15 +112,8 @@ class Settings:
     max_iterations: int = 100
 
     def __post_init__(self) -> None:
+        check(self)
         check_budget(self.records, self.sparsity)
-        check_draw(self.seed, self.thin, self.draws)
-        if self.design not in ("balanced", "systematic"):
-            raise SettingsError(f"design is {self.design!r}", expected="'balanced' or 'systematic'")
-        if self.swaps < 0 or self.repair < 0:
-            raise SettingsError(
-                f"swaps is {self.swaps}, repair {self.repair}", expected="0 or more"
-            )
-        _ = self.exact
 
     @property
     def exact(self) -> ExactSettings:
@@ -115,14 +134,16 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
     """
     began = time.perf_counter()
     k = record_budget(settings.records, settings.sparsity, problem.matrix.records)
+    problem, warnings = usable(problem)
     dense = dense_weights(problem, settings.tolerance)
     weights = np.where(
         problem.start > 0, np.maximum(dense.weights, _LEAST_WEIGHT * problem.start), 0.0
     )
+    by = to_draw_by(weights)
     after_dense = time.perf_counter()
     drawn = draw_records(
         problem,
-        weights,
+        by,
         k,
         settings.seed,
         design=settings.design,
@@ -131,8 +152,9 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
         sweeps=settings.repair,
         totals=dense.fitted,
     )
+    drawn = started_from(drawn, by, weights)
     after_draw = time.perf_counter()
-    warnings = [w for w in dense.warnings if w.code not in _DENSE_ONLY] + moved_mass(drawn)
+    warnings += [w for w in dense.warnings if w.code not in _DENSE_ONLY] + moved_mass(drawn)
     selected, starting = drawn.selected, drawn.starting
     fit = refit(problem, selected, starting, exact_settings=settings.exact, progress=progress)
     reachable, swaps = _error(problem, dense.weights), 0
@@ -171,7 +193,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
         + (f", {swaps:,} swapped" if swaps else ""),
         iterations=dense.iterations + fit.iterations,
         loss_trace=(*dense.loss_trace, drawn.error, *fit.trace),
-        tolerance=max(settings.tolerance, 1e-9),
+        tolerance=max(settings.tolerance, LEAST_TOLERANCE),
         warnings=tuple(warnings),
         details={
             **drawn.details,
@@ -182,7 +204,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
             "dense_converged": dense.converged,
             "dense_error": reachable,
             "error_after_refinement": error,
-            "effective_sample_size": _effective(fit.weights),
+            "effective_sample_size": effective_sample_size(fit.weights),
             "seconds_of_dense": after_dense - began,
             "seconds_of_selection": after_draw - after_dense,
             "seconds_of_refinement": time.perf_counter() - after_draw,
@@ -195,7 +217,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
 
 # What the dense step says of its own weights, not of the targets; the refit speaks for the records
 # kept.
-_DENSE_ONLY = ("targets_missed", "negative_weights")
+_DENSE_ONLY = ("targets_missed", "negative_weights", "zero_weights", "no_initial_weights")
 
 
 def _error(problem: CalibrationProblem, weights: np.ndarray) -> float:
@@ -209,7 +231,3 @@ def _error(problem: CalibrationProblem, weights: np.ndarray) -> float:
             ).mean()
         )
     )
-
-
-def _effective(weights: np.ndarray) -> float:
-    return float(weights.sum()) ** 2 / max(float((weights**2).sum()), 1e-300)

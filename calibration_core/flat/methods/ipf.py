@@ -22,8 +22,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibration_core.common.distances import Raking
-from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.errors import ProblemError
 from calibration_core.flat.conflicts import precheck
+from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
 from calibration_core.flat.solve.exact import ExactSettings, calibrate_exactly, finish
@@ -39,27 +40,24 @@ class Settings(ExactSettings):
 
     max_iterations: int = 5000
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_iterations < 1:
-            raise SettingsError(f"max_iterations is {self.max_iterations}", expected="at least 1")
-
 
 def run(
     problem: CalibrationProblem,
     settings: Settings,
     progress: Callable[[int, float], None] | None = None,
 ) -> CalibrationResult:
-    """Calibrate. Raises ProblemError if a row is not 0/1, or the problem has bounds or q, none of
+    """Calibrate. Raises ProblemError if a row is not 0/1 (in any unit), or the problem has bounds or q, none of
     which IPF can hold.
     """
     began = time.perf_counter()
     _check(problem)
-    findings = precheck.inspect(problem)
-    if any(w.code in precheck.IMPOSSIBLE_TOGETHER for w in findings):
+    seen = precheck.look(problem, tolerance=settings.tolerance)
+    if not seen.together:
         return _otherwise(problem, settings, None)
-    codes, sizes, rows = margins_of(problem)
-    ratio, trace, factors = _sweep(codes, sizes, rows, problem, settings, progress)
+    # Targets that agree but for the tolerance are brought to agree, or the sweeps would not end.
+    working = seen.problem.change(targets=seen.agreement.targets)
+    codes, sizes, rows = margins_of(working)
+    ratio, trace, factors = _sweep(codes, sizes, rows, working, settings, progress)
     error = trace[-1] if trace else 0.0
     if error > settings.tolerance:
         return _otherwise(problem, settings, (len(trace), error))
@@ -67,32 +65,26 @@ def run(
         problem=problem,
         method="ipf",
         settings=settings,
-        weights=problem.start * ratio,
+        weights=working.start * ratio,
         converged=True,
         status="",
         iterations=len(trace),
         loss_trace=tuple(trace),
         multipliers=factors,
-        tolerance=max(settings.tolerance, 1e-9),
-        warnings=tuple(findings),
+        tolerance=max(settings.tolerance, LEAST_TOLERANCE),
+        warnings=seen.findings,
         details={"margins": len(codes)},
     )
-    return finish(result, True, time.perf_counter() - began)
+    return finish(result, True, time.perf_counter() - began, feasible=not seen.blocking)
 
 
 def _check(problem: CalibrationProblem) -> None:
-    x = problem.matrix.by_record
-    values = x.data if problem.matrix.is_sparse else x
-    if not np.isin(values, (0.0, 1.0)).all():
-        bad = next(
-            j
-            for j in range(problem.matrix.targets)
-            if not np.isin(problem.matrix.row(j), (0.0, 1.0)).all()
-        )
+    others = np.flatnonzero(~problem.matrix.indicators & (problem.matrix.support > 0))
+    if others.size:
         raise ProblemError(
             "IPF takes categorical margins: rows of zeros and ones",
-            where=f"target {problem.target_names[bad]!r}",
-            expected="every entry 0 or 1",
+            where=f"target {problem.target_names[others[0]]!r}",
+            expected="every entry 0 or 1, or 0 or the same unit",
             remedy="Use raking, which has the same solution and takes amounts and counts",
         )
     if problem.bounded or problem.q is not None:
@@ -104,7 +96,8 @@ def _check(problem: CalibrationProblem) -> None:
     negative = np.flatnonzero(problem.targets < 0)
     if negative.size:
         raise ProblemError(
-            f"A count of {problem.targets[negative[0]]:g} is asked for",
+            f"A count of {problem.told_total(negative[0], problem.targets[negative[0]]):g} is asked"
+            " for",
             where=f"target {problem.target_names[negative[0]]!r}",
             expected=">= 0",
         )

@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from calibration_core.errors import SettingsError
+from calibration_core.common.settings import Choice, Kind, Number, Rule, check
+from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
+from calibration_core.flat.methods._usable import usable
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult
 from calibration_core.flat.select.cell_allocation import check_budget
@@ -42,6 +45,14 @@ class Settings:
     exact : settings of the refit.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "records": Number(least=1, whole=True, none=True),
+        "sparsity": Number(least=0, below=1, none=True),
+        "probability": Choice(("equal", "weight")),
+        "seed": Number(least=0, whole=True),
+        "exact": Kind(ExactSettings),
+    }
+
     records: int | None = None
     sparsity: float | None = None
     probability: str = "equal"
@@ -49,29 +60,22 @@ class Settings:
     exact: ExactSettings = QUIETLY
 
     def __post_init__(self) -> None:
+        check(self)
         check_budget(self.records, self.sparsity)
-        if self.probability not in _PROBABILITIES:
-            raise SettingsError(
-                f"probability is {self.probability!r}",
-                expected=" or ".join(map(repr, _PROBABILITIES)),
-            )
-        if not isinstance(self.seed, int | np.integer) or self.seed < 0:
-            raise SettingsError(f"seed is {self.seed!r}", expected="a whole number >= 0")
 
 
 def run(problem: CalibrationProblem, settings: Settings, progress=None) -> CalibrationResult:
-    """Draw and refit. Raises ProblemError if k exceeds the records, or with "weight" those of
-    positive initial weight.
-    """
+    """Draw and refit. Raises BudgetError if k exceeds the records of positive initial weight."""
     began = time.perf_counter()
     by_weight = settings.probability == "weight"
-    usable = np.flatnonzero(problem.start > 0) if by_weight else np.arange(problem.matrix.records)
-    k = kept_count(problem, settings.records, settings.sparsity, usable.size)
+    problem, warnings = usable(problem)
+    index = np.flatnonzero(problem.start > 0)
+    k = kept_count(problem, settings.records, settings.sparsity, index.size)
     generator = np.random.default_rng(settings.seed)
-    keys = np.log1p(-generator.random(problem.matrix.records))[usable]
+    keys = np.log1p(-generator.random(problem.matrix.records))[index]
     if by_weight:
-        keys = keys / problem.start[usable]
-    selected = np.sort(usable[np.argsort(-keys, kind="stable")[:k]])
+        keys = keys / problem.start[index]
+    selected = np.sort(index[np.argsort(-keys, kind="stable")[:k]])
     starting = np.ones(problem.matrix.records) if by_weight else problem.start
     drawn = time.perf_counter()
     fit = refit(problem, selected, starting, exact_settings=settings.exact, progress=progress)
@@ -84,7 +88,8 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
         status=f"{k:,} of {problem.matrix.records:,} records drawn at random",
         iterations=fit.iterations,
         loss_trace=(relative_loss(problem, fit.weights),),
-        tolerance=max(settings.exact.tolerance, 1e-9),
+        tolerance=max(settings.exact.tolerance, LEAST_TOLERANCE),
+        warnings=tuple(warnings),
         details={"selected": selected, "selection_seconds": drawn - began},
         seconds=time.perf_counter() - began,
     )

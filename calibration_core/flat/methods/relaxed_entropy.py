@@ -21,12 +21,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from calibration_core.common.distances import BoundedRaking, Raking
-from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.common.settings import Choice, Either, Number, Numbers, Rule, Word, check
+from calibration_core.errors import ProblemError
 from calibration_core.flat.conflicts import precheck
+from calibration_core.flat.level import AtLevel, at_level
+from calibration_core.flat.methods._bounds import limits_around_zero
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
 from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
@@ -43,8 +47,9 @@ class Settings:
 
     Attributes
     ----------
-    importance : mu, a number or one a target, > 0: 1,000 holds a target to about a thousandth of
-        its multiplier.
+    importance : mu, a number or one per target, > 0: 1,000 holds a target to about a thousandth of
+        its multiplier. It is per unit of what a row counts, and for an amount per its usual entry,
+        so that it does not depend on the unit in which an amount is written.
     algorithm : "newton" (the optimum) or "list_balancing" (the heuristic).
     master : name of the target that list balancing visits last and whose importance it never
         halves; None for none.
@@ -52,6 +57,15 @@ class Settings:
     met : relative error under which a target is reported as met.
     max_iterations : Newton steps, or sweeps of the heuristic.
     """
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "importance": Either((Number(above=0), Numbers(Number(above=0)))),
+        "algorithm": Choice(("newton", "list_balancing")),
+        "master": Word(none=True),
+        "tolerance": Number(above=0, below=1),
+        "met": Number(above=0, below=1),
+        "max_iterations": Number(least=1, whole=True),
+    }
 
     importance: float | np.ndarray = 1000.0
     algorithm: str = "newton"
@@ -61,21 +75,7 @@ class Settings:
     max_iterations: int = 10_000
 
     def __post_init__(self) -> None:
-        mu = np.asarray(self.importance, dtype=np.float64)
-        if not (np.isfinite(mu).all() and (mu > 0).all()):
-            raise SettingsError(
-                "An importance is not positive",
-                expected="finite numbers > 0, one for all or one a target",
-            )
-        if self.algorithm not in ("newton", "list_balancing"):
-            raise SettingsError(
-                f"algorithm is {self.algorithm!r}", expected="'newton' or 'list_balancing'"
-            )
-        if not 0 < self.tolerance < 1 or not 0 < self.met < 1 or self.max_iterations < 1:
-            raise SettingsError(
-                f"tolerance {self.tolerance}, met {self.met}, max_iterations {self.max_iterations}",
-                expected="between 0 and 1; at least 1",
-            )
+        check(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +112,15 @@ def run(
     """
     began = time.perf_counter()
     mu = _importance(problem, settings)
-    findings = precheck.inspect(problem)
+    seen = precheck.look(problem, tolerance=settings.met)
     if settings.algorithm == "newton":
-        weights, y, trace, optimal, details = _newton(problem, mu, settings, progress)
+        at = _at_level(problem, seen)
+        weights, y, trace, optimal, details = _newton(at, mu, settings, progress)
+        y = at.given(y)
+        details["objective"] = problem.told_weight(objective(at.problem, weights, mu))
     else:
         weights, y, trace, optimal, details = _list_balancing(problem, mu, settings, progress)
+        details["objective"] = problem.told_weight(objective(problem, weights, mu))
     result = CalibrationResult(
         problem=problem,
         method="relaxed_entropy",
@@ -128,8 +132,8 @@ def run(
         loss_trace=tuple(trace),
         multipliers=y,
         tolerance=settings.met,
-        warnings=tuple(findings),
-        details={**details, "objective": objective(problem, weights, mu)},
+        warnings=seen.findings,
+        details=details,
     )
     return _finish(result, optimal, time.perf_counter() - began)
 
@@ -152,7 +156,7 @@ def _importance(problem: CalibrationProblem, settings: Settings) -> np.ndarray:
             f"importance has shape {mu.shape}",
             expected=f"one number, or ({problem.targets.size},): one a target",
         )
-    x = problem.matrix.by_record
+    x = problem.matrix.stored
     values = x.data if problem.matrix.is_sparse else x
     if (problem.targets < 0).any() or (values < 0).any():
         raise ProblemError(
@@ -165,21 +169,35 @@ def _importance(problem: CalibrationProblem, settings: Settings) -> np.ndarray:
             f"There is no target {settings.master!r} to be the master",
             expected=f"one of {', '.join(problem.target_names[:8])} ...",
         )
-    return np.broadcast_to(mu, problem.targets.shape)
+    return np.broadcast_to(mu, problem.targets.shape) / _usual_entry(problem)
+
+
+def _usual_entry(problem: CalibrationProblem) -> np.ndarray:
+    """(targets,) > 0: the size of an entry of an amount; one for a count."""
+    total = problem.matrix.absolute_totals(problem.start)
+    square = problem.matrix.squares(problem.start)
+    amount = ~problem.matrix.counts & (total > 0)
+    return np.divide(square, total, out=np.ones_like(total), where=amount)
 
 
 def _limits(problem: CalibrationProblem):
-    low, high = problem.limits
+    low, high = limits_around_zero(problem)
     return np.maximum(low, 0.0), high
 
 
-def _newton(problem, mu, settings, progress):
-    rows = np.flatnonzero(problem.matrix.totals(problem.start) > 0)
+def _at_level(problem: CalibrationProblem, seen: precheck.Seen) -> AtLevel:
+    """The problem and its distance, initial weights at the level of the targets."""
     distance = Raking()
     if problem.bounded:
         low, high = _limits(problem)
         start = np.where(problem.start > 0, problem.start, 1.0)
         distance = BoundedRaking(low / start, high / start)
+    return at_level(problem, distance, seen.rows, problem.targets)
+
+
+def _newton(at: AtLevel, mu, settings, progress):
+    problem, distance = at.problem, at.distance
+    rows = np.flatnonzero(problem.matrix.totals(problem.start) > 0)
     matrix = (
         problem.matrix if rows.size == problem.targets.size else problem.matrix.take_targets(rows)
     )
@@ -219,7 +237,9 @@ def _list_balancing(problem, mu, settings, progress):
     order = [j for j in range(len(entries)) if j != master] + ([master] if master >= 0 else [])
     low, high = _limits(problem)
     weights, relaxed = problem.start.copy(), np.ones(len(entries))
-    goal, mu = np.maximum(problem.targets, _LEAST_TARGET), np.maximum(mu, _LEAST_IMPORTANCE)
+    # The heuristic's smallest target is one of the caller's weights and counts.
+    least = _LEAST_TARGET / problem.weight_unit
+    goal, mu = np.maximum(problem.targets, least), np.maximum(mu, _LEAST_IMPORTANCE)
     log_factor, trace, still = np.zeros(len(entries)), [], False
     for sweep in range(settings.max_iterations):
         before, furthest = weights.copy(), 0.0
@@ -230,7 +250,7 @@ def _list_balancing(problem, mu, settings, progress):
             part = weights[index]
             total, square = float(part @ a), float(part @ (a * a))
             if total > 0:
-                wanted = max(goal[j] * relaxed[j], _LEAST_TARGET)
+                wanted = max(goal[j] * relaxed[j], least)
                 gamma = 1.0 - (total - wanted) / (square + wanted / importance)
                 moved = part * (gamma if (a == 1.0).all() else gamma**a)
                 weights[index] = moved if sweep == 0 else np.clip(moved, low[index], high[index])
@@ -239,7 +259,7 @@ def _list_balancing(problem, mu, settings, progress):
                 furthest = max(furthest, abs(gamma - 1.0))
             if sweep == 0:
                 weights = np.clip(weights, low, high)
-        move = float(np.abs(weights - before).mean())
+        move = problem.told_weight(np.abs(weights - before).mean())
         trace.append(move)
         if progress is not None:
             progress(sweep + 1, move)

@@ -26,10 +26,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from calibration_core.errors import SettingsError
+from calibration_core.common.settings import Kind, Number, Rule, Switch, check
+from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
+from calibration_core.flat.methods._usable import usable
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
 from calibration_core.flat.select.cell_allocation import check_budget
@@ -66,6 +69,17 @@ class Settings:
     exact : settings of the refit.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "records": Number(least=1, whole=True, none=True),
+        "sparsity": Number(least=0, below=1, none=True),
+        "refit": Switch(),
+        "rounds": Number(least=1, whole=True),
+        "decay": Number(above=0, below=1),
+        "kappa": Number(above=0),
+        "settled": Number(least=0, below=1),
+        "exact": Kind(ExactSettings),
+    }
+
     records: int | None = None
     sparsity: float | None = None
     refit: bool = True
@@ -76,20 +90,8 @@ class Settings:
     exact: ExactSettings = QUIETLY
 
     def __post_init__(self) -> None:
+        check(self)
         check_budget(self.records, self.sparsity)
-        if self.rounds < 1 or not 0 < self.decay < 1:
-            raise SettingsError(
-                f"rounds is {self.rounds}, decay {self.decay:g}",
-                expected="at least 1, and between 0 and 1",
-            )
-        if not 0 < self.kappa < np.inf:
-            raise SettingsError(
-                f"kappa is {self.kappa!r}",
-                expected="a finite number above zero",
-                remedy="The smaller, the closer to the targets",
-            )
-        if not 0 <= self.settled < 1:
-            raise SettingsError(f"settled is {self.settled!r}", expected="at least 0, below 1")
 
 
 def run(problem: CalibrationProblem, settings: Settings, progress=None) -> CalibrationResult:
@@ -97,27 +99,28 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
     records of positive initial weight.
     """
     began = time.perf_counter()
-    usable = np.flatnonzero(problem.start > 0)
-    k = kept_count(problem, settings.records, settings.sparsity, usable.size)
-    dense = refit(problem, usable, problem.start, exact_settings=settings.exact)
-    start = np.maximum(dense.weights[usable], 1e-9 * dense.weights[usable].mean())
+    problem, warnings = usable(problem)
+    index = np.flatnonzero(problem.start > 0)
+    k = kept_count(problem, settings.records, settings.sparsity, index.size)
+    dense = refit(problem, index, problem.start, exact_settings=settings.exact)
+    start = np.maximum(dense.weights[index], 1e-9 * dense.weights[index].mean())
     path = WeightedL1(
         (
             problem.matrix
-            if usable.size == problem.matrix.records
-            else problem.matrix.take_records(usable)
+            if index.size == problem.matrix.records
+            else problem.matrix.take_records(index)
         ),
         problem.targets,
         start,
         residual_scale(problem),
         settings.kappa,
-        problem.limits[1][usable],
+        problem.limits[1][index],
     )
     kept_weight = float(start.sum()) / k
-    weights, penalty, y, support = start, _FIRST_PENALTY, None, np.arange(usable.size)
-    counts, changes, trace, warnings = [], [], [], []
+    weights, penalty, y, support = start, _FIRST_PENALTY, None, np.arange(index.size)
+    counts, changes, trace, unreached = [], [], [], []
     solutions = steps = 0
-    for round_ in range(settings.rounds if k < usable.size else 0):
+    for round_ in range(settings.rounds if k < index.size else 0):
         eps = kept_weight * settings.decay**round_
         found = path.search(kept_weight / (weights + eps), k, penalty, y)
         solutions, steps = solutions + found.solutions, steps + found.iterations
@@ -126,9 +129,8 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
                 f"Round {round_ + 1}: no penalty was found that leaves {k:,} positive; the nearest"
                 f" left {found.positive:,}"
             )
-            warnings.append(
-                CalibrationWarning("penalty_not_found", text, size=float(found.positive))
-            )
+            size = float(found.positive)
+            unreached.append(CalibrationWarning("penalty_not_found", text, size=size))
             if found.positive < k or found.penalty == 0:
                 break
         weights, y = found.weights, found.multipliers * settings.decay
@@ -138,16 +140,17 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
         changes.append(int(np.setdiff1d(chosen, support).size) if round_ else k)
         support = chosen
         full = np.zeros(problem.matrix.records)
-        full[usable] = weights
+        full[index] = weights
         trace.append(relative_loss(problem, full))
         if progress is not None:
             progress(round_ + 1, trace[-1])
         if changes[-1] == 0:
             break
-    if k < usable.size and support.size != k:
+    if k < index.size and support.size != k:
         support = _largest(weights, start, k)
-    settled = k == usable.size or (
-        len(changes) > 1 and changes[-1] <= settings.settled * k and not warnings
+    warnings += unreached
+    settled = k == index.size or (
+        len(changes) > 1 and changes[-1] <= settings.settled * k and not unreached
     )
     if not settled and changes:
         text = (
@@ -155,7 +158,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
             " allow more rounds"
         )
         warnings.append(CalibrationWarning("selection_not_settled", text, size=float(changes[-1])))
-    pruned = max(0, (counts[-1] if counts else usable.size) - k) if k < usable.size else 0
+    pruned = max(0, (counts[-1] if counts else index.size) - k) if k < index.size else 0
     filled = int((weights[support] <= 0).sum())
     if filled:
         text = (
@@ -163,7 +166,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
             " had no more that are positive"
         )
         warnings.append(CalibrationWarning("filled_by_dense_weight", text, size=float(filled)))
-    chosen = usable[support]
+    chosen = index[support]
     learned_weights = np.zeros(problem.matrix.records)
     learned_weights[chosen] = np.where(weights[support] > 0, weights[support], start[support])
     result = CalibrationResult(
@@ -178,7 +181,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
         ),
         iterations=steps,
         loss_trace=tuple(trace),
-        tolerance=max(settings.exact.tolerance, 1e-9),
+        tolerance=max(settings.exact.tolerance, LEAST_TOLERANCE),
         warnings=tuple(warnings),
         details={
             "selected": chosen,

@@ -19,11 +19,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from calibration_core.common.distances import BoundedRaking, TruncatedLinear
-from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.common.settings import Choice, Rule, Switch, check
+from calibration_core.errors import ProblemError
+from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
+from calibration_core.flat.methods._bounds import limits_around_zero
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
 from calibration_core.flat.solve.exact import ExactSettings, calibrate_exactly, finish
@@ -44,21 +48,21 @@ class Settings(ExactSettings):
         once, which may push some outside.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        **ExactSettings.RULES,
+        "keep_totals": Switch(),
+        "distance": Choice(("linear", "raking")),
+        "spread": Choice(("equal", "proportional")),
+        "repeat": Switch(),
+    }
+
     keep_totals: bool = True
     distance: str = "linear"
     spread: str = "equal"
     repeat: bool = True
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.distance not in ("linear", "raking") or self.spread not in (
-            "equal",
-            "proportional",
-        ):
-            raise SettingsError(
-                f"distance {self.distance!r}, spread {self.spread!r}",
-                expected="'linear' or 'raking', and 'equal' or 'proportional'",
-            )
+        check(self)
 
 
 def run(problem: CalibrationProblem, settings: Settings, progress=None) -> CalibrationResult:
@@ -73,7 +77,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
             expected="initial_weights, and weight_bounds=(low, high) on w or ratio_bounds on w/d",
             remedy="Give both",
         )
-    low, high = problem.limits
+    low, high = limits_around_zero(problem)
     outside = (problem.start < low) | (problem.start > high)
     cut = CalibrationWarning(
         "weights_cut",
@@ -89,7 +93,7 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
 
 
 def _keeping_totals(problem: CalibrationProblem, settings: Settings, progress) -> CalibrationResult:
-    low, high = problem.limits
+    low, high = limits_around_zero(problem)
     cut = np.clip(problem.start, low, high)
     working = problem.change(
         initial_weights=cut,
@@ -110,12 +114,13 @@ def _keeping_totals(problem: CalibrationProblem, settings: Settings, progress) -
 
 def _keeping_sum(problem: CalibrationProblem, settings: Settings) -> CalibrationResult:
     began = time.perf_counter()
-    low, high = problem.limits
+    low, high = limits_around_zero(problem)
     weights, total = problem.start.copy(), float(problem.start.sum())
     if not low.sum() <= total <= high.sum():
+        told, least, most = (problem.told_weight(x) for x in (total, low.sum(), high.sum()))
         raise ProblemError(
-            f"The weights sum to {total:g}; within the bounds they can sum to no less than"
-            f" {low.sum():g} and no more than {high.sum():g}",
+            f"The weights sum to {told:g}; within the bounds they can sum to no less than "
+            f"{least:g} and no more than {most:g}",
             expected="bounds that leave room for the sum",
             remedy="Widen the bounds",
         )
@@ -126,7 +131,8 @@ def _keeping_sum(problem: CalibrationProblem, settings: Settings) -> Calibration
             break
         kept = np.clip(weights, low, high)
         excess = float((weights - kept).sum())
-        inside = ~outside
+        # A weight of zero is no weight: nothing is shared out to it.
+        inside = ~outside & (problem.start > 0)
         if not inside.any():
             weights = kept
             break
@@ -152,7 +158,7 @@ def _keeping_sum(problem: CalibrationProblem, settings: Settings) -> Calibration
         status="",
         iterations=rounds,
         loss_trace=tuple(trace),
-        tolerance=max(settings.tolerance, 1e-9),
+        tolerance=max(settings.tolerance, LEAST_TOLERANCE),
         details={"sum_kept": abs(float(weights.sum()) - total) <= 1e-9 * total},
     )
     done = finish(result, inside, time.perf_counter() - began)

@@ -265,6 +265,14 @@ def _starting(
             "Starting weights of selected records are negative or not finite",
             expected="finite weights >= 0",
         )
+    revived = index[problem.start[index] == 0]
+    if revived.size:
+        raise ProblemError(
+            f"{revived.size} selected records have an initial weight of zero",
+            where=f"record {problem.told_record(revived[0])}",
+            expected="records of positive initial weight: no refit revives one",
+            remedy="Select others, or give these a positive initial weight",
+        )
     zero, warnings = start <= 0, []
     if zero.any():
         start = np.where(zero, start[~zero].min() if not zero.all() else 1.0, start)

@@ -14,27 +14,39 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from calibration_core.common.distances import Distance
-from calibration_core.errors import InfeasibleError, SettingsError
+from calibration_core.common.settings import Choice, Number, Rule, Switch, check
+from calibration_core.errors import InfeasibleError
 from calibration_core.flat.conflicts import feasibility, precheck, reach, tensions
-from calibration_core.flat.conflicts.margins import contradictions
-from calibration_core.flat.constraint_rows import RowStructure, row_structure
+from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
+from calibration_core.flat.conflicts.precheck import Seen
+from calibration_core.flat.implied_zeros import zeros_by_program
+from calibration_core.flat.level import AtLevel, at_level
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
 from calibration_core.flat.solve import compromise
 from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
-from calibration_core.flat.structural_zeros import without_structural_zeros
 
-# Multipliers and prior start so that a conflict of this relative size between dependent rows is
-# rounding, not contradiction.
-_AGREES = 1e-9
 # Squared relative distance between rows from which on Hessians may be summed in single precision.
 _FAR_APART = 1e-3
-# A weight this small against its initial weight adds nothing to any total that matters.
+# A weight this small against its initial weight, both as shares of their sum, adds nothing to any
+# total that matters.
 _NEGLIGIBLE = 1e-9
+# What to use where a method has stopped although weights exist: never the method itself.
+_OTHER_METHOD = {
+    "linear": "raking",
+    "truncated_linear": "raking_bounded",
+    "logit": "truncated_linear",
+    "raking": "linear",
+    "raking_bounded": "truncated_linear",
+    "entropy": "linear",
+    "ipf": "linear",
+    "trim": "truncated_linear",
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,16 @@ class ExactSettings:
         time.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "tolerance": Number(above=0, most=1e-2),
+        "max_iterations": Number(least=1, whole=True),
+        "strict": Switch(),
+        "compromise": Choice(("least_squares", "minimax")),
+        "minimax_slack": Number(least=0),
+        "least_kappa": Number(least=1e-12, most=1e6),
+        "explain": Switch(),
+    }
+
     tolerance: float = 1e-9
     max_iterations: int = 100
     strict: bool = False
@@ -66,23 +88,7 @@ class ExactSettings:
     explain: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.tolerance <= 1e-2:
-            raise SettingsError(
-                f"tolerance is {self.tolerance!r}", expected="above 0, at most 0.01"
-            )
-        if self.max_iterations < 1 or not self.minimax_slack >= 0:
-            raise SettingsError(
-                f"max_iterations is {self.max_iterations}, minimax_slack {self.minimax_slack}",
-                expected="at least 1, and at least 0",
-            )
-        if not 1e-12 <= self.least_kappa <= 1e6:
-            raise SettingsError(
-                f"least_kappa is {self.least_kappa!r}", expected="from 1e-12 to 1e6"
-            )
-        if self.compromise not in ("least_squares", "minimax"):
-            raise SettingsError(
-                f"compromise is {self.compromise!r}", expected="'least_squares' or 'minimax'"
-            )
+        check(self)
 
     @property
     def dual(self) -> DualSettings:
@@ -101,192 +107,279 @@ def calibrate_exactly(
     for an impossible target.
     """
     began = time.perf_counter()
-    original = problem
-    problem, emptied = without_structural_zeros(problem, distance)
-    rows, box = row_structure(problem.matrix, problem.start), reach.box(problem, distance)
-    seen = precheck.inspect(problem, rows, box, emptied=int(sum(w.size for w in emptied)))
-    blocking = [w for w in seen if w.code in precheck.IMPOSSIBLE]
-    harmless = [*emptied, *(w for w in seen if w.code not in precheck.IMPOSSIBLE)]
-    present = np.sort(np.concatenate([rows.kept, rows.dependent]))
-    found = None
-    if not any(w.code in precheck.IMPOSSIBLE_TOGETHER for w in blocking) and _dependent_rows_agree(
-        problem, rows
-    ):
-        found = _exact(problem, distance, rows, settings, progress)
-    if found is not None and _met(problem, found.weights, present, settings.tolerance):
-        weights, y = found.weights, found.multipliers
-        iterations, trace, details, optimal = (
-            found.iterations,
-            found.trace,
-            {"factorisations": found.factorisations},
-            True,
+    solver = _Solver(problem, method, distance, settings, progress)
+    result = solver.solve()
+    return replace(result, seconds=time.perf_counter() - began)
+
+
+class _Solver:
+    """One problem on its course."""
+
+    def __init__(self, problem, method, distance, settings: ExactSettings, progress) -> None:
+        self.original, self.method, self.distance = problem, method, distance
+        self.settings, self.progress = settings, progress
+        self.iterations, self.factorisations = 0, 0
+        self.look(problem)
+
+    def look(self, problem: CalibrationProblem) -> None:
+        """What is to be seen of ``problem``, and the problem as it is solved."""
+        box = reach.box(problem, self.distance)
+        self.seen: Seen = precheck.look(problem, box, self.settings.tolerance)
+        self.at: AtLevel = at_level(
+            self.seen.problem, self.distance, self.seen.rows, self.seen.agreement.targets
         )
-        warnings = [*blocking, *harmless]
-        if settings.strict and blocking:
-            raise _infeasible(warnings)
-    else:
-        explained = feasibility.explain(problem, present, box) if settings.explain else ()
-        # Bounds that are too narrow come first: targets out of reach one at a time follow from
-        # them.
-        narrow = [w for w in explained if w.code in feasibility.NARROW]
-        warnings = [*narrow, *blocking, *(w for w in explained if w not in narrow), *harmless]
-        if settings.strict:
-            stopped = (
-                []
-                if blocking or explained
-                else [
-                    CalibrationWarning(
-                        "targets_missed", "The solver found no weights that meet every target"
-                    )
-                ]
-            )
-            raise _infeasible(stopped + warnings)
-        answer = _compromise(problem, distance, present, box, settings)
-        weights, y, trace, details = (
-            answer.weights,
-            answer.multipliers,
-            answer.trace,
-            answer.details,
+        self.rows = self.seen.supported
+
+    def solve(self) -> CalibrationResult:
+        found = self.exact(self.at.multipliers) if self.seen.together else None
+        if found is None or self.vanishing(found):
+            found = self.after_more_zeros() or found
+        if found is not None:
+            return self.met(found)
+        verdict = self.verdict()
+        if self.settings.strict and verdict.feasible is not True:
+            raise self.refuse(verdict)
+        answer = self.compromise()
+        if verdict.feasible is not False and self.seen.together:
+            # Weights exist, or may: Newton's method from the compromise has the shortest way left.
+            found = self.exact(answer.multipliers)
+            if found is not None:
+                return self.met(found)
+            if self.settings.strict:
+                raise self.refuse(verdict)
+        return self.compromised(answer, verdict)
+
+    def exact(self, multipliers: np.ndarray | None):
+        """The solution on the independent rows, which the others follow; None where it fails."""
+        problem, rows, agreed = self.at.problem, self.seen.rows, self.seen.agreement
+        found = solve_dual(
+            problem.matrix,
+            agreed.targets,
+            problem.start,
+            self.at.distance,
+            problem.relative_scale,
+            self.settings.dual,
+            q=problem.q,
+            gram=rows.gram * self.at.factor,
+            active=rows.kept,
+            single=rows.least_pivot > _FAR_APART,
+            multipliers=multipliers,
+            progress=self.progress,
         )
-        iterations, optimal = answer.iterations + (found.iterations if found else 0), answer.optimal
-    result = CalibrationResult(
-        problem=original,
-        method=method,
-        settings=settings,
-        weights=weights,
-        converged=False,
-        status="",
-        iterations=iterations,
-        loss_trace=trace,
-        multipliers=y,
-        tolerance=max(settings.tolerance, 1e-9),
-        warnings=tuple(warnings),
-        details=details,
+        self.iterations += found.iterations
+        self.factorisations += found.factorisations
+        residual = np.abs(problem.matrix.totals(found.weights) - problem.targets)
+        rounding = 1e-13 * problem.matrix.absolute_totals(np.abs(found.weights))
+        # Dependent rows inherit the rounding of those they depend on.
+        allowed = agreed.tolerance * problem.relative_scale + 10 * rounding
+        return found if (residual <= allowed)[self.rows].all() else None
+
+    def vanishing(self, found) -> bool:
+        """Whether weights tend to zero, which only a proof that they must be zero settles."""
+        tiny = _negligible(found.weights, self.at.problem.start) & (self.seen.box[0] <= 0)
+        return bool((tiny & (found.weights > 0)).any())
+
+    def after_more_zeros(self):
+        """The solution once records are set aside that only a combination of rows empties."""
+        if not self.seen.together:
+            return None
+        low, tolerance = self.seen.box[0], self.seen.agreement.tolerance
+        more = zeros_by_program(self.seen.problem, self.rows, low, tolerance)
+        if more is None:
+            return None
+        before = self.seen.findings
+        self.look(precheck.without(self.seen.problem, [more.records]))
+        fresh = [w for w in self.seen.findings if w not in before and w.code != "zero_weights"]
+        self.seen = replace(self.seen, findings=(*fresh, more.warning, *before))
+        return self.exact(self.at.multipliers) if self.seen.together else None
+
+    def verdict(self) -> feasibility.Verdict:
+        """Whether the targets can be met, as far as that is asked for."""
+        if not self.settings.explain:
+            feasible = None if self.seen.together else False
+            return feasibility.Verdict(feasible, (), self.at.problem.start, np.nan)
+        found = feasibility.judge(
+            self.seen.problem, self.rows, self.seen.box, tolerance=self.seen.agreement.tolerance
+        )
+        # What linear algebra has found impossible stays so, however the program rounds.
+        return found if self.seen.together else replace(found, feasible=False)
+
+    def findings(self, verdict: feasibility.Verdict) -> list[CalibrationWarning]:
+        """Bounds that are too narrow come first: targets out of reach one at a time follow."""
+        narrow = [w for w in verdict.findings if w.code in feasibility.NARROW]
+        others = [w for w in verdict.findings if w.code not in feasibility.NARROW]
+        return [*narrow, *self.seen.blocking, *others, *self.seen.harmless]
+
+    def refuse(self, verdict: feasibility.Verdict) -> InfeasibleError:
+        """The error of strict mode."""
+        found = self.findings(verdict)
+        if not self.seen.blocking and not verdict.findings:
+            text = "The solver found no weights that meet every target"
+            found.insert(0, CalibrationWarning("targets_missed", text))
+        return _infeasible(found)
+
+    def compromise(self) -> compromise.Compromise:
+        problem, distance, dual = self.at.problem, self.at.distance, self.settings.dual
+        if self.settings.compromise == "minimax":
+            smallest = feasibility.minimax_error(self.seen.problem, self.rows, self.seen.box)
+            if smallest is not None:
+                slack = self.settings.minimax_slack
+                return compromise.minimax(problem, distance, self.rows, dual, smallest, slack)
+        return compromise.least_squares(
+            problem, distance, self.rows, dual, self.settings.least_kappa
+        )
+
+    def met(self, found) -> CalibrationResult:
+        """Every target that records support is met."""
+        if self.settings.strict and self.seen.blocking:
+            raise _infeasible(list(self.seen.findings))
+        multipliers = self.at.given(found.multipliers)
+        details = {"factorisations": self.factorisations}
+        result = self.result(found.weights, multipliers, found.trace, details)
+        return finish(result, True, feasible=not self.seen.blocking)
+
+    def compromised(self, answer, verdict: feasibility.Verdict) -> CalibrationResult:
+        """Not every target is met."""
+        self.iterations += answer.iterations
+        result = self.result(answer.weights, answer.multipliers, answer.trace, answer.details)
+        warnings = self.findings(verdict)
+        if verdict.feasible and not result.targets_met.all():
+            warnings.insert(0, _exist(self.method, self.original))
+        result = replace(result, warnings=tuple(warnings))
+        return finish(result, answer.optimal, feasible=verdict.feasible)
+
+    def result(self, weights, multipliers, trace, details: dict) -> CalibrationResult:
+        return CalibrationResult(
+            problem=self.original,
+            method=self.method,
+            settings=self.settings,
+            weights=weights,
+            converged=False,
+            status="",
+            iterations=self.iterations,
+            loss_trace=trace,
+            multipliers=multipliers,
+            tolerance=max(self.settings.tolerance, LEAST_TOLERANCE),
+            warnings=self.seen.findings,
+            details=details,
+        )
+
+
+def _exist(method: str, problem: CalibrationProblem) -> CalibrationWarning:
+    other = _OTHER_METHOD.get(method, "linear" if not problem.bounded else "truncated_linear")
+    text = (
+        "Weights that meet every target do exist, a linear program found some, so it is the solver "
+        f"that stopped. Raise max_iterations, or use {other}"
     )
-    return finish(result, optimal, time.perf_counter() - began)
+    return CalibrationWarning("feasible", text)
 
 
-def _exact(
-    problem: CalibrationProblem,
-    distance: Distance,
-    rows: RowStructure,
-    settings: ExactSettings,
-    progress,
-):
-    """Solve for the independent rows; the others follow."""
-    return solve_dual(
-        problem.matrix,
-        problem.targets,
-        problem.start,
-        distance,
-        problem.relative_scale,
-        settings.dual,
-        q=problem.q,
-        gram=rows.gram,
-        active=rows.kept,
-        single=rows.least_pivot > _FAR_APART,
-        progress=progress,
-    )
-
-
-def _compromise(problem, distance, present, box, settings) -> compromise.Compromise:
-    if settings.compromise == "minimax":
-        smallest = feasibility.minimax_error(problem, present, box)
-        if smallest is not None:
-            return compromise.minimax(
-                problem, distance, present, settings.dual, smallest, settings.minimax_slack
-            )
-    return compromise.least_squares(problem, distance, present, settings.dual, settings.least_kappa)
-
-
-def _dependent_rows_agree(problem: CalibrationProblem, rows: RowStructure) -> bool:
-    return not contradictions(problem, rows).any()
-
-
-def _met(
-    problem: CalibrationProblem, weights: np.ndarray, rows: np.ndarray, tolerance: float
-) -> bool:
-    residual = np.abs(problem.matrix.totals(weights) - problem.targets)[rows]
-    rounding = 1e-13 * problem.matrix.absolute_totals(np.abs(weights))[rows]
-    # Dependent rows inherit the rounding of those they depend on.
-    return bool(
-        (
-            residual
-            <= np.maximum(tolerance, _AGREES) * problem.relative_scale[rows] + 10 * rounding
-        ).all()
-    )
-
-
-def finish(result: CalibrationResult, optimal: bool, seconds: float) -> CalibrationResult:
+def finish(
+    result: CalibrationResult, optimal: bool, seconds: float = 0.0, *, feasible: bool | None = None
+) -> CalibrationResult:
     """Complete a result: what was missed and why, negative weights, the status, and whether it may
     call itself converged.
+
+    Parameters
+    ----------
+    result, optimal : weights, and whether they are the optimum of what was solved.
+    feasible : whether weights exist that meet every target; None where that is not known.
     """
-    warnings = list(result.warnings)
-    met = result.targets_met
-    missed = [result.problem.target_names[j] for j in np.flatnonzero(~met)]
-    if missed:
-        error = np.abs(result.residuals) / result.problem.relative_scale
-        warnings.append(
-            CalibrationWarning(
-                "targets_missed",
-                f"{len(missed)} of {met.size} targets are not met; the largest relative error is"
-                f" {100 * error.max():.3g} %"
-                f" ({result.problem.target_names[int(error.argmax())]!r})",
-                tuple(missed),
-                float(error.max()),
-            )
-        )
-        warnings += tensions.explain(result)
-    negative = int((result.weights < 0).sum())
-    if negative:
-        text = (
-            f"{negative:,} of {result.weights.size:,} weights are negative, the smallest is"
-            f" {result.weights.min():.4g}; truncated_linear, raking or logit keep them positive"
-        )
-        warnings.append(CalibrationWarning("negative_weights", text, size=float(negative)))
-    start = result.problem.start
-    tiny = int(
-        ((np.abs(result.weights) < _NEGLIGIBLE * start) & (start > 0) & (result.weights != 0)).sum()
-    )
-    if tiny:
-        text = (
-            f"{tiny:,} of {result.weights.size:,} weights are under {_NEGLIGIBLE:g} of their"
-            " initial weight: the targets want those records out"
-        )
-        warnings.append(CalibrationWarning("negligible_weights", text, size=float(tiny)))
-    if result.problem.initial_weights is None:
-        text = (
-            f"No initial weights were given: every record started at {result.problem.start[0]:.6g},"
-            " which fits the targets best"
-        )
-        warnings.append(
-            CalibrationWarning("no_initial_weights", text, size=float(result.problem.start[0]))
-        )
-    if not missed:
-        status = "every target is met"
-    else:
-        kind = result.details.get("compromise", "")
-        if not optimal:
-            status = f"{len(missed)} of {met.size} targets are not met; the solver stopped early"
-        elif kind:
-            status = (
-                f"the targets cannot all be met, {len(missed)} of {met.size} are missed; these"
-                f" weights are the {kind.replace('_', '-')} compromise"
-            )
-        else:
-            status = (
-                f"{len(missed)} of {met.size} targets cannot be met; these weights meet the others"
-            )
+    warnings, problem = list(result.warnings), result.problem
+    missed = np.flatnonzero(~result.targets_met)
+    if missed.size:
+        warnings += [targets_missed(result, missed), *tensions.explain(result)]
+    warnings += _odd_weights(result)
+    if problem.initial_weights is None:
+        warnings.append(no_initial_weights(problem))
     return replace(
         result,
-        converged=not missed and optimal,
-        status=status,
+        converged=optimal and missed.size == 0,
+        status=_status(result, missed.size, optimal, feasible),
         warnings=tuple(warnings),
         seconds=seconds,
     )
 
 
-def _infeasible(findings) -> InfeasibleError:
+def targets_missed(
+    result: CalibrationResult, missed: np.ndarray, why: str = "are not met"
+) -> CalibrationWarning:
+    """The warning that counts and names missed targets (indices), and says how far the worst is."""
+    problem = result.problem
+    error = np.abs(result.residuals) / problem.relative_scale
+    worst = missed[int(error[missed].argmax())]
+    text = (
+        f"{missed.size} of {problem.targets.size} targets {why}; the largest relative error is "
+        f"{100 * error[worst]:.3g} % ({problem.target_names[worst]!r})"
+    )
+    names = tuple(problem.target_names[j] for j in missed)
+    return CalibrationWarning("targets_missed", text, names, float(error[worst]))
+
+
+def no_initial_weights(problem: CalibrationProblem) -> CalibrationWarning:
+    """The warning that says what weight every record started at."""
+    start = problem.told_weight(problem.start[0])
+    text = (
+        f"No initial weights were given: every record started at {start:.6g}, which fits the "
+        "targets best"
+    )
+    return CalibrationWarning("no_initial_weights", text, size=start)
+
+
+def _odd_weights(result: CalibrationResult) -> list[CalibrationWarning]:
+    """Weights that are negative, or next to nothing."""
+    weights, start, out = result.weights, result.problem.start, []
+    negative = int((weights < 0).sum())
+    if negative:
+        least = result.problem.told_weight(weights.min())
+        keeps = "a lower bound of zero keeps"
+        if not result.problem.bounded:
+            keeps = "raking, or truncated_linear with a lower bound of zero, keeps"
+        text = (
+            f"{negative:,} of {weights.size:,} weights are negative, the smallest is {least:.4g}; "
+            f"{keeps} them positive"
+        )
+        out.append(CalibrationWarning("negative_weights", text, size=float(negative)))
+    tiny = _negligible(weights, start) & (weights != 0)
+    if tiny.any():
+        count = int(tiny.sum())
+        text = (
+            f"{count:,} of {weights.size:,} weights are under {_NEGLIGIBLE:g} of their initial "
+            "weight: the targets want those records out"
+        )
+        out.append(CalibrationWarning("negligible_weights", text, size=float(count)))
+    return out
+
+
+def _negligible(weights: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """(records,) bool: weights that are next to nothing beside their initial weight."""
+    share = float(np.abs(weights).sum()) / float(start.sum())
+    return (np.abs(weights) < _NEGLIGIBLE * share * start) & (start > 0)
+
+
+def _status(result: CalibrationResult, missed: int, optimal: bool, feasible: bool | None) -> str:
+    """One sentence that agrees with ``feasible``."""
+    count = f"{missed} of {result.problem.targets.size}"
+    if missed == 0:
+        return "every target is met"
+    kind = result.details.get("compromise", "").replace("_", "-")
+    these = f"these weights are the {kind} compromise"
+    if feasible:
+        return (
+            f"the solver stopped early: {count} targets are not met, although weights exist that "
+            "meet all of them"
+        )
+    if not kind and optimal:
+        return f"{count} targets cannot be met; these weights meet the others"
+    if not optimal:
+        impossible = "the targets cannot all be met, and " if feasible is False else ""
+        return f"{impossible}the solver stopped early: {count} targets are not met"
+    if feasible is False:
+        return f"the targets cannot all be met, {count} are missed; {these}"
+    return f"{count} targets are missed; {these}"
+
+
+def _infeasible(findings: list[CalibrationWarning]) -> InfeasibleError:
     first = findings[0]
     more = f" ({len(findings) - 1} more findings are in .findings)" if len(findings) > 1 else ""
     return InfeasibleError(
@@ -295,7 +388,7 @@ def _infeasible(findings) -> InfeasibleError:
         where=", ".join(first.targets[:6]) + (" ..." if len(first.targets) > 6 else ""),
         expected="targets that some weights within the bounds can meet",
         remedy=(
-            "Correct the targets or widen the bounds, or leave strict off to get the best"
-            " compromise"
+            "Correct the targets or widen the bounds, or leave strict off to get the best "
+            "compromise"
         ),
     )

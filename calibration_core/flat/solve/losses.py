@@ -34,9 +34,6 @@ from calibration_core.flat.problem import CalibrationProblem
 
 LOSSES = ("square", "huber", "capped", "capped_square")
 SCALES = ("relative", "standard_error", "both")
-# A row whose entries are all whole numbers up to this is a count (of persons in a household, say);
-# anything else is an amount.
-_LARGEST_COUNT = 20
 
 
 class Loss(Protocol):
@@ -223,13 +220,15 @@ def target_scale(
     problem: CalibrationProblem,
     kind: str = "relative",
     *,
-    epsilon: float = 1.0,
+    epsilon: float | None = None,
     relative_size: float = 1.0,
 ) -> np.ndarray:
     """(targets,) s_j: relative_size (|b_j| + epsilon), the standard error, or the root of the sum
     of their squares.
 
-    The numerator of a residual never contains epsilon, so that the smallest loss is at the target
+    ``epsilon`` is in the unit each target was given in, so what it does depends on that unit. With
+    None, |b_j| stands alone, and a target of zero has the scale of what the initial weights add to
+    it (``CalibrationProblem.relative_scale``): nothing depends on units. The numerator of a residual never contains epsilon, so that the smallest loss is at the target
     itself.
 
     Raises
@@ -239,10 +238,11 @@ def target_scale(
     """
     if kind not in SCALES:
         raise SettingsError(f"scale is {kind!r}", expected=f"one of {', '.join(SCALES)}")
-    if not 0 <= epsilon < float("inf") or not 0 < relative_size < float("inf"):
+    added = 0.0 if epsilon is None else epsilon
+    if not 0 <= added < float("inf") or not 0 < relative_size < float("inf"):
         raise SettingsError(
             f"epsilon is {epsilon!r} and relative_size {relative_size!r}",
-            expected="epsilon >= 0 and relative_size > 0, both finite",
+            expected="epsilon None or >= 0, and relative_size > 0, both finite",
         )
     if kind != "relative" and problem.standard_errors is None:
         raise ProblemError(
@@ -251,7 +251,10 @@ def target_scale(
         )
     if kind == "standard_error":
         return np.array(problem.standard_errors)
-    relative = relative_size * (np.abs(problem.targets) + epsilon)
+    size = problem.relative_scale
+    if epsilon is not None:
+        size = np.abs(problem.targets) + epsilon / problem.total_unit
+    relative = relative_size * size
     if kind == "both":
         return np.sqrt(relative**2 + problem.standard_errors**2)
     if (relative == 0).any():
@@ -271,8 +274,8 @@ def target_weights(problem: CalibrationProblem, choice=None) -> np.ndarray:
     ----------
     choice : None for ones; an array of one number a target; "groups": every group of targets weighs
         the same in all; "bases": counts and amounts weigh the same in all, and within each a target
-        weighs in proportion to max(|b_j|, 1)^0.5. A row is a count if all its entries are whole
-        numbers from 0 to 20. The two named choices have mean one.
+        weighs in proportion to max(|b_j|, 1)^0.5 (counts and amounts: ``common/counts.py``). The
+        two named choices have mean one.
 
     Raises
     ------
@@ -285,9 +288,11 @@ def target_weights(problem: CalibrationProblem, choice=None) -> np.ndarray:
         if choice == "groups":
             return _equal_shares(np.ones(m), np.asarray(problem.groups))
         if choice == "bases":
-            return _equal_shares(
-                np.sqrt(np.maximum(np.abs(problem.targets), 1.0)), _is_count(problem)
-            )
+            # Counts in whole records or persons; amounts in money, as the caller wrote them.
+            counts = problem.targets * problem.weight_unit
+            amounts = problem.targets * problem.total_unit
+            size = np.abs(np.where(problem.matrix.counts, counts, amounts))
+            return _equal_shares(np.sqrt(np.maximum(size, 1.0)), problem.matrix.counts)
         raise SettingsError(
             f"target_weights is {choice!r}",
             expected="None, 'groups', 'bases' or one number a target",
@@ -310,14 +315,3 @@ def _equal_shares(size: np.ndarray, label: np.ndarray) -> np.ndarray:
     _, code = np.unique(label, return_inverse=True)
     total = np.bincount(code, weights=size)
     return size / total[code] * (size.size / total.size)
-
-
-def _is_count(problem: CalibrationProblem) -> np.ndarray:
-    x, m = problem.matrix.by_record, problem.matrix.targets
-    entries, column = (
-        (x.data, x.indices)
-        if problem.matrix.is_sparse
-        else (x.ravel(), np.tile(np.arange(m), x.shape[0]))
-    )
-    odd = (entries < 0) | (entries > _LARGEST_COUNT) | (entries != np.round(entries))
-    return np.bincount(column[odd], minlength=m) == 0

@@ -21,7 +21,6 @@ from calibration_core.common.weighted_distribution import (
     WeightedDistributions,
     distributions,
 )
-from calibration_core.tree.select.pool import Pool
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +97,16 @@ class Comparison:
     """
 
     def __init__(
-        self, pool: Pool, pairs: SortedPairs, variables: CodedVariables, percentiles: np.ndarray
+        self,
+        dense: np.ndarray,
+        cell: np.ndarray,
+        pairs: SortedPairs,
+        variables: CodedVariables,
+        percentiles: np.ndarray,
     ) -> None:
-        self.dense, self.pairs, self.variables = pool.dense, pairs, variables
+        self.dense, self.pairs, self.variables = dense, pairs, variables
         self.percentiles = percentiles
-        self.cells, kind = np.unique(pool.cell, return_inverse=True)
+        self.cells, kind = np.unique(cell, return_inverse=True)
         self.kind, self.kinds = kind.ravel(), self.cells.size
 
     def areas_weights(self, leaves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

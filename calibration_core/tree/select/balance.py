@@ -91,17 +91,15 @@ class Balance:
                 where="balance",
                 expected="positive scales (inf to leave a variable out) and finite goals",
             )
-        scales = _without_last_bits(scales)
+        scales = _without_last_bits(scales, rows)
         for name, value in (("rows", rows), ("goals", goals), ("scales", scales)):
             object.__setattr__(self, name, value)
 
 
-def _without_last_bits(scales: np.ndarray) -> np.ndarray:
-    """(areas, variables) scales, each variable's rounded beside their mean, so that its unit does
-    not matter; inf stays inf."""
-    used = np.isfinite(scales)
-    count = np.maximum(used.sum(axis=0), 1)
-    typical = np.where(used, scales, 0.0).sum(axis=0) / count
+def _without_last_bits(scales: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(areas, variables) scales, rounded beside what a record adds to their variable on average, so
+    that neither its unit nor other areas matter; inf stays inf."""
+    typical = np.abs(rows).mean(axis=0)
     return rounded_beside(scales, np.where(typical > 0, typical, 1.0), CHOICE_BITS)
 
 
@@ -179,7 +177,9 @@ def shared_totals(pool: Pool, pairs_per_area: np.ndarray) -> Shared | None:
         slots.append(number[above])
         goals.append(goal.ravel())
         scale = np.maximum(targets.scales[depth], _SHARED_FLOOR * np.sqrt(spread))
-        scales.append(_without_last_bits(np.where(used, scale, 1.0)).ravel())
+        scales.append(
+            _without_last_bits(np.where(used, scale, 1.0), targets.designs[depth]).ravel()
+        )
     if not rows:
         return None
     return Shared(np.hstack(rows), np.hstack(slots), np.concatenate(goals), np.concatenate(scales))

@@ -39,7 +39,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration_core.common.digits import SUM_BITS, rounded, to_choose_by
+from calibration_core.common.digits import PLACE_BITS, SUM_BITS, rounded, to_choose_by
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError
 from calibration_core.sampling.candidates import AreaCandidates
@@ -148,7 +148,7 @@ class _State:
         self.balance, self.settings = balance, settings
         self.kinds = int(self.cell.max(initial=0)) + 1
         self.by_variable = np.ascontiguousarray(balance.rows.T)
-        self.weight = to_choose_by(pairs.weight)
+        self.weight = self._rounded_by_area(pairs.weight)
         self.record = pairs.record.astype(np.int64, copy=True)
         areas = pairs.offsets.size - 1
         self.before, self.after = np.zeros(areas), np.zeros(areas)
@@ -237,6 +237,10 @@ class _State:
         columns = np.flatnonzero(shared.slot[t] >= 0)
         common = shared.rows[record][:, columns] * (1.0 / shared.scales[shared.slot[t, columns]])
         return np.concatenate([own, common.T])
+
+    def _rounded_by_area(self, weight: np.ndarray) -> np.ndarray:
+        parts = np.split(weight, self.pairs.offsets[1:-1])
+        return np.concatenate([to_choose_by(part, PLACE_BITS) for part in parts])
 
     def _slots(self, t: int) -> np.ndarray:
         shared = self.balance.shared

@@ -214,7 +214,7 @@ def test_targets_outside_bounds_say_what_can_be_reached():
             {"targets": np.ones(6)},
             ["(6,)", "5 rows (targets) and 6 columns (records)", "Transpose"],
         ),
-        ({"initial_weights": np.ones(5)}, ["(5,)", "(6,)", "one number a record"]),
+        ({"initial_weights": np.ones(5)}, ["(5,)", "(6,)", "one number per record"]),
         (
             {"matrix": np.where(np.eye(5, 6) > 0, np.inf, 0.0)},
             ["NaN or infinite", "target 0", "record 0"],

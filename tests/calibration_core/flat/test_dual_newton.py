@@ -12,6 +12,7 @@ from calibration_core.common.distances import BoundedRaking, Linear, Logit, Raki
 from calibration_core.errors import SettingsError
 from calibration_core.flat.design_matrix import DesignMatrix
 from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
+from tests.calibration_core.other_solvers import assert_same_problem, price_of
 
 cvxpy = pytest.importorskip("cvxpy")
 
@@ -127,7 +128,19 @@ def test_bands_leave_targets_free_within_them(seed):
     )
     answer.solve(solver=cvxpy.CLARABEL)
     assert found.converged
-    np.testing.assert_allclose(found.weights, w.value, rtol=1e-5, atol=1e-5)
+
+    def distance(weights):
+        return 0.5 * float(((weights - d) ** 2 / d).sum())
+
+    beyond = np.maximum(np.abs(a @ w.value - b) - band, 0.0)
+    assert_same_problem(
+        distance(found.weights),
+        distance(w.value),
+        found.weights,
+        w.value,
+        price=price_of(found.multipliers, beyond),
+        scale=float(d.sum()),
+    )
     assert (np.abs(a @ found.weights - b) <= band * (1 + 1e-6)).all()
     inside = np.abs(a @ found.weights - b) < band * (1 - 1e-6)
     assert (found.multipliers[inside] == 0).all()

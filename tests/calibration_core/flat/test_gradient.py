@@ -12,6 +12,8 @@ from scipy import sparse
 
 from calibration_core import CalibrationProblem, calibrate
 from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.flat.solve.losses import TargetLoss, make_loss, target_scale, target_weights
+from tests.calibration_core.other_solvers import assert_same_problem
 
 
 def conflicted(records: int = 60, seed: int = 3, **fields) -> CalibrationProblem:
@@ -51,6 +53,30 @@ def oracle(
     return ratio.value * d
 
 
+def assert_solved(problem, result, expected) -> None:
+    """The objective of ``result`` is not above the one at another solver's weights, which are near."""
+    d, settings = problem.start, result.settings
+    loss = TargetLoss(
+        make_loss(settings.loss, delta=settings.delta),
+        problem.targets,
+        target_scale(
+            problem, settings.scale, epsilon=settings.epsilon, relative_size=settings.relative_size
+        ),
+        target_weights(problem, settings.target_weights),
+    )
+
+    def objective(w):
+        divergence = (w * np.log(np.maximum(w, 1e-300) / d) - w + d) / (
+            1.0 if problem.q is None else problem.q
+        )
+        prior = result.details["prior_strength"] * float(divergence.sum())
+        return float(loss.value(problem.matrix.totals(w))) + prior
+
+    theirs = np.clip(expected, *(end.clip(min=0.0) for end in problem.limits))
+    assert result.details["objective"] == pytest.approx(objective(result.weights), rel=1e-9)
+    assert_same_problem(objective(result.weights), objective(theirs), result.weights, theirs)
+
+
 RHO = {"square": cvxpy.square, "huber": lambda r: cvxpy.huber(r, 0.05)}
 
 
@@ -62,9 +88,9 @@ def test_the_dual_finds_the_minimum_that_an_independent_solver_finds(loss, bound
     result = calibrate(
         problem, "gradient", loss=loss, delta=0.05, target_weights=omega, prior_strength=1e-3
     )
-    expected = oracle(problem, RHO[loss], 1e-3, np.abs(problem.targets) + 1.0, omega)
+    expected = oracle(problem, RHO[loss], 1e-3, problem.relative_scale, omega)
     assert result.converged and result.details["relative_gap"] < 1e-12
-    np.testing.assert_allclose(result.weights, expected, rtol=1e-6)
+    assert_solved(problem, result, expected)
     if bounds:
         assert (np.abs(result.ratios - 0.8) < 1e-12).any() and (
             np.abs(result.ratios - 1.3) < 1e-12
@@ -80,10 +106,10 @@ def test_scales_built_from_standard_errors(kind):
         if kind == "standard_error"
         else np.sqrt((0.02 * (np.abs(problem.targets) + 1)) ** 2 + errors**2)
     )
-    result = calibrate(problem, "gradient", scale=kind, relative_size=0.02, prior_strength=0.1)
-    np.testing.assert_allclose(
-        result.weights, oracle(problem, cvxpy.square, 0.1, scale, np.ones(9)), rtol=1e-6
+    result = calibrate(
+        problem, "gradient", scale=kind, relative_size=0.02, prior_strength=0.1, epsilon=1.0
     )
+    assert_solved(problem, result, oracle(problem, cvxpy.square, 0.1, scale, np.ones(9)))
 
 
 @pytest.mark.parametrize("bounds", [None, (0.7, 1.6)])
@@ -233,27 +259,21 @@ def test_majorising_a_capped_loss_never_raises_it():
     """The dual solves each convex step exactly, so f at the ends of the steps must fall, from the
     robust convex start onwards.
     """
-    problem = conflicted(150, seed=9)
+    # With this seed a target lies beyond the cap at the start, and letting go of it nearly halves f.
+    problem = conflicted(150, seed=7)
     convex = calibrate(problem, "gradient", loss="huber", delta=0.08, prior_strength=1e-3)
     capped = calibrate(problem, "gradient", loss="capped_square", cap=0.08, prior_strength=1e-3)
-    residual = convex.residuals / (np.abs(problem.targets) + 1)
     d = problem.start
 
-    def prior(w):
-        return 1e-3 * float((w * np.log(w / d) - w + d).sum())
+    def at(result):
+        w, share = result.weights, result.residuals / problem.relative_scale
+        prior = 1e-3 * float((w * np.log(w / d) - w + d).sum())
+        return float(np.minimum(share**2, 0.08**2).sum()) + prior
 
-    at_start = float(np.minimum(residual**2, 0.08**2).sum()) + prior(convex.weights)
-    assert (
-        capped.details["monotone"]
-        and capped.details["convex_steps"] >= 2
-        and capped.details["objective"] < at_start
-    )
-    at_end = float(
-        np.minimum((capped.residuals / (np.abs(problem.targets) + 1)) ** 2, 0.08**2).sum()
-    ) + prior(capped.weights)
-    assert capped.details["objective"] == pytest.approx(at_end, rel=1e-12) and capped.loss_trace[
-        -1
-    ] == pytest.approx(at_end, rel=1e-9)
+    assert capped.details["monotone"] and capped.details["convex_steps"] >= 2
+    assert capped.details["objective"] < 0.7 * at(convex)
+    assert capped.details["objective"] == pytest.approx(at(capped), rel=1e-12)
+    assert capped.loss_trace[-1] == pytest.approx(at(capped), rel=1e-9)
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
@@ -299,7 +319,7 @@ def test_without_a_prior_targets_that_can_be_met_are_met(optimizer):
 def test_without_a_prior_a_conflict_is_solved_until_the_forces_cancel():
     problem = CalibrationProblem(np.ones((2, 4)), [100.0, 110.0], np.full(4, 20.0))
     result = calibrate(problem, "gradient", optimizer="lbfgs", prior_strength=0.0)
-    s = problem.targets + 1.0
+    s = problem.targets
     assert result.converged and result.fitted[0] == pytest.approx(
         (problem.targets / s**2).sum() / (1 / s**2).sum(), rel=1e-5
     )

@@ -88,7 +88,11 @@ def problem() -> CalibrationProblem:
 
 
 def test_scales():
-    np.testing.assert_allclose(target_scale(problem()), [101, 401, 2501, 1])
+    # A target of zero has the scale of what the initial weights, brought to the level of the
+    # targets, add to it.
+    assert problem().level == 50.0
+    np.testing.assert_allclose(target_scale(problem()), [100, 400, 2500, 3 * 50])
+    np.testing.assert_allclose(target_scale(problem(), epsilon=1.0), [101, 401, 2501, 1])
     np.testing.assert_allclose(
         target_scale(problem(), "relative", epsilon=2.0, relative_size=0.5), [51, 201, 1251, 1]
     )

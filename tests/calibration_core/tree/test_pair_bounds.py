@@ -14,6 +14,7 @@ from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PairProblem, make_targets
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
+from tests.calibration_core.other_solvers import assert_same_problem
 
 TAU = 0.1
 TIGHT = TreeNewtonSettings(tau_path=(1.0, TAU), tolerance=1e-11)
@@ -104,12 +105,17 @@ def test_a_cone_solver_finds_no_better_weights():
     objective = 0.5 * cp.sum_squares(rows @ w - right) + TAU * cp.sum(
         cp.multiply(1 / steep, below + above)
     )
-    program = cp.Problem(cp.Minimize(objective))
-    program.solve(solver="CLARABEL", tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+    cp.Problem(cp.Minimize(objective)).solve(
+        solver="CLARABEL", tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11
+    )
     ours = calibrate_tree(problem, TIGHT).weights
-    assert np.abs(ours - w.value).max() <= 1e-4 * ours.max()
-    w.value = ours
-    assert objective.value <= program.value * (1 + 1e-8)
+
+    def at(weights):
+        w.value = weights
+        return float(objective.value)
+
+    theirs = np.clip(w.value, low * q, high * q)
+    assert_same_problem(at(ours), at(theirs), ours, theirs)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calibration_core.common.digits import to_choose_by
 from calibration_core.errors import BudgetError, ProblemError, SettingsError
-from calibration_core.sampling.allocation import inclusion_probabilities
+from calibration_core.sampling.probabilities import inclusion_probabilities
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PoolProblem, make_targets
 from calibration_core.tree.rivals import (
@@ -28,6 +29,7 @@ from calibration_core.tree.rivals.pool_descent import TreeLoss
 from calibration_core.tree.rivals.proportional import randomised_systematic
 from calibration_core.tree.rivals.refit import largest_pairs
 from calibration_core.tree.rivals.task import check_outcome
+from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
 
 REFINE = TreeNewtonSettings(
@@ -79,29 +81,13 @@ def make_task(seed: int, depth: int = 2, records: int = 14, fill: float = 0.5) -
     ]
     scales = [0.05 * np.abs(v) + 1.0 for v in values]
     scales[-1][0, 1] = np.inf
-    pool = PoolProblem(
-        tree,
-        make_targets(tree, designs, values, scales),
-        np.ones(records),
-        np.zeros(records, dtype=np.int64),
-        np.ones((leaves, 1)),
-    )
+    targets = make_targets(tree, designs, values, scales)
+    order = rng.normal(size=records)
+    pool = Pool(tree, targets, dense, category.astype(np.int64), order, common)
     usable = (dense > 0).sum(axis=1)
-    per_leaf = np.clip(
-        np.round(usable * (fill if fill in (0.0, 1.0) else rng.uniform(0, 2 * fill, leaves))),
-        np.minimum(1, usable),
-        usable,
-    ).astype(np.int64)
-    return PairTask(
-        pool,
-        dense,
-        category.astype(np.int64),
-        rng.normal(size=records),
-        common,
-        per_leaf,
-        seed,
-        REFINE,
-    )
+    wanted = usable * (fill if fill in (0.0, 1.0) else rng.uniform(0, 2 * fill, leaves))
+    counts = np.clip(np.round(wanted), np.minimum(1, usable), usable).astype(np.int64)
+    return PairTask(pool, counts, seed, REFINE)
 
 
 def loss_of(task: PairTask, outcome: PairOutcome) -> float:
@@ -137,16 +123,18 @@ def test_every_method_keeps_exactly_the_pairs_asked_for(name, seed, depth, fill)
     outcome = METHODS[name](task)
     check_outcome(task, outcome)
     assert outcome.method == name
-    assert np.array_equal(np.bincount(outcome.leaf, minlength=task.per_leaf.size), task.per_leaf)
-    key = outcome.leaf * task.cell.size + outcome.record
+    assert np.array_equal(
+        np.bincount(outcome.leaf, minlength=task.pairs_per_area.size), task.pairs_per_area
+    )
+    key = outcome.leaf * task.pool.records + outcome.record
     assert (np.diff(key) > 0).all()
-    assert (task.dense[outcome.leaf, outcome.record] > 0).all()
+    assert (task.pool.dense[outcome.leaf, outcome.record] > 0).all()
     for weights in (outcome.starting, outcome.weights):
         assert np.isfinite(weights).all() and (weights > 0).all()
-    start = np.bincount(outcome.leaf, weights=outcome.starting, minlength=task.per_leaf.size)
-    assert np.allclose(start, task.dense.sum(axis=1), rtol=1e-9)
+    start = np.bincount(outcome.leaf, weights=outcome.starting, minlength=task.pairs_per_area.size)
+    assert np.allclose(start, task.pool.dense.sum(axis=1), rtol=1e-9)
     if fill == 1.0:
-        assert outcome.record.size == (task.dense > 0).sum()
+        assert outcome.record.size == (task.pool.dense > 0).sum()
 
 
 @every_method
@@ -182,9 +170,9 @@ def test_the_choice_does_not_hang_on_the_number_of_threads(name):
 @pytest.mark.parametrize("name", ["random", "proportional", "cross_category"])
 def test_a_leaf_draws_the_same_whatever_the_others_ask_for(name):
     task = make_task(8, depth=1, records=30, fill=0.2)
-    more = task.per_leaf.copy()
+    more = task.pairs_per_area.copy()
     more[1:] += 1
-    first, second = METHODS[name](task), METHODS[name](replace(task, per_leaf=more))
+    first, second = METHODS[name](task), METHODS[name](replace(task, pairs_per_area=more))
     assert np.array_equal(first.record[first.leaf == 0], second.record[second.leaf == 0])
 
 
@@ -200,25 +188,15 @@ def planted(seed: int = 3, records: int = 80, variables: int = 10, support: int 
         row[rng.choice(records, support, replace=False)] = rng.gamma(4.0, 25.0, support)
     values = [truth.sum(axis=0, keepdims=True) @ design, truth @ design]
     scales = [0.003 * v + 1.0 for v in values]
-    pool = PoolProblem(
-        tree,
-        make_targets(tree, [design, design], values, scales),
-        np.ones(records),
-        np.zeros(records, dtype=np.int64),
-        np.full((4, 1), 15.0),
+    targets = make_targets(tree, [design, design], values, scales)
+    problem = PoolProblem(
+        tree, targets, np.ones(records), np.zeros(records, dtype=np.int64), np.full((4, 1), 15.0)
     )
-    dense = calibrate_tree(pool, TreeNewtonSettings(tau_path=(1.0, 0.01))).weights
-    per_leaf = np.full(4, support, dtype=np.int64)
-    return PairTask(
-        pool,
-        dense,
-        np.zeros(records, dtype=np.int64),
-        rng.normal(size=records),
-        design,
-        per_leaf,
-        1,
-        replace(REFINE, tau_path=(1.0, 0.1, 0.01)),
-    )
+    dense = calibrate_tree(problem, TreeNewtonSettings(tau_path=(1.0, 0.01))).weights
+    cell, order = np.zeros(records, dtype=np.int64), rng.normal(size=records)
+    pool = Pool(tree, targets, dense, cell, order, design)
+    refine = replace(REFINE, tau_path=(1.0, 0.1, 0.01))
+    return PairTask(pool, np.full(4, support, dtype=np.int64), 1, refine)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +210,7 @@ def test_learned_pairs_fit_far_better_than_random_ones(run):
     assert loss_of(task, run(task)) < 0.3 * random
 
 
-def margins_task(per_leaf: int) -> PairTask:
+def margins_task(pairs: int) -> PairTask:
     """Two crossed categories and a count of persons; cells are the crossing, and the dense weights
     meet every target.
     """
@@ -245,25 +223,11 @@ def margins_task(per_leaf: int) -> PairTask:
         float
     )
     tree = GeographyTree.from_leaves(("tract",), [["x", "y", "z"]])
-    dense = rng.gamma(2.0, 5.0, (3, records))
+    dense = to_choose_by(rng.gamma(2.0, 5.0, (3, records)))
     value = dense @ design
-    pool = PoolProblem(
-        tree,
-        make_targets(tree, [design], [value], [0.01 * value]),
-        np.ones(records),
-        np.zeros(records, dtype=np.int64),
-        np.ones((3, 1)),
-    )
-    return PairTask(
-        pool,
-        dense,
-        (a * 3 + b).astype(np.int64),
-        amounts,
-        design,
-        np.full(3, per_leaf, dtype=np.int64),
-        4,
-        REFINE,
-    )
+    targets = make_targets(tree, [design], [value], [0.01 * value])
+    pool = Pool(tree, targets, dense, (a * 3 + b).astype(np.int64), amounts, design)
+    return PairTask(pool, np.full(3, pairs, dtype=np.int64), 4, REFINE)
 
 
 def test_cross_category_meets_margins_and_counts_where_it_can():
@@ -287,7 +251,7 @@ def test_cross_category_says_what_it_could_not_do():
         "paper's rule would have drawn 18 pairs for a k of 12" in w for w in outcome.warnings
     )
     totals = np.bincount(outcome.leaf, weights=outcome.weights)
-    assert np.allclose(totals, task.dense.sum(axis=1), rtol=1e-5)
+    assert np.allclose(totals, task.pool.dense.sum(axis=1), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -352,12 +316,12 @@ def test_tree_loss_and_its_slopes(depth, delta):
     loss = TreeLoss(task.pool, delta, torch.float64)
     rng = np.random.default_rng(2)
     weights, way = (
-        torch.as_tensor(task.dense * rng.uniform(0.5, 2.0, task.dense.shape)),
-        torch.as_tensor(rng.normal(size=task.dense.shape)),
+        torch.as_tensor(task.pool.dense * rng.uniform(0.5, 2.0, task.pool.dense.shape)),
+        torch.as_tensor(rng.normal(size=task.pool.dense.shape)),
     )
     value, slope = loss.value_and_slope(weights)
     if np.isinf(delta):
-        leaf, record = np.nonzero(task.dense)
+        leaf, record = np.nonzero(task.pool.dense)
         kept = weights.numpy()[leaf, record]
         assert value == pytest.approx(
             loss_of(task, PairOutcome("x", leaf, record, kept, kept, 0.0, 0.0, True, "")), rel=1e-9
@@ -389,11 +353,9 @@ def test_penalised_prior_has_the_count_asked_for_and_the_leaf_totals(seed, share
 
 
 def test_largest_pairs_breaks_ties_by_dense_weight_and_raises_the_smallest():
-    task = replace(
-        make_task(1, depth=1, records=5),
-        dense=np.array([[1.0, 3, 2, 0, 5]] * 3),
-        per_leaf=np.array([3, 1, 4]),
-    )
+    task = make_task(1, depth=1, records=5)
+    pool = replace(task.pool, dense=np.array([[1.0, 3, 2, 0, 5]] * 3))
+    task = replace(task, pool=pool, pairs_per_area=np.array([3, 1, 4]))
     weights = np.array([[100.0, 0, 0, 9, 0], [1.0, 1, 1, 1, 1], [1.0, 2, 3, 4, 5]])
     chosen, starting, warnings = largest_pairs(task, weights)
     assert [c.tolist() for c in chosen] == [[0, 1, 4], [4], [0, 1, 2, 4]]
@@ -408,15 +370,13 @@ def test_an_unknown_name_lists_what_there_is():
 
 def test_a_task_asks_for_pairs_that_exist():
     task = make_task(0)
-    usable = (task.dense > 0).sum(axis=1)
+    usable = (task.pool.dense > 0).sum(axis=1)
     with pytest.raises(BudgetError, match="leaf0"):
-        replace(task, per_leaf=np.where(np.arange(5) == 0, usable + 1, usable))
+        replace(task, pairs_per_area=np.where(np.arange(5) == 0, usable + 1, usable))
     with pytest.raises(BudgetError, match="leaf4"):
-        replace(task, per_leaf=np.where(np.arange(5) == 4, 0, usable))
-    with pytest.raises(ProblemError, match="dense has shape"):
-        replace(task, dense=task.dense[:, 1:])
-    with pytest.raises(ProblemError, match="negative or not finite"):
-        replace(task, dense=np.where(task.dense > 0, -1.0, 0.0))
+        replace(task, pairs_per_area=np.where(np.arange(5) == 4, 0, usable))
+    with pytest.raises(ProblemError, match="pairs_per_area is float64"):
+        replace(task, pairs_per_area=usable.astype(float))
 
 
 def test_a_method_that_breaks_its_promise_is_caught(monkeypatch):
@@ -428,7 +388,7 @@ def test_a_method_that_breaks_its_promise_is_caught(monkeypatch):
     monkeypatch.setitem(PAIR_METHODS, "random", lambda _: fewer)
     with pytest.raises(ProblemError, match="another number of pairs"):
         run_pair_method("random", task)
-    barred = int(np.flatnonzero(task.dense[0] <= 0)[0])
+    barred = int(np.flatnonzero(task.pool.dense[0] <= 0)[0])
     monkeypatch.setitem(
         PAIR_METHODS,
         "random",
@@ -438,7 +398,8 @@ def test_a_method_that_breaks_its_promise_is_caught(monkeypatch):
     )
     with pytest.raises(ProblemError):
         run_pair_method(
-            "random", replace(task, per_leaf=np.where(np.arange(5) == 0, 1, task.per_leaf))
+            "random",
+            replace(task, pairs_per_area=np.where(np.arange(5) == 0, 1, task.pairs_per_area)),
         )
 
 

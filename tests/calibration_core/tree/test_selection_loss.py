@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from calibration_core.common.digits import to_choose_by
 from calibration_core.common.weight_shape import WeightShape
 from calibration_core.common.weighted_distribution import (
     CodedVariables,
@@ -18,11 +19,10 @@ from calibration_core.common.weighted_distribution import (
 )
 from calibration_core.errors import ProblemError
 from calibration_core.tree.geography import GeographyTree
-from calibration_core.tree.select.loss_report import (
-    SelectionLoss,
-    correlation_difference,
-    selection_loss,
-)
+from calibration_core.tree.problem import make_targets
+from calibration_core.tree.select.area_losses import correlation_difference
+from calibration_core.tree.select.loss_report import SelectionLoss, selection_loss
+from calibration_core.tree.select.pool import Pool
 
 TREE = GeographyTree.from_leaves(
     ["state", "county", "tract"],
@@ -36,6 +36,15 @@ RECORDS = 40
 WHOLE = np.array([10.0, 50.0, 90.0])
 
 
+def measured(dense, leaf, record, weights, *, cell, continuous, tree=TREE, **more) -> SelectionLoss:
+    """The loss in a pool without targets."""
+    records = dense.shape[1]
+    nothing = [np.zeros((size, 0)) for size in tree.sizes]
+    targets = make_targets(tree, [np.zeros((records, 0))] * len(nothing), nothing, nothing)
+    pool = Pool(tree, targets, dense, cell, np.zeros(records), np.zeros((records, 0)))
+    return selection_loss(pool, leaf, record, weights, continuous=continuous, **more)
+
+
 def world(seed: int) -> dict[str, np.ndarray]:
     """Dense weights with zeros, cells, and incomes of which many are zero, some negative and some
     tied.
@@ -46,7 +55,8 @@ def world(seed: int) -> dict[str, np.ndarray]:
     wage = np.where(rng.random(RECORDS) < 0.3, 0.0, np.round(rng.lognormal(10.5, 0.8, RECORDS), -3))
     business = np.where(rng.random(RECORDS) < 0.7, 0.0, rng.normal(5e3, 2e4, RECORDS))
     return {
-        "dense": dense,
+        # As a pool rounds them.
+        "dense": to_choose_by(dense),
         "cell": rng.integers(0, 6, RECORDS) * 7,
         "continuous": np.column_stack([wage, business, wage + business]),
     }
@@ -88,14 +98,13 @@ def test_dense_weights_written_out_lose_nothing(seed):
     given_ = world(seed)
     dense = given_["dense"]
     leaf, record = np.nonzero(dense)
-    loss = selection_loss(
+    loss = measured(
         dense,
         leaf,
         record,
         dense[leaf, record],
         cell=given_["cell"],
         continuous=given_["continuous"],
-        tree=TREE,
     )
     assert loss.pairs_outside == 0
     for area in (*loss.levels, loss.overall):
@@ -107,7 +116,6 @@ def test_dense_weights_written_out_lose_nothing(seed):
             "pearson_rms",
             "rank_largest",
             "rank_rms",
-            "quantile_differences",
         ):
             value = getattr(area, name)
             np.testing.assert_allclose(value[np.isfinite(value)], 0.0, atol=1e-10, err_msg=name)
@@ -125,36 +133,28 @@ def test_dense_weights_written_out_lose_nothing(seed):
 def test_neither_the_order_of_pairs_nor_of_records_matters_nor_the_scale_of_weights(seed):
     given_ = world(seed)
     leaf, record, weights = sparse(given_["dense"], seed)
-    loss = selection_loss(
-        given_["dense"],
-        leaf,
-        record,
-        weights,
-        cell=given_["cell"],
-        continuous=given_["continuous"],
-        tree=TREE,
+    loss = measured(
+        given_["dense"], leaf, record, weights, cell=given_["cell"], continuous=given_["continuous"]
     )
     rng = np.random.default_rng([seed, 2])
     shuffled, moved = rng.permutation(leaf.size), rng.permutation(RECORDS)
     place = np.argsort(moved)
-    again = selection_loss(
+    again = measured(
         given_["dense"][:, moved],
         leaf[shuffled],
         place[record][shuffled],
         weights[shuffled],
         cell=given_["cell"][moved],
         continuous=given_["continuous"][moved],
-        tree=TREE,
     )
     same(loss, again)
-    tripled = selection_loss(
+    tripled = measured(
         given_["dense"],
         leaf,
         record,
         3 * weights,
         cell=given_["cell"],
         continuous=given_["continuous"],
-        tree=TREE,
     )
     for name in ("cell_distance", "kolmogorov", "pearson_rms", "rank_rms"):
         np.testing.assert_allclose(
@@ -168,9 +168,7 @@ def test_each_area_agrees_with_a_direct_computation(seed):
     given_ = world(seed)
     dense, cell, values = given_["dense"], given_["cell"], given_["continuous"]
     leaf, record, weights = sparse(dense, seed)
-    loss = selection_loss(
-        dense, leaf, record, weights, cell=cell, continuous=values, tree=TREE, attributes=values
-    )
+    loss = measured(dense, leaf, record, weights, cell=cell, continuous=values)
     written = np.zeros_like(dense)
     written[leaf, record] = weights
     for depth, area in enumerate(loss.levels):
@@ -189,7 +187,6 @@ def test_each_area_agrees_with_a_direct_computation(seed):
                 assert area.kolmogorov[i, v] == pytest.approx(gap)
                 assert area.positive_selected[i, v] == pytest.approx(s[x > 0].sum() / s.sum())
                 assert area.mean_dense[i, v] == pytest.approx(d @ x / d.sum())
-            np.testing.assert_allclose(area.totals_selected[i], s @ values)
             assert area.record_ess_dense[i] == pytest.approx(d.sum() ** 2 / (d**2).sum())
             w = np.sort(written[ancestor == i][written[ancestor == i] > 0])
             assert area.selected.count[i] == w.size
@@ -209,7 +206,7 @@ def test_a_planted_shift_is_measured_exactly():
     dense = np.array([[50.0, 50.0]])
     income = np.array([[20_000.0], [80_000.0]])
     pair = (np.zeros(2, dtype=np.int64), np.arange(2))
-    loss = selection_loss(
+    loss = measured(
         dense, *pair, np.array([40.0, 60.0]), cell=np.array([3, 8]), continuous=income, tree=tree
     )
     assert loss.cell_numbers.tolist() == [3, 8]
@@ -220,7 +217,6 @@ def test_a_planted_shift_is_measured_exactly():
     assert medians == (20_000.0, 80_000.0), (
         "half of the dense weight lies at or below 20,000, 40 % of the selected"
     )
-    assert loss.overall.quantile_differences[0, 0, 2] == pytest.approx(3.0)
     assert loss.levels[0] is loss.overall
 
 
@@ -228,14 +224,8 @@ def test_lost_cells_and_areas_without_a_pair_are_counted():
     dense = np.ones((5, RECORDS))
     cell = np.array([0] * 30 + [1] * 10)
     leaf, record = np.nonzero(np.ones((4, 30)))
-    loss = selection_loss(
-        dense,
-        leaf,
-        record,
-        np.ones(leaf.size),
-        cell=cell,
-        continuous=np.arange(RECORDS)[:, None],
-        tree=TREE,
+    loss = measured(
+        dense, leaf, record, np.ones(leaf.size), cell=cell, continuous=np.arange(RECORDS)[:, None]
     )
     tract = loss.levels[-1]
     np.testing.assert_allclose(tract.uncovered_share, [0.25, 0.25, 0.25, 0.25, 1.0])
@@ -249,14 +239,13 @@ def test_lost_cells_and_areas_without_a_pair_are_counted():
 def test_a_pair_that_dense_weights_leave_out_is_counted():
     dense = np.ones((5, RECORDS))
     dense[2, 7] = 0.0
-    loss = selection_loss(
+    loss = measured(
         dense,
         np.array([2, 2]),
         np.array([7, 8]),
         np.ones(2),
         cell=np.zeros(RECORDS, int),
         continuous=np.ones((RECORDS, 1)),
-        tree=TREE,
     )
     assert loss.pairs_outside == 1
     assert loss.overall.correlations_compared[0] == 0 and np.isnan(loss.overall.pearson_rms[0])
@@ -353,14 +342,12 @@ def test_the_heaviest_hundredth_is_found_across_blocks():
         pytest.param({"record": np.array([1, 1])}, "1 pairs occur twice", id="twice"),
         pytest.param({"record": np.array([1, RECORDS])}, "outside the dense", id="outside"),
         pytest.param({"record": np.array([1])}, "Leaves", id="shape"),
-        pytest.param({"cell": np.zeros(3, dtype=int)}, "cells", id="cells"),
         pytest.param({"continuous": np.ones((3, 1))}, "continuous of 3 records", id="continuous"),
         pytest.param(
             {"continuous": np.full((RECORDS, 1), np.inf)}, "not all finite", id="infinite"
         ),
-        pytest.param({"attributes": np.ones((3, 1))}, "attributes of 3 records", id="attributes"),
         pytest.param({"percentiles": (0.0,)}, "Percentiles", id="percentile"),
-        pytest.param({"dense": -np.ones((5, RECORDS))}, "dense weights have least -1", id="dense"),
+        pytest.param({"dense": np.zeros((5, RECORDS))}, "dense weights have least 0", id="dense"),
     ],
 )
 def test_malformed_input_is_named(change, message):
@@ -371,20 +358,18 @@ def test_malformed_input_is_named(change, message):
         "weights": np.ones(2),
         "cell": np.zeros(RECORDS, dtype=np.int64),
         "continuous": np.ones((RECORDS, 1)),
-        "tree": TREE,
     }
     with pytest.raises(ProblemError, match=message):
-        selection_loss(**{**sound, **change})
+        measured(**{**sound, **change})
 
 
 def test_the_summary_says_the_main_figures():
     given_ = world(5)
-    loss = selection_loss(
+    loss = measured(
         given_["dense"],
         *sparse(given_["dense"], 5),
         cell=given_["cell"],
         continuous=given_["continuous"],
-        tree=TREE,
     )
     text = loss.summary()
     assert (
