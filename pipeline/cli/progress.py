@@ -86,8 +86,9 @@ class _Moving(ABC):
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
-            self._live.stop()
+            # What others printed last still belongs above the lines that go now.
             self._drawn.close()
+            self._live.stop()
 
     @abstractmethod
     def __rich__(self) -> RenderableType:
