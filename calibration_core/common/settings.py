@@ -208,9 +208,7 @@ def check(settings: Any) -> None:
             continue
         missing = dataclasses.MISSING
         default = "" if field.default is missing else f"Its default is {field.default!r}"
-        raise SettingsError(
-            f"{field.name} is {_shown(value)}", expected=rule.words, remedy=default
-        )
+        raise SettingsError(f"{field.name} is {_shown(value)}", expected=rule.words, remedy=default)
 
 
 def _shown(value: Any) -> str:
