@@ -12,15 +12,19 @@ weights, H to know how good they are.
     bounded raking    the same on [low, high]                 exp(u), cut at low and high
     logit             case 6 of the paper, low < r < high     a logistic curve from low to high
 
-Belongs here: the scalar functions, vectorised in numpy, with a number or one value a record for
-each bound. Does not belong here: matrices, targets, solvers; the torch version for trees
-(``tree/solve/link.py``).
+Every function takes numpy arrays or torch tensors and answers in kind: there is one definition of
+each for the flat solvers and for those of a tree of areas.
+
+Belongs here: the scalar functions, with a number or one value per record for each bound. Does not
+belong here: matrices, targets, solvers; weights whose total is held (``tree/solve/link.py``).
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from functools import cached_property
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 from scipy.special import expit, xlogy
@@ -29,77 +33,95 @@ from calibration_core.errors import SettingsError
 
 # exp() overflows above 709; a ratio of e^600 is as good as infinite.
 _EXPONENT_LIMIT = 600.0
+# An array of numpy, or a tensor of torch.
+Array = TypeVar("Array")
 
 
 class Distance(Protocol):
-    """What a solver asks of a distance; all arguments and results are (records,) float64."""
+    """What a solver asks of a distance; arguments and results are float64 of any one shape: of the
+    records, or of a batch of leaves by records.
 
-    exponential: ClassVar[
-        bool
-        # whether ratios grow exponentially with u, so that steps must be limited; then log_ratio(u) =
-        # log G(u)
-    ]
+    ``exponential``: whether ratios grow exponentially with u, so that steps must be limited; then
+    ``log_ratio(u)`` is log G(u).
+    """
 
-    def ratio(self, u: np.ndarray) -> np.ndarray:
+    exponential: ClassVar[bool]
+
+    def ratio(self, u: Array) -> Array:
         """G(u) = w/d."""
         ...
 
-    def slope(self, u: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    def slope(self, u: Array, ratio: Array) -> Array:
         """G'(u) >= 0, given the ratio G(u)."""
         ...
 
-    def integral(self, u: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    def integral(self, u: Array, ratio: Array) -> Array:
         """H(u), the integral of G from 0 to u, given the ratio G(u)."""
         ...
 
-    def value(self, ratio: np.ndarray) -> np.ndarray:
+    def value(self, ratio: Array) -> Array:
         """phi(r)."""
         ...
 
 
+class _Sums:
+    """What solvers of many leaves at once ask beside that."""
+
+    def potential(self, u: Array, ratio: Array, prior: Array, weights: Array) -> Array:
+        """Sum over the last axis of prior times H(u); ``weights`` is prior times ratio."""
+        return (self.integral(u, ratio) * prior).sum(-1)
+
+    def take(self, leaves: Array):
+        """The distance of some leaves of a batch, whose first axis is leaves."""
+        return self
+
+
 @dataclass(frozen=True)
-class Linear:
+class Linear(_Sums):
     """Chi-square: phi = (r - 1)^2 / 2, G = 1 + u. Ratios may become negative."""
 
     exponential: ClassVar[bool] = False
 
-    def ratio(self, u: np.ndarray) -> np.ndarray:
+    def ratio(self, u: Array) -> Array:
         return 1.0 + u
 
-    def slope(self, u: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-        return np.ones_like(u)
+    def slope(self, u: Array, ratio: Array) -> Array:
+        return u * 0.0 + 1.0
 
-    def integral(self, u: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    def integral(self, u: Array, ratio: Array) -> Array:
         return u + 0.5 * u * u
 
-    def value(self, ratio: np.ndarray) -> np.ndarray:
+    def value(self, ratio: Array) -> Array:
         return 0.5 * (ratio - 1.0) ** 2
 
 
 @dataclass(frozen=True)
-class Raking:
+class Raking(_Sums):
     """Kullback-Leibler: phi = r log r - r + 1, G = exp(u). Ratios stay positive."""
 
     exponential: ClassVar[bool] = True
 
-    def ratio(self, u: np.ndarray) -> np.ndarray:
-        return np.exp(np.clip(u, -_EXPONENT_LIMIT, _EXPONENT_LIMIT))
+    def ratio(self, u: Array) -> Array:
+        return _exp(u.clip(-_EXPONENT_LIMIT, _EXPONENT_LIMIT))
 
-    def log_ratio(self, u: np.ndarray) -> np.ndarray:
+    def log_ratio(self, u: Array) -> Array:
         return u
 
-    def slope(self, u: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    def slope(self, u: Array, ratio: Array) -> Array:
         return ratio
 
-    def integral(self, u: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    def integral(self, u: Array, ratio: Array) -> Array:
         return ratio - 1.0
 
-    def value(self, ratio: np.ndarray) -> np.ndarray:
-        return xlogy(ratio, ratio) - ratio + 1.0
+    def value(self, ratio: Array) -> Array:
+        return _xlogy(ratio, ratio) - ratio + 1.0
+
+    def potential(self, u: Array, ratio: Array, prior: Array, weights: Array) -> Array:
+        return weights.sum(-1) - prior.sum(-1)
 
 
 @dataclass(frozen=True)
-class _Truncated:
+class _Truncated(_Sums):
     """A distance restricted to low <= r <= high: G is cut, H goes on as a straight line."""
 
     exponential: ClassVar[bool] = False
@@ -154,17 +176,23 @@ class BoundedRaking(_Truncated):
         )
 
 
-@dataclass(frozen=True)
-class Logit:
+@dataclass(frozen=True, eq=False)
+class Logit(_Sums):
     """Deville and Sarndal's case 6: low < r < high, with low < 1 < high.
 
-    G(u) = (low (high - 1) + high (1 - low) e^{Au}) / (high - 1 + (1 - low) e^{Au}),  A = (high -
-    low) / ((1 - low)(high - 1)).
+    G(u) = low + (high - low) s(x),  s(x) = 1 / (1 + e^-x),  x = A u + log((1 - low) / (high - 1)),
+    A = (high - low) / ((1 - low)(high - 1)).
+
+    Bounds are numbers, or arrays (tensors) that broadcast against u.
+
+    Raises
+    ------
+    SettingsError : bounds that do not enclose one, or are not finite.
     """
 
     exponential: ClassVar[bool] = False
-    low: np.ndarray | float
-    high: np.ndarray | float
+    low: Array | float
+    high: Array | float
 
     def __post_init__(self) -> None:
         low, high = np.asarray(self.low), np.asarray(self.high)
@@ -175,33 +203,85 @@ class Logit:
                 remedy="Use truncated_linear or raking_bounded for bounds that do not enclose one",
             )
 
-    def _constants(self):
-        low, high = np.asarray(self.low, dtype=np.float64), np.asarray(self.high, dtype=np.float64)
-        return low, high, (high - low) / ((1 - low) * (high - 1)), np.log((1 - low) / (high - 1))
+    def take(self, leaves: Array) -> Logit:
+        if isinstance(self.low, (int, float)):
+            return self
+        return Logit(self.low[leaves], self.high[leaves])
 
-    def ratio(self, u: np.ndarray) -> np.ndarray:
-        low, high, a, shift = self._constants()
+    @cached_property
+    def _room(self) -> Array | float:
+        return self.high - self.low
+
+    @cached_property
+    def _steepness(self) -> Array | float:
+        """A."""
+        return self._room / ((1.0 - self.low) * (self.high - 1.0))
+
+    @cached_property
+    def _shift(self) -> Array | float:
+        return _log((1.0 - self.low) / (self.high - 1.0))
+
+    @cached_property
+    def _base(self) -> Array | float:
+        return _log(self._room / (self.high - 1.0))
+
+    def _place(self, u: Array) -> Array:
+        """x."""
+        return self._steepness * u + self._shift
+
+    def ratio(self, u: Array) -> Array:
         # Cut, because low + (high - low) may round to more than high.
-        return np.clip(low + (high - low) * expit(a * u + shift), low, high)
+        return (self.low + self._room * _logistic(self._place(u))).clip(self.low, self.high)
 
-    def slope(self, u: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    def slope(self, u: Array, ratio: Array) -> Array:
         # The same as (r - low)(high - r) / ((1 - low)(high - 1)), without the cancellation close to
         # a bound.
-        low, high, a, shift = self._constants()
-        return (high - low) * a * expit(a * u + shift) * expit(-a * u - shift)
+        x = self._place(u)
+        return self._room * self._steepness * _logistic(x) * _logistic(-x)
 
-    def integral(self, u: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-        low, high, a, shift = self._constants()
-        return low * u + (high - low) / a * (
-            np.logaddexp(0.0, a * u + shift) - np.log((high - low) / (high - 1))
-        )
+    def integral(self, u: Array, ratio: Array) -> Array:
+        softened = _softplus(self._place(u)) - self._base
+        return self.low * u + self._room / self._steepness * softened
 
     def value(self, ratio: np.ndarray) -> np.ndarray:
-        low, high, a, _ = self._constants()
+        low, high = np.asarray(self.low, dtype=np.float64), np.asarray(self.high, dtype=np.float64)
         inside = (ratio >= low) & (ratio <= high)
         r = np.clip(ratio, low, high)
         # high - 1 >= 0 and 1 - low > 0, so xlogy gives 0 where a weight sits on its bound.
         inner = (
             xlogy(r - low, (r - low) / (1 - low)) + xlogy(high - r, (high - r) / (high - 1))
-        ) / a
+        ) / self._steepness
         return np.where(inside, inner, np.inf)
+
+
+def _torch(array: object):
+    """torch, where ``array`` is one of its tensors (then it is loaded); else None."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and isinstance(array, torch.Tensor) else None
+
+
+def _exp(x: Array) -> Array:
+    """exp(x), in place of a tensor that nobody else holds."""
+    return x.exp_() if _torch(x) else np.exp(x)
+
+
+def _log(x: Array | float) -> Array | float:
+    if _torch(x):
+        return x.log()
+    return float(np.log(x)) if np.ndim(x) == 0 else np.log(x)
+
+
+def _xlogy(x: Array, y: Array) -> Array:
+    torch = _torch(x)
+    return torch.xlogy(x, y) if torch else xlogy(x, y)
+
+
+def _logistic(x: Array) -> Array:
+    return x.sigmoid() if _torch(x) else expit(x)
+
+
+def _softplus(x: Array) -> Array:
+    """log(1 + e^x)."""
+    torch = _torch(x)
+    # Above 200 the two agree to the last bit.
+    return torch.nn.functional.softplus(x, threshold=200.0) if torch else np.logaddexp(0.0, x)

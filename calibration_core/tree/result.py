@@ -69,6 +69,13 @@ class TreeNewtonSettings:
             )
         if not 0 < self.chord_rate < 1:
             raise SettingsError(f"chord_rate is {self.chord_rate}", expected="between 0 and 1")
+        if self.ratio_bounds is not None:
+            low, high = self.ratio_bounds
+            if not 0 <= low < 1 < high < float("inf"):
+                raise SettingsError(
+                    f"ratio_bounds are {low} and {high}",
+                    expected="0 <= low < 1 < high, both finite, as shares of the prior weight",
+                )
         if self.hold_total and self.ratio_bounds is not None:
             raise SettingsError(
                 "hold_total was asked for together with ratio_bounds",

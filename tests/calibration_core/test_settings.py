@@ -14,16 +14,7 @@ import pytest
 
 import calibration_core
 from calibration_core import METHODS, calibrate, settings_of
-from calibration_core.common.settings import (
-    Choice,
-    Either,
-    Kind,
-    Number,
-    Numbers,
-    Switch,
-    Word,
-    check,
-)
+from calibration_core.common.settings import Choice, Either, Number, Numbers, Switch, Word, check
 from calibration_core.errors import SettingsError
 
 

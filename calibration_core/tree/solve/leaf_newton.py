@@ -31,8 +31,9 @@ from dataclasses import dataclass
 
 import torch
 
+from calibration_core.common.distances import Raking
 from calibration_core.tree.solve.arrow import ArrowFactor, cholesky, solve_with
-from calibration_core.tree.solve.link import Exponential, Link
+from calibration_core.tree.solve.link import Link
 from calibration_core.tree.solve.pair_blocks import Batch, PairBlocks
 
 # Newton and chord steps of one leaf at most; one that needs more is taken up again from where it
@@ -276,7 +277,7 @@ class LeafNewton:
         then matters; bounded ratios by anything.
         """
         ones = torch.ones_like(point.value)
-        if not isinstance(leaves.link, Exponential):
+        if not isinstance(leaves.link, Raking):
             return ones
         change = torch.bmm(leaves.rows, (direction * leaves.inverse)[:, :, None])[:, :, 0]
         rise = torch.where(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from calibration_core.common.distances import Logit
 from calibration_core.tree.problem import PairProblem
 from calibration_core.tree.solve.arrow import (
     ArrowFactor,
@@ -24,7 +25,7 @@ from calibration_core.tree.solve.arrow import (
     stretches,
 )
 from calibration_core.tree.solve.blocks import TreeBlocks
-from calibration_core.tree.solve.link import Link, Logit
+from calibration_core.tree.solve.link import Link
 
 # Entries of one batch's design (pairs x columns): 8 MB.
 _ENTRIES_AT_A_TIME = 400_000
