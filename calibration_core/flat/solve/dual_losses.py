@@ -120,10 +120,10 @@ def optimality_gap(
     counts = loss.weights > 0
     omega, r = loss.weights[counts], loss.residuals(fitted)[counts]
     x = -prior.strength * loss.scale[counts] * multipliers[counts] / omega
-    x = np.clip(x, -loss.loss.steepest, loss.loss.steepest)
+    x = np.clip(x, -loss.loss.convex.steepest, loss.loss.convex.steepest)
     y = np.zeros_like(multipliers)
     y[counts] = -x * omega / (prior.strength * loss.scale[counts])
-    target_terms = loss.loss.value(r) + x * x / (2.0 * loss.loss.curvature) - x * r
+    target_terms = loss.loss.value(r) + x * x / (2.0 * loss.loss.convex.curvature) - x * r
     u = matrix.exponents(y)
     if prior.q is not None:
         u = u * prior.q
@@ -239,8 +239,9 @@ class _BoxNewton:
     ) -> None:
         counts = loss.weights > 0
         omega = np.where(counts, loss.weights, 1.0)
-        self.ridge = prior.strength * loss.scale**2 / (loss.loss.curvature * omega)
-        self.box = np.where(counts, loss.loss.steepest * omega / (prior.strength * loss.scale), 0.0)
+        rho = loss.loss.convex
+        self.ridge = prior.strength * loss.scale**2 / (rho.curvature * omega)
+        self.box = np.where(counts, rho.steepest * omega / (prior.strength * loss.scale), 0.0)
         self.matrix, self.loss, self.prior, self.report, self.measure = (
             matrix,
             loss,
