@@ -14,8 +14,6 @@ import difflib
 import importlib
 from collections.abc import Callable
 
-import numpy as np
-
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.problem import CalibrationProblem
@@ -64,13 +62,6 @@ _OTHER_NAMES = {
     **dict.fromkeys(("truncated", "linear_bounded", "bounded"), "truncated_linear"),
     **dict.fromkeys(("trimcal", "trimming"), "trim"),
     **dict.fromkeys(("random", "thinning"), "random_subset"),
-}
-_NUMBER = (int, float, np.integer, np.floating)
-_TYPES = {
-    "float": (_NUMBER, "a number"),
-    "int": ((int, np.integer), "a whole number"),
-    "str": ((str,), "a word in quotes"),
-    "bool": ((bool, np.bool_), "True or False"),
 }
 
 
@@ -122,7 +113,6 @@ def calibrate(
                 expected=f"one of {', '.join(names)}",
                 remedy=hint,
             )
-    _check_types(method, module.Settings, settings)
     chosen, facts = module.Settings(**settings), {}
     with one_thread():
         if hasattr(module, "prepare"):
@@ -135,33 +125,6 @@ def calibrate(
 def settings_of(method: str):
     """The frozen settings object of a method with its defaults; its class documents every field."""
     return _module(method).Settings()
-
-
-def _check_types(method: str, kind: type, settings: dict) -> None:
-    """Settings that are declared as one number, word or switch must be one; others are left to the
-    settings object.
-    """
-    declared = {f.name: str(f.type) for f in dataclasses.fields(kind)}
-    for name, value in settings.items():
-        wanted, _, optional = declared[name].partition(" | ")
-        if wanted not in _TYPES or optional not in ("", "None") or (optional and value is None):
-            continue
-        types, words = _TYPES[wanted]
-        if not isinstance(value, types) or (isinstance(value, bool) and wanted != "bool"):
-            found = f"The setting {name!r} of {method!r} is {value!r}, a {type(value).__name__}"
-            raise SettingsError(
-                found,
-                expected=words + (" or None" if optional else ""),
-                remedy=f"Its default is {getattr(kind(), name)!r}" if _has_defaults(kind) else "",
-            )
-
-
-def _has_defaults(kind: type) -> bool:
-    missing = dataclasses.MISSING
-    return all(
-        f.default is not missing or f.default_factory is not missing
-        for f in dataclasses.fields(kind)
-    )
 
 
 def _module(method: str):

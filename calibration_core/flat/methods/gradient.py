@@ -34,10 +34,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from calibration_core.common.distances import BoundedRaking, Raking
+from calibration_core.common.settings import Choice, Either, Number, Numbers, Rule, Word, check
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.conflicts import precheck, tensions
 from calibration_core.flat.level import at_level
@@ -54,6 +56,7 @@ from calibration_core.flat.solve.dual_losses import (
 )
 from calibration_core.flat.solve.exact import no_initial_weights, targets_missed
 from calibration_core.flat.solve.losses import (
+    LOSSES,
     SCALES,
     TargetLoss,
     make_loss,
@@ -99,6 +102,28 @@ class Settings:
     met_within : relative error under which the result counts a target as met.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "optimizer": Choice(OPTIMIZERS),
+        "loss": Choice(LOSSES),
+        "delta": Number(above=0),
+        "cap": Number(above=0),
+        "corner": Number(above=0),
+        "scale": Choice(SCALES),
+        "epsilon": Number(least=0, none=True),
+        "relative_size": Number(above=0),
+        "target_weights": Either(
+            (Choice(("groups", "bases"), none=True), Numbers(Number(least=0)))
+        ),
+        "prior_strength": Number(least=0, none=True),
+        "tolerance": Number(above=0, most=1),
+        "max_iterations": Number(least=1, whole=True, none=True),
+        "learning_rate": Number(above=0, most=1),
+        "improvement": Number(least=0, below=1),
+        "device": Word(),
+        "precision": Choice(("float64", "float32")),
+        "met_within": Number(above=0, most=1),
+    }
+
     optimizer: str = "dual"
     loss: str = "square"
     delta: float = 0.1
@@ -118,61 +143,17 @@ class Settings:
     met_within: float = 1e-3
 
     def __post_init__(self) -> None:
+        check(self)
         make_loss(self.loss, delta=self.delta, cap=self.cap, corner=self.corner)
-        choices = (
-            ("optimizer", OPTIMIZERS),
-            ("scale", SCALES),
-            ("precision", ("float64", "float32")),
-        )
-        for name, allowed in choices:
-            if getattr(self, name) not in allowed:
-                raise SettingsError(
-                    f"{name} is {getattr(self, name)!r}", expected=f"one of {', '.join(allowed)}"
-                )
         if self.target_weights is not None and not isinstance(self.target_weights, str):
             # As a tuple, settings can be compared and cannot be changed through the caller's array.
-            object.__setattr__(
-                self,
-                "target_weights",
-                tuple(np.asarray(self.target_weights, dtype=np.float64).ravel().tolist()),
-            )
-        elif self.target_weights not in (None, "groups", "bases"):
-            raise SettingsError(
-                f"target_weights is {self.target_weights!r}",
-                expected="None, 'groups', 'bases' or one number a target",
-            )
-        if self.prior_strength is not None and not 0 <= self.prior_strength < float("inf"):
-            raise SettingsError(
-                f"prior_strength is {self.prior_strength!r}",
-                expected="None, or a finite number >= 0",
-            )
+            weights = np.asarray(self.target_weights, dtype=np.float64)
+            object.__setattr__(self, "target_weights", tuple(weights.tolist()))
         if self.prior_strength == 0 and self.optimizer == "dual":
             raise SettingsError(
                 "prior_strength is 0 and the dual needs a prior",
                 expected="prior_strength > 0",
                 remedy="Use optimizer='lbfgs' or 'adam'",
-            )
-        added = 0.0 if self.epsilon is None else self.epsilon
-        if not 0 <= added < float("inf") or not 0 < self.relative_size < float("inf"):
-            raise SettingsError(
-                f"epsilon is {self.epsilon!r} and relative_size {self.relative_size!r}",
-                expected="None or at least 0, and above 0; both finite",
-            )
-        for name in ("tolerance", "met_within", "learning_rate"):
-            if not 0 < getattr(self, name) <= 1:
-                raise SettingsError(
-                    f"{name} is {getattr(self, name)!r}", expected="above 0, at most 1"
-                )
-        if not 0 <= self.improvement < 1:
-            raise SettingsError(
-                f"improvement is {self.improvement!r}", expected="at least 0, below 1"
-            )
-        if self.max_iterations is not None and (
-            not isinstance(self.max_iterations, int) or self.max_iterations < 1
-        ):
-            raise SettingsError(
-                f"max_iterations is {self.max_iterations!r}",
-                expected="None, or a whole number >= 1",
             )
         if self.optimizer == "dual" and (self.device != "cpu" or self.precision != "float64"):
             raise SettingsError(

@@ -23,12 +23,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from scipy import linalg
 
 from calibration_core.common.distances import Distance
+from calibration_core.common.settings import Number, Rule, check
 from calibration_core.errors import SettingsError
 from calibration_core.flat.design_matrix import DesignMatrix
 
@@ -101,16 +102,18 @@ class DualSettings:
         fraction; 0 never reuses.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "tolerance": Number(above=0, below=1),
+        "max_iterations": Number(least=1, whole=True),
+        "chord_rate": Number(least=0, below=1),
+    }
+
     tolerance: float = 1e-9
     max_iterations: int = 100
     chord_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0 < self.tolerance < 1 or self.max_iterations < 1 or not 0 <= self.chord_rate < 1:
-            raise SettingsError(
-                f"The dual solver was given {self}",
-                expected="0 < tolerance < 1, max_iterations >= 1, 0 <= chord_rate < 1",
-            )
+        check(self)
 
 
 @dataclass(frozen=True, eq=False)
