@@ -16,11 +16,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calibration_core.common.losses import LOSSES, Array, Loss, make_loss
+from calibration_core.common.losses import Array, Loss
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.problem import CalibrationProblem
-
-__all__ = ["LOSSES", "SCALES", "TargetLoss", "make_loss", "target_scale", "target_weights"]
 
 SCALES = ("relative", "standard_error", "both")
 

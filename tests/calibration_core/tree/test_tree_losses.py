@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from calibration_core.common.distances import Raking
+from calibration_core.common.losses import make_loss
 from calibration_core.errors import SettingsError
 from calibration_core.flat.design_matrix import DesignMatrix
 from calibration_core.flat.solve.dual_losses import Prior, minimise_dual
-from calibration_core.flat.solve.losses import TargetLoss, make_loss
+from calibration_core.flat.solve.losses import TargetLoss
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PairProblem, PoolProblem, make_targets
 from calibration_core.tree.solve.losses import RobustLoss, calibrate_tree_robust
