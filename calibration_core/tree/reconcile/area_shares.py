@@ -168,7 +168,8 @@ class _Run:
         # Across the shifts; along them y is known, see ``across``.
         self.y = torch.zeros_like(self.target)
         self.trace: list[ShareStep] = []
-        self.products, self.blocks, self.stale = 0, None, True
+        # Factors of the preconditioner, none before ``factorise``: stale says so.
+        self.products, self.blocks, self.stale = 0, torch.empty(0), True
 
     def across(self, v: torch.Tensor) -> torch.Tensor:
         """v without its part along the shifts that move no weight: of the gradient, what is left
