@@ -25,30 +25,19 @@ VARIABLES = (
 STATE = """
 import hashlib, json, sys
 from pathlib import Path
-import numpy as np
 import polars as pl
+from pipeline import steps
 from pipeline.io_manager import encode
-from pipeline.weights import calibrate
-from pipeline.weights.state import load_state
+from pipeline.weights.settings import pairs_of
 
-state = load_state("sample", "DE", Path(sys.argv[1]))
-profile, problem, made = state.profile, state.problem, state.candidates
-dense = calibrate.dense_calibration(problem, made.units, made.areas, profile)
-budget = calibrate.budget_of(profile, len(problem.tree.leaves))
-chosen = calibrate.selection(
-    problem, dense.weights, made.units, made.cells.table, profile, budget
-)
-refined = calibrate.refine(problem, chosen, dense.weights, made.units, profile)
-tables = {name: frame for name, frame in state.inputs.records.items()} | {
-    "targets": state.targets,
-    "units": made.units,
-    "areas": made.areas,
-    "dense": pl.DataFrame(dense.weights.T),
-    "pairs": pl.DataFrame(
-        {"leaf": chosen.leaf, "record": chosen.record, "weight": chosen.weight}
-    ),
-    "weights": pl.DataFrame({"weight": refined.result.weights}),
-}
+loaded = steps.load_state("sample", "DE", Path(sys.argv[1]))
+state = loaded.ready
+dense, result = steps.dense_weights(state)
+selected, _ = steps.selected_pairs(state, dense, pairs_of(state.profile, len(state.leaves)))
+weights, _ = steps.refined_weights(state, dense, selected)
+tables = {**loaded.inputs.records, "units": state.units, "areas": state.areas}
+tables |= {"targets": state.targets, "selected": selected, "weights": weights}
+tables["dense"] = pl.DataFrame(result.weights.T)
 print(json.dumps({n: hashlib.sha256(encode(t, {})).hexdigest() for n, t in tables.items()}))
 """
 SUMS = """
@@ -96,7 +85,7 @@ def raw(tmp_path_factory) -> str:
 
 def test_a_state_has_the_same_bytes_for_any_number_of_threads(raw):
     one = digests(STATE, 1, raw)
-    assert len(one) == 9
+    assert len(one) == 9 and "weights" in one
     for threads in (2, 4):
         assert digests(STATE, threads, raw) == one
 
