@@ -27,6 +27,7 @@ import numpy as np
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.api import METHODS
+from calibration_core.flat.html import advice_html
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.problem_figures import MOST_TARGETS, ProblemFigures, figures_of
 
@@ -96,6 +97,9 @@ class Advice:
         return "\n".join([*lines, "", f"Try: {self.best.call}"])
 
     __str__ = summary
+
+    def _repr_html_(self) -> str:
+        return advice_html(self)
 
 
 @one_thread()

@@ -7,6 +7,7 @@ problems, settings, solvers.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from calibration_core.common.warnings import CalibrationWarning
+from calibration_core.flat.html import result_html
 from calibration_core.flat.problem import CalibrationProblem
 
 __all__ = ["CalibrationResult", "CalibrationWarning"]
@@ -53,6 +55,18 @@ class CalibrationResult:
     warnings: tuple[CalibrationWarning, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def labelled_weights(self) -> Any:
+        """The weights with the labels of the records: a pandas series where pandas is loaded, else
+        a mapping of labels to weights. Records without labels are numbered.
+        """
+        labels = self.problem.record_labels
+        index = list(range(self.weights.size)) if labels is None else list(labels)
+        pandas = sys.modules.get("pandas")
+        if pandas is None:
+            return dict(zip(index, self.weights.tolist(), strict=True))
+        return pandas.Series(self.weights, index=index, name="weight")
 
     @cached_property
     def ratios(self) -> np.ndarray:
@@ -126,6 +140,9 @@ class CalibrationResult:
             )
             for j in order
         )
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
 
     def summary(self) -> str:
         """A few lines for people: what happened, how well it fits, what to know."""

@@ -283,7 +283,7 @@ class _Rounds:
 
     def objective(self, r, result: TreeNewtonResult) -> float:
         """The objective of the docstring; the prior's part comes with the result."""
-        return sum(float(self.loss.value(a).sum()) for a in r) + result.tau * result.divergence
+        return sum(float(self.loss.value(a).sum()) for a in r) + result.strength * result.divergence
 
     def multipliers(self, point: _Point) -> tuple[np.ndarray, ...]:
         """s z, 0 where there is no target."""
@@ -294,7 +294,7 @@ class _Rounds:
 
     def gradient(self, point: _Point) -> float:
         missed = (
-            np.abs(self.loss.weight(r) * r + point.result.tau * y).max(initial=0.0)
+            np.abs(self.loss.weight(r) * r + point.result.strength * y).max(initial=0.0)
             for r, y in zip(point.r, self.multipliers(point), strict=True)
         )
         return float(max(missed, default=0.0))

@@ -21,7 +21,7 @@ from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tre
 from tests.calibration_core.other_solvers import assert_same_problem
 
 TAU = 0.1
-TIGHT = TreeNewtonSettings(tau_path=(1.0, TAU), tolerance=1e-10)
+TIGHT = TreeNewtonSettings(tau_path=(1.0, TAU), tolerance=1e-10, prior_unit=1.0)
 CAPPED, HUBER = (
     RobustLoss("capped", cut=2.0, tolerance=1e-8),
     RobustLoss("huber", cut=1.0, tolerance=1e-8),
@@ -163,7 +163,7 @@ def test_the_capped_loss_gives_outliers_up_and_fits_the_others(seed):
     about as well as if those were not there.
     """
     problem, wrong = contaminated(seed)
-    strong = TreeNewtonSettings(tau_path=(10.0,), tolerance=1e-10)
+    strong = TreeNewtonSettings(tau_path=(10.0,), tolerance=1e-10, prior_unit=1.0)
     result = calibrate_tree_robust(problem, strong, CAPPED)
     scales = problem.targets.scales
     assert (
