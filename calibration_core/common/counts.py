@@ -94,7 +94,7 @@ def _split_dense(x: np.ndarray) -> RowUnits:
         low, most = float(size.min(where=size > 0, initial=np.inf)), float(size.max())
         _sort_out(found, j, x[:, j] if most <= _MOST * low else None, low, most)
     if np.isfinite(found.unit).all():
-        for j in np.flatnonzero(found.unit != 1.0):
+        for j in np.flatnonzero(found.unit != 1.0).tolist():
             x[:, j] /= found.unit[j]
             if found.counts[j]:
                 x[:, j] = np.round(x[:, j])
