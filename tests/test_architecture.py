@@ -140,7 +140,6 @@ KNOWS_DAGSTER = {
 }
 # Imports that are no dependency when a module is loaded, and close a circle if they are counted.
 LATE = {
-    ("calibration_core.flat.problem", "calibration_core.flat.standard_form"): "type of a field",
     ("pipeline.cli", "pipeline.cli.app"): "the entry answers Ctrl-C before it loads the commands",
     ("pipeline.specs.references", "pipeline.specs.catalog"): "the type of an argument",
 }
