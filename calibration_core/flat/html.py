@@ -2,6 +2,8 @@
 
 No styles or scripts are fetched from anywhere; what is shown follows the notebook's own colours.
 
+What is shown is known here by its attributes alone: the classes import this module.
+
 Belongs here: those fragments. Does not belong here: what is said in them (``result.py``,
 ``advice.py``, ``conflicts/``).
 """
@@ -10,23 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from calibration_core.common.warnings import CalibrationWarning
-    from calibration_core.flat.advice import Advice
-    from calibration_core.flat.conflicts.diagnosis import Diagnosis
-    from calibration_core.flat.problem import CalibrationProblem
-    from calibration_core.flat.result import CalibrationResult
 
 # Rows of a table, and warnings, that are shown; how many more there are is said.
 _ROWS, _NOTES = 12, 8
 _CELL = "padding:2px 8px;text-align:{}"
 
 
-def problem_html(problem: CalibrationProblem) -> str:
+def problem_html(problem: Any) -> str:
     """Size, weights, bounds, and the groups of targets."""
     m, n = problem.size
     start = problem.start[problem.start > 0]
@@ -51,7 +46,7 @@ def problem_html(problem: CalibrationProblem) -> str:
     return _box("Calibration problem", [_facts(facts), table])
 
 
-def result_html(result: CalibrationResult) -> str:
+def result_html(result: Any) -> str:
     """What happened, the targets furthest off, and every warning."""
     met, error = result.targets_met, np.abs(result.residuals) / result.problem.relative_scale
     ratio = result.ratios[np.isfinite(result.ratios)]
@@ -74,7 +69,7 @@ def result_html(result: CalibrationResult) -> str:
     return _box(f"{result.method}: {said}", parts)
 
 
-def advice_html(advice: Advice) -> str:
+def advice_html(advice: Any) -> str:
     """The methods that apply, ranked, and why the others do not."""
     rows = [(r.method, str(r.score), "; ".join(r.reasons)) for r in advice.ranked if r.applies]
     others = [(r.method, r.reasons[0]) for r in advice.ranked if not r.applies]
@@ -87,7 +82,7 @@ def advice_html(advice: Advice) -> str:
     return _box("Advice", parts)
 
 
-def diagnosis_html(diagnosis: Diagnosis) -> str:
+def diagnosis_html(diagnosis: Any) -> str:
     """Whether the targets can be met, and everything found."""
     facts = [("seconds", f"{diagnosis.seconds:.3g}")]
     if diagnosis.minimax_error > 0:
@@ -126,7 +121,7 @@ def _cell(text: str, side: str, tag: str = "td") -> str:
     return f'<{tag} style="{_CELL.format(side)}">{escape(str(text))}</{tag}>'
 
 
-def _notes(warnings: Sequence[CalibrationWarning]) -> str:
+def _notes(warnings: Sequence[Any]) -> str:
     if not warnings:
         return ""
     items = [f"<li>{escape(w.message)}</li>" for w in warnings[:_NOTES]]

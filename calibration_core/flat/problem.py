@@ -19,11 +19,10 @@ from calibration_core.errors import ProblemError
 from calibration_core.flat import problem_input
 from calibration_core.flat.design_matrix import DesignMatrix
 from calibration_core.flat.html import problem_html
+from calibration_core.flat.origin import Origin
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-    from calibration_core.flat.standard_form import Origin
 
 # Initial weights whose totals are this many times the targets, or less than the inverse, are at
 # another level than the targets: no survey weight changes so much, but persons and thousands do.

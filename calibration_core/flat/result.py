@@ -7,7 +7,6 @@ problems, settings, solvers.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.flat.html import result_html
+from calibration_core.flat.labels import labelled
 from calibration_core.flat.problem import CalibrationProblem
 
 __all__ = ["CalibrationResult", "CalibrationWarning"]
@@ -61,12 +61,7 @@ class CalibrationResult:
         """The weights with the labels of the records: a pandas series where pandas is loaded, else
         a mapping of labels to weights. Records without labels are numbered.
         """
-        labels = self.problem.record_labels
-        index = list(range(self.weights.size)) if labels is None else list(labels)
-        pandas = sys.modules.get("pandas")
-        if pandas is None:
-            return dict(zip(index, self.weights.tolist(), strict=True))
-        return pandas.Series(self.weights, index=index, name="weight")
+        return labelled(self.weights, self.problem.record_labels, "weight")
 
     @cached_property
     def ratios(self) -> np.ndarray:
