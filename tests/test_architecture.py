@@ -36,6 +36,8 @@ CORE_MAY_IMPORT = {
 MAY_ALSO_IMPORT = {
     "calibration_core/common/threads.py": {"sys", "threading", "types"},
     "calibration_core/common/distances.py": {"sys"},  # whether torch is loaded
+    "calibration_core/flat/html.py": {"html"},
+    "calibration_core/flat/labels.py": {"sys"},  # whether pandas is loaded
     "calibration_core/__init__.py": {"pathlib"},
     "calibration_core/common/compile_cache.py": {"os", "pathlib", "stat", "sys", "tempfile"},
 }
@@ -138,7 +140,6 @@ KNOWS_DAGSTER = {
 }
 # Imports that are no dependency when a module is loaded, and close a circle if they are counted.
 LATE = {
-    ("calibration_core.flat.problem", "calibration_core.flat.standard_form"): "type of a field",
     ("pipeline.cli", "pipeline.cli.app"): "the entry answers Ctrl-C before it loads the commands",
     ("pipeline.specs.references", "pipeline.specs.catalog"): "the type of an argument",
 }

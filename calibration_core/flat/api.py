@@ -13,16 +13,30 @@ import dataclasses
 import difflib
 import importlib
 from collections.abc import Callable
+from typing import Any, Literal, Unpack, overload
 
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.flat.options import (
+    CrossCategoryOptions,
+    EntropyOptions,
+    ExactOptions,
+    GradientOptions,
+    HardConcreteOptions,
+    HybridOptions,
+    Method,
+    RandomSubsetOptions,
+    RelaxedEntropyOptions,
+    ReweightedL1Options,
+    TrimOptions,
+)
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult
 from calibration_core.flat.standard_form import as_given, standard_form
 
 # name -> what it is for, in a line. Modules of methods/ are imported when they are asked for: some
 # need torch, which is slow to load.
-METHODS = {
+METHODS: dict[Method, str] = {
     "ipf": "categorical margins, by iterative proportional fitting",
     "linear": "GREG / chi-square, exact in one step; weights may turn negative",
     "truncated_linear": "chi-square with bounds",
@@ -46,6 +60,9 @@ METHODS = {
     "trim": "weights brought within bounds, totals kept",
 }
 
+# Told (iteration, loss or largest relative error) while a method works.
+Progress = Callable[[int, float], None]
+
 # Methods that choose records: what they choose must not hang on how the caller's table is sorted.
 _CHOOSE_RECORDS = frozenset(
     ("hard_concrete", "reweighted_l1", "random_subset", "cross_category", "hybrid")
@@ -65,12 +82,114 @@ _OTHER_NAMES = {
 }
 
 
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal[
+        "ipf", "linear", "truncated_linear", "logit", "raking", "raking_bounded"
+    ] = "raking",
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[ExactOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["entropy"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[EntropyOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["relaxed_entropy"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[RelaxedEntropyOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["gradient"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[GradientOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["hard_concrete"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[HardConcreteOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["reweighted_l1"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[ReweightedL1Options],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["random_subset"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[RandomSubsetOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["cross_category"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[CrossCategoryOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["hybrid"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[HybridOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["trim"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[TrimOptions],
+) -> CalibrationResult: ...
+
+
 def calibrate(
     problem: CalibrationProblem,
     method: str = "raking",
     *,
-    progress: Callable[[int, float], None] | None = None,
-    **settings,
+    progress: Progress | None = None,
+    **settings: Any,
 ) -> CalibrationResult:
     """Calibrate ``problem`` by ``method``.
 

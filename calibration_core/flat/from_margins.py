@@ -25,8 +25,11 @@ from scipy import sparse
 
 from calibration_core.common.warnings import few_names
 from calibration_core.errors import ProblemError
+from calibration_core.flat.api import calibrate
 from calibration_core.flat.labels import is_numbering, labels_of, plain
+from calibration_core.flat.options import Method
 from calibration_core.flat.problem import CalibrationProblem
+from calibration_core.flat.result import CalibrationResult
 
 # How far shares may be from adding up to one.
 _SHARES = 1e-6
@@ -108,6 +111,35 @@ def from_margins(
     )
 
 
+def rake(
+    frame: Any,
+    margins: Mapping[str | tuple[str, ...], Any],
+    weights: str | Any | None = None,
+    *,
+    method: Method = "raking",
+    total: float | None = None,
+    unmatched: str = "refuse",
+    ratio_bounds: tuple | None = None,
+    weight_bounds: tuple | None = None,
+    **settings: Any,
+) -> CalibrationResult:
+    """``calibrate(from_margins(...), method)`` in one call.
+
+    Parameters are those of ``from_margins``, and the settings of the method. ``weights`` of the
+    result are in the order of the table; ``labelled_weights`` carry its index.
+    """
+    problem = from_margins(
+        frame,
+        margins,
+        weights,
+        total=total,
+        unmatched=unmatched,
+        ratio_bounds=ratio_bounds,
+        weight_bounds=weight_bounds,
+    )
+    return calibrate(problem, method, **settings)
+
+
 class _Table:
     """Columns of a table, by name."""
 
@@ -138,6 +170,13 @@ class _Table:
             )
         return array
 
+    def categories(self, name: str) -> list:
+        """(records,) values as they are: numpy would turn a blank among words into a word."""
+        column = self.column(name)
+        if isinstance(column, (list, tuple)) and len(column) == self.records:
+            return list(column)
+        return self.values(name).tolist()
+
     def numbers(self, name: str) -> np.ndarray:
         """(records,) float64 of a column without blanks."""
         values = self.values(name)
@@ -164,7 +203,7 @@ class _Table:
         self, columns: Sequence[str], group: str, categories: list, unmatched: str
     ) -> sparse.csr_array:
         """(categories, records) rows of zeros and ones."""
-        lists = [self.values(name).tolist() for name in columns]
+        lists = [self.categories(name) for name in columns]
         values = lists[0] if len(columns) == 1 else list(zip(*lists, strict=True))
         place = {category: code for code, category in enumerate(categories)}
         code = np.array([place.get(value, -1) if _hashable(value) else -1 for value in values])
@@ -279,7 +318,13 @@ def _hashable(value: Any) -> bool:
 
 def _blank(value: Any) -> bool:
     parts = value if isinstance(value, tuple) else (value,)
-    return any(x is None or x != x or x == "" for x in parts)
+    return any(
+        x is None
+        or type(x).__name__ in ("NAType", "NaTType")
+        or x == ""
+        or (isinstance(x, float) and math.isnan(x))
+        for x in parts
+    )
 
 
 def _shown_value(category: Any) -> Any:

@@ -56,9 +56,7 @@ def require_pairs_of_peopled_areas(
         raise _refusal(pairs, least, None, profile, state)
 
 
-def _refusal(
-    pairs: int, least: int, most: int | None, profile: Profile, state: str
-) -> BudgetError:
+def _refusal(pairs: int, least: int, most: int | None, profile: Profile, state: str) -> BudgetError:
     area = "county" if profile.finest_level == "county" else "tract"
     areas = {"county": "counties", "tract": "tracts"}[area]
     few = pairs < least

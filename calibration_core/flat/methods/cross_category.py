@@ -26,7 +26,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from calibration_core.common.digits import rounded
+from calibration_core.common.digits import to_choose_by
 from calibration_core.common.settings import Choice, Number, Rule, check
 from calibration_core.errors import ProblemError
 from calibration_core.flat.cells import categorical_rows
@@ -160,8 +160,7 @@ _DRAW_BITS = 20
 
 def to_draw_by(weights: np.ndarray) -> np.ndarray:
     """(records,) dense weights without the bits that hang on the processor and on the unit."""
-    mean = float(weights.mean())
-    return rounded(weights / mean, _DRAW_BITS) * mean
+    return to_choose_by(weights, _DRAW_BITS)
 
 
 def started_from(drawn: Draw, by: np.ndarray, weights: np.ndarray) -> Draw:

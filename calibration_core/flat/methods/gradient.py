@@ -6,7 +6,7 @@ prior.
 
 With its defaults (rho the square, omega 1, s_j = |b_j|) the first sum is the relative loss of the
 paper, whose s_j = |b_j| + 1 is had with epsilon=1. rho may be Huber's or capped
-(``flat/solve/losses.py``), s the standard errors, omega anything.
+(``common/losses.py``), s the standard errors, omega anything.
 
 The prior picks one answer among the many that fit alike and keeps it near the initial weights d
 (brought to the level of the targets where it is far off: ``flat/level.py``). Its strength tau
@@ -39,30 +39,23 @@ from typing import ClassVar
 import numpy as np
 
 from calibration_core.common.distances import BoundedRaking, Raking
+from calibration_core.common.losses import LOSSES, make_loss
 from calibration_core.common.settings import Choice, Either, Number, Numbers, Rule, Word, check
 from calibration_core.errors import ProblemError, SettingsError
-from calibration_core.flat.conflicts import precheck, tensions
+from calibration_core.flat.conflicts import precheck
 from calibration_core.flat.level import at_level
 from calibration_core.flat.methods._bounds import ratio_limits
+from calibration_core.flat.methods._gradient_words import status, warnings
 from calibration_core.flat.problem import CalibrationProblem
-from calibration_core.flat.result import CalibrationResult, CalibrationWarning
+from calibration_core.flat.result import CalibrationResult
 from calibration_core.flat.solve.dual_losses import (
     Prior,
-    Settled,
-    majorise,
     minimise_dual,
     multipliers_of,
     optimality_gap,
 )
-from calibration_core.flat.solve.exact import no_initial_weights, targets_missed
-from calibration_core.flat.solve.losses import (
-    LOSSES,
-    SCALES,
-    TargetLoss,
-    make_loss,
-    target_scale,
-    target_weights,
-)
+from calibration_core.flat.solve.losses import SCALES, TargetLoss, target_scale, target_weights
+from calibration_core.flat.solve.majorise import Settled, majorise
 
 OPTIMIZERS = ("dual", "lbfgs", "adam")
 # tau relative to the mean loss, where none is asked for; see above.
@@ -334,81 +327,15 @@ class _Solver:
             settings=self.settings,
             weights=answer.weights,
             converged=optimal and outcome.settled,
-            status=self._status(outcome, optimal, shortfall),
+            status=status(outcome, optimal, shortfall, tau > 0, capped),
             iterations=len(self.trace),
             loss_trace=tuple(self.trace),
             multipliers=y,
             tolerance=self.settings.met_within,
             details=details,
         )
-        return replace(result, warnings=self._warnings(result, outcome))
-
-    def _status(self, outcome: Settled, optimal: bool, shortfall: float) -> str:
-        proof = (
-            f"proved within {shortfall:.2g} of the least possible loss"
-            if self.prior.strength > 0
-            else f"{shortfall:.2g} of the forces do not cancel"
-        )
-        if optimal and outcome.settled:
-            kind = (
-                "a local optimum of the capped loss; among the targets that pull "
-                if self.loss.loss.convex is not self.loss.loss
-                else ""
-            )
-            return f"{kind}{proof}"
-        why = getattr(outcome.answer, "reason", "the Newton iteration stopped early")
-        if why == "optimal" or optimal:
-            why = "the targets beyond the cap have not settled"
-        if self.prior.strength > 0:
-            proof = (
-                f"known to be within {shortfall:.2g} of the least possible loss"
-                if shortfall < 0.5
-                else "how far the loss is from its least is not known"
-            )
-        return f"{why}; {proof}"
-
-    def _warnings(
-        self, result: CalibrationResult, outcome: Settled
-    ) -> tuple[CalibrationWarning, ...]:
-        problem, omega = self.problem, self.loss.weights
-        found = list(self.seen.findings)
-        if not result.converged:
-            gap = "relative_gap" if self.prior.strength > 0 else "force_share"
-            text = f"The minimum was not reached: {result.status}"
-            found.append(CalibrationWarning("not_converged", text, size=result.details[gap]))
-        small = np.abs(problem.targets) < (self.settings.epsilon or 0.0) / problem.total_unit
-        found += self._named(
-            "epsilon_above_target",
-            small & (problem.targets != 0),
-            "targets are smaller than epsilon, so missing them costs little",
-        )
-        found += self._named(
-            "target_without_weight", omega == 0, "targets weigh nothing and were only looked at"
-        )
-        pulls = self.loss.loss.counts(self.loss.residuals(result.fitted)) != 0
-        found += self._named(
-            "target_beyond_cap",
-            (omega > 0) & ~pulls,
-            "targets lie beyond the cap and no longer pull",
-        )
-        missed = np.flatnonzero(~result.targets_met)
-        if missed.size:
-            why = f"are off by more than {self.settings.met_within:g} of their size"
-            found.append(targets_missed(result, missed, why))
-            found += tensions.explain(result)
-        if problem.initial_weights is None:
-            found.append(no_initial_weights(problem))
-        return tuple(found)
-
-    def _named(self, code: str, which: np.ndarray, text: str) -> list[CalibrationWarning]:
-        """A warning that counts and names the targets ``which`` (bool), if there are any."""
-        index = np.flatnonzero(which)
-        if index.size == 0:
-            return []
-        names = tuple(self.problem.target_names[j] for j in index)
-        some = ", ".join(names[:5]) + (" ..." if index.size > 5 else "")
-        text = f"{index.size} of {which.size} {text}: {some}"
-        return [CalibrationWarning(code, text, names, float(index.size))]
+        said = warnings(result, self.seen.findings, self.loss, self.settings)
+        return replace(result, warnings=said)
 
 
 def _distance(problem: CalibrationProblem):
