@@ -224,7 +224,7 @@ class Dual:
     def _replace(self, y: Levels, inverse: Levels) -> Levels:
         """Use other scales; returns y so that D y is what it was."""
         kept = [
-            torch.where(new > 0, a * old / torch.where(new > 0, new, 1.0), a)
+            torch.where(new < old, a * old / torch.where(new > 0, new, 1.0), a)
             for a, old, new in zip(y, self.inverse, inverse, strict=True)
         ]
         self.blocks.inverse[:] = inverse
