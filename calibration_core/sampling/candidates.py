@@ -1,9 +1,9 @@
-"""The first phase: a few candidates an area out of a whole pool of records, and the container that
+"""The first phase: a few candidates per area out of a whole pool of records, and the container that
 the draws work on.
 
 Drawing 60 of 5,000 records in each of 85,000 areas is 400 million implied pairs. One pass over the
-dense weights takes ``times`` x k candidates an area by systematic sampling with probability
-proportional to weight, at most one (p1); draws of exactly k then work on the candidates with
+dense weights takes ``times`` x k candidates per area by systematic sampling, with probability
+proportional to weight, at most one (p1). Draws of exactly k then work on the candidates with
 probabilities p2 = pi / p1 (two-phase sampling: Sarndal, Swensson and Wretman, Model Assisted Survey
 Sampling, 1992, chapter 9). A unit with p1 < 1 has p2 = (k - S) / (m - c), the same for all, where c
 units are candidates for sure and S is the sum of their pi: so p2 sums to exactly k over every
@@ -33,8 +33,8 @@ class AreaCandidates:
     ----------
     offsets : (areas + 1,) int64: candidates of area t are offsets[t] to offsets[t + 1].
     record : (m,) int64, ascending within an area.
-    probability : (m,) float64 in (0, 1]: of being drawn, given the candidates; sums to ``pairs_per_area``
-        in each area; one is a certainty.
+    probability : (m,) float64 in (0, 1]: of being drawn, given the candidates; sums to
+        ``pairs_per_area`` in each area; one is a certainty.
     weight : (m,) float64: Horvitz-Thompson weight of a drawn unit, dense weight / overall inclusion
         probability.
     first_phase_probability : (m,) float64 in (0, 1]: of being a candidate. Its product with
@@ -178,8 +178,8 @@ def first_phase(
         raise SettingsError(f"times is {times}", expected="at least 1")
     if not (pairs_per_area.shape == area.shape == (areas,) and path.shape == (records,)):
         raise ProblemError(
-            f"pairs_per_area {pairs_per_area.shape}, area {area.shape}, path {path.shape} for dense weights"
-            f" {dense.shape}",
+            f"pairs_per_area {pairs_per_area.shape}, area {area.shape}, path {path.shape} for"
+            f" dense weights {dense.shape}",
             expected="one per area, one per record",
         )
     if (pairs_per_area < 0).any():

@@ -77,7 +77,7 @@ def draw_cube(
     probability.
 
     A drawn unit adds a_i = weight_i x_i / scale to the totals. With more variables than a small
-    sample can hold, the strongest principal components of a_i are held, strongest first, where the
+    sample can hold, the strongest principal components of a_i are held, strongest first. The
     variance is that left after cells' counts are held, sum_i p_i (1 - p_i) (a_i - mean of the
     cell)^2 (Hajek's approximation; Deville and Tille, Journal of Statistical Planning and Inference
     128 (2005) 569-591).

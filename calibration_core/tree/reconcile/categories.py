@@ -11,11 +11,11 @@ For the areas of one level and K variables with estimates y and variances v, fin
 and x >= 0 where asked. Groups may cross (age by sex, age, sex): all are solved together, since
 settling them one after another makes each undo the last.
 
-The dual has a multiplier mu_a a group and area and nu_b a held total, and x = max(0, y + v (C' mu_a
-+ nu_b)) where x >= 0 is asked. Its derivative, how much each constraint is missed by, is piecewise
-linear, so Newton's method ends after finitely many steps, at the optimum and not only at a point
-that adds up (Qi and Sun, SIAM J. Control Optim. 44, 2006, for this dual; finite end as in
-Mangasarian, JOTA 121, 2004). A step is block-arrow: one small system an area, bordered by its
+The dual has a multiplier mu_a per group and area and nu_b per held total, and x = max(0, y + v (C'
+mu_a + nu_b)) where x >= 0 is asked. Its derivative, how much each constraint is missed by, is
+piecewise linear, so Newton's method ends after finitely many steps, at the optimum and not only at
+a point that adds up (Qi and Sun, SIAM J. Control Optim. 44, 2006, for this dual; finite end as in
+Mangasarian, JOTA 121, 2004). A step is block-arrow: one small system per area, bordered by its
 parent's totals. Redundant constraints make it singular; a relative ridge of 1e-12, mended by the
 steps that follow, leaves the answer alone.
 
@@ -173,18 +173,20 @@ def _group_gaps(x: np.ndarray, signs: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Outer:
-    """Totals that areas must add up to: ``totals`` T, (parents, members) with NaN where none is
-    held; ``held`` where one is; ``within`` the sum over the areas of a parent.
+    """Totals that areas must add up to: ``parent`` the row of T each area adds to; ``totals`` T,
+    (parents, members) with NaN where none is held; ``held`` where one is; ``within`` the sum over
+    the areas of a parent.
     """
 
+    parent: np.ndarray
     totals: np.ndarray
     held: np.ndarray
-    within: sp.csr_array
+    within: sp.csr_matrix
 
 
 class _Projection:
     """Newton on the dual. ``signs`` is C, (groups, members); ``totals`` T, (parents, members) with
-    NaN where none is held, or None; ``parent`` the row of T an area adds to.
+    NaN where none is held, or None; ``parent`` the row of T an area adds to, or None.
     """
 
     def __init__(
@@ -193,19 +195,19 @@ class _Projection:
         v: np.ndarray,
         signs: np.ndarray,
         nonnegative: np.ndarray,
-        parent: np.ndarray,
+        parent: np.ndarray | None,
         totals: np.ndarray | None,
     ) -> None:
         self.y, self.v, self.signs = y, v, signs
-        self.nonnegative, self.parent = nonnegative, parent
+        self.nonnegative = nonnegative
         areas, width = y.shape
         self.mu = np.zeros((areas, signs.shape[0]))
         self.nu: np.ndarray | None = None
         self.outer: _Outer | None = None
-        if totals is not None:
+        if totals is not None and parent is not None:
             self.nu = np.zeros(totals.shape)
             within = membership(parent, totals.shape[0])
-            self.outer = _Outer(totals, np.isfinite(totals), within)
+            self.outer = _Outer(parent, totals, np.isfinite(totals), within)
         step = max(1, _ENTRIES_AT_A_TIME // max(width * width, signs.shape[0] ** 2, 1))
         self.spans = [slice(a, min(a + step, areas)) for a in range(0, areas, step)]
         # C V C' of an area is its row of v times this: products of signs.
@@ -218,8 +220,8 @@ class _Projection:
     def target(self, mu: np.ndarray, nu: np.ndarray | None) -> np.ndarray:
         """y + v (C' mu + nu), before anything is held at zero."""
         push = mu @ self.signs
-        if nu is not None:
-            push += nu[self.parent]
+        if nu is not None and self.outer is not None:
+            push += nu[self.outer.parent]
         return self.y + self.v * push
 
     def values(self, mu: np.ndarray, nu: np.ndarray | None) -> np.ndarray:
@@ -276,7 +278,7 @@ class _Projection:
         for span in self.spans:
             np.add.at(
                 total,
-                self.parent[span],
+                outer.parent[span],
                 self.conditional(free[span], self.inverse(span, free, ridge)),
             )
         total *= outer.held[:, :, None] & outer.held[:, None, :]
@@ -295,7 +297,7 @@ class _Projection:
         pull = np.where(outer.held, lacking - outer.within @ (free * (solved @ self.signs)), 0.0)
         move = np.einsum("bkl,bl->bk", self.border(outer, free, ridge), pull)
         for span in self.spans:
-            pushed = (free[span] * move[self.parent[span]]) @ self.signs.T
+            pushed = (free[span] * move[outer.parent[span]]) @ self.signs.T
             solved[span] -= np.einsum("agh,ah->ag", self.inverse(span, free, ridge), pushed)
         return solved, move
 
@@ -315,8 +317,10 @@ class _Projection:
         along, along_totals = direction
 
         def at(length: float) -> tuple[_Dual, np.ndarray, float]:
-            both = nu is not None and along_totals is not None
-            new = mu + length * along, nu + length * along_totals if both else None
+            if nu is None or along_totals is None:
+                new: _Dual = mu + length * along, None
+            else:
+                new = mu + length * along, nu + length * along_totals
             x = self.values(*new)
             return new, x, _inner(direction, self.misses(x))
 
@@ -353,14 +357,16 @@ class _Projection:
     def variances(self) -> np.ndarray:
         """Diagonal of V - V A' (A V A')^-1 A V, what is held at zero left out."""
         free = np.where(self.pinned(), 0.0, self.v)
-        core = None if self.outer is None else self.border(self.outer, free, 0.0)
+        outer = self.outer
+        if outer is not None:
+            core = self.border(outer, free, 0.0)
         answer = np.empty_like(free)
         for span in self.spans:
             block = self.conditional(free[span], self.inverse(span, free, 0.0))
             answer[span] = np.diagonal(block, axis1=1, axis2=2)
-            if core is not None:
+            if outer is not None:
                 answer[span] -= np.einsum(
-                    "akl,alm,amk->ak", block, core[self.parent[span]], block, optimize=True
+                    "akl,alm,amk->ak", block, core[outer.parent[span]], block, optimize=True
                 )
         return np.maximum(answer, 0.0)
 

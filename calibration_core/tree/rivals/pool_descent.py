@@ -22,6 +22,7 @@ import torch
 
 from calibration_core.common.losses import PseudoHuber
 from calibration_core.tree.problem import PoolProblem
+from calibration_core.tree.select.pool import Pool
 
 
 class TreeLoss:
@@ -35,7 +36,10 @@ class TreeLoss:
     """
 
     def __init__(
-        self, problem: PoolProblem, delta: float = math.inf, dtype: torch.dtype = torch.float32
+        self,
+        problem: PoolProblem | Pool,
+        delta: float = math.inf,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         tree, targets = problem.tree, problem.targets
         self.rho, self.sizes, self.dtype = PseudoHuber(delta), tree.sizes, dtype

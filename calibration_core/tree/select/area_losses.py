@@ -1,4 +1,5 @@
-"""Losses of areas between two sets of weights of the same records: the figures of ``loss_report.py``.
+"""Losses of areas between two sets of weights of the same records: the figures of
+``loss_report.py``.
 
 Areas are taken one after another, so that nothing larger than the dense weights and (records,
 variables) is ever held.
@@ -92,8 +93,8 @@ class SortedPairs:
 
 
 class Comparison:
-    """The two sets of weights, and what is known of the records; ``kind`` is the place of a record's
-    cell among ``cells``.
+    """The two sets of weights, and what is known of the records; ``kind`` is the place of a
+    record's cell among ``cells``.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """The pool that pairs are chosen from: areas, targets, the dense solution, and what is known of the
 records.
 
-Dense weights are rounded, to one part in 8,192, when a pool is made (``common/digits.py``). Everything
-that chooses looks at these, so that the last bits of a solver, which differ from one processor to
-the next, do not decide which household lives where.
+Dense weights are rounded, to one part in 8,192, when a pool is made (``common/digits.py``).
+Everything that chooses looks at these, so that the last bits of a solver, which differ from one
+processor to the next, do not decide which household lives where.
 
 Belongs here: that one object, and the rules its arrays must keep. Does not belong here: settings of
 a selection, what is chosen (``pairs.py``), the dense problem itself (``tree/problem.py``).
