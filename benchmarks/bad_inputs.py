@@ -17,6 +17,7 @@ import io
 import re
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +53,19 @@ HEADINGS = (
     "what was there before unchanged",
     "other states",
 )
+WIDTH = 100
 USAGE = (
     ("unknown profile", ("--profile", "nowhere")),
     ("unknown state", ("--states", "RI,ZZ")),
     ("no data folder", ("--data", "nowhere")),
+    ("a file for the data folder", ("--data", "pyproject.toml")),
+    ("a variable that is not set for the data folder", ("--data", "")),
+    ("a file for the output folder", ("--output", "pyproject.toml")),
+    ("a log file in a folder that does not exist", ("--log-file", "nowhere/log")),
+    ("quiet and verbose at once", ("--quiet", "--verbose")),
+    ("an option that does not exist", ("--profil", "sample")),
 )
+NAMES = "usage"
 
 
 @dataclass(frozen=True)
@@ -256,7 +265,7 @@ def _notes(here: Place, fault: Fault) -> str:
 
 
 def usage_rows(here: Place) -> list[Row]:
-    """Names that are not known."""
+    """Names that are not known, and options that cannot be served."""
     rows = []
     for title, arguments in USAGE:
         before = here.files()
@@ -276,15 +285,27 @@ def usage_rows(here: Place) -> list[Row]:
 
 
 def markdown(rows: list[Row]) -> str:
-    """A GitHub Markdown table."""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-    lines += [
-        "| "
-        + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in row.cells())
-        + " |"
-        for row in rows
-    ]
-    return "\n".join(lines)
+    """A section per fault: what became of the run in one line, what was said as a block."""
+    return "\n".join(line for row in rows for line in section(row))
+
+
+def section(row: Row) -> list[str]:
+    """Heading, facts and message of one fault; each answer of the message begins a line."""
+    labels = ("Exit status", "Found by `geocal check`", "What was there before unchanged", "Others")
+    facts = (row.status, row.by_check, row.unchanged, row.others)
+    told = " ".join(f"{label}: {fact}." for label, fact in zip(labels, facts, strict=True))
+    out = [f"### {row.fault[0].upper()}{row.fault[1:]}", "", *textwrap.wrap(told, WIDTH), ""]
+    out.append("```text")
+    for part in re.split(r" (?=Where: |Expected: |What to do: |Not started: |note )", row.message):
+        out += folded(part)
+    return [*out, "```", ""]
+
+
+def folded(text: str) -> list[str]:
+    """``text`` in lines of the pages' width, with a hanging indent."""
+    return textwrap.wrap(
+        text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def main() -> None:
@@ -303,10 +324,12 @@ def main() -> None:
         "--only",
         nargs="+",
         metavar="ID",
-        choices=[fault.id for fault in FAULTS],
-        help="faults to make (default: all)",
+        choices=[*(fault.id for fault in FAULTS), NAMES],
+        help=f"faults to make (default: all); {NAMES}: names and options that cannot be served",
     )
-    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the sections of docs/bad_inputs.md"
+    )
     options = parser.parse_args()
     chosen = [fault for fault in FAULTS if not options.only or fault.id in options.only]
     progress, console = Console(stderr=True), Console()
@@ -315,7 +338,7 @@ def main() -> None:
         for number, fault in enumerate(chosen, start=1):
             waiting.update(f"{number} of {len(chosen)}: {fault.title}")
             rows.append(run_fault(here, fault))
-        rows += usage_rows(here) if not options.only else []
+        rows += usage_rows(here) if not options.only or NAMES in options.only else []
     if options.markdown:
         console.print(markdown(rows), soft_wrap=True, markup=False, highlight=False)
         return

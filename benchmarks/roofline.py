@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.nation_population import tract_list
 from benchmarks.nation_problem import one_state
 from benchmarks.nation_states import dense_settings
-from calibration_core.tree.solve.link import Exponential
+from calibration_core.common.distances import Raking
 from calibration_core.tree.solve.newton import calibrate_tree
 from calibration_core.tree.solve.pool_blocks import PoolBlocks
 
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
     problem, _ = one_state(
         geography.filter(geography["state"] == largest), options.pool, options.seed
     )
-    blocks, link = PoolBlocks(problem, options.device), Exponential()
+    blocks, link = PoolBlocks(problem, options.device), Raking()
     result = calibrate_tree(problem, dense_settings(options.device))
     y = [
         torch.as_tensor(a, device=options.device) * i

@@ -61,7 +61,8 @@ def encode(frame: pl.DataFrame, facts: Mapping[str, Any]) -> bytes:
     the same bytes.
     """
     buffer = io.BytesIO()
-    frame.write_parquet(
+    # In one piece: polars cuts row groups where the pieces end that its threads made.
+    frame.rechunk().write_parquet(
         buffer,
         compression="zstd",
         metadata={METADATA_KEY: json.dumps(facts, sort_keys=True, default=str)},
@@ -81,7 +82,10 @@ def write_atomic(path: Path | UPath, data: bytes) -> None:
             handle.flush()
             if hasattr(handle, "fileno"):
                 os.fsync(handle.fileno())
-        temporary.replace(path) if isinstance(temporary, Path) else temporary.rename(path)
+        if isinstance(temporary, Path):
+            temporary.replace(str(path))
+        else:
+            temporary.rename(path)
     finally:
         if temporary.exists():
             temporary.unlink()

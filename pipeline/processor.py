@@ -86,4 +86,5 @@ def _numba() -> str | None:
     from llvmlite import binding
     from numba import config
 
-    return config.CPU_NAME or binding.get_host_cpu_name()
+    named = getattr(config, "CPU_NAME", None)  # numba sets its options on the module at run time
+    return named or binding.get_host_cpu_name()

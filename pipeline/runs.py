@@ -11,14 +11,17 @@ costs several, and the UI shows the same history.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
+from sqlalchemy.exc import DatabaseError
 
+from pipeline.errors import StoreError
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
 from pipeline.run_events import AssetEvent, JobOutcome, asset_event, job_outcome
 from pipeline.settings import IN_PROCESS_SETTINGS, RunEnvironment, ensure_instance_home
@@ -113,6 +116,25 @@ def run_job(
     return job_outcome(result.all_events, result.success, job, partition, run_id)
 
 
+@contextlib.contextmanager
+def _instance(environment: RunEnvironment) -> Iterator[dg.DagsterInstance]:
+    """The profile's Dagster instance. Raises StoreError if its databases cannot be used."""
+    home = ensure_instance_home(environment)
+    try:
+        with dg.DagsterInstance.from_config(str(home), IN_PROCESS_SETTINGS) as instance:
+            yield instance
+    except DatabaseError as error:
+        raise StoreError(
+            f"Dagster's record of runs cannot be read or written: {error.orig}",
+            where=str(home),
+            expected="a disk with room, and database files as Dagster wrote them",
+            remedy=(
+                "Free room on the disk; if a file is damaged, move this folder away: results stay"
+                " where they are, and only the record of earlier runs is lost"
+            ),
+        ) from error
+
+
 def run_profile(
     definitions: dg.Definitions,
     environment: RunEnvironment,
@@ -127,11 +149,12 @@ def run_profile(
     succeeded now (they read every state that has been materialised, whenever that was). If the
     national inputs fail, no state starts. Ctrl-C ends the call: no further state starts and the
     national tables stay as they were; what was made before is kept.
+
+    Raises StoreError if the output folder or Dagster's databases in it cannot be used.
     """
-    home = ensure_instance_home(environment)
     jobs = {job.name for job in definitions.resolve_all_job_defs()}
     outcomes: list[JobOutcome] = []
-    with dg.DagsterInstance.from_config(str(home), IN_PROCESS_SETTINGS) as instance:
+    with _instance(environment) as instance:
         if NATIONAL_INPUTS in jobs:
             outcomes.append(run_job(definitions, NATIONAL_INPUTS, instance, listener=listener))
             if not outcomes[-1].success or outcomes[-1].interrupted:

@@ -50,6 +50,7 @@ from pipeline.targets.hard_rules import require_targets
 from pipeline.targets.reconcile import Reconciled, reconcile_national, reconcile_state
 from pipeline.vocabulary import NATION, STATE, TARGET_KEY, is_area, levels_below
 from pipeline.weights.candidates import Candidates, build_candidates
+from pipeline.weights.places import Places
 from pipeline.weights.problem import SolvableState, build_problem
 from pipeline.weights.solve import (
     StepProgress,
@@ -193,16 +194,15 @@ def candidates(
     geography: pl.DataFrame,
 ) -> Candidates:
     """The state's candidates; population by area is read from ``targets``, the reconciled ones."""
-    return build_candidates(
-        records,
-        target_variables(catalog, profile),
-        targets,
+    places = Places(
         areas_of(geography, postal, profile.geography.vintage),
         areas_of(geography, postal, profile.geography.puma_link_vintage),
-        load_cross_categories(profile.cross_categories),
-        finest_level=profile.finest_level,
-        elsewhere_share=profile.candidates.elsewhere_share,
+        profile.finest_level,
+        profile.candidates.elsewhere_share,
     )
+    cross = load_cross_categories(profile.cross_categories)
+    variables = target_variables(catalog, profile)
+    return build_candidates(records, variables, targets, places, cross)
 
 
 def solvable(

@@ -35,6 +35,9 @@ CORE_MAY_IMPORT = {
 # threads are the machine's.
 MAY_ALSO_IMPORT = {
     "calibration_core/common/threads.py": {"sys", "threading", "types"},
+    "calibration_core/common/arrays.py": {"sys"},  # whether torch is loaded
+    "calibration_core/flat/html.py": {"html"},
+    "calibration_core/flat/labels.py": {"sys"},  # whether pandas is loaded
     "calibration_core/__init__.py": {"pathlib"},
     "calibration_core/common/compile_cache.py": {"os", "pathlib", "stat", "sys", "tempfile"},
 }
@@ -104,7 +107,8 @@ PIPELINE = (
     ("cli",),
 )
 # The core knows two ways to calibrate that know nothing of each other.
-CORE_ROOMS = (("errors",), ("common",), ("sampling",), ("flat", "tree"))
+# ``methods`` is the old address of one name that others import.
+CORE_ROOMS = (("errors",), ("common",), ("sampling",), ("flat", "tree"), ("methods",))
 # Rooms within rooms.
 WITHIN = {
     "pipeline.sources": (
@@ -114,9 +118,10 @@ WITHIN = {
         ("readers", "microdata"),
         ("registry",),
         ("of_profile",),
+        ("acs_pums",),  # the old address of one name
     ),
     "pipeline.weights": (
-        ("cells",),
+        ("cells", "places"),
         ("candidates", "problem"),
         ("settings", "table"),
         ("solve", "budget"),

@@ -1,7 +1,7 @@
 """Rounding to significant binary digits, so that the last bits of a solution cannot decide what is
 chosen by it.
 
-The last bits of dense or refitted weights depend on the processor, those of sums and powers too; a
+The last bits of dense or refitted weights depend on the processor, those of sums and powers too. A
 draw or an exchange that looks at rounded numbers does not, unless a number lies within its own
 error of the middle between two rounded ones. Of N numbers with relative error e, rounded to b bits,
 about N e 2^b do: so what decides is rounded coarsely (``CHOICE_BITS``).

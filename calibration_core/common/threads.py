@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # SciPy has a BLAS of its own; a controller knows only libraries that are loaded when it is made.
 import scipy.linalg  # noqa: F401
@@ -35,12 +35,23 @@ from threadpoolctl import ThreadpoolController
 
 __all__ = ["map_blocks", "one_thread", "stream_blocks", "workers"]
 
-Item, Answer = TypeVar("Item"), TypeVar("Answer")
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 @cache
 def _controller() -> ThreadpoolController:
     return ThreadpoolController()
+
+
+def _take_control() -> None:
+    """Let this thread set the limits of BLAS: threadpoolctl lets one thread alone, the first, and
+    ignores the others in silence; here the last to leave may be another than the first to enter.
+    """
+    for kind in {type(library) for library in _controller().lib_controllers}:
+        clear = getattr(kind, "clear_controlling_thread", None)
+        if clear is not None:
+            clear(force=True)
 
 
 def _torch() -> ModuleType | None:
@@ -56,7 +67,8 @@ class _Limit:
 
     def __init__(self) -> None:
         self.lock, self.mine = threading.Lock(), threading.local()
-        self.inside, self.workers, self.blas, self.torch = 0, 1, None, 0
+        self.inside, self.workers, self.torch = 0, 1, 0
+        self.blas: Any = None
 
     @property
     def depth(self) -> int:
@@ -69,6 +81,7 @@ class _Limit:
                 self.inside += 1
                 if self.inside == 1:
                     self.workers = _threads_found()
+                    _take_control()
                     self.blas = _controller().limit(limits=1, user_api="blas")
             torch = _torch()
             if torch is not None and torch.get_num_threads() != 1:
@@ -86,7 +99,9 @@ class _Limit:
                 torch.set_num_threads(self.torch)
             self.inside -= 1
             if not self.inside:
+                _take_control()
                 self.blas.restore_original_limits()
+                _take_control()
                 self.blas, self.torch = None, 0
 
 
@@ -125,6 +140,8 @@ def one_thread() -> Iterator[None]:
 def _begin_worker() -> None:
     """A thread of our own stays inside as long as it lives."""
     _LIMIT.mine.depth = 1
+    # Where BLAS takes its threads from OpenMP each thread has a limit of its own.
+    _controller().limit(limits=1, user_api="blas")
     torch = _torch()
     if torch is not None:
         torch.set_num_threads(1)

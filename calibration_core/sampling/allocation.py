@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.errors import BudgetError, ProblemError
 from calibration_core.sampling.area_sizes import NEYMAN_CAP, AreaSize
 from calibration_core.sampling.rounding import largest_remainders
@@ -26,7 +27,7 @@ class Allocation:
     pairs_per_area : (areas,) int64, summing to ``pairs``.
     rule, pairs : as asked for.
     size : (areas,) float64 measure the rule gave each area.
-    floor_asked, floor_used : fewest records an area; the second is lower where the budget does not
+    floor_asked, floor_used : fewest records per area; the second is lower where the budget does not
         reach the first everywhere.
     ceiling : (areas,) int64 most records an area can have.
     at_floor : (areas,) bool: given the floor, where its share of the sizes alone would be less.
@@ -50,25 +51,28 @@ class Allocation:
     capped_terms: int = 0
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[CalibrationWarning, ...]:
         """What was lowered, left out or cut, in words and numbers."""
         found = []
         if self.floor_used < self.floor_asked:
-            found.append(
+            text = (
                 f"The budget of {self.pairs:,} does not give every area {self.floor_asked:,}"
                 f" records; the floor was lowered to {self.floor_used:,}"
             )
-        for areas, words in (
-            (self.below_floor, "areas have fewer usable records than the floor"),
-            (self.empty, "areas have no usable record and get none"),
+            found.append(CalibrationWarning("floor_lowered", text, size=float(self.floor_used)))
+        for areas, code, words in (
+            (self.below_floor, "areas_below_floor", "fewer usable records than the floor"),
+            (self.empty, "areas_without_records", "no usable record and get none"),
         ):
-            if areas.any():
-                found.append(f"{int(areas.sum()):,} {words}")
+            count = int(areas.sum())
+            if count:
+                found.append(CalibrationWarning(code, f"{count:,} areas have {words}", size=count))
         if self.capped_terms:
-            found.append(
+            text = (
                 f"{self.capped_terms:,} terms of the Neyman size were cut to {NEYMAN_CAP:g} times"
                 " the median term"
             )
+            found.append(CalibrationWarning("sizes_cut", text, size=float(self.capped_terms)))
         return tuple(found)
 
 
@@ -172,7 +176,7 @@ def allocate(
     if pairs < peopled:
         raise BudgetError(
             f"The budget k is {pairs:,} for {peopled:,} areas with records",
-            expected="at least one record an area",
+            expected="at least one record per area",
             remedy=f"Ask for {peopled:,} or more",
         )
     if pairs > int(ceiling.sum()):

@@ -1,9 +1,9 @@
 """What a balanced draw holds: the strongest principal components of what its open units add.
 
 The variables of an area are many (239 in Rhode Island) and the units to draw few (60), so a draw
-cannot hold them all. Of the covariance of what a unit adds, each unit counted by p (1 - p) as the
-variance of its draw is, and cells taken out since their counts are held anyway, the leading
-eigenvectors are what holding most reduces the sum of squared errors by.
+cannot hold them all. So it holds the leading eigenvectors of the covariance of what a unit adds:
+holding these reduces the sum of squared errors most. Each unit counts by p (1 - p), as the variance
+of its draw does, and cells are taken out since their counts are held anyway.
 
 They are found by orthogonal iteration (Golub and Van Loan, Matrix Computations, 4th ed. 2013,
 section 8.2.4) from the rows of a Cholesky factorisation with pivoting, which spans nearly the same

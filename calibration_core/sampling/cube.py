@@ -77,7 +77,7 @@ def draw_cube(
     probability.
 
     A drawn unit adds a_i = weight_i x_i / scale to the totals. With more variables than a small
-    sample can hold, the strongest principal components of a_i are held, strongest first, where the
+    sample can hold, the strongest principal components of a_i are held, strongest first. The
     variance is that left after cells' counts are held, sum_i p_i (1 - p_i) (a_i - mean of the
     cell)^2 (Hajek's approximation; Deville and Tille, Journal of Statistical Planning and Inference
     128 (2005) 569-591).
@@ -123,12 +123,12 @@ def _draw_area(
     units = order[p[order] <= 1.0 - SETTLED]
     if not units.size:
         return p > 0.5
+    added = candidates.weight[part][units, None]
     if balance.scale is None:
-        used, inverse = slice(None), 1.0
+        added = added * balance.rows[record[units]]
     else:
         used = np.flatnonzero(np.isfinite(balance.scale[t]))
-        inverse = 1.0 / balance.scale[t, used]
-    added = candidates.weight[part][units, None] * balance.rows[record[units]][:, used] * inverse
+        added = added * balance.rows[record[units]][:, used] * (1.0 / balance.scale[t, used])
     label, p_open = labels[record[units]], p[units]
     held = balance.variables
     if held is None:

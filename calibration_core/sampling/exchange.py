@@ -5,9 +5,9 @@ While that lowers the sum of squared errors
     sum_v e_v^2  +  kappa^2 sum_c (n_c - m_c)^2,        e_v = sum_a w_a x_{r(a) v} - T_v
 
 over the places a of the area, the best exchange of all pairs of a place and a candidate is made
-(steepest descent). w_a is the weight of the place and r(a) the unit in it; x and T are in units of
-error; n_c is the number of units of cell c and m_c what it was at first. kappa = inf exchanges
-within cells only. The number of units, and the weights of the places, never change.
+(steepest descent). Here w_a is the weight of the place and r(a) the unit in it; x and T are in
+units of error; n_c is the number of units of cell c and m_c what it was at first. kappa = inf
+exchanges within cells only. The number of units, and the weights of the places, never change.
 
 For a place a, w_a and w_b x_b cost nothing new: sums over variables are taken once for each unit
 that is in, and once for each that comes in. Of two exchanges whose gains differ by rounding, the

@@ -1,7 +1,7 @@
 """The compiled flight of the cube method: with counts of cells among its constraints, and without.
 
 The flight moves a vector of probabilities p at random along directions u with A u = 0, up and down
-with such chances that its mean stays, until coordinates reach 0 or 1 and are settled: so
+with such chances that its mean stays, until coordinates reach 0 or 1 and are settled. So
 Horvitz-Thompson totals A s of the balancing variables stay what they are while any direction is
 left (Deville and Tille, Biometrika 91 (2004) 893-912). Units come one at a time, as in the fast
 algorithm of Chauvet and Tille (Computational Statistics 21 (2006) 53-62), cell by cell, with the
@@ -9,7 +9,7 @@ counts of the cells at hand among the constraints (stratified balancing: Chauvet
 35 (2009) 115-119).
 
 The units that are neither settled nor free to move are a basis B of the constraints, as in the
-simplex method, and M with M B = unit vectors is kept by Gauss-Jordan steps: a unit a that comes in
+simplex method, and M with M B = unit vectors is kept by Gauss-Jordan steps. A unit a that comes in
 either joins the basis, or gives the direction (-M a, 1), and takes the place of the basis unit that
 it settles. When all units have come, variables are given up from the last one: giving up constraint
 c frees the direction M e_c, which changes no other. Cells are not given up: then at most one unit
@@ -61,7 +61,7 @@ class Flight(NamedTuple):
     kind : of each row of ``factor``: a variable, or variables + a cell.
     unit : ``unit[r]`` is the basis unit that M turns into the unit vector r; -1 where there is none
         yet, -2 where it was settled just now.
-    place : the way back from a variable, or variables + a cell, to its row; -1 where it is not held.
+    place : the way back from a variable, or variables + a cell, to its row; -1 where not held.
     state : constraints held, uniform numbers used, changes since M was made anew.
     """
 
@@ -206,7 +206,7 @@ def _reach(flight, i):
 
 @part
 def _largest_with(values, unit, mark, d):
-    """The first of the largest entries among rows whose unit is ``mark``; -1 where there is none."""
+    """The first of the largest entries among rows whose unit is ``mark``; -1 where none is."""
     row = -1
     for r in range(d):
         if unit[r] == mark and (row < 0 or abs(values[r]) > abs(values[row]) * _TIE):

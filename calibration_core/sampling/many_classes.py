@@ -77,7 +77,7 @@ def _settle(
 def _flight(
     part: np.ndarray, rows: np.ndarray, start: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Random walk on the cells and one slack a category (what its sum lacks to its ceiling), all
+    """Random walk on the cells and one slack per category (what its sum lacks to its ceiling), all
     sums with their slack kept.
     """
     sums = rows @ start

@@ -26,7 +26,8 @@ def main() -> None:
         from pipeline.cli.app import call
 
         status = call(sys.argv[1:])
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")
         status = INTERRUPTED

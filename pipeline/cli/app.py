@@ -132,7 +132,11 @@ def show(
     terminal: Terminal,
     state: Annotated[
         str,
-        typer.Argument(help="Postal code of the state, such as RI.", autocompletion=state_codes),
+        typer.Argument(
+            help="Postal code of the state, such as RI.",
+            metavar="STATE",
+            autocompletion=state_codes,
+        ),
     ],
     profile: Profile = None,
     output: Output = None,
@@ -173,6 +177,7 @@ def validate(
             "--hold-out",
             help="Groups of data_specs/holdout.yaml (education, income, race, ssa, irs ...) or "
             "target families; each is withheld in turn.",
+            metavar="NAMES",
             show_default=False,
         ),
     ],
@@ -183,7 +188,12 @@ def validate(
     pairs_per_area: Annotated[
         str,
         # `--pairs` is what it was called; `geocal run --pairs` means the pairs of a whole state.
-        typer.Option("--pairs-per-area", "--pairs", help="Budgets, in pairs per area on average."),
+        typer.Option(
+            "--pairs-per-area",
+            "--pairs",
+            help="Budgets, in pairs per area on average.",
+            metavar="NUMBERS",
+        ),
     ] = "20 40 60 100",
     seeds: Annotated[int, typer.Option("--seeds", help="How many draws of each.", min=1)] = 3,
     methods: Annotated[
@@ -191,6 +201,7 @@ def validate(
         typer.Option(
             "--methods",
             help="Sparse methods to compare. Default: all there are.",
+            metavar="NAMES",
             show_default=False,
         ),
     ] = None,
@@ -199,6 +210,7 @@ def validate(
         typer.Option(
             "--json",
             help="Also write everything to this file; docs/validation.md describes it.",
+            metavar="FILE",
             show_default=False,
         ),
     ] = None,
@@ -207,6 +219,7 @@ def validate(
         typer.Option(
             "--plot",
             help="Also draw error against pairs kept, to this PNG file.",
+            metavar="FILE",
             show_default=False,
         ),
     ] = None,
@@ -215,11 +228,14 @@ def validate(
 
     All methods keep equal numbers of pairs; docs/validation.md says how to read the tables.
     """
-    from pipeline.cli.asked import asked_for
+    from pipeline.cli.progress import Waiting
     from pipeline.cli.validate import Wanted, run_validation
 
-    asked = asked_for(profile, states, data, output)
     wanted = Wanted(hold_out, pairs_per_area, seeds, methods, json_file, plot)
+    with Waiting(terminal, "reading the specifications"):
+        from pipeline.cli.asked import asked_for
+
+        asked = asked_for(profile, states, data, output)
     return run_validation(terminal, asked, wanted)
 
 
@@ -245,7 +261,7 @@ def ui(
     data: Data = None,
     output: Output = None,
     port: Annotated[
-        int, typer.Option(help="Port of the UI on 127.0.0.1.", min=1, max=65535)
+        int, typer.Option(help="Port of the UI on 127.0.0.1.", min=1, max=65535, metavar="NUMBER")
     ] = 3000,
 ) -> int:
     """Open the Dagster UI of a profile, with its daemon; Ctrl-C stops both.

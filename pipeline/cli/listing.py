@@ -15,6 +15,7 @@ from rich.table import Table
 
 from calibration_core.errors import GeocalError
 from pipeline.cli.asked import one_state
+from pipeline.cli.progress import Waiting
 from pipeline.cli.terminal import Terminal
 from pipeline.errors import ProfileError, SpecError
 from pipeline.partitions import order_states
@@ -85,12 +86,13 @@ def show_state(
 ) -> None:
     """The last result of one state, as tables or as JSON."""
     environment = run_environment(profile, None, output)
-    postal = one_state(state, catalog.load_catalog().profile(environment.profile))
-    from pipeline.reports.show import state_report
-    from pipeline.reports.show_tables import print_state
+    with Waiting(terminal, "reading the last result"):
+        postal = one_state(state, catalog.load_catalog().profile(environment.profile))
+        from pipeline.reports.show import state_report
+        from pipeline.reports.show_tables import print_state
 
-    terminal.detail(f"Reading {environment.root}")
-    report = state_report(environment, postal)
+        terminal.detail(f"Reading {environment.root}")
+        report = state_report(environment, postal)
     if as_json:
         terminal.text(json.dumps(report, indent=2))
     else:

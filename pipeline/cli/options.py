@@ -31,12 +31,22 @@ from pipeline.cli.terminal import Terminal, Verbosity, opened
 from pipeline.errors import StoreError
 from pipeline.versions import geocal_version
 
+
+def _place(text: str) -> Path:
+    """A path. An empty one is refused: it comes of a shell variable that is not set, and Python
+    would take it for the present folder."""
+    if not text.strip():
+        raise typer.BadParameter("it is empty; name a folder or a file, or leave the option out")
+    return Path(text)
+
+
 Profile = Annotated[
     str | None,
     typer.Option(
         "--profile",
         "-p",
         help="Profile to use (see `geocal profiles`). Default: $GEOCAL_PROFILE, or sample.",
+        metavar="NAME",
         autocompletion=profile_names,
         show_default=False,
     ),
@@ -47,6 +57,7 @@ States = Annotated[
         "--states",
         "-s",
         help="Postal codes, separated by commas, such as RI,DE. Default: all of the profile.",
+        metavar="CODES",
         autocompletion=state_codes,
         show_default=False,
     ),
@@ -57,6 +68,8 @@ Data = Annotated[
         "--data",
         "-d",
         help="Folder of raw files as published. Default: $GEOCAL_DATA; the sample makes its own.",
+        metavar="DIR",
+        parser=_place,
         show_default=False,
     ),
 ]
@@ -66,6 +79,8 @@ Output = Annotated[
         "--output",
         "-o",
         help="Folder for results and run history. Default: $GEOCAL_OUTPUT, or ./output.",
+        metavar="DIR",
+        parser=_place,
         show_default=False,
     ),
 ]
@@ -78,6 +93,7 @@ Pairs = Annotated[
         "--pairs",
         help="Number of (household, area) pairs to keep in each state. "
         "Default: the profile's budget per area times the areas.",
+        metavar="K",
         min=1,
         show_default=False,
     ),
@@ -88,7 +104,10 @@ _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say results and err
 _LogFile = Annotated[
     Path | None,
     typer.Option(
-        "--log-file", help="Also append everything, steps and errors, to FILE.", metavar="FILE"
+        "--log-file",
+        help="Also append everything, steps and errors, to FILE.",
+        metavar="FILE",
+        parser=_place,
     ),
 ]
 _Traceback = Annotated[

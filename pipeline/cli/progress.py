@@ -3,7 +3,7 @@
 Belongs here: how progress looks. Does not belong here: the work, or what its result says.
 
 A terminal shows, from the first moment on, what is being done and for how long, also while one
-asset works for minutes: the seconds run on in a thread of their own, and an asset's own words
+asset works for minutes. The seconds run on in a thread of their own, and an asset's own words
 (steps of a solver, rounds of a selection) stand beside them. A pipe or a log gets a line for each
 finished asset, and the words of an asset that takes long, at most one line in ten seconds; there
 are no control characters in it.
@@ -86,8 +86,9 @@ class _Moving(ABC):
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
-            self._live.stop()
+            # What others printed last still belongs above the lines that go now.
             self._drawn.close()
+            self._live.stop()
 
     @abstractmethod
     def __rich__(self) -> RenderableType:

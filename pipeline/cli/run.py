@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_core.errors import GeocalError
 from pipeline.cli import FAILED, INTERRUPTED
-from pipeline.cli.asked import Asked, asked_for
 from pipeline.cli.progress import RunProgress
 from pipeline.cli.terminal import Terminal
 from pipeline.settings import ensure_instance_home, ensure_writable, peak_memory_mb
 
 if TYPE_CHECKING:
+    from pipeline.cli.asked import Asked
     from pipeline.run_events import JobOutcome
     from pipeline.runs import ProfileOutcome
 
@@ -38,6 +38,8 @@ def run_states(
     started = time.monotonic()
     with RunProgress(terminal) as progress:
         progress.stage("reading the specifications")
+        from pipeline.cli.asked import asked_for
+
         asked = asked_for(profile, states, data, output)
         if pairs is not None:
             progress.stage("comparing --pairs with the areas")

@@ -1,7 +1,7 @@
 """What the command line says, and where: results, notes, details and errors; terminal and log file.
 
-Belongs here: the two streams and the log file, and which of the three a line goes to. Does not belong
-here: what is said, or how progress looks (``cli/progress.py``).
+Belongs here: the two streams and the log file, and which of the three a line goes to. Does not
+belong here: what is said, or how progress looks (``cli/progress.py``).
 
 ========  ===============  ==========================
 kind      stream           shown
@@ -24,10 +24,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +46,7 @@ SECONDS_FOR_THE_REST = 1.0
 
 @dataclass(frozen=True)
 class Verbosity:
-    """How much is said. ``level``: -1 quiet, 0 usual, 1 verbose; ``traceback``: with every error."""
+    """How much is said. ``level``: -1 quiet, 0 usual, 1 verbose; ``traceback``: with each error."""
 
     level: int = 0
     traceback: bool = False
@@ -100,6 +102,10 @@ class Terminal:
     def detail(self, what: RenderableType, **how: Any) -> None:
         """What only helps to find something out."""
         self._say(self.err, what, shown=self.verbose, **how)
+
+    def warn(self, text: str) -> None:
+        """What somebody else found worth a warning, on standard error."""
+        self._say(self.err, text, shown=not self.quiet, style="yellow", markup=False)
 
     def error(self, text: str) -> None:
         """What went wrong, in words, on standard error."""
@@ -168,13 +174,37 @@ class Terminal:
             self.record(written.getvalue())
 
 
+class _OfLibraries(logging.Handler):
+    """What libraries log as a warning or worse: its words on standard error, its traceback in the
+    log file alone. What a library says of Ctrl-C is in the log file alone: the user knows.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(logging.WARNING)
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        words = f"{record.name}: {record.getMessage()}"
+        if isinstance(error, KeyboardInterrupt):
+            self._terminal.record(words)
+            return
+        self._terminal.warn(words)
+        if error is not None:
+            self._terminal.trace("".join(traceback.format_exception(error)))
+
+
 @contextlib.contextmanager
 def opened(verbosity: Verbosity, log_file: Path | None = None) -> Iterator[Terminal]:
     """The terminal of one call. Raises StoreError if the log file cannot be written."""
     with contextlib.ExitStack() as stack:
         out, err = (stack.enter_context(_copied(stream)) for stream in (sys.stdout, sys.stderr))
         log = stack.enter_context(_log_file(log_file)) if log_file is not None else None
-        yield Terminal(_console(out), _console(err), verbosity, log)
+        terminal = Terminal(_console(out), _console(err), verbosity, log)
+        handler = _OfLibraries(terminal)
+        logging.getLogger().addHandler(handler)
+        stack.callback(logging.getLogger().removeHandler, handler)
+        yield terminal
 
 
 class _Stream(Console):
@@ -191,8 +221,15 @@ def _console(stream: TextIO) -> Console:
 
 
 @contextlib.contextmanager
-def _copied(stream: TextIO) -> Iterator[TextIO]:
-    """A stream on a copy of the descriptor; the stream itself where it has none (a test's)."""
+def _copied(stream: TextIO | None) -> Iterator[TextIO]:
+    """A stream on a copy of the descriptor; the stream itself where it has none (a test's).
+
+    Nothing is said on a stream that the caller closed (``geocal run >&-``), which Python leaves out.
+    """
+    if stream is None:
+        with Path(os.devnull).open("w", encoding="utf-8") as nothing:
+            yield nothing
+        return
     try:
         copy = os.dup(stream.fileno())
     except io.UnsupportedOperation:

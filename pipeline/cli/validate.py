@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from calibration_core.errors import SettingsError
 from pipeline.cli import FAILED, INTERRUPTED
-from pipeline.cli.asked import Asked
-from pipeline.cli.progress import StepProgress
+from pipeline.cli.progress import StepProgress, Waiting
 from pipeline.cli.terminal import Terminal
 from pipeline.errors import StoreError
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from pipeline.cli.asked import Asked
     from pipeline.specs.catalog import Catalog
     from pipeline.steps import LoadedState
     from pipeline.validation.runs import Validation
@@ -49,21 +49,22 @@ def run_validation(terminal: Terminal, asked: Asked, wanted: Wanted) -> int:
     _writable(wanted.json_file, "--json", ".json")
     _writable(wanted.plot, "--plot", ".png")
     budgets = tuple(_numbers(wanted.pairs_per_area, "--pairs-per-area"))
-    from calibration_core.tree.rivals import PAIR_METHODS
-    from pipeline.specs.catalog import load_catalog
-    from pipeline.validation.compare import steps_of, validate
-    from pipeline.validation.families import hold_out_groups
-    from pipeline.validation.report import document, print_validation
-    from pipeline.validation.runs import REFERENCE, ValidationSettings
+    with Waiting(terminal, "loading the numerics") as waiting:
+        from calibration_core.tree.rivals import PAIR_METHODS
+        from pipeline.specs.catalog import load_catalog
+        from pipeline.validation.compare import steps_of, validate
+        from pipeline.validation.families import hold_out_groups
+        from pipeline.validation.report import document, print_validation
+        from pipeline.validation.runs import REFERENCE, ValidationSettings
 
-    catalog = load_catalog()
-    methods = PAIR_METHODS if wanted.methods is None else _words(wanted.methods)
-    named = tuple(methods)
-    reference = REFERENCE if REFERENCE in named else (named[0] if named else REFERENCE)
-    settings = ValidationSettings(named, budgets, wanted.seeds, reference)
-    held_out = [word for text in wanted.hold_out for word in _words(text)]
-    groups = hold_out_groups(held_out, catalog, asked.profile)
-    load = _loader(asked, catalog, terminal)
+        catalog = load_catalog()
+        methods = PAIR_METHODS if wanted.methods is None else _words(wanted.methods)
+        named = tuple(methods)
+        reference = REFERENCE if REFERENCE in named else (named[0] if named else REFERENCE)
+        settings = ValidationSettings(named, budgets, wanted.seeds, reference)
+        held_out = [word for text in wanted.hold_out for word in _words(text)]
+        groups = hold_out_groups(held_out, catalog, asked.profile)
+        load = _loader(asked, catalog, waiting)
 
     def write(so_far: Validation) -> None:
         if wanted.json_file is not None:
@@ -77,8 +78,8 @@ def run_validation(terminal: Terminal, asked: Asked, wanted: Wanted) -> int:
     print_validation(found, terminal)
     for run in found.failures:
         terminal.error(
-            f"FAILED {run.postal} without {run.group}, {run.method}, {run.pairs_per_area} pairs per area,"
-            f" seed {run.seed}: {run.failure}"
+            f"FAILED {run.postal} without {run.group}, {run.method}, {run.pairs_per_area} pairs"
+            f" per area, seed {run.seed}: {run.failure}"
         )
     write(found)
     if wanted.json_file is not None:
@@ -93,7 +94,7 @@ def run_validation(terminal: Terminal, asked: Asked, wanted: Wanted) -> int:
     return FAILED if found.failures else 0
 
 
-def _loader(asked: Asked, catalog: Catalog, terminal: Terminal) -> Callable:
+def _loader(asked: Asked, catalog: Catalog, say: Callable[[str], None]) -> Callable:
     """Loads a state; of the synthetic sample after making its files, and with the truth."""
     from pipeline.steps import load_state, truth_of
 
@@ -103,7 +104,7 @@ def _loader(asked: Asked, catalog: Catalog, terminal: Terminal) -> Callable:
         from pipeline.settings import ensure_writable
 
         ensure_writable(asked.environment, data)
-        terminal.detail("Writing the SYNTHETIC sample, if it is not there")
+        say("writing the SYNTHETIC sample")
         ensure_sample(data)
 
     def load(postal: str) -> tuple[LoadedState, pl.DataFrame | None]:

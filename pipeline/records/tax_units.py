@@ -68,6 +68,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from pipeline.errors import RecordsError, SpecError
+from pipeline.ordered_sums import sum_across, sum_in_order
 from pipeline.records.tax_families import add_claimants, add_couples, add_dependents
 from pipeline.records.tax_rules import (
     TaxRules,
@@ -162,8 +163,7 @@ def _prepare(persons: pl.DataFrame, alignment: dict[str, float]) -> pl.DataFrame
         .sort("household_id", "person_number")
         .with_row_index("person")
         .with_columns(
-            gross=pl.sum_horizontal(_GROSS),
-            receipts=pl.sum_horizontal(pl.col(name).clip(0) for name in _GROSS),
+            gross=sum_across(_GROSS), receipts=sum_across(pl.col(name).clip(0) for name in _GROSS)
         )
     )
 
@@ -195,7 +195,7 @@ def _members(people: pl.DataFrame, rules: TaxRules) -> pl.DataFrame:
         primary_age=pl.col("age").max(),
         aged_members=(pl.col("age") >= rules.aged).sum().cast(pl.Int32),
         married=(pl.col("marital_status") == "married").any(),
-        **{name: pl.col(name).sort_by("person").sum() for name in (*_SUMMED, "receipts", "gross")},
+        **{name: sum_in_order(name, "person") for name in (*_SUMMED, "receipts", "gross")},
     )
     return units.join(claimed, on="unit", how="left").with_columns(
         pl.col("dependents").fill_null(0), pl.col("qualifies").fill_null(False)

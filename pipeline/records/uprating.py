@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from pipeline.errors import TargetError
-from pipeline.ordered_sums import sum_in_order
+from pipeline.ordered_sums import sum_across, sum_in_order
 from pipeline.records.units import amount_sums
 from pipeline.sources.microdata.schema import COMPONENTS
 
@@ -88,11 +88,11 @@ def uprate(
             )
     persons = tables["persons"]
     chosen = {name: stated[name] for name in COMPONENTS if name in stated}
-    change = pl.sum_horizontal(
+    change = sum_across(
         [
             pl.lit(0.0),
             *(
-                pl.col(name).fill_null(0.0) * (factor.value - 1.0)
+                pl.col(name) * (factor.value - 1.0)
                 for name, factor in chosen.items()
                 if _in_total(name, persons)
             ),

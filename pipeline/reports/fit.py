@@ -124,7 +124,7 @@ def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",))
         pl.col("inside_margin").mean().alias("share_inside_margin"),
         pl.col("inside_published").mean().alias("share_inside_published_margin"),
         are.median().alias("median_are"),
-        mean_in_order(are, "geoid", "variable", "domain").alias("mean_are"),
+        mean_in_order(are).alias("mean_are"),
         are.max().alias("worst_are"),
         (are <= 0.01).mean().alias("share_within_1pct"),
         (are <= 0.05).mean().alias("share_within_5pct"),

@@ -13,6 +13,7 @@ Belongs here: from arrays to those rows. Does not belong here: the figures' form
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -66,12 +67,14 @@ def measured_loss(
 ) -> tuple[SelectionLoss, pl.DataFrame]:
     """The losses of a state as arrays, and laid out as rows.
 
-    ``pool``: its dense weights are compared. ``cells`` names the cells: ``cell``, ``label`` and a
+    ``pool``: areas and cells. ``cells`` names the cells: ``cell``, ``label`` and a
     column for each class they are made of. ``unit_of``: unit of each variable.
     """
     amounts, tree = amount_columns(units, unit_of), pool.tree
     continuous = units.select(amounts).to_numpy().astype(np.float64, copy=False)
-    loss = selection_loss(pool, stored.leaf, stored.record, stored.weight, continuous=continuous)
+    loss = selection_loss(
+        pool, stored.leaf, stored.record, stored.weight, continuous=continuous, dense=stored.dense
+    )
     parts = [*_overall_rows(loss, tree, amounts), *_cell_rows(loss, tree, cells)]
     for level, geoids, area in zip(loss.level_names, tree.geoids, loss.levels, strict=True):
         parts += _area_rows(area, (level, geoids), amounts, loss.percentiles)
@@ -149,8 +152,8 @@ def _overall_rows(
     place = tree.levels[0], tree.geoids[0][0]
     outside = [float(loss.pairs_outside)]
     yield _rows("pairs_without_dense_weight", place, "", "pairs", [0.0], outside)
-    above = np.triu_indices(len(amounts), 1)
-    pairs = [amounts[i] + BETWEEN + amounts[j] for i, j in zip(*above, strict=True)]
+    above = np.triu_indices(len(amounts), 1)  # in the order of combinations
+    pairs = [one + BETWEEN + other for one, other in combinations(amounts, 2)]
     if pairs:
         for measure, dense, selected in (
             ("pearson", loss.pearson_dense, loss.pearson_selected),

@@ -62,14 +62,13 @@ def held_out_errors(table: pl.DataFrame, by: Sequence[str] = ("level",)) -> pl.D
         ),
         moved=pl.col("difference").abs() / size,
     )
-    place = ("geoid", "variable")
     summed = rows.group_by(list(by)).agg(
         targets=pl.len().cast(pl.Int64),
         next_to_zero=pl.col("moved").null_count().cast(pl.Int64),
         median_error_dense=pl.col("error_dense").median(),
         median_error_selected=pl.col("error_selected").median(),
-        mean_error_dense=mean_in_order("error_dense", *place),
-        mean_error_selected=mean_in_order("error_selected", *place),
+        mean_error_dense=mean_in_order("error_dense"),
+        mean_error_selected=mean_in_order("error_selected"),
         median_moved=pl.col("moved").median(),
     )
     return by_level(summed, *by)

@@ -23,6 +23,17 @@ from pipeline.settings import RunEnvironment
 from pipeline.targets.moves import moved
 
 WORST = 15
+_VERSIONS = ("geocal", "code_sha256", "specs_sha256", "python")
+_OF_THE_MANIFEST = frozenset(_VERSIONS) | {
+    "synthetic",
+    "target_year",
+    "seed",
+    "tables",
+    "seconds_by_asset",
+    "seconds_total",
+    "peak_memory_mb",
+    "packages",
+}
 
 
 def stored(environment: RunEnvironment, asset: str, state: str | None) -> pl.DataFrame:
@@ -85,6 +96,23 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in row.items()
     }
+
+
+def require_whole(environment: RunEnvironment, state: str, manifest: dict[str, Any]) -> None:
+    """Raise StoreError if the manifest lacks what the document takes from it."""
+    lacking = sorted(_OF_THE_MANIFEST - set(manifest))
+    if not lacking and "materialized" not in manifest["tables"].get("weights", {}):
+        lacking = ["tables.weights"]
+    if lacking:
+        raise StoreError(
+            f"The manifest of {state} lacks {', '.join(lacking)}",
+            where=str(environment.manifests / f"{state}.json"),
+            expected="the JSON object that a run of this version writes, whole",
+            remedy=(
+                f"Run `geocal run --profile {environment.profile} --states {state}` with the same"
+                " --output; it writes the manifest anew"
+            ),
+        )
 
 
 def require_of_one_run(environment: RunEnvironment, state: str, manifest: dict[str, Any]) -> None:
@@ -156,15 +184,14 @@ def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
     are not of one result.
     """
     manifest = read_manifest(environment, state)
+    require_whole(environment, state, manifest)
     fit, weights = stored(environment, "fit_report", state), stored(environment, "weights", state)
     require_of_one_run(environment, state, manifest)
     fit = with_nation(environment, fit)
     facts = read_facts(environment.table_path("weights", state))
     summary = weight_summary(weights)
     area = "tract" if weights["tract"].null_count() < weights.height else "county"
-    versions = {
-        name: manifest[name] for name in ("geocal", "code_sha256", "specs_sha256", "python")
-    }
+    versions = {name: manifest[name] for name in _VERSIONS}
     return {
         "profile": environment.profile,
         "synthetic": manifest["synthetic"],

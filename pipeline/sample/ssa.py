@@ -14,7 +14,7 @@ others a second is withheld too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -134,11 +134,11 @@ def _states(population: Population, by_county: dict[str, float]) -> dict[str, fl
     }
 
 
-def _withhold(cells: list[Cell]) -> list[Cell]:
+def _withhold(cells: list[int]) -> list[Cell]:
     """Withhold SSI counts below ten (not zero), and a second one of the same split so that the
     first cannot be had by difference.
     """
-    out = list(cells)
+    out: list[Cell] = list(cells)
     for first, last in ((1, 3), (3, 6)):
         small = [i for i in range(first, last) if 0 < cells[i] < _THRESHOLD]
         if len(small) == 1:
@@ -170,10 +170,12 @@ def _footnotes(year: int, kind: str, publication: str) -> Rows:
     ]
 
 
-def _state_sheet(title: str, heads: tuple[list[Cell], list[Cell]], rows: dict[str, list]) -> Rows:
+def _state_sheet(
+    title: str, heads: tuple[list[Cell], list[Cell]], rows: Mapping[str, Sequence[Cell]]
+) -> Rows:
     """A table of states: "All areas" in column C, then a state per row in column A."""
     columns = zip(*rows.values(), strict=True)
-    whole = [sum(v for v in column if not isinstance(v, str)) for column in columns]
+    whole = [sum(v for v in column if isinstance(v, int | float)) for column in columns]
     return [
         [title],
         ["State or area", None, None, *heads[0]],
@@ -187,8 +189,8 @@ def _county_sheet(
     state: StateSetting,
     title: str,
     heads: tuple[list[Cell], list[Cell]],
-    total: list[Cell],
-    counties: dict[CountySetting, list[Cell]],
+    total: Sequence[Cell],
+    counties: Mapping[CountySetting, Sequence[Cell]],
 ) -> Rows:
     """A county sheet: the state's name, the title, the headings, the state's total,
     the counties.
@@ -224,7 +226,7 @@ def write_ssi_workbook(folder: Folder, population: Population) -> None:
     payments = {s.fips: [round(each[s.fips] / 1000.0) for each in grouped] for s in states}
     month, receipt = f"December\u00a0{year}", "SSI recipients also receiving OASDI"
 
-    def row(code: str) -> list[Cell]:
+    def row(code: str) -> list[int]:
         source = counts if len(code) == 5 else by_state
         return [round(source[name][code]) for name in SSI_COLUMNS[:7]]
 
@@ -281,7 +283,7 @@ def write_oasdi_workbook(folder: Folder, population: Population) -> None:
     month = f"December\u00a0{year}"
     heads = (_OASDI_GROUPS, _OASDI_HEAD)
 
-    def head(code: str) -> list[Cell]:
+    def head(code: str) -> list[int]:
         source = persons if len(code) == 5 else _by_states(population, persons)
         return [5 * round(source[n][code] / 5.0) for n in OASDI_COLUMNS]
 
@@ -292,7 +294,7 @@ def write_oasdi_workbook(folder: Folder, population: Population) -> None:
 
     notes = _footnotes(year, "Less than $500.", publication)
     sheets = {"Table 1": [*_share_sheet(population, head, month), *notes]}
-    measures = (
+    measures: tuple[tuple[str, str, Callable[[str], Sequence[Cell]]], ...] = (
         ("Number of beneficiaries", "", head),
         ("Amount of benefits", "\n(in thousands of dollars)", money),
     )
@@ -302,14 +304,14 @@ def write_oasdi_workbook(folder: Folder, population: Population) -> None:
     for number, (what, unit, make) in zip((2, 3), measures, strict=True):
         words = kind.format(area="state or other area")
         title = f"Table {number}.\n{what} {words}or older, {month} {label}{unit}"
-        rows = {s.name: make(s.fips) for s in states}
-        sheets[f"Table {number}"] = [*_state_sheet(title, heads, rows), *notes]
+        by_name = {s.name: make(s.fips) for s in states}
+        sheets[f"Table {number}"] = [*_state_sheet(title, heads, by_name), *notes]
     for number, (what, unit, make) in zip((4, 5), measures, strict=True):
         words = kind.format(area="county")
         title = f"Table {number}.\n{what} {words}or older, {month} {label}{unit}"
         for state in states:
-            rows = {county: make(county.fips) for county in _counties(population, state)}
-            sheet = _county_sheet(state, title, heads, make(state.fips), rows)
+            by_county = {county: make(county.fips) for county in _counties(population, state)}
+            sheet = _county_sheet(state, title, heads, make(state.fips), by_county)
             sheets[f"Table {number} - {state.name}"] = [*sheet, *notes]
     title = f"{publication}, {year} {label}"
     folder.write(f"ssa/oasdi_sc{year % 100:02d}.xlsx", workbook_bytes(sheets, title))
@@ -319,7 +321,7 @@ def _by_states(population: Population, counts: dict[str, dict[str, float]]) -> d
     return {name: _states(population, counts[name]) for name in counts}
 
 
-def _share_sheet(population: Population, head: Callable[[str], list[Cell]], month: str) -> Rows:
+def _share_sheet(population: Population, head: Callable[[str], list[int]], month: str) -> Rows:
     """Table 1 of OASDI: residents and beneficiaries of each state."""
     g = population.geography
     size = np.bincount(population.unit_tract, weights=population.unit_size, minlength=g.count)

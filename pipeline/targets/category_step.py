@@ -13,6 +13,7 @@ the target table.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -34,91 +35,106 @@ REPORT_SCHEMA: dict[str, pl.DataType] = {
 _EXACT = 1e-9
 
 
-def settle_categories(
-    tree: GeographyTree,
-    keys: Sequence[Key],
-    own: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
-    values: list[np.ndarray],
-    variances: list[np.ndarray],
-    groups: Sequence[CategoryGroup],
-    nonnegative: np.ndarray,
-    depths: int,
-) -> tuple[set[Key], pl.DataFrame]:
-    """Make groups add up at the first ``depths`` levels and bring the levels below along
-    (``values`` and ``variances`` in place).
+@dataclass(frozen=True, eq=False)
+class LevelFigures:
+    """Reconciled figures, per level, (areas, variables); settling changes them in place.
 
-    Parameters
+    Attributes
     ----------
-    own : estimates and variances as published, per level (areas, variables); the levels below
-        follow these.
-    values, variances : the reconciled ones, per level.
+    tree, keys : the areas, and the variables.
+    own_values, own_variances : as published; levels below one that is settled follow these.
+    values, variances : reconciled; a variance is inf where nothing is known.
+    nonnegative : (variables,) bool: must not fall below zero.
+    """
+
+    tree: GeographyTree
+    keys: Sequence[Key]
+    own_values: Sequence[np.ndarray]
+    own_variances: Sequence[np.ndarray]
+    values: list[np.ndarray]
+    variances: list[np.ndarray]
+    nonnegative: np.ndarray
+
+    @property
+    def column(self) -> dict[Key, int]:
+        """Where each variable stands."""
+        return {key: i for i, key in enumerate(self.keys)}
+
+
+def settle_categories(
+    figures: LevelFigures, groups: Sequence[CategoryGroup], depths: int
+) -> tuple[set[Key], pl.DataFrame]:
+    """Make groups add up at the first ``depths`` levels, and bring the levels below along.
 
     Returns the keys of the variables that took part, and the report (REPORT_SCHEMA), one row per
     group and level.
     """
-    column = {key: i for i, key in enumerate(keys)}
     moved: set[Key] = set()
     report: list[dict] = []
     for depth in range(depths):
-        applied: list[tuple[CategoryGroup, Group]] = []
-        for group in groups:
-            reason = _why_not(group, column, variances[depth])
-            if reason:
-                report.append(
-                    _line(group, tree.levels[depth], reason, *_gap(group, column, values[depth]))
-                )
-            else:
-                ids = [column[m.variable, m.domain] for m in (group.parent, *group.children)]
-                applied.append((group, Group(ids[0], tuple(ids[1:]))))
-        if not applied:
-            continue
-        totals = (
-            np.where(np.isfinite(variances[depth - 1]), values[depth - 1], np.nan)
-            if depth
-            else None
-        )
-        result = reconcile_categories(
-            values[depth],
-            variances[depth],
-            [g for _, g in applied],
-            nonnegative=nonnegative,
-            parent_area=tree.parents[depth] if depth else None,
-            totals=totals,
-        )
-        values[depth] = result.values
-        for (group, _), before, after in zip(
-            applied, result.gap_before, result.gap_after, strict=True
-        ):
-            report.append(_line(group, tree.levels[depth], "", float(before), float(after)))
-        columns = sorted({i for _, g in applied for i in (g.parent, *g.children)})
-        moved.update(keys[i] for i in columns)
-        _follow(tree, own, values, variances, nonnegative, columns, depth)
+        applied, lines = _applicable(figures, groups, depth)
+        report += lines
+        if applied:
+            columns, lines = _settle(figures, applied, depth)
+            report += lines
+            moved.update(figures.keys[i] for i in columns)
+            _follow(figures, columns, depth)
     return moved, pl.DataFrame(report, schema=REPORT_SCHEMA)
 
 
-def _follow(
-    tree: GeographyTree,
-    own: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
-    values: list[np.ndarray],
-    variances: list[np.ndarray],
-    nonnegative: np.ndarray,
-    columns: list[int],
-    depth: int,
-) -> None:
+def _applicable(
+    figures: LevelFigures, groups: Sequence[CategoryGroup], depth: int
+) -> tuple[list[tuple[CategoryGroup, Group]], list[dict]]:
+    """Groups that can be settled at a level, and lines on those that cannot."""
+    column, level = figures.column, figures.tree.levels[depth]
+    applied, lines = [], []
+    for group in groups:
+        reason = _why_not(group, column, figures.variances[depth])
+        if reason:
+            gap = _gap(group, column, figures.values[depth])
+            lines.append(_line(group, level, reason, *gap))
+        else:
+            ids = [column[m.variable, m.domain] for m in (group.parent, *group.children)]
+            applied.append((group, Group(ids[0], tuple(ids[1:]))))
+    return applied, lines
+
+
+def _settle(
+    figures: LevelFigures, applied: list[tuple[CategoryGroup, Group]], depth: int
+) -> tuple[list[int], list[dict]]:
+    """Settle one level; the columns of the variables that took part, and lines."""
+    tree, values, variances = figures.tree, figures.values, figures.variances
+    totals = None
+    if depth:
+        totals = np.where(np.isfinite(variances[depth - 1]), values[depth - 1], np.nan)
+    result = reconcile_categories(
+        values[depth],
+        variances[depth],
+        [group for _, group in applied],
+        nonnegative=figures.nonnegative,
+        parent_area=tree.parents[depth] if depth else None,
+        totals=totals,
+    )
+    values[depth] = result.values
+    gaps = zip(applied, result.gap_before, result.gap_after, strict=True)
+    level = tree.levels[depth]
+    lines = [_line(g, level, "", float(before), float(after)) for (g, _), before, after in gaps]
+    return sorted({i for _, g in applied for i in (g.parent, *g.children)}), lines
+
+
+def _follow(figures: LevelFigures, columns: list[int], depth: int) -> None:
     """Levels below ``depth`` again, from their own estimates, with ``depth`` held."""
+    tree, values, variances = figures.tree, figures.values, figures.variances
+    top_has_no_parent = np.empty(0, dtype=np.int64)
     below = GeographyTree(
-        tree.levels[depth:],
-        tree.geoids[depth:],
-        (np.empty(0, dtype=np.int64), *tree.parents[depth + 1 :]),
+        tree.levels[depth:], tree.geoids[depth:], (top_has_no_parent, *tree.parents[depth + 1 :])
     )
     known = np.isfinite(variances[depth][:, columns])
     top = np.where(known, values[depth][:, columns], 0.0)
-    y = [top, *(a[:, columns] for a in own[0][depth + 1 :])]
-    v = [
-        np.where(known, (_EXACT * np.abs(top) + 1e-12) ** 2, np.inf),
-        *(a[:, columns] for a in own[1][depth + 1 :]),
-    ]
-    again = reconcile(below, y, v, nonnegative=nonnegative[columns])
+    held = np.where(known, (_EXACT * np.abs(top) + 1e-12) ** 2, np.inf)
+    y = [top, *(a[:, columns] for a in figures.own_values[depth + 1 :])]
+    v = [held, *(a[:, columns] for a in figures.own_variances[depth + 1 :])]
+    again = reconcile(below, y, v, nonnegative=figures.nonnegative[columns])
     for level in range(depth + 1, len(values)):
         values[level][:, columns] = again.values[level - depth]
         variances[level][:, columns] = again.variances[level - depth]

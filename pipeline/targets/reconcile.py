@@ -23,7 +23,7 @@ from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.reconcile.levels import reconcile
 from pipeline.errors import TargetError
 from pipeline.specs.variables import CategoryGroup
-from pipeline.targets.category_step import settle_categories
+from pipeline.targets.category_step import LevelFigures, settle_categories
 from pipeline.targets.grid import TargetGrid, area_tree
 from pipeline.targets.moves import moved
 from pipeline.vocabulary import (
@@ -202,9 +202,8 @@ def _reconcile(
     nonnegative = np.array([unit[key] not in SIGNED_UNITS for key in keys])
     result = reconcile(tree, y, v, nonnegative=nonnegative)
     values, variances = [a.copy() for a in result.values], [a.copy() for a in result.variances]
-    by_category, categories = settle_categories(
-        tree, keys, (y, v), values, variances, groups, nonnegative, category_depths
-    )
+    figures = LevelFigures(tree, keys, y, v, values, variances, nonnegative)
+    by_category, categories = settle_categories(figures, groups, category_depths)
     frame = _rows_out(rows, grid, values, variances)
     agreement = pl.DataFrame(
         {

@@ -17,13 +17,16 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from pipeline.errors import RecordsError, TargetError
+from pipeline.errors import RecordsError
 from pipeline.ordered_sums import series_total
 from pipeline.records.expressions import Inexpressible, measure
 from pipeline.specs.cross_categories import CrossCategories
 from pipeline.specs.variables import Variable
-from pipeline.vocabulary import AREA_COLUMN, COUNTY, POPULATION, TRACT, design_column, is_variable
+from pipeline.vocabulary import POPULATION, design_column
 from pipeline.weights.cells import Cells, build_cells
+from pipeline.weights.places import Places
+
+SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,8 @@ def build_candidates(
     tables: Mapping[str, pl.DataFrame],
     variables: Sequence[Variable],
     targets: pl.DataFrame,
-    geography: pl.DataFrame,
-    puma_link: pl.DataFrame,
+    places: Places,
     cross: CrossCategories,
-    *,
-    finest_level: str,
-    elsewhere_share: float,
 ) -> Candidates:
     """Build both candidate tables.
 
@@ -66,11 +65,8 @@ def build_candidates(
         dollars.
     variables : the variables to measure.
     targets : reconciled targets; the population of each finest area is read from them.
-    geography : areas of the targets' vintage (state_fips, county_fips, tract, puma).
-    puma_link : the same table in the vintage of the records' PUMAs; where it is the same vintage,
-        PUMAs link to areas directly, else through the counties both vintages share.
+    places : the areas, and where a unit of a PUMA may lie.
     cross : classes of the cells, and how thin ones are collapsed.
-    elsewhere_share : prior share of a unit that lies anywhere in the state, by population.
 
     Raises RecordsError if there are no records, or a PUMA of the records is in no area; TargetError
     if an area has no population target.
@@ -79,21 +75,20 @@ def build_candidates(
     if households.is_empty():
         raise RecordsError(
             "There are no records",
-            where=f"state {geography['state_fips'][0]}",
+            where=f"state {places.geography['state_fips'][0]}",
             expected="households or persons in group quarters",
             remedy="Check the microdata file",
         )
-    expressible = [v for v in variables if v.over is not None]
-    measured = measure(tables, expressible, households["household_id"])
-    names = [design_column(key) for key in measured.expressible]
-    cells = build_cells(households, cross)
-    columns = {name: measured.matrix[:, i] for i, name in enumerate(names)}
-    population = _population(targets, geography, finest_level)
-    prior, scale = _prior_weight(
-        households,
-        measured.matrix[:, measured.expressible.index(POPULATION)],
-        series_total(population["population"]),
+    measured = measure(
+        tables, [v for v in variables if v.over is not None], households["household_id"]
     )
+    cells = build_cells(households, cross)
+    population = places.population(targets)
+    persons = measured.matrix[:, measured.expressible.index(POPULATION)]
+    prior, scale = _prior_weight(households, persons, series_total(population["population"]))
+    columns = {
+        design_column(key): measured.matrix[:, i] for i, key in enumerate(measured.expressible)
+    }
     units = pl.DataFrame(
         {
             "household_id": households["household_id"],
@@ -104,29 +99,24 @@ def build_candidates(
             **columns,
         }
     )
-    empty = [a for a, n in population.iter_rows() if n <= 0]
-    notes = [
-        (
-            f"household design weights multiplied by {scale:.6f} so that the persons in them count"
-            " the target year's population"
-        ),
-        *cells.notes,
-        *(str(n) for n in measured.notes),
-    ]
-    if empty:
-        notes.append(
-            f"{len(empty)} areas have no population and get no record:"
-            f" {', '.join(empty[:8])}{' ...' if len(empty) > 8 else ''}"
-        )
-    areas = _area_shares(
-        units["puma"].unique().sort().to_list(),
-        geography,
-        puma_link,
-        population,
-        finest_level,
-        elsewhere_share,
+    areas = places.shares(units["puma"].unique().sort().to_list(), population)
+    notes = (_scaled(scale), *cells.notes, *map(str, measured.notes), *_empty(population))
+    return Candidates(units, areas, measured.inexpressible, notes, cells)
+
+
+def _scaled(scale: float) -> str:
+    return (
+        f"household design weights multiplied by {scale:.6f} so that the persons in them count the"
+        " target year's population"
     )
-    return Candidates(units, areas, measured.inexpressible, tuple(notes), cells)
+
+
+def _empty(population: pl.DataFrame) -> list[str]:
+    """A note on areas in which nobody lives."""
+    empty = [area for area, people in population.iter_rows() if people <= 0]
+    more = " ..." if len(empty) > SHOWN else ""
+    named = f"{', '.join(empty[:SHOWN])}{more}"
+    return [f"{len(empty)} areas have no population and get no record: {named}"] if empty else []
 
 
 def candidate_pairs(units: pl.DataFrame, areas: pl.DataFrame) -> int:
@@ -142,24 +132,6 @@ def candidate_pairs(units: pl.DataFrame, areas: pl.DataFrame) -> int:
     )
 
 
-def _population(targets: pl.DataFrame, geography: pl.DataFrame, finest_level: str) -> pl.DataFrame:
-    column = AREA_COLUMN[finest_level]
-    areas = geography.select(pl.col(column).alias("area")).unique().sort("area")
-    known = targets.filter((pl.col("level") == finest_level) & is_variable(POPULATION)).select(
-        pl.col("geoid").alias("area"), pl.col("value").alias("population")
-    )
-    joined = areas.join(known, on="area", how="left").sort("area")
-    if joined["population"].null_count():
-        missing = joined.filter(pl.col("population").is_null())["area"]
-        raise TargetError(
-            f"{len(missing)} areas have no population target, first {missing[0]}",
-            where=f"level {finest_level}, variable {POPULATION[0]}, domain {POPULATION[1]}",
-            expected="a population for every area of the geography",
-            remedy="Check that the tract list and the tables are of one vintage",
-        )
-    return joined
-
-
 def _prior_weight(
     households: pl.DataFrame, persons: np.ndarray, population: float
 ) -> tuple[np.ndarray, float]:
@@ -173,56 +145,3 @@ def _prior_weight(
             remedy="Check the microdata file",
         )
     return weight * (population / total), population / total
-
-
-def _area_shares(
-    pumas: list[str],
-    geography: pl.DataFrame,
-    puma_link: pl.DataFrame,
-    population: pl.DataFrame,
-    finest_level: str,
-    elsewhere: float,
-) -> pl.DataFrame:
-    column = AREA_COLUMN[finest_level]
-    same_vintage = (
-        finest_level == TRACT
-        and set(geography["puma"].drop_nulls()) == set(puma_link["puma"].drop_nulls())
-        and set(geography["tract"]) == set(puma_link["tract"])
-    )
-    area_county = dict(
-        geography.select(area=pl.col(column), county=pl.col(AREA_COLUMN[COUNTY]))
-        .unique()
-        .iter_rows()
-    )
-    people = dict(population.iter_rows())
-    areas = population["area"].to_list()
-    total = sum(people.values())
-    # How a PUMA's people spread over counties is not published; tracts are drawn to about 4,000
-    # persons each, so their number stands in for it.
-    tracts = puma_link.group_by("puma", "county_fips").len().sort("puma", "county_fips")
-    rows = []
-    for puma in pumas:
-        local = np.zeros(len(areas))
-        if same_vintage:
-            inside = set(geography.filter(pl.col("puma") == puma)["tract"])
-            local = np.array([people[a] if a in inside else 0.0 for a in areas])
-        else:
-            for _, county, count in tracts.filter(pl.col("puma") == puma).iter_rows():
-                members = np.array([people[a] if area_county[a] == county else 0.0 for a in areas])
-                if members.sum() > 0:
-                    local += count * members / members.sum()
-        if puma and local.sum() <= 0:
-            raise RecordsError(
-                f"PUMA {puma} of the records lies in no area of the geography",
-                where="puma",
-                expected=f"one of {', '.join(sorted(set(puma_link['puma']))[:6])} ...",
-                remedy="Check the profile's puma_link_vintage",
-            )
-        everywhere = np.array([people[a] for a in areas]) / total
-        share = (
-            everywhere
-            if local.sum() <= 0
-            else (1 - elsewhere) * local / local.sum() + elsewhere * everywhere
-        )
-        rows.append(pl.DataFrame({"area": areas, "puma": [puma] * len(areas), "share": share}))
-    return pl.concat(rows).sort("area", "puma")

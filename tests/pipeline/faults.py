@@ -7,30 +7,14 @@ here knows how the pipeline reads it.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import fastexcel
-import polars as pl
-
-from pipeline.sample.files import workbook_bytes
 from pipeline.sample.generate import STAMP, generate_sample
 from pipeline.sample.settings import small_settings
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
-
-Rows = list[list[str]]
-Edit = Callable[[bytes], "bytes | None"]
-
-HTML = (
-    b"<!DOCTYPE html>\n<html><head><title>403 Forbidden</title></head><body>Request"
-    b" Rejected</body></html>\n"
-)
+from tests.pipeline import edits
 
 
 @dataclass(frozen=True)
@@ -74,7 +58,7 @@ class Fault:
 
     id: str
     title: str
-    edits: tuple[tuple[str, Edit], ...]
+    edits: tuple[tuple[str, edits.Edit], ...]
     assets: tuple[str, ...]
     says: tuple[str, ...]
     national: bool = False
@@ -139,185 +123,18 @@ def restore(before: dict[Path, bytes]) -> None:
         path.write_bytes(data)
 
 
-# Edits of bytes
-
-
-def _gone(_: bytes) -> None:
-    return None
-
-
-def _html(_: bytes) -> bytes:
-    return HTML
-
-
-def _cut(data: bytes) -> bytes:
-    return data[: len(data) * 3 // 5]
-
-
-def _table(edit: Callable[[Rows], Rows]) -> Edit:
-    """An edit of a CSV as rows of cells."""
-
-    def apply_to(data: bytes) -> bytes:
-        rows = list(csv.reader(io.StringIO(data.decode("latin-1"))))
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(edit(rows))
-        return text.getvalue().encode("latin-1")
-
-    return apply_to
-
-
-def _json(edit: Callable[[Rows], Rows]) -> Edit:
-    """An edit of the Census API's list of lists."""
-    return lambda data: json.dumps(edit(json.loads(data))).encode()
-
-
-def _member(edit: Edit) -> Edit:
-    """An edit of the first CSV or text table in a zip; the other members stay."""
-
-    def apply_to(data: bytes) -> bytes:
-        out = io.BytesIO()
-        with (
-            zipfile.ZipFile(io.BytesIO(data)) as old,
-            zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new,
-        ):
-            target = next(name for name in old.namelist() if name.endswith((".csv", "_PUMA.txt")))
-            for name in old.namelist():
-                content = old.read(name)
-                new.writestr(name, edit(content) if name == target else content)
-        return out.getvalue()
-
-    return apply_to
-
-
-def _sheets(edit: Callable[[dict[str, list[list[str | None]]]], None]) -> Edit:
-    """An edit of a workbook as text cells by sheet."""
-
-    def apply_to(data: bytes) -> bytes:
-        book = fastexcel.read_excel(data)
-        sheets = {
-            name: [
-                list(row)
-                for row in pl.DataFrame(
-                    book.load_sheet(name, header_row=None, dtypes="string")
-                ).rows()
-            ]
-            for name in book.sheet_names
-        }
-        edit(sheets)
-        return workbook_bytes(sheets, "SYNTHETIC")
-
-    return apply_to
-
-
-# Edits of rows
-
-
-def _without(column: str) -> Callable[[Rows], Rows]:
-    def edit(rows: Rows) -> Rows:
-        at = rows[0].index(column)
-        return [row[:at] + row[at + 1 :] for row in rows]
-
-    return edit
-
-
-def _renamed(column: str, name: str) -> Callable[[Rows], Rows]:
-    return lambda rows: [[name if cell == column else cell for cell in rows[0]], *rows[1:]]
-
-
-def _cell(column: str, row: int, value: str) -> Callable[[Rows], Rows]:
-    """``row`` is 1-based as an editor counts, the header being 1."""
-
-    def edit(rows: Rows) -> Rows:
-        rows[row - 1][rows[0].index(column)] = value
-        return rows
-
-    return edit
-
-
-def _cells(*changes: tuple[str, int, str]) -> Callable[[Rows], Rows]:
-    def edit(rows: Rows) -> Rows:
-        for column, row, value in changes:
-            rows = _cell(column, row, value)(rows)
-        return rows
-
-    return edit
-
-
-def _repeated(row: int) -> Callable[[Rows], Rows]:
-    return lambda rows: [*rows, list(rows[row - 1])]
-
-
-def _area(rows: Rows, start: str, code: Callable[[list[str]], str]) -> int:
-    return next(i for i, row in enumerate(rows) if i and code(row).startswith(start))
-
-
-def _first_tract(change: Callable[[Rows, int], Rows]) -> Callable[[Rows], Rows]:
-    """An edit at the first Rhode Island tract of a tract list or a tract table."""
-
-    def edit(rows: Rows) -> Rows:
-        if rows[0][0].endswith("STATEFP"):
-            return change(rows, _area(rows, "44", lambda row: row[0]))
-        return change(rows, _area(rows, "1400000US44", lambda row: row[0]))
-
-    return edit
-
-
-def _listed_in_new_county(rows: Rows, at: int) -> Rows:
-    """Move a tract of the list into county 44099, which no table has."""
-    return [*rows, [rows[at][0], "099", "990100", rows[at][3]]]
-
-
-def _unlisted(rows: Rows, at: int) -> Rows:
-    return rows[:at] + rows[at + 1 :]
-
-
-def _older_pep(rows: Rows) -> Rows:
-    """The file of vintage 2019: its columns are of 2010 to 2019."""
-    return [
-        [
-            cell.replace("BASE2020", "BASE2010")
-            .replace("2024", "2019")
-            .replace("2023", "2018")
-            .replace("2020", "2015")
-            for cell in rows[0]
-        ],
-        *rows[1:],
-    ]
-
-
-def _swapped(one: str, other: str) -> Callable[[Rows], Rows]:
-    names = {one: other, other: one}
-    return lambda rows: [[names.get(cell, cell) for cell in rows[0]], *rows[1:]]
-
-
-def _aged(rows: Rows) -> Rows:
-    """Serial numbers of an earlier year."""
-    at = rows[0].index("SERIALNO")
-    return [rows[0], *([*row[:at], "2016" + row[at][4:], *row[at + 1 :]] for row in rows[1:])]
-
-
-def _suppressed_sheet(sheets: dict[str, list[list[str | None]]]) -> None:
-    name = next((n for n in sheets if "Rhode Island" in n), list(sheets)[-1])
-    row = next(r for r in sheets[name] if any(str(cell or "").startswith("4400") for cell in r))
-    row[3] = "(X)"
-
-
-def _nobody(rows: Rows) -> Rows:
-    return rows[:1]
-
-
 FAULTS = (
     Fault(
         "missing_file",
         "missing file",
-        (("profile", _gone),),
+        (("profile", edits.gone),),
         ("acs5_profile_tracts",),
         ("pophousing_retrieved_data.json", "missing", "Download it"),
     ),
     Fault(
         "missing_national_file",
         "missing file of the nation",
-        (("ht2", _gone),),
+        (("ht2", edits.gone),),
         ("irs_historic_table_2",),
         ("22in55cmcsv.csv", "missing"),
         national=True,
@@ -332,14 +149,14 @@ FAULTS = (
     Fault(
         "truncated_zip",
         "zip cut short",
-        (("pums", _cut),),
+        (("pums", edits.cut),),
         ("microdata",),
         ("csv_pri.zip", "zip", "download it again"),
     ),
     Fault(
         "truncated_national_zip",
         "zip of the nation cut short",
-        (("pumas", _cut),),
+        (("pumas", edits.cut),),
         ("geography",),
         ("Tract_to_2020_PUMA.zip", "zip"),
         national=True,
@@ -347,14 +164,14 @@ FAULTS = (
     Fault(
         "truncated_json",
         "JSON cut short",
-        (("profile", _cut),),
+        (("profile", edits.cut),),
         ("acs5_profile_tracts",),
         ("pophousing", "not JSON", "cut short"),
     ),
     Fault(
         "truncated_csv",
         "CSV cut short",
-        (("ht2", _cut),),
+        (("ht2", edits.cut),),
         ("irs_historic_table_2",),
         ("22in55cmcsv.csv, line", "cut short"),
         national=True,
@@ -362,7 +179,7 @@ FAULTS = (
     Fault(
         "truncated_xlsx",
         "workbook cut short",
-        (("workbook", _cut),),
+        (("workbook", edits.cut),),
         ("ssa_ssi_counties",),
         ("ssi_", "workbook"),
         national=True,
@@ -370,7 +187,7 @@ FAULTS = (
     Fault(
         "html_csv",
         "HTML error page saved as .csv",
-        (("pep", _html),),
+        (("pep", edits.html),),
         ("pep_counties",),
         ("co-est2024-alldata.csv, line 1", "HTML"),
         national=True,
@@ -378,21 +195,21 @@ FAULTS = (
     Fault(
         "html_json",
         "HTML error page saved as .json",
-        (("profile", _html),),
+        (("profile", edits.html),),
         ("acs5_profile_tracts",),
         ("pophousing", "line 1", "HTML"),
     ),
     Fault(
         "html_zip",
         "HTML error page saved as .zip",
-        (("pums", _html),),
+        (("pums", edits.html),),
         ("microdata",),
         ("csv_pri.zip, line 1", "HTML"),
     ),
     Fault(
         "html_xlsx",
         "HTML error page saved as .xlsx",
-        (("workbook", _html),),
+        (("workbook", edits.html),),
         ("ssa_ssi_counties",),
         (".xlsx, line 1", "HTML"),
         national=True,
@@ -400,21 +217,21 @@ FAULTS = (
     Fault(
         "missing_column",
         "missing column",
-        (("profile", _json(_without("DP05_0001E"))),),
+        (("profile", edits.answer(edits.without("DP05_0001E"))),),
         ("acs5_profile_tracts",),
         ("pophousing", "DP05_0001", "is missing"),
     ),
     Fault(
         "missing_pums_column",
         "missing column of the PUMS",
-        (("pums", _member(_table(_without("PWGTP")))),),
+        (("pums", edits.member(edits.table(edits.without("PWGTP")))),),
         ("microdata",),
         ("csv_pri.zip", "PWGTP", "line 1"),
     ),
     Fault(
         "renamed_column",
         "renamed column",
-        (("pep", _table(_renamed("POPESTIMATE2024", "POP_ESTIMATE_2024"))),),
+        (("pep", edits.table(edits.renamed("POPESTIMATE2024", "POP_ESTIMATE_2024"))),),
         ("pep_counties",),
         ("co-est2024-alldata.csv", "POPESTIMATE2024", "POP_ESTIMATE_2024", "renames"),
         national=True,
@@ -422,7 +239,7 @@ FAULTS = (
     Fault(
         "repeated_column",
         "column given twice",
-        (("ht2", _table(_renamed("MARS1", "N1"))),),
+        (("ht2", edits.table(edits.renamed("MARS1", "N1"))),),
         ("irs_historic_table_2",),
         ("N1", "22in55cmcsv"),
         national=True,
@@ -430,7 +247,7 @@ FAULTS = (
     Fault(
         "wrong_vintage",
         "wrong vintage of a table",
-        (("pep", _table(_older_pep)),),
+        (("pep", edits.table(edits.older_pep)),),
         ("pep_counties",),
         ("co-est2024", "looks like vintage 2019"),
         national=True,
@@ -438,14 +255,14 @@ FAULTS = (
     Fault(
         "wrong_numbering",
         "wrong vintage of the tract table",
-        (("profile", _json(_swapped("DP05_0072E", "DP05_0070E"))),),
+        (("profile", edits.answer(edits.swapped("DP05_0072E", "DP05_0070E"))),),
         ("acs5_profile_tracts",),
         ("pophousing", "vintage 2021, not 2022", "DP05_0070"),
     ),
     Fault(
         "wrong_pums_year",
         "wrong vintage of the PUMS",
-        (("pums", _member(_table(_aged))),),
+        (("pums", edits.member(edits.table(edits.aged))),),
         ("microdata",),
         ("psam_p44.csv", "SERIALNO", "line 2", "2016"),
     ),
@@ -455,8 +272,8 @@ FAULTS = (
         (
             (
                 "profile",
-                _json(
-                    _cells(
+                edits.answer(
+                    edits.cells(
                         ("DP05_0024E", 3, "-666666666"),
                         ("DP05_0024M", 4, "-222222222"),
                         ("DP05_0021M", 3, "-555555555"),
@@ -471,7 +288,7 @@ FAULTS = (
     Fault(
         "suppressions",
         "(X) and blank cells in a table",
-        (("profile", _json(_cells(("DP05_0024E", 3, "(X)"), ("DP05_0024E", 4, "")))),),
+        (("profile", edits.answer(edits.cells(("DP05_0024E", 3, "(X)"), ("DP05_0024E", 4, "")))),),
         ("acs5_profile_tracts",),
         ("estimate cell(s) marked '(X)'", "estimate cell(s) marked 'blank'"),
         note=True,
@@ -479,7 +296,7 @@ FAULTS = (
     Fault(
         "suppressed_sheet",
         "(X) in an SSA workbook",
-        (("workbook", _sheets(_suppressed_sheet)),),
+        (("workbook", edits.sheets(edits.suppressed_sheet)),),
         ("ssa_ssi_counties",),
         ("marked '(X)'",),
         True,
@@ -488,21 +305,21 @@ FAULTS = (
     Fault(
         "unknown_code",
         "a mark of no known meaning",
-        (("profile", _json(_cell("DP05_0001E", 3, "see note"))),),
+        (("profile", edits.answer(edits.cell("DP05_0001E", 3, "see note"))),),
         ("acs5_profile_tracts",),
         ("row 3", "see note"),
     ),
     Fault(
         "negative_count",
         "negative count",
-        (("profile", _json(_cell("DP05_0001E", 3, "-12"))),),
+        (("profile", edits.answer(edits.cell("DP05_0001E", 3, "-12"))),),
         ("acs5_profile_tracts",),
         ("pophousing", "column DP05_0001 (estimate), row 3", "negative"),
     ),
     Fault(
         "negative_returns",
         "negative count of the nation",
-        (("irs", _table(_cell("N1", 4, "-40.0000"))),),
+        (("irs", edits.table(edits.cell("N1", 4, "-40.0000"))),),
         ("irs_county",),
         ("22incyallnoagi", "column N1", "row 4", "negative"),
         national=True,
@@ -510,21 +327,21 @@ FAULTS = (
     Fault(
         "negative_weight",
         "negative design weight",
-        (("pums", _member(_table(_cell("PWGTP", 2, "-7")))),),
+        (("pums", edits.member(edits.table(edits.cell("PWGTP", 2, "-7")))),),
         ("microdata",),
         ("psam_p44.csv", "PWGTP", "line 2"),
     ),
     Fault(
         "duplicated_geoid",
         "duplicated GEOID",
-        (("profile", _json(_repeated(3))),),
+        (("profile", edits.answer(edits.repeated(3))),),
         ("acs5_profile_tracts",),
         ("pophousing", "GEOID 44", "rows 3 and", "Remove"),
     ),
     Fault(
         "duplicated_county",
         "duplicated county",
-        (("irs", _table(_repeated(3))),),
+        (("irs", edits.table(edits.repeated(3))),),
         ("irs_county",),
         ("22incyallnoagi", "GEOID", "rows 3 and"),
         national=True,
@@ -532,7 +349,7 @@ FAULTS = (
     Fault(
         "duplicated_tract",
         "tract twice in the tract list",
-        (("pumas", _member(_table(_repeated(2)))),),
+        (("pumas", edits.member(edits.table(edits.repeated(2)))),),
         ("geography",),
         ("2020_Census_Tract_to_2020_PUMA", "Tract", "rows 2 and"),
         national=True,
@@ -540,7 +357,7 @@ FAULTS = (
     Fault(
         "tract_without_county",
         "tract of the tables that is not in the tract list, so that no county owns it",
-        (("pumas", _member(_table(_first_tract(_unlisted)))),),
+        (("pumas", edits.member(edits.table(edits.first_tract(edits.unlisted)))),),
         ("geography", "reconciled_targets"),
         (
             "1 tracts that the tract list has not, first tract 44",
@@ -551,14 +368,14 @@ FAULTS = (
     Fault(
         "tract_without_table",
         "tract of the list that a table has not",
-        (("profile", _json(_first_tract(_unlisted))),),
+        (("profile", edits.answer(edits.first_tract(edits.unlisted))),),
         ("acs5_profile_tracts", "state_targets"),
         ("no value for 44", "acs5_profile_tracts 2022, tract", "download it again"),
     ),
     Fault(
         "county_without_rows",
         "tract of the list in a county that no table has",
-        (("pumas", _member(_table(_first_tract(_listed_in_new_county)))),),
+        (("pumas", edits.member(edits.table(edits.first_tract(edits.listed_in_new_county)))),),
         ("geography", "reconciled_targets"),
         (
             "1 tracts that are in none of the tables, first tract 44099990100",
@@ -568,7 +385,7 @@ FAULTS = (
     Fault(
         "no_records",
         "state without records",
-        (("pums", _member(_table(_nobody))),),
+        (("pums", edits.member(edits.table(edits.nobody))),),
         ("microdata",),
         ("psam_p44.csv", "no records", "state 44"),
     ),

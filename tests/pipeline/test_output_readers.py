@@ -52,7 +52,9 @@ def households_of(state: str) -> pl.DataFrame:
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tracts", "counties"])
 def stored(request, tmp_path_factory) -> Path:
-    """Folder of a profile with weights and households of two states, as the pipeline stores them."""
+    """Folder of a profile with weights and households of two states, as the pipeline stores
+    them.
+    """
 
     @dg.asset(partitions_def=STATES)
     def weights(context: dg.AssetExecutionContext):

@@ -11,11 +11,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-import typer
-from pipeline.cli_validate import HoldOutOption, ListOptions, MethodsOption
-from pipeline.cli_validate import PairsOption as BudgetsOption
 from polars.testing import assert_frame_equal
-from typer.testing import CliRunner
 
 import pipeline.cli as cli
 from calibration_core.errors import ProblemError
@@ -125,7 +121,7 @@ def test_inside_and_outside_part_what_the_whole_state_fits(delaware):
 def test_measured_totals_are_those_of_the_engine(delaware):
     (group,) = groups("education")
     task = hold_out(delaware, group, CATALOG)
-    dense = dense_calibration(task.problem, task.state.units, task.state.areas, SAMPLE)
+    dense = dense_calibration(task.state)
     leaf, record = np.nonzero(dense.weights)
     measured = task.inside.fitted(leaf, record, dense.weights[leaf, record])
     engine = np.concatenate(
@@ -322,8 +318,6 @@ def invoke(monkeypatch, capsys, tmp_path):
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["geocal", "validate", *arguments])
-        for name, stream in (("out", sys.stdout), ("err", sys.stderr)):
-            monkeypatch.setattr(cli, name, cli.Console(file=stream, width=cli.LOG_WIDTH))
         with pytest.raises(SystemExit) as stop:
             cli.main()
         captured = capsys.readouterr()
@@ -399,9 +393,9 @@ def test_wrong_use_is_one_message_before_any_work(invoke, arguments, said):
     assert "Traceback" not in err
 
 
-def test_the_command_explains_itself():
-    shown = CliRunner().invoke(cli.app, ["validate", "--help"])
-    assert shown.exit_code == 0
+def test_the_command_explains_itself(invoke):
+    status, shown, _ = invoke("--help")
+    assert status == 0
     for word in (
         "--hold-out",
         "--pairs",
@@ -411,42 +405,22 @@ def test_the_command_explains_itself():
         "--plot",
         "docs/validation.md",
     ):
-        assert word in shown.output
+        assert word in shown
 
 
-def test_lists_are_words_commas_or_both():
+def test_lists_are_words_commas_or_both(invoke, monkeypatch):
     read = []
-    application = typer.Typer()
 
-    @application.command(cls=ListOptions)
-    def command(
-        hold_out: HoldOutOption,
-        pairs: BudgetsOption = "20",
-        seeds: int = 3,
-        methods: MethodsOption = None,
-    ) -> None:
-        read.append((hold_out, pairs, seeds, methods))
+    def read_only(terminal, asked, wanted) -> int:
+        read.append((wanted.hold_out, wanted.pairs_per_area, wanted.seeds, wanted.methods))
+        return 0
 
-    arguments = [
-        "--hold-out",
-        "race",
-        "ssa,irs",
-        "--seeds",
-        "2",
-        "--pairs",
-        "20",
-        "40",
-        "--methods",
-        "random",
-        "--hold-out",
-        "age",
-    ]
-    result = CliRunner().invoke(application, arguments)
-    assert result.exit_code == 0, result.output
+    monkeypatch.setattr("pipeline.cli.validate.run_validation", read_only)
+    arguments = ["--hold-out", "race", "ssa,irs", "--seeds", "2", "--pairs-per-area", "20", "40"]
+    arguments += ["--methods", "random", "--hold-out", "age"]
+    assert invoke(*arguments)[0] == 0
     assert read == [(["race,ssa,irs", "age"], "20,40", 2, "random")]
-    assert (
-        CliRunner().invoke(application, ["--hold-out", "race", "--seeds", "2", "3"]).exit_code == 2
-    )
+    assert invoke("--hold-out", "race", "--seeds", "2", "3")[0] == 2
 
 
 def test_seeds_must_be_a_number_and_a_family_must_be_named(invoke):
@@ -461,7 +435,7 @@ def test_seeds_must_be_a_number_and_a_family_must_be_named(invoke):
 def test_a_budget_above_the_candidates_is_refused_with_the_largest_there_is(
     invoke, monkeypatch, delaware
 ):
-    monkeypatch.setattr("pipeline.cli_validate._loader", lambda *_: lambda postal: (delaware, None))
+    monkeypatch.setattr("pipeline.cli.validate._loader", lambda *_: lambda postal: (delaware, None))
     status, _, err = invoke(
         "--hold-out", "race", "--states", "DE", "--pairs", "20", "100000", "--methods", "random"
     )
@@ -471,7 +445,7 @@ def test_a_budget_above_the_candidates_is_refused_with_the_largest_there_is(
 
 
 def test_the_command_prints_tables_and_writes_both_files(invoke, monkeypatch, delaware, tmp_path):
-    monkeypatch.setattr("pipeline.cli_validate._loader", lambda *_: lambda postal: (delaware, None))
+    monkeypatch.setattr("pipeline.cli.validate._loader", lambda *_: lambda postal: (delaware, None))
     arguments = [
         "--hold-out",
         "education",

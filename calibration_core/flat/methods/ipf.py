@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibration_core.common.distances import Raking
-from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.errors import ProblemError
 from calibration_core.flat.conflicts import precheck
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.problem import CalibrationProblem
@@ -39,11 +39,6 @@ class Settings(ExactSettings):
     """See ExactSettings; ``max_iterations`` counts sweeps over all margins."""
 
     max_iterations: int = 5000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_iterations < 1:
-            raise SettingsError(f"max_iterations is {self.max_iterations}", expected="at least 1")
 
 
 def run(

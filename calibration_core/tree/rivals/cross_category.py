@@ -33,6 +33,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.errors import SettingsError
 from calibration_core.sampling.rounding import largest_remainders
 from calibration_core.tree.rivals.refit import side_by_side
@@ -74,7 +75,9 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     """Draw across cells, fit the leaves' categorical margins."""
     began = time.perf_counter()
     kinds = task.pool.cells
-    chosen, weights, by_rule, lost_cells, lost_mass = [], [], 0, 0, 0.0
+    chosen: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
+    by_rule, lost_cells, lost_mass = 0, 0, 0.0
     off = 0
     for leaf, count in enumerate(task.pairs_per_area):
         dense = task.pool.dense[leaf]
@@ -83,7 +86,7 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
         paper, exact = cell_counts(mass, room, int(count))
         by_rule, off = by_rule + int(paper.sum()), off + int(paper.sum() != count)
         generator = np.random.default_rng([task.seed, leaf])
-        drawn = [
+        per_cell = [
             generator.choice(
                 np.flatnonzero((task.pool.cell == c) & (dense > 0)),
                 size=int(exact[c]),
@@ -91,7 +94,7 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
             )
             for c in np.flatnonzero(exact)
         ]
-        drawn = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *drawn]))
+        drawn = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *per_cell]))
         without = (mass > 0) & (exact == 0)
         lost_cells, lost_mass = (
             lost_cells + int(without.sum()),
@@ -99,33 +102,37 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
         )
         chosen.append(drawn)
         weights.append((mass / np.maximum(exact, 1))[task.pool.cell[drawn]])
-    leaf, record, starting = side_by_side(task, chosen, weights)
+    leaves, record, starting = side_by_side(task, chosen, weights)
     selected = time.perf_counter()
     fit = _fit_leaves(task, record, starting, settings)
     warnings = []
     if by_rule != task.pairs:
         total = float(task.pool.dense.sum())
-        warnings.append(
+        text = (
             f"The paper's rule would have drawn {by_rule:,} pairs for a k of {task.pairs:,}"
             f" ({by_rule / task.pairs - 1:+.1%}), and another number in {off:,} leaves; brought to"
             f" k, {lost_cells:,} cells of leaves have no pair and {lost_mass / total:.2%} of the"
             " weight moved to other cells."
         )
+        warnings.append(CalibrationWarning("budget_missed_by_rule", text, size=float(by_rule)))
     if fit.unsupported:
-        warnings.append(
+        text = (
             f"{fit.unsupported:,} categorical targets of leaves cannot be met: no drawn record"
             " contributes."
         )
+        warnings.append(CalibrationWarning("unsupported_target", text, size=fit.unsupported))
     if fit.missed:
-        warnings.append(
+        text = (
             f"{fit.missed:,} of {fit.targets:,} categorical targets of leaves that a drawn record"
             f" contributes to are missed by more than {settings.tolerance:g}."
         )
+        warnings.append(CalibrationWarning("targets_missed", text, size=fit.missed))
     if fit.floored:
-        warnings.append(
+        text = (
             f"{fit.floored:,} pairs stand at {_LEAST_RATIO:g} of their starting weight, the least"
             " allowed."
         )
+        warnings.append(CalibrationWarning("negligible_weights", text, size=fit.floored))
     met = not (fit.missed or fit.unsupported)
     status = (
         "every categorical target of the leaves is met"
@@ -134,7 +141,7 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     )
     return PairOutcome(
         "cross_category",
-        leaf,
+        leaves,
         record,
         starting,
         fit.weights,
@@ -147,7 +154,7 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
 
 
 def cell_counts(mass: np.ndarray, room: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Records a cell of one leaf: what the paper's rule says, and the same brought to exactly
+    """Records per cell of one leaf: what the paper's rule says, and the same brought to exactly
     ``count``.
 
     Parameters

@@ -1,4 +1,5 @@
-"""Losses of areas between two sets of weights of the same records: the figures of ``loss_report.py``.
+"""Losses of areas between two sets of weights of the same records: the figures of
+``loss_report.py``.
 
 Areas are taken one after another, so that nothing larger than the dense weights and (records,
 variables) is ever held.
@@ -21,7 +22,6 @@ from calibration_core.common.weighted_distribution import (
     WeightedDistributions,
     distributions,
 )
-from calibration_core.tree.select.pool import Pool
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,16 +93,21 @@ class SortedPairs:
 
 
 class Comparison:
-    """The two sets of weights, and what is known of the records; ``kind`` is the place of a record's
-    cell among ``cells``.
+    """The two sets of weights, and what is known of the records; ``kind`` is the place of a
+    record's cell among ``cells``.
     """
 
     def __init__(
-        self, pool: Pool, pairs: SortedPairs, variables: CodedVariables, percentiles: np.ndarray
+        self,
+        dense: np.ndarray,
+        cell: np.ndarray,
+        pairs: SortedPairs,
+        variables: CodedVariables,
+        percentiles: np.ndarray,
     ) -> None:
-        self.dense, self.pairs, self.variables = pool.dense, pairs, variables
+        self.dense, self.pairs, self.variables = dense, pairs, variables
         self.percentiles = percentiles
-        self.cells, kind = np.unique(pool.cell, return_inverse=True)
+        self.cells, kind = np.unique(cell, return_inverse=True)
         self.kind, self.kinds = kind.ravel(), self.cells.size
 
     def areas_weights(self, leaves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -136,11 +141,11 @@ class Comparison:
                 self._cells(found, i, d, s)
                 if s.any():
                     self._amounts(found, i, d, s)
-        shapes = {
-            "dense": WeightShape.of([self._dense_blocks(a) for a in areas]),
-            "selected": WeightShape.of([self._pair_blocks(a) for a in areas]),
-        }
-        return AreaLoss(**found.all, **shapes)
+        return AreaLoss(
+            dense=WeightShape.of([self._dense_blocks(a) for a in areas]),
+            selected=WeightShape.of([self._pair_blocks(a) for a in areas]),
+            **found.all,
+        )
 
     def cell_shares(self) -> tuple[np.ndarray, np.ndarray]:
         """(cells,) float64 both: shares of all dense and of all selected weight."""

@@ -5,15 +5,15 @@ Two sets of weights speak of the same areas: dense weights of every (leaf, recor
 of the k selected pairs. For each area of each level, and for all areas together, with D and S the
 dense and selected weight of the area's records:
 
-    cell distance        1/2 sum over cells of |D_c / D - S_c / S|         (total variation; the
-    share of households in another cell)
-    uncovered share      share of D in cells that no selected pair of the area represents
-    Kolmogorov distance  max over x of |F_D(x) - F_S(x)|                   (Kolmogorov 1933), each
-    continuous variable
-    quantiles            of the positive amounts, and the share of positive amounts apart, each
-    under D and under S
-    correlations         largest and root mean square difference over pairs of variables, of Pearson
-    and of rank correlations
+- cell distance: 1/2 sum over cells of |D_c / D - S_c / S| (total variation), the share of
+  households in another cell.
+- uncovered share: share of D in cells that no selected pair of the area represents.
+- Kolmogorov distance: max over x of |F_D(x) - F_S(x)| (Kolmogorov 1933), for each continuous
+  variable.
+- quantiles: of the positive amounts, and the share of positive amounts apart, each under D and
+  under S.
+- correlations: largest and root mean square difference over pairs of variables, of Pearson and of
+  rank correlations.
 
 All are zero where the selected weights are the dense ones written out. Areas are taken one after
 another, so that nothing larger than the dense weights and (records, variables) is ever held.
@@ -107,16 +107,19 @@ def selection_loss(
     *,
     continuous: np.ndarray,
     percentiles: tuple[float, ...] = PERCENTILES,
+    dense: np.ndarray | None = None,
 ) -> SelectionLoss:
     """Compare selected pairs with the dense weights they stand for.
 
     Parameters
     ----------
-    pool : dense weights, areas and cells; its targets and attributes are not looked at.
+    pool : areas, cells and, rounded, dense weights; its targets and attributes are not looked at.
     leaf, record : (k,) int64 places of the selected pairs, each pair once, in any order.
     weights : (k,) float64 >= 0 their weights.
     continuous : (records, variables) float64, for example incomes in dollars.
     percentiles : percent, each above 0 and at most 100.
+    dense : (leaves, records) float64 >= 0 dense weights as they were solved for; default: the
+        pool's, which are rounded.
 
     Raises
     ------
@@ -125,7 +128,8 @@ def selection_loss(
         either set of weights is all zero.
     """
     weights, tree = np.asarray(weights, dtype=np.float64), pool.tree
-    _check(pool, leaf, record, weights)
+    dense = pool.dense if dense is None else np.asarray(dense, dtype=np.float64)
+    _check(dense, leaf, record, weights)
     if not all(0 < p <= 100 for p in percentiles):
         raise ProblemError(
             f"Percentiles {percentiles}", expected="percent, above 0 and at most 100"
@@ -138,7 +142,8 @@ def selection_loss(
         )
     order = np.lexsort((record, leaf))
     pairs = SortedPairs(leaf[order], record[order], weights[order], pool.leaves)
-    both = Comparison(pool, pairs, variables, np.asarray(percentiles, dtype=np.float64))
+    levels_of = np.asarray(percentiles, dtype=np.float64)
+    both = Comparison(dense, pool.cell, pairs, variables, levels_of)
     everywhere = np.arange(pool.leaves)
     whole = both.losses([everywhere])
     levels = tuple(
@@ -146,7 +151,7 @@ def selection_loss(
         for depth, size in enumerate(tree.sizes)
     )
     of_dense, of_selected = (both.distributions(w) for w in both.areas_weights(everywhere))
-    outside = int(((pool.dense[pairs.leaf, pairs.record] <= 0) & (pairs.weights > 0)).sum())
+    outside = int(((dense[pairs.leaf, pairs.record] <= 0) & (pairs.weights > 0)).sum())
     return SelectionLoss(
         tree.levels,
         levels,
@@ -177,13 +182,14 @@ def _leaves_of(ancestor: np.ndarray, areas: int) -> list[np.ndarray]:
     return np.split(members.indices, members.indptr[1:-1])
 
 
-def _check(pool: Pool, leaf: np.ndarray, record: np.ndarray, weights: np.ndarray) -> None:
+def _check(dense: np.ndarray, leaf: np.ndarray, record: np.ndarray, weights: np.ndarray) -> None:
+    leaves, records = dense.shape
     if not leaf.shape == record.shape == weights.shape == (weights.size,):
         raise ProblemError(
             f"Leaves {leaf.shape}, records {record.shape} and weights {weights.shape}",
             expected="one of each per pair",
         )
-    for name, values in (("dense", pool.dense), ("selected", weights)):
+    for name, values in (("dense", dense), ("selected", weights)):
         # Negative, infinite and NaN weights all show in the least and the sum.
         least, total = float(values.min(initial=0.0)), float(values.sum())
         if not (least >= 0 and 0 < total < np.inf):
@@ -191,13 +197,13 @@ def _check(pool: Pool, leaf: np.ndarray, record: np.ndarray, weights: np.ndarray
                 f"The {name} weights have least {least} and sum {total}",
                 expected="finite weights >= 0, not all zero",
             )
-    inside = (leaf >= 0) & (leaf < pool.leaves) & (record >= 0) & (record < pool.records)
+    inside = (leaf >= 0) & (leaf < leaves) & (record >= 0) & (record < records)
     if not inside.all():
         raise ProblemError(
             "A pair lies outside the dense weights",
-            expected=f"leaves below {pool.leaves}, records below {pool.records}",
+            expected=f"leaves below {leaves}, records below {records}",
         )
-    place = np.sort(leaf.astype(np.int64) * pool.records + record)
+    place = np.sort(leaf.astype(np.int64) * records + record)
     twice = int((place[1:] == place[:-1]).sum())
     if twice:
         raise ProblemError(f"{twice} pairs occur twice", expected="each (leaf, record) pair once")

@@ -24,6 +24,7 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.errors import ProfileError, SourceLayoutError
+from pipeline.ordered_sums import sum_across
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote
 from pipeline.sources.files import RawFile
 from pipeline.sources.microdata import acs_pums_codes as codes
@@ -297,7 +298,7 @@ def _check_income(persons: pl.DataFrame, notes: list[SourceNote]) -> None:
     dollar).
     """
     parts = [name for name in codes.AMOUNT_COLUMNS if name != "total_income"]
-    gap = (pl.col("total_income") - pl.sum_horizontal(parts)).abs()
+    gap = (pl.col("total_income") - sum_across(parts)).abs()
     if off := persons.filter(gap > 1.0).height:
         detail = "persons whose PINCP is not the sum of its components"
         notes.append(SourceNote("income_does_not_add_up", off, detail))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from pipeline.errors import RecordsError
+from pipeline.ordered_sums import sum_in_order
 from pipeline.sources.base import SourceNote
 from pipeline.sources.microdata.columns import SurveyColumns, yes_no
 
@@ -71,7 +72,7 @@ def rebuild_households(persons: pl.DataFrame, where: str) -> pl.DataFrame:
         pl.len().cast(pl.Int32).alias("persons"),
         pl.lit(None, dtype=pl.String).alias("tenure"),
         pl.when(~pl.col("is_group_quarters").first())
-        .then(pl.col("total_income").sort_by("person_number").sum())
+        .then(sum_in_order("total_income", "person_number"))
         .alias("household_income"),
         pl.lit(None, dtype=pl.Boolean).alias("food_stamps"),
     )

@@ -19,6 +19,8 @@ Codes follow the published data dictionaries; any code outside these lists is re
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
 from pathlib import Path
 
 import polars as pl
@@ -148,8 +150,8 @@ def _total(columns: SurveyColumns, amount: str) -> pl.Series:
     """Sum of an amount's columns; one that is not in the file counts as zero."""
     low = None if amount in codes.SIGNED else 0
     names = codes.AMOUNT_COLUMNS[amount]
-    parts = [columns.number(name, low=low).fill_null(0.0).alias(name) for name in names]
-    return pl.DataFrame(parts).sum_horizontal()
+    parts = [columns.number(name, low=low).fill_null(0.0) for name in names]
+    return reduce(operator.add, parts)
 
 
 def _persons(

@@ -147,7 +147,7 @@ def _read_sheet(
             expected=f"{spec.holds} below the header",
             remedy="Check the layout",
         )
-    begun = int(areas[ROW].min())
+    begun = min(areas[ROW])
     head = cells.filter(pl.col(ROW) < begun)
     refuse_title(head, spec, where)
     columns, notes = located_columns(head, spec, where)

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from calibration_core.common.distances import Logit, Raking
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PairProblem, PoolProblem, make_targets
-from calibration_core.tree.solve.link import Exponential, Logit
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
 from calibration_core.tree.solve.pair_blocks import PairBlocks
 from calibration_core.tree.solve.pool_blocks import PoolBlocks
 from tests.calibration_core.other_solvers import assert_same_problem
 
-TIGHT = TreeNewtonSettings(tau_path=(1.0, 0.1), tolerance=1e-10)
+TIGHT = TreeNewtonSettings(tau_path=(1.0, 0.1), tolerance=1e-10, prior_unit=1.0)
 
 
 def tree_of(counties: int, tracts: int) -> GeographyTree:
@@ -120,7 +120,10 @@ def test_optimality_conditions_hold(seed, bounds):
     """
     problem = random_problem(seed)
     result = calibrate_tree(
-        problem, TreeNewtonSettings(tau_path=(1.0, 0.1), tolerance=1e-9, ratio_bounds=bounds)
+        problem,
+        TreeNewtonSettings(
+            tau_path=(1.0, 0.1), tolerance=1e-9, ratio_bounds=bounds, prior_unit=1.0
+        ),
     )
     assert result.converged
     assert result.duality_gap < 1e-12
@@ -168,10 +171,10 @@ def test_block_arrow_solve_equals_a_dense_solve(levels):
         multipliers = [
             torch.as_tensor(rng.normal(scale=0.02, size=v.shape)) for v in problem.targets.values
         ]
-        factor = blocks.factor(multipliers, Exponential(), 0.3)
+        factor = blocks.factor(multipliers, Raking(), 0.3)
         rows = []
         # With the exponential link the slope of a weight is the weight.
-        pair_weights = blocks.weights(multipliers, Exponential()).ravel()
+        pair_weights = blocks.weights(multipliers, Raking()).ravel()
         for depth in range(levels):
             above = tree.ancestor_of_leaves(depth)
             for area in range(tree.sizes[depth]):
@@ -284,7 +287,7 @@ def test_a_stop_before_convergence_is_told():
         random_problem(2), TreeNewtonSettings(tau_path=(0.001,), tolerance=1e-12, max_iterations=2)
     )
     assert not result.converged
-    assert "stopped after 2 steps" in result.warnings[0]
+    assert "stopped after 2 steps" in result.warned("not_converged")[0].message
     assert result.status == "stopped before convergence"
 
 
@@ -308,11 +311,11 @@ def test_shares_out_of_reach_are_reported():
     result = calibrate_tree(problem, TreeNewtonSettings(tau_path=(1.0, 0.1), share=(1.0,)))
     assert result.converged
     assert not result.path_met
-    assert any("county 0.0000 of 1 asked" in w for w in result.warnings)
+    assert "county 0.0000 of 1 asked" in result.warned("shares_not_met")[0].message
     assert result.fitted[0] == pytest.approx(np.array([[15.0, 15.0]]), abs=0.1)
 
 
-@pytest.mark.parametrize("link", [Exponential(), Logit(0.05, 10.0), Logit(0.0, 2.0)])
+@pytest.mark.parametrize("link", [Raking(), Logit(0.05, 10.0), Logit(0.0, 2.0)])
 def test_links_start_at_one_and_their_slopes_and_integrals_are_right(link):
     u = torch.linspace(-4.0, 4.0, 401, dtype=torch.float64, requires_grad=True)
     ratio = link.ratio(u)

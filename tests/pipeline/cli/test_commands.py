@@ -248,7 +248,7 @@ def test_an_error_from_anywhere_becomes_its_message(invoke, monkeypatch):
     def fail(*args, **kwargs):
         raise GeocalError("The disk is full", where="output", remedy="Free some space")
 
-    monkeypatch.setattr("pipeline.cli.run.asked_for", fail)
+    monkeypatch.setattr("pipeline.cli.asked.asked_for", fail)
     status, out, err = invoke("run")
     assert (status, out) == (1, "")
     assert err.strip() == "The disk is full. Where: output. What to do: Free some space."

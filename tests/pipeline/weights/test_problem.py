@@ -1,10 +1,14 @@
 """A state's targets as arrays: places, scales, seeds."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
+import pytest
 
+from pipeline.errors import StoreError
 from pipeline.weights.problem import attributes_of, build_problem, design_matrix, state_seed
-from tests.pipeline.weights.toy_state import GEOGRAPHY, candidates, tables, targets
+from tests.pipeline.weights.toy_state import GEOGRAPHY, candidates, solvable, tables, targets
 
 
 def test_a_carried_margin_sets_the_scale_of_a_tract_without_the_error_of_carrying(profile):
@@ -72,3 +76,11 @@ def test_seeds_depend_on_run_state_and_purpose_only():
     assert state_seed(1, "44", "selection") == state_seed(1, "44", "selection")
     asked = [(s, f, p) for s in (1, 2) for f in ("44", "10") for p in ("selection", "other")]
     assert len({state_seed(*each) for each in asked}) == 8
+
+
+def test_a_step_without_the_table_it_needs_says_which(profile):
+    records = tables()
+    state = solvable(records, targets(records), profile)
+    assert state.table("areas") is state.areas and state.table("cells") is state.cells
+    with pytest.raises(StoreError, match="made without its table of cells"):
+        replace(state, cells=None).table("cells")

@@ -13,6 +13,7 @@ from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.specs.variables import Variable
 from pipeline.targets.build import TARGET_SCHEMA
 from pipeline.weights.candidates import build_candidates
+from pipeline.weights.places import Places
 from pipeline.weights.problem import SolvableState, build_problem
 from pipeline.weights.solve import dense_calibration, refine, select
 
@@ -149,16 +150,8 @@ def targets(records: dict[str, pl.DataFrame], scale: float = 1.0) -> pl.DataFram
 
 
 def candidates(records, goal, *, elsewhere=0.2, link=GEOGRAPHY):
-    return build_candidates(
-        records,
-        VARIABLES,
-        goal,
-        GEOGRAPHY,
-        link,
-        load_cross_categories(),
-        finest_level="tract",
-        elsewhere_share=elsewhere,
-    )
+    places = Places(GEOGRAPHY, link, "tract", elsewhere)
+    return build_candidates(records, VARIABLES, goal, places, load_cross_categories())
 
 
 def solvable(records, goal, profile):

@@ -504,7 +504,8 @@ def test_the_footer_of_the_stack_tells_its_year(read):
 
 
 ZIP_HEAD = (
-    ".id,place,zip,place_of_total,total_number,retired_number,disabled_number,widow_number,spouse_number,children_number,"
+    ".id,place,zip,place_of_total,total_number,retired_number,disabled_number,widow_number,"
+    "spouse_number,children_number,"
     "total_benefits,retired_benefits,widow_benefits,age65_benefits,zip_ben\n"
 )
 
