@@ -37,13 +37,14 @@ def taken_from_elsewhere(text: str) -> set[tuple[str, str]]:
         and (node.module or "").split(".")[0] in {"calibration_core", "pipeline"}
         for alias in node.names
     }
-    return {
-        (function.name, node.id)
-        for function in compiled_in(tree)
-        for part in function.body
-        for node in ast.walk(part)
-        if isinstance(node, ast.Name) and node.id in imported
-    }
+    found = set()
+    for function in compiled_in(tree):
+        names = [n for s in function.body for n in ast.walk(s) if isinstance(n, ast.Name)]
+        # A name that is assigned in the function is its own.
+        own = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+        own |= {argument.arg for argument in function.args.args}
+        found |= {(function.name, n.id) for n in names if n.id in imported - own}
+    return found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
