@@ -13,11 +13,12 @@ and z_j the target's multiplier in the problem's units; the largest miss of this
 round is judged by.
 
 Majorising: both losses are concave functions of r^2, so the square with weight omega_j = psi(r_j) /
-r_j lies above rho / 2 and touches it at r_j; solving the weighted problem (scales s_j / sqrt(omega_j),
-warm start) never raises the objective (Hunter and Lange, The American Statistician 58, 2004). That
-is slow for Huber, whose true curvature beyond the cut is 0 and not omega. So a Huber round first
-replaces targets beyond the cut by squares of the same slope and nearly no curvature, which is
-Newton's method on the pieces, and majorises only where that would raise the objective.
+r_j lies above rho / 2 and touches it at r_j; solving the weighted problem (scales s_j /
+sqrt(omega_j), warm start) never raises the objective (Hunter and Lange, The American Statistician
+58, 2004). That is slow for Huber, whose true curvature beyond the cut is 0 and not omega. So a
+Huber round first replaces targets beyond the cut by squares of the same slope and nearly no
+curvature, which is Newton's method on the pieces, and majorises only where that would raise the
+objective.
 
 Belongs here: the outer iteration. Does not belong here: rho (``common/losses.py``), the inner solve
 (``tree/solve/newton.py``).
