@@ -219,7 +219,7 @@ def figures(file: File, result: AreaSharesResult, seconds: float) -> Figures:
         products=result.products,
         seconds=seconds,
         peak_memory_gb=peak_memory(),
-        warnings=result.warnings,
+        warnings=tuple(map(str, result.warnings)),
     )
 
 

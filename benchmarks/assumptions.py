@@ -100,7 +100,9 @@ class Runs:
         self._kept: dict[str, dict[str, tuple]] = {}
 
     def _once(self, step: str, asked: Any, compute: Callable[[], tuple]) -> tuple:
-        """What ``compute`` gives, and its seconds; kept for the first that was asked and the last."""
+        """What ``compute`` gives, and its seconds; kept for the first that was asked
+        and the last.
+        """
         kept, key = self._kept.setdefault(step, {}), repr(asked)
         if key not in kept:
             for old in list(kept)[1:]:

@@ -169,7 +169,7 @@ def figures(
         seconds=seconds,
         reading_seconds=reading,
         peak_memory_gb=peak_memory(),
-        warnings=result.warnings,
+        warnings=tuple(map(str, result.warnings)),
     )
 
 

@@ -129,7 +129,9 @@ def hierarchy() -> alt.Chart:
     shares: dict[str, list[float]] = {level: [] for level in problem.tree.levels}
     path = [3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
     for tau in path:
-        result = calibrate_tree(problem, TreeNewtonSettings(tau_path=(tau,), tolerance=1e-6))
+        result = calibrate_tree(
+            problem, TreeNewtonSettings(tau_path=(tau,), tolerance=1e-6, prior_unit=1.0)
+        )
         for level, residual, scale in zip(
             problem.tree.levels, result.residuals, scales, strict=True
         ):

@@ -141,6 +141,7 @@ def dense_settings(device: str) -> TreeNewtonSettings:
         path_tolerance=0.5,
         max_iterations=200,
         device=device,
+        prior_unit=1.0,
     )
 
 
@@ -161,6 +162,7 @@ def joint_settings(tracts: int, options: StateOptions) -> JointSettings:
         tolerance=1e-6,
         path_tolerance=0.5,
         device=options.device,
+        prior_unit=1.0,
     )
     return JointSettings(selection, refine, inside=MARGIN_90)
 

@@ -90,6 +90,7 @@ def run_engine(
         tolerance=1e-4,
         max_iterations=200,
         device=given.device,
+        prior_unit=1.0,
     )
     with console.status("engine") as status:
 
@@ -141,7 +142,8 @@ def run_engine(
                 note=note_of(refitted),
             )
         )
-    return rows, kept, [*dense.warnings, *refitted.warnings], dense.converged and refitted.converged
+    told = [str(w) for w in (*dense.warnings, *refitted.warnings)]
+    return rows, kept, told, dense.converged and refitted.converged
 
 
 def run_adam(

@@ -19,9 +19,9 @@ import numpy as np
 # 1e-12 or less: among 1.2 million (Rhode Island) one in a hundred runs sees one weight fall the
 # other way.
 CHOICE_BITS = 12
-# Weights of pairs that are compared at, to one part in two million: they are few (15,000 in Rhode
-# Island), and tight totals are made of them.
-PLACE_BITS = 20
+# Weights of places that records are compared at, to one part in 130,000: they are few (15,000 in
+# Rhode Island), and tight totals are made of them.
+PLACE_BITS = 16
 # Sums of rounded numbers, which differ between processors by a few units of 2^-53.
 SUM_BITS = 30
 

@@ -21,7 +21,6 @@ belong here: matrices, targets, solvers; weights whose total is held (``tree/sol
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
@@ -75,12 +74,12 @@ class ExponentialDistance(Distance, Protocol):
         ...
 
 
-class _Sums(ABC):
+class _Sums(Protocol):
     """What solvers of many leaves at once ask beside that."""
 
-    @abstractmethod
     def integral(self, u: Array, ratio: Array) -> Array:
         """H(u)."""
+        ...
 
     def potential(self, u: Array, ratio: Array, prior: Array, weights: Array) -> Array:
         """Sum over the last axis of prior times H(u); ``weights`` is prior times ratio."""

@@ -13,16 +13,17 @@ Huber: Ann. Math. Statist. 35, 1964. Pseudo-Huber: Charbonnier et al., IEEE Tran
 wherever they stand. What solvers add up is theirs to say, and differs by a factor of two:
 
     a flat problem    sum_j omega_j rho(r_j) + strength * divergence   (the paper's relative loss)
-    a tree            sum_j rho(r_j) / 2     + tau * divergence        (half a squared standard error)
+    a tree            sum_j rho(r_j) / 2     + tau * divergence        (half a squared standard
+    error)
 
 so that a flat ``prior_strength`` of 2 tau asks for the weights of a tree's tau.
 
 The capped losses are flat beyond the cap, so that a hopeless target pulls no more; they are not
 convex. Each is the smallest of a convex loss and a constant, which is how they are minimised.
 
-All are concave functions of r^2. So the square m(r_0) r^2, with the majorising weight m(r) = rho'(r)
-/ (2 r), lies nowhere below rho up to a constant and touches it at r_0 (Hunter and Lange, Amer.
-Statist. 58, 2004, 30-37).
+All are concave functions of r^2. So the square m(r_0) r^2, with the majorising weight m(r) =
+rho'(r) / (2 r), lies nowhere below rho up to a constant and touches it at r_0 (Hunter and Lange,
+Amer. Statist. 58, 2004, 30-37).
 
 The formulas use operators, abs() and .clip() alone, which numpy arrays and torch tensors share:
 there is one definition for both.

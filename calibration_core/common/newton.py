@@ -3,7 +3,8 @@ when it is good enough, when a factorisation serves again, how the Hessian is da
 
     length      min(1, LONGEST_RISE / rise): no log ratio of a weight that then matters may rise by
                 more than LONGEST_RISE, beyond which the quadratic model is worthless
-    enough      F(y + t p) <= F(y) + SUFFICIENT t F'p             (Armijo, Pacific J. Math. 16, 1966)
+    enough      F(y + t p) <= F(y) + SUFFICIENT t F'p             (Armijo, Pacific J. Math. 16,
+    1966)
     drowned     close to the optimum F moves less than its own rounding error; then the largest
                 gradient, or the slope along p, must come down to FLATTER of what it was
     chord       a factorisation serves again while a step cuts the gradient to below a share

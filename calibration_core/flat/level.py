@@ -68,7 +68,9 @@ class AtLevel:
 
 
 def combination_of_ones(problem: CalibrationProblem, rows: RowStructure) -> np.ndarray | None:
-    """(targets,) v with v'A = 1 on every record of positive initial weight; None if there is none."""
+    """(targets,) v with v'A = 1 on every record of positive initial weight; None if
+    there is none.
+    """
     if rows.kept.size == 0:
         return None
     gram = rows.gram[np.ix_(rows.kept, rows.kept)]

@@ -246,7 +246,8 @@ class Judge:
         return (
             40,
             [
-                f"cuts the initial weights to w/d within {range_words(f.ratio_range)}, then holds the"
+                f"cuts the initial weights to w/d within {range_words(f.ratio_range)}, then holds"
+                " the"
                 " totals; for weights that are calibrated already"
             ],
             {},

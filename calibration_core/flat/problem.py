@@ -129,7 +129,9 @@ class CalibrationProblem:
         return out
 
     def _one_weight(self) -> float:
-        """The weight that, given to every record, comes nearest to the targets that are not zero."""
+        """The weight that, given to every record, comes nearest to the targets that
+        are not zero.
+        """
         size = np.abs(self.targets)
         some = size > 0
         if not some.any():

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.errors import BudgetError, ProblemError
 from calibration_core.sampling.area_sizes import NEYMAN_CAP, AreaSize
 from calibration_core.sampling.rounding import largest_remainders
@@ -50,25 +51,28 @@ class Allocation:
     capped_terms: int = 0
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[CalibrationWarning, ...]:
         """What was lowered, left out or cut, in words and numbers."""
         found = []
         if self.floor_used < self.floor_asked:
-            found.append(
+            text = (
                 f"The budget of {self.pairs:,} does not give every area {self.floor_asked:,}"
                 f" records; the floor was lowered to {self.floor_used:,}"
             )
-        for areas, words in (
-            (self.below_floor, "areas have fewer usable records than the floor"),
-            (self.empty, "areas have no usable record and get none"),
+            found.append(CalibrationWarning("floor_lowered", text, size=float(self.floor_used)))
+        for areas, code, words in (
+            (self.below_floor, "areas_below_floor", "fewer usable records than the floor"),
+            (self.empty, "areas_without_records", "no usable record and get none"),
         ):
-            if areas.any():
-                found.append(f"{int(areas.sum()):,} {words}")
+            count = int(areas.sum())
+            if count:
+                found.append(CalibrationWarning(code, f"{count:,} areas have {words}", size=count))
         if self.capped_terms:
-            found.append(
+            text = (
                 f"{self.capped_terms:,} terms of the Neyman size were cut to {NEYMAN_CAP:g} times"
                 " the median term"
             )
+            found.append(CalibrationWarning("sizes_cut", text, size=float(self.capped_terms)))
         return tuple(found)
 
 

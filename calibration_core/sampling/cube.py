@@ -20,7 +20,7 @@ import numpy as np
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.sampling.candidates import AreaCandidates
 from calibration_core.sampling.components import components
-from calibration_core.sampling.flight import SETTLED, new_flight, settle_level
+from calibration_core.sampling.flight import SETTLED, new_flight, settle
 
 _STREAM = 3
 # Components held for each unit drawn. On Rhode Island's tracts (60 of 480, 66 variables) totals
@@ -155,7 +155,7 @@ def _drawn(
         cell = np.zeros(p.size, dtype=np.int64)
         cell[open_units] = label
         queue = open_units[np.argsort(label, kind="stable")]
-        used = settle_level(new_flight(p, columns, cell, uniform, used), queue, True)
+        used = settle(new_flight(p, columns, cell, uniform, used), queue, True, True)
     drawn = p > 0.5
     _make_exact(drawn, np.asarray(probability), total)
     return drawn

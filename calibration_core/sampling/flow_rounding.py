@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from calibration_core.errors import ProblemError
+from calibration_core.sampling.compiled import loop, part
 
 UNIT = 1 << 40
 
@@ -161,7 +161,7 @@ def round_flow(
     return up
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def _push_cycles(network, walk, uniform):
     """Make every flow 0 or UNIT. A walk along fractional edges comes back to itself, since no node
     has just one; the cycle is pushed by chance, what lies before it stays as the beginning of the
@@ -196,7 +196,7 @@ def _push_cycles(network, walk, uniform):
                 length = first
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _fractional_edge(network, walk, node, came):
     """An edge of the node with fractional flow, other than the one come by; -1 where there is none.
 
@@ -215,7 +215,7 @@ def _fractional_edge(network, walk, node, came):
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _push(network, walk, first, last, chance):
     """The cycle from place ``first`` to ``last`` of the path pushed until an edge is whole."""
     flow = network.flow

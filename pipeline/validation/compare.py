@@ -202,7 +202,7 @@ def _dense_run(task: HeldOut, dense: TreeNewtonResult) -> Run:
         seconds_refit=dense.seconds,
         converged=dense.converged,
         status=dense.status,
-        warnings=dense.warnings,
+        warnings=tuple(map(str, dense.warnings)),
         **_measured(task, leaf, record, dense.weights[leaf, record]),
     )
 
@@ -220,7 +220,7 @@ def _sparse_run(task: HeldOut, method: str, budget: int, seed: int, given: PairT
         seconds_refit=out.seconds_refit,
         converged=out.converged,
         status=out.status,
-        warnings=tuple(out.warnings),
+        warnings=tuple(map(str, out.warnings)),
         **_measured(task, out.leaf, out.record, out.weights),
     )
 

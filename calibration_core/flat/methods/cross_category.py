@@ -154,7 +154,8 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
 
 
 # Bits of dense weights by which records are drawn: to half a millionth, which no fit feels. Of
-# 100,000 weights that differ between processors by 1e-12, one in ten runs sees one rounded otherwise.
+# 100,000 weights that differ between processors by 1e-12, one in ten runs sees one rounded
+# otherwise.
 _DRAW_BITS = 20
 
 
@@ -164,7 +165,9 @@ def to_draw_by(weights: np.ndarray) -> np.ndarray:
 
 
 def started_from(drawn: Draw, by: np.ndarray, weights: np.ndarray) -> Draw:
-    """``drawn`` by the weights ``by``, with the starting weights that ``weights`` (records,) give."""
+    """``drawn`` by the weights ``by``, with the starting weights that ``weights``
+    (records,) give.
+    """
     ratio = np.divide(weights, by, out=np.ones_like(by), where=by > 0)
     return replace(drawn, starting=drawn.starting * ratio)
 

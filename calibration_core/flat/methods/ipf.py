@@ -46,8 +46,8 @@ def run(
     settings: Settings,
     progress: Callable[[int, float], None] | None = None,
 ) -> CalibrationResult:
-    """Calibrate. Raises ProblemError if a row is not 0/1 (in any unit), or the problem has bounds or q, none of
-    which IPF can hold.
+    """Calibrate. Raises ProblemError if a row is not 0/1 (in any unit), or the problem has bounds
+    or q, none of which IPF can hold.
     """
     began = time.perf_counter()
     _check(problem)

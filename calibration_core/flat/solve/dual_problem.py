@@ -1,5 +1,5 @@
-"""The dual of a flat calibration problem, as it is handed to ``dual_newton.py``: records, targets, a
-distance and what a miss costs.
+"""The dual of a flat calibration problem, as it is handed to ``dual_newton.py``: records, targets,
+a distance and what a miss costs.
 
 Belongs here: what F is made of. Does not belong here: how it is minimised, settings.
 """

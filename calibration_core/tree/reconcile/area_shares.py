@@ -41,6 +41,7 @@ import numpy as np
 import torch
 
 from calibration_core.common.threads import one_thread
+from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.tree.reconcile.share_passes import SharePasses, conjugate_gradients
 from calibration_core.tree.reconcile.share_problem import AreaSharesProblem, AreaSharesSettings
 
@@ -80,7 +81,8 @@ class AreaSharesResult:
     largest_ratio : largest w / (W p), ``at`` (record, area).
     discrepancy : (variables,) sum over areas of the targets minus the national total, which no
         weights can meet; NaN where not every area has a target.
-    warnings : facts the caller should show, as text.
+    warnings : facts the caller should show: ``not_converged``, ``shares_not_met``,
+        ``targets_do_not_add_up``.
     """
 
     multipliers: np.ndarray
@@ -99,7 +101,7 @@ class AreaSharesResult:
     at: tuple[int, int]
     discrepancy: np.ndarray
     seconds: float
-    warnings: tuple[str, ...]
+    warnings: tuple[CalibrationWarning, ...]
     _problem: AreaSharesProblem = field(repr=False)
 
     def chunks(self, records: int = 20_000) -> Iterator[tuple[slice, np.ndarray]]:
@@ -313,25 +315,33 @@ class _Run:
 
     def warnings(
         self, state: _State, converged: bool, discrepancy: np.ndarray, national: np.ndarray
-    ) -> Iterator[str]:
+    ) -> Iterator[CalibrationWarning]:
         settings = self.settings
         if not converged:
-            yield (
+            yield CalibrationWarning(
+                "not_converged",
                 f"The solver stopped after {len(self.trace)} steps with a largest scaled gradient"
-                f" of {state.size:.2e}; the tolerance is {settings.tolerance:.0e}."
+                f" of {state.size:.2e}; the tolerance is {settings.tolerance:.0e}.",
+                size=state.size,
             )
         if settings.share and self.share_met(state) < settings.share:
-            yield (
-                f"{self.share_met(state):.4f} of the targets are within {settings.inside:g} scales"
-                f" at the smallest tau; {settings.share:g} was asked."
+            share = self.share_met(state)
+            yield CalibrationWarning(
+                "shares_not_met",
+                f"{share:.4f} of the targets are within {settings.inside:g} scales"
+                f" at the smallest tau; {settings.share:g} was asked.",
+                size=share,
             )
         off = np.abs(np.nan_to_num(discrepancy))
         scale = np.where(np.isfinite(self.problem.scales), self.problem.scales, 0.0).sum(axis=0)
         apart = np.flatnonzero(off > 1e-9 * np.abs(national) + 1e-3 * scale)
         if apart.size:
             worst = int(apart[np.argmax(off[apart] / np.maximum(scale[apart], 1e-300))])
-            yield (
+            yield CalibrationWarning(
+                "targets_do_not_add_up",
                 f"Targets of {apart.size} variables do not add up over areas to the national file's"
                 f" total, which no weights can meet; variable {worst} by {discrepancy[worst]:+.6g}"
-                f" on {national[worst]:.6g}."
+                f" on {national[worst]:.6g}.",
+                tuple(f"variable {j}" for j in apart),
+                float(abs(discrepancy[worst])),
             )

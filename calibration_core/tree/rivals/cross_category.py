@@ -33,6 +33,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.errors import SettingsError
 from calibration_core.sampling.rounding import largest_remainders
 from calibration_core.tree.rivals.refit import side_by_side
@@ -107,27 +108,31 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     warnings = []
     if by_rule != task.pairs:
         total = float(task.pool.dense.sum())
-        warnings.append(
+        text = (
             f"The paper's rule would have drawn {by_rule:,} pairs for a k of {task.pairs:,}"
             f" ({by_rule / task.pairs - 1:+.1%}), and another number in {off:,} leaves; brought to"
             f" k, {lost_cells:,} cells of leaves have no pair and {lost_mass / total:.2%} of the"
             " weight moved to other cells."
         )
+        warnings.append(CalibrationWarning("budget_missed_by_rule", text, size=float(by_rule)))
     if fit.unsupported:
-        warnings.append(
+        text = (
             f"{fit.unsupported:,} categorical targets of leaves cannot be met: no drawn record"
             " contributes."
         )
+        warnings.append(CalibrationWarning("unsupported_target", text, size=fit.unsupported))
     if fit.missed:
-        warnings.append(
+        text = (
             f"{fit.missed:,} of {fit.targets:,} categorical targets of leaves that a drawn record"
             f" contributes to are missed by more than {settings.tolerance:g}."
         )
+        warnings.append(CalibrationWarning("targets_missed", text, size=fit.missed))
     if fit.floored:
-        warnings.append(
+        text = (
             f"{fit.floored:,} pairs stand at {_LEAST_RATIO:g} of their starting weight, the least"
             " allowed."
         )
+        warnings.append(CalibrationWarning("negligible_weights", text, size=fit.floored))
     met = not (fit.missed or fit.unsupported)
     status = (
         "every categorical target of the leaves is met"

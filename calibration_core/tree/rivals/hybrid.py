@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.tree.rivals.task import PairOutcome, PairTask
 from calibration_core.tree.select.joint import refine_pairs, select_jointly
 from calibration_core.tree.select.settings import JointSettings, SelectionSettings
@@ -35,9 +36,9 @@ def run(task: PairTask, settings: JointSettings | None = None) -> PairOutcome:
     result = fit.result
     warnings = [*result.warnings]
     if chosen.without_support:
-        warnings.append(
-            f"{len(chosen.without_support):,} targets have no pair that contributes to them."
-        )
+        count = len(chosen.without_support)
+        text = f"{count:,} targets have no pair that contributes to them."
+        warnings.append(CalibrationWarning("unsupported_target", text, size=count))
     return PairOutcome(
         "hybrid",
         chosen.leaf,

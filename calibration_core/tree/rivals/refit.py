@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from calibration_core.common.digits import to_choose_by
+from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.tree.problem import PairProblem
 from calibration_core.tree.rivals.task import PairOutcome, PairTask
 from calibration_core.tree.solve.newton import calibrate_tree
@@ -36,7 +37,7 @@ def refitted(
     chosen: Sequence[np.ndarray],
     weights: Sequence[np.ndarray],
     began: float,
-    warnings: tuple[str, ...] = (),
+    warnings: tuple[CalibrationWarning, ...] = (),
 ) -> PairOutcome:
     """Refit pairs from their starting weights.
 
@@ -87,7 +88,7 @@ def side_by_side(
 
 def largest_pairs(
     task: PairTask, weights: np.ndarray
-) -> tuple[list[np.ndarray], list[np.ndarray], tuple[str, ...]]:
+) -> tuple[list[np.ndarray], list[np.ndarray], tuple[CalibrationWarning, ...]]:
     """The ``pairs_per_area`` pairs of each leaf with the largest weights, ties by dense weight,
     then by position. Weights are compared rounded, so that a last bit decides nothing.
 
@@ -115,17 +116,15 @@ def largest_pairs(
         chosen.append(kept)
         starting.append(np.maximum(weight, least))
     total = float(weights.sum())
-    warnings = (
-        [
-            f"Pairs left out still held {1 - held / total:.2%} of the weight when the choice was"
-            " made."
-        ]
-        if held < total * (1 - 1e-4)
-        else []
-    )
+    warnings = []
+    if held < total * (1 - 1e-4):
+        lost = 1 - held / total
+        text = f"Pairs left out still held {lost:.2%} of the weight when the choice was made."
+        warnings.append(CalibrationWarning("selection_not_settled", text, size=lost))
     if raised:
-        warnings.append(
+        text = (
             f"{raised:,} of {task.pairs:,} pairs were raised to a hundredth of their leaf's mean"
             " weight before the refit."
         )
+        warnings.append(CalibrationWarning("negligible_weights", text, size=raised))
     return chosen, starting, tuple(warnings)

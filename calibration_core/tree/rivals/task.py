@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.errors import BudgetError, ProblemError
 from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.solve.newton import TreeNewtonSettings
@@ -105,7 +106,7 @@ class PairOutcome:
     seconds_refit: float
     converged: bool
     status: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[CalibrationWarning, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"outcome of {self.method}"

@@ -13,11 +13,12 @@ and z_j the target's multiplier in the problem's units; the largest miss of this
 round is judged by.
 
 Majorising: both losses are concave functions of r^2, so the square with weight omega_j = psi(r_j) /
-r_j lies above rho / 2 and touches it at r_j; solving the weighted problem (scales s_j / sqrt(omega_j),
-warm start) never raises the objective (Hunter and Lange, The American Statistician 58, 2004). That
-is slow for Huber, whose true curvature beyond the cut is 0 and not omega. So a Huber round first
-replaces targets beyond the cut by squares of the same slope and nearly no curvature, which is
-Newton's method on the pieces, and majorises only where that would raise the objective.
+r_j lies above rho / 2 and touches it at r_j; solving the weighted problem (scales s_j /
+sqrt(omega_j), warm start) never raises the objective (Hunter and Lange, The American Statistician
+58, 2004). That is slow for Huber, whose true curvature beyond the cut is 0 and not omega. So a
+Huber round first replaces targets beyond the cut by squares of the same slope and nearly no
+curvature, which is Newton's method on the pieces, and majorises only where that would raise the
+objective.
 
 Belongs here: the outer iteration. Does not belong here: rho (``common/losses.py``), the inner solve
 (``tree/solve/newton.py``).
@@ -32,6 +33,7 @@ import numpy as np
 
 from calibration_core.common.losses import Loss, make_loss
 from calibration_core.common.threads import one_thread
+from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.errors import SettingsError
 from calibration_core.tree.problem import PairProblem, PoolProblem
 from calibration_core.tree.solve.newton import (
@@ -111,7 +113,7 @@ class RobustTreeResult:
     objective_trace : the objective after each outer round; it never rises.
     converged : inner and outer tolerance both met.
     beyond : number of targets per level beyond the cut.
-    warnings : facts the caller should show, as text.
+    warnings : those of the last inner round, and ``outer_not_converged``, ``targets_beyond_cap``.
     """
 
     inner: TreeNewtonResult
@@ -122,7 +124,11 @@ class RobustTreeResult:
     objective_trace: tuple[float, ...]
     converged: bool
     beyond: tuple[int, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[CalibrationWarning, ...]
+
+    def warned(self, code: str) -> tuple[CalibrationWarning, ...]:
+        """The warnings of one code."""
+        return tuple(w for w in self.warnings if w.code == code)
 
     @property
     def weights(self) -> np.ndarray:
@@ -305,18 +311,20 @@ class _Rounds:
         beyond = tuple(int((np.abs(r) > loss.cut).sum()) for r in point.r)
         warnings = [*point.result.warnings]
         if gradient > loss.tolerance:
-            warnings.append(
+            text = (
                 f"The outer iteration of the {loss.kind} loss stopped after {len(trace) - 1} rounds"
                 f" with a gradient of {gradient:.1e}; the tolerance is {loss.tolerance:.0e}."
             )
+            warnings.append(CalibrationWarning("outer_not_converged", text, size=gradient))
         if loss.kind == "capped" and sum(beyond):
             counts = ", ".join(
                 f"{n} at level {level}" for n, level in zip(beyond, levels, strict=True) if n
             )
-            warnings.append(
+            text = (
                 f"Targets beyond the cap, which no longer pull: {counts}. The capped loss is not"
                 " convex; this is a local optimum."
             )
+            warnings.append(CalibrationWarning("targets_beyond_cap", text, size=sum(beyond)))
         residuals = tuple(
             np.where(u, f - b, np.nan)
             for f, b, u in zip(point.result.fitted, self.targets.values, self.used, strict=True)

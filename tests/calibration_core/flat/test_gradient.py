@@ -55,7 +55,9 @@ def oracle(
 
 
 def assert_solved(problem, result, expected) -> None:
-    """The objective of ``result`` is not above the one at another solver's weights, which are near."""
+    """The objective of ``result`` is not above the one at another solver's weights,
+    which are near.
+    """
     d, settings = problem.start, result.settings
     loss = TargetLoss(
         make_loss(settings.loss, delta=settings.delta),
@@ -260,7 +262,8 @@ def test_majorising_a_capped_loss_never_raises_it():
     """The dual solves each convex step exactly, so f at the ends of the steps must fall, from the
     robust convex start onwards.
     """
-    # With this seed a target lies beyond the cap at the start, and letting go of it nearly halves f.
+    # With this seed a target lies beyond the cap at the start, and letting go of it nearly halves
+    # f.
     problem = conflicted(150, seed=7)
     convex = calibrate(problem, "gradient", loss="huber", delta=0.08, prior_strength=1e-3)
     capped = calibrate(problem, "gradient", loss="capped_square", cap=0.08, prior_strength=1e-3)

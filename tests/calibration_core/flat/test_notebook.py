@@ -1,6 +1,7 @@
 """What a notebook and an editor see: HTML without outside resources, types of every method.
 
-Belongs here: ``_repr_html_`` and type hints. Does not belong here: tables (``test_from_margins.py``).
+Belongs here: ``_repr_html_`` and type hints. Does not belong here: tables
+(``test_from_margins.py``).
 """
 
 import dataclasses

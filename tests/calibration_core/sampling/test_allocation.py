@@ -119,8 +119,8 @@ def test_what_was_lowered_and_left_out_is_told():
     assert made.at_ceiling.tolist() == [False, False, True, False]
     assert made.below_floor.tolist() == [False, False, True, False]
     assert made.empty.tolist() == [False, False, False, True]
-    assert [w for w in made.warnings if "lowered to 15" in w] and [
-        w for w in made.warnings if w.startswith("1 areas have no usable record")
+    assert [w for w in made.warnings if "lowered to 15" in w.message] and [
+        w for w in made.warnings if w.message.startswith("1 areas have no usable record")
     ]
     plenty = area_size("population", np.ones((2, 40)))
     assert allocation_of(plenty, 40, np.full(2, 40), floor=20).warnings == ()

@@ -11,6 +11,7 @@ from calibration_core.common.distances import Logit, Raking
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PairProblem, make_targets
 from calibration_core.tree.solve import leaf_newton
+from calibration_core.tree.solve.conditioning import units_of
 from calibration_core.tree.solve.leaf_newton import LeafNewton
 from calibration_core.tree.solve.link import Link
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
@@ -156,7 +157,11 @@ def test_leaves_cut_short_do_not_make_the_result_claim_convergence(monkeypatch, 
         result = calibrate_tree(
             problem,
             TreeNewtonSettings(
-                tau_path=(0.1,), tolerance=1e-8, ratio_bounds=(0.05, 10.0), max_iterations=limit
+                tau_path=(0.1,),
+                tolerance=1e-8,
+                ratio_bounds=(0.05, 10.0),
+                max_iterations=limit,
+                prior_unit=1.0,
             ),
         )
         assert result.converged == (full_gradient(problem, result) <= 1.1e-8)
@@ -169,20 +174,23 @@ def test_a_leaf_whose_line_search_fails_is_told(monkeypatch):
     gradient.
     """
     problem = many_leaves(16, crooked=2)
-    true_at = leaf_newton._at
+    true_at, unit = leaf_newton._at, units_of(problem, 1.0).weight
 
     def stuck(leaves, x, tau):
         point = true_at(leaves, x, tau)
         point.value[
-            (leaves.target[:, 0] == problem.targets.values[-1][0, 0]) & (x != 0).any(dim=1)
+            (leaves.target[:, 0] == problem.targets.values[-1][0, 0] / unit) & (x != 0).any(dim=1)
         ] = torch.inf
         return point
 
     monkeypatch.setattr(leaf_newton, "_at", stuck)
     result = calibrate_tree(
-        problem, TreeNewtonSettings(tau_path=(0.1,), ratio_bounds=(0.05, 10.0), max_iterations=60)
+        problem,
+        TreeNewtonSettings(
+            tau_path=(0.1,), ratio_bounds=(0.05, 10.0), max_iterations=60, prior_unit=1.0
+        ),
     )
     assert (result.multipliers[-1][0] == 0).all()
     assert not result.converged
-    assert "stopped after" in result.warnings[0]
+    assert "stopped after" in result.warned("not_converged")[0].message
     assert full_gradient(problem, result) > 1e-3

@@ -193,7 +193,7 @@ def test_the_capped_loss_gives_outliers_up_and_fits_the_others(seed):
     assert average(result.residuals) < 0.8 * squares
     assert average(result.residuals) < 1.8 * without
     assert sum(result.beyond) > 0
-    assert any("local optimum" in w for w in result.warnings)
+    assert "local optimum" in result.warned("targets_beyond_cap")[0].message
 
 
 def test_no_outliers_means_plain_squares():
@@ -219,7 +219,7 @@ def test_pool_and_pairs_agree():
 def test_too_few_rounds_are_told():
     result = calibrate_tree_robust(contaminated(0)[0], TIGHT, replace(HUBER, max_rounds=1))
     assert not result.converged
-    assert any("stopped after 1 rounds" in w for w in result.warnings)
+    assert "stopped after 1 rounds" in result.warned("outer_not_converged")[0].message
     assert "stopped before convergence" in result.summary()
 
 

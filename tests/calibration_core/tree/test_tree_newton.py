@@ -287,7 +287,7 @@ def test_a_stop_before_convergence_is_told():
         random_problem(2), TreeNewtonSettings(tau_path=(0.001,), tolerance=1e-12, max_iterations=2)
     )
     assert not result.converged
-    assert "stopped after 2 steps" in result.warnings[0]
+    assert "stopped after 2 steps" in result.warned("not_converged")[0].message
     assert result.status == "stopped before convergence"
 
 
@@ -311,7 +311,7 @@ def test_shares_out_of_reach_are_reported():
     result = calibrate_tree(problem, TreeNewtonSettings(tau_path=(1.0, 0.1), share=(1.0,)))
     assert result.converged
     assert not result.path_met
-    assert any("county 0.0000 of 1 asked" in w for w in result.warnings)
+    assert "county 0.0000 of 1 asked" in result.warned("shares_not_met")[0].message
     assert result.fitted[0] == pytest.approx(np.array([[15.0, 15.0]]), abs=0.1)
 
 

@@ -23,7 +23,10 @@ from pipeline.sources.tables.schemas import PublishedTable, validated
 from pipeline.specs.sources import load_source, load_sources
 
 PEP = "pep/co-est2024-alldata.csv"
-PEP_TEXT = "SUMLEV,STATE,COUNTY,CTYNAME,ESTIMATESBASE2020,POPESTIMATE2020,POPESTIMATE2024\n050,44,001,SYNTHETIC,1,2,3\n"
+PEP_TEXT = (
+    "SUMLEV,STATE,COUNTY,CTYNAME,ESTIMATESBASE2020,POPESTIMATE2020,POPESTIMATE2024\n"
+    "050,44,001,SYNTHETIC,1,2,3\n"
+)
 
 
 def test_every_source_has_a_reader_and_every_reader_a_source():
