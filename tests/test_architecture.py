@@ -12,6 +12,7 @@ ALL = sorted(
 )
 CORE_MAY_IMPORT = {
     "__future__",
+    "abc",
     "calibration_core",
     "collections",
     "concurrent",
@@ -32,8 +33,9 @@ CORE_MAY_IMPORT = {
     "itertools",
 }
 # Where compiled loops are kept is a folder, and the one thing of the kind that the core decides;
-# threads are the machine's.
+# threads are the machine's; whether torch is loaded is known without loading it.
 MAY_ALSO_IMPORT = {
+    "calibration_core/common/arrays.py": {"sys"},
     "calibration_core/common/threads.py": {"sys", "threading", "types"},
     "calibration_core/common/arrays.py": {"sys"},  # whether torch is loaded
     "calibration_core/flat/html.py": {"html"},
