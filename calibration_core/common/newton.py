@@ -17,7 +17,8 @@ Belongs here: the rules and their constants. Does not belong here: any F, Hessia
 
 from __future__ import annotations
 
-from typing import TypeVar
+import math
+from typing import Protocol, TypeVar
 
 Number = TypeVar("Number")
 
@@ -33,7 +34,7 @@ HALVINGS = 40
 # Largest scaled gradient that is rounding alone.
 ROUNDING = 2e-14
 # Shares of its diagonal that a Hessian is raised by, in turn, until it is positive definite.
-DAMPING = (0.0, 1e-13, 1e-11, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1)
+DAMPING = (0.0, 1e-13, 1e-11, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1, 1e1, 1e3, 1e5)
 # Damping of steps that were cut short (Levenberg and Marquardt): where it begins, by what it grows
 # and shrinks, where it ends and where a step is given up.
 FIRST_DAMPING, DAMPING_STEP, LEAST_DAMPING, MOST_DAMPING = 1e-6, 30.0, 1e-13, 1e6
@@ -51,6 +52,24 @@ def enough(before: Number, after: Number, gain: Number, slack: Number) -> Number
     ``slack`` what rounding may hide.
     """
     return after <= before + SUFFICIENT * gain + slack
+
+
+class Point(Protocol):
+    """Where F was evaluated: its value, and the largest scaled gradient."""
+
+    value: float
+    largest: float
+
+
+def better(before: Point, after: Point, gain: float, noise: float) -> bool:
+    """Whether a step is to be taken: F fell enough, or moved less than its rounding error ``noise``
+    while the largest gradient came down. Nothing is better that is not finite.
+    """
+    if not (math.isfinite(after.value) and math.isfinite(after.largest)):
+        return False
+    if enough(before.value, after.value, gain, 0.0):
+        return True
+    return after.value <= before.value + noise and after.largest <= FLATTER * before.largest
 
 
 def next_damping(length: float, damping: float) -> float:

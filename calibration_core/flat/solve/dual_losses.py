@@ -40,23 +40,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import linalg
 
+from calibration_core.common import newton as rules
 from calibration_core.common.distances import Distance
+from calibration_core.errors import SettingsError
 from calibration_core.flat.design_matrix import DesignMatrix
 from calibration_core.flat.solve.interior_point import InteriorProblem, interior_point
 from calibration_core.flat.solve.losses import TargetLoss
 
-# A step may raise no log ratio that then matters by more than this; beyond it the quadratic model
-# is worthless.
-_LONGEST_RISE = 5.0
-# A ratio under exp(-5) of its start hardly counts, however far it moves down there.
-_NEGLIGIBLE = 5.0
 # Projected Newton steps from a point close to the minimum, before something else is tried.
 _POLISH = 25
 # Gap relative to f at which the interior point method hands over.
 _CLOSE = 1e-9
 # A factorisation is used again while a step cuts the largest gradient to below this fraction.
 _CHORD_RATE = 0.05
-_ROUNDING = 2e-14
 # Steps of a majorise-minimise iteration; the sets of targets that count are finite in number and
 # settle in two to five.
 _MAJORISATIONS = 50
@@ -284,7 +280,7 @@ class _BoxNewton:
         steps, factor, polished, state = 0, None, False, self.evaluate(y)
         while steps < max_iterations:
             if state.largest <= tolerance:
-                if polished or state.largest <= _ROUNDING:
+                if polished or state.largest <= rules.ROUNDING:
                     break
                 polished = True
             free = np.flatnonzero((np.abs(state.y) < self.box) | (state.gradient != 0))
@@ -364,14 +360,17 @@ class _BoxNewton:
         hessian[np.diag_indices_from(hessian)] += self.ridge[free]
         root = 1.0 / np.sqrt(np.diagonal(hessian))
         scaled = hessian * root[:, None] * root[None, :]
-        for damping in (0.0, 1e-13, 1e-10, 1e-7, 1e-4):
+        for damping in rules.DAMPING:
             try:
                 return root, linalg.cho_factor(
                     scaled + damping * np.eye(free.size), lower=True, check_finite=False
                 )
             except linalg.LinAlgError:
                 continue
-        return root, linalg.cho_factor(scaled + np.eye(free.size), lower=True, check_finite=False)
+        raise SettingsError(
+            "The Hessian of the dual is not positive definite however much it is damped",
+            remedy="Report this problem; it should not happen",
+        )
 
     def step(self, state: _State, factor) -> _State | None:
         free, root, chol = factor
@@ -391,20 +390,15 @@ class _BoxNewton:
         """
         if not float(state.gradient @ direction) < 0:
             return None
-        length = min(1.0, _LONGEST_RISE / max(self.rise(state, direction), 1e-300))
+        length = rules.step_length(self.rise(state, direction))
         # With nearly dependent rows the multipliers are large and b.y cancels against the rest of
         # F.
         noise = 1e-14 * (self.size + abs(state.value) + float(np.abs(self.b) @ np.abs(state.y)))
-        for _ in range(40):
+        for _ in range(rules.HALVINGS):
             trial = self.evaluate(np.clip(state.y + length * direction, -self.box, self.box))
-            enough = trial.value <= min(
-                state.value - noise,
-                state.value + 1e-4 * float(state.gradient @ (trial.y - state.y)),
-            )
-            # Close to the minimum F moves less than its own rounding error; the gradient still
-            # tells.
-            level = trial.value <= state.value + noise and trial.largest <= 0.9 * state.largest
-            if np.isfinite(trial.value) and np.isfinite(trial.largest) and (enough or level):
+            gain = float(state.gradient @ (trial.y - state.y))
+            # In a corner of the box a step may gain nothing: F must fall by more than its noise.
+            if rules.better(state, trial, min(gain, -noise / rules.SUFFICIENT), noise):
                 return trial
             length *= 0.5
         return None
@@ -417,7 +411,7 @@ class _BoxNewton:
         return max(
             0.0,
             float(
-                np.minimum(change, state.u + change + _NEGLIGIBLE)[self.prior.start > 0].max(
+                np.minimum(change, state.u + change + rules.NEGLIGIBLE)[self.prior.start > 0].max(
                     initial=0.0
                 )
             ),

@@ -28,26 +28,17 @@ from typing import Protocol
 import numpy as np
 from scipy import linalg
 
+from calibration_core.common import newton as rules
 from calibration_core.common.distances import Distance
 from calibration_core.errors import SettingsError
 from calibration_core.flat.design_matrix import DesignMatrix
 
-# A step may raise no log ratio that then matters by more than this; beyond it the quadratic model
-# is worthless.
-_LONGEST_RISE = 5.0
-# A ratio under exp(-5) of its start hardly counts, however far it moves down there.
-_NEGLIGIBLE = 5.0
-_ROUNDING = 2e-14
 # A target whose curvature is this small a fraction of the one at ratios of one counts as flat:
 # every record of it sits on a bound.
 _FLAT = 1e-14
 # Ratios that are exponential in u may honestly become tiny; only what would overflow is flat.
 _FLAT_EXPONENTIAL = 1e-100
-# Damping, relative to the Hessian's diagonal: where it begins, how it grows and shrinks, where it
-# ends and where a step is given up.
-_FIRST_DAMPING, _DAMPING_STEP, _LEAST_DAMPING, _MOST_DAMPING = 1e-6, 30.0, 1e-13, 1e6
-# A step cut to less than this share of its length calls for damping.
-_SHORT = 0.1
+# Halvings of a step before the Hessian is damped, and of a damped step.
 _HALVINGS, _HALVINGS_DAMPED = 14, 5
 # A flat target's borrowed curvature falls to this fraction at each step that leaves it flat, so
 # that its steps grow.
@@ -280,7 +271,7 @@ class _Run:
         factor, polished, damping = None, False, 0.0
         while steps < settings.max_iterations:
             if state.largest <= settings.tolerance:
-                if polished or state.largest <= _ROUNDING:
+                if polished or state.largest <= rules.ROUNDING:
                     break
                 polished = True
             if factor is None:
@@ -290,20 +281,14 @@ class _Run:
                 if not fresh:
                     factor = None
                     continue
-                if state.largest <= settings.tolerance or factor.damping >= _MOST_DAMPING:
+                if state.largest <= settings.tolerance or factor.damping >= rules.MOST_DAMPING:
                     break
-                factor = factor.damped(max(_FIRST_DAMPING, _DAMPING_STEP * factor.damping))
+                factor = factor.damped(rules.next_damping(0.0, factor.damping))
                 continue
             steps, fresh = steps + 1, False
             # Where distances are cut the quadratic model may hold for a short way only; then the
             # next step is asked to be shorter itself.
-            damping = (
-                max(_FIRST_DAMPING, _DAMPING_STEP * factor.damping)
-                if length < _SHORT
-                else factor.damping / _DAMPING_STEP
-            )
-            if damping < _LEAST_DAMPING:
-                damping = 0.0
+            damping = rules.next_damping(length, factor.damping)
             gain = trial.largest / max(state.largest, 1e-300)
             if state.largest <= settings.tolerance and gain >= 1:
                 break
@@ -363,7 +348,7 @@ class _Run:
         downhill = float(state.gradient @ direction)
         if not downhill < 0:
             return None, 0.0
-        longest = length = min(1.0, _LONGEST_RISE / max(self.rise(state, direction), 1e-300))
+        longest = length = rules.step_length(self.rise(state, direction))
         orthant = np.where(state.y != 0, np.sign(state.y), -np.sign(state.gradient))
         # With nearly dependent rows the multipliers are large and b.y cancels against the rest of
         # F.
@@ -373,11 +358,7 @@ class _Run:
             if self.banded:
                 y = np.where((self.band > 0) & (y * orthant < 0), 0.0, y)
             trial = self.evaluate(y)
-            enough = trial.value <= state.value + 1e-4 * length * downhill
-            # Close to the optimum F moves less than its own rounding error; the gradient still
-            # tells.
-            level = trial.value <= state.value + noise and trial.largest <= 0.9 * state.largest
-            if np.isfinite(trial.value) and np.isfinite(trial.largest) and (enough or level):
+            if rules.better(state, trial, length * downhill, noise):
                 return trial, length / longest
             length *= 0.5
         return None, 0.0
@@ -393,7 +374,10 @@ class _Run:
             change = change * self.q
         before, after = self.distance.log_ratio(state.u), self.distance.log_ratio(state.u + change)
         return max(
-            0.0, float(np.minimum(after - before, after + _NEGLIGIBLE)[self.d > 0].max(initial=0.0))
+            0.0,
+            float(
+                np.minimum(after - before, after + rules.NEGLIGIBLE)[self.d > 0].max(initial=0.0)
+            ),
         )
 
 
@@ -421,11 +405,7 @@ class _Factor:
         """The same Hessian with at least this much damping, more if it takes more to be positive
         definite.
         """
-        least = (
-            x
-            for x in (0.0, 1e-13, 1e-11, *(_FIRST_DAMPING * _DAMPING_STEP**k for k in range(-1, 9)))
-            if x > damping
-        )
+        least = (x for x in rules.DAMPING if x > damping)
         for trial in (damping, *least):
             try:
                 matrix = (
