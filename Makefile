@@ -16,7 +16,7 @@ RUN_STAMP := $(VENV)/.geocal-run
 TEST_STAMP := $(VENV)/.geocal-test
 LOCKED    := pyproject.toml constraints.txt
 COMPILED  := $(VENV)/.geocal-compiled
-LOOPS     := $(shell grep -rl --include='*.py' 'numba.njit' calibration_core)
+LOOPS     := $(shell grep -rl --include='*.py' -e numba.njit -e 'sampling.compiled import' calibration_core)
 
 .PHONY: run test ui lint docs clean
 

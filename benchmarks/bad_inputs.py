@@ -58,7 +58,14 @@ USAGE = (
     ("unknown profile", ("--profile", "nowhere")),
     ("unknown state", ("--states", "RI,ZZ")),
     ("no data folder", ("--data", "nowhere")),
+    ("a file for the data folder", ("--data", "pyproject.toml")),
+    ("a variable that is not set for the data folder", ("--data", "")),
+    ("a file for the output folder", ("--output", "pyproject.toml")),
+    ("a log file in a folder that does not exist", ("--log-file", "nowhere/log")),
+    ("quiet and verbose at once", ("--quiet", "--verbose")),
+    ("an option that does not exist", ("--profil", "sample")),
 )
+NAMES = "usage"
 
 
 @dataclass(frozen=True)
@@ -258,7 +265,7 @@ def _notes(here: Place, fault: Fault) -> str:
 
 
 def usage_rows(here: Place) -> list[Row]:
-    """Names that are not known."""
+    """Names that are not known, and options that cannot be served."""
     rows = []
     for title, arguments in USAGE:
         before = here.files()
@@ -317,8 +324,8 @@ def main() -> None:
         "--only",
         nargs="+",
         metavar="ID",
-        choices=[fault.id for fault in FAULTS],
-        help="faults to make (default: all)",
+        choices=[*(fault.id for fault in FAULTS), NAMES],
+        help=f"faults to make (default: all); {NAMES}: names and options that cannot be served",
     )
     parser.add_argument(
         "--markdown", action="store_true", help="print the sections of docs/bad_inputs.md"
@@ -331,7 +338,7 @@ def main() -> None:
         for number, fault in enumerate(chosen, start=1):
             waiting.update(f"{number} of {len(chosen)}: {fault.title}")
             rows.append(run_fault(here, fault))
-        rows += usage_rows(here) if not options.only else []
+        rows += usage_rows(here) if not options.only or NAMES in options.only else []
     if options.markdown:
         console.print(markdown(rows), soft_wrap=True, markup=False, highlight=False)
         return

@@ -80,19 +80,24 @@ def sections(doc: str) -> list[tuple[str, list[str]]]:
     return out
 
 
-def items(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """(name, text) of "name : text" with its continuation lines."""
-    name, words = "", []
+def items(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """(name, parts) of "name : text" with its continuation lines; the first part is the text, each
+    other one an item of a list inside it.
+    """
+    name, parts = "", [""]
     for line in lines:
         found = _ITEM.match(line)
+        bare = line.strip()
         if found:
-            if name or words:
-                yield name, " ".join(words)
-            name, words = found[1], [found[2].strip()]
-        elif line.strip():
-            words.append(line.strip())
-    if name or words:
-        yield name, " ".join(words)
+            if name or parts[0]:
+                yield name, [part.strip() for part in parts]
+            name, parts = found[1], [found[2]]
+        elif bare.startswith("* "):
+            parts.append(bare[2:])
+        elif bare:
+            parts[-1] += f" {bare}"
+    if name or parts[0]:
+        yield name, [part.strip() for part in parts]
 
 
 def names(text: str) -> str:
@@ -124,9 +129,11 @@ def docstring(doc: str) -> list[str]:
             continue
         found = list(items(lines))
         out += [f"**{heading}**", ""]
-        for name, text in found:
-            words = plain_code(text)
-            out += wrapped(f"{names(name)}: {words}" if name else words, "* ", "  ")
+        for name, parts in found:
+            text, *inner = map(plain_code, parts)
+            out += wrapped(f"{names(name)}: {text}" if name else text, "* ", "  ")
+            for part in inner:
+                out += wrapped(part, "  * ", "    ")
         out.append("")
     return out
 
@@ -284,7 +291,7 @@ def pages() -> dict[str, str]:
             *listed,
             "",
             *wrapped(
-                "Settings and formulas of each method are in [the pages on methods](../methods/README.md);"
+                "Settings and formulas are in [the pages on methods](../methods/README.md);"
                 " tables and files in [the architecture](../architecture.md)."
             ),
             "",

@@ -1,9 +1,11 @@
 """The processor a table was computed on, as far as it can decide the last bits of numbers.
 
-Results do not depend on the number of threads. They do depend on which instructions numpy, the
-BLAS libraries, torch and numba choose for a processor, and a draw of records may follow the last
-bit: the same profile on AVX2 and on AVX-512 keeps other households. These facts tell two such runs
-apart. They stand in the manifest and in the metadata of materialisations, never in a table.
+Results do not depend on the number of threads. The last bits of sums, and so the last four of
+sixteen digits of weights, do depend on which instructions numpy, the BLAS libraries and torch
+choose for a processor. Pairs are chosen by rounded numbers (``calibration_core/common/digits.py``),
+so they are the same, unless one of thousands of numbers lies within its own error of the middle
+between two rounded ones. These facts tell two such runs apart. They stand in the manifest and in
+the metadata of materialisations, never in a table.
 
 Belongs here: what the loaded libraries say of themselves. Does not belong here: the manifest
 (``pipeline/manifest.py``), thread limits (``pipeline/settings.py``).
@@ -37,7 +39,7 @@ def processor_facts() -> dict[str, Any]:
     return {
         "model": _model(),
         "architecture": platform.machine(),
-        "numpy": list(np.show_config(mode="dicts")["SIMD Extensions"]["found"]),
+        "numpy": list(np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])),
         "blas": {
             Path(lib["filepath"]).name: lib.get("architecture") or lib["internal_api"]
             for lib in libraries

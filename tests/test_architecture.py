@@ -35,6 +35,9 @@ CORE_MAY_IMPORT = {
 # threads are the machine's.
 MAY_ALSO_IMPORT = {
     "calibration_core/common/threads.py": {"sys", "threading", "types"},
+    "calibration_core/common/arrays.py": {"sys"},  # whether torch is loaded
+    "calibration_core/flat/html.py": {"html"},
+    "calibration_core/flat/labels.py": {"sys"},  # whether pandas is loaded
     "calibration_core/__init__.py": {"pathlib"},
     "calibration_core/common/compile_cache.py": {"os", "pathlib", "stat", "sys", "tempfile"},
 }
@@ -115,6 +118,7 @@ WITHIN = {
         ("readers", "microdata"),
         ("registry",),
         ("of_profile",),
+        ("acs_pums",),  # the old address of one name
     ),
     "pipeline.weights": (
         ("cells", "places"),
@@ -136,7 +140,6 @@ KNOWS_DAGSTER = {
 }
 # Imports that are no dependency when a module is loaded, and close a circle if they are counted.
 LATE = {
-    ("calibration_core.flat.problem", "calibration_core.flat.standard_form"): "type of a field",
     ("pipeline.cli", "pipeline.cli.app"): "the entry answers Ctrl-C before it loads the commands",
     ("pipeline.specs.references", "pipeline.specs.catalog"): "the type of an argument",
 }

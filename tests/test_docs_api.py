@@ -88,6 +88,10 @@ def test_another_machine_writes_the_same_bytes():
             "Head.\n\nParameters\n----------\na, b : one\n    two\n",
             ["Head.", "", "**Parameters**", "", "* `a`, `b`: one two", ""],
         ),
+        (
+            "Head.\n\nParameters\n----------\na : one of\n\n    * two\n      lines\n    * three\n",
+            ["Head.", "", "**Parameters**", "", "* `a`: one of", "  * two lines", "  * three", ""],
+        ),
     ],
 )
 def test_docstrings_become_markdown(text, lines):

@@ -1,7 +1,7 @@
 """Every page of prose: width, length of sentences, links, commands that exist; width of YAML.
 
-Belongs here: what holds for all Markdown files and specs. Does not belong here: examples and what they print
-(``test_docs_methods.py``, ``test_docs_pages.py``), words of docstrings.
+Belongs here: what holds for all Markdown files and specs. Does not belong here: examples and what
+they print (``test_docs_methods.py``, ``test_docs_pages.py``), words of docstrings.
 """
 
 import re
@@ -66,7 +66,9 @@ def words(sentence: str) -> int:
 
 
 def commands(text: str) -> list[str]:
-    """Lines of code, and inline code, that call ``geocal`` or a benchmark; continued lines joined."""
+    """Lines of code, and inline code, that call ``geocal`` or a benchmark; continued
+    lines joined.
+    """
     joined = re.sub(r"\\\n\s*", " ", text)
     inline = re.findall(r"`((?:geocal|python -m benchmarks\.)[^`]*)`", joined)
     lines = re.findall(r"^(?: {4}|\$ )((?:geocal|python -m benchmarks\.)[^\n]*)", joined, re.M)

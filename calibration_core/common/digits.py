@@ -1,7 +1,7 @@
 """Rounding to significant binary digits, so that the last bits of a solution cannot decide what is
 chosen by it.
 
-The last bits of dense or refitted weights depend on the processor, those of sums and powers too; a
+The last bits of dense or refitted weights depend on the processor, those of sums and powers too. A
 draw or an exchange that looks at rounded numbers does not, unless a number lies within its own
 error of the middle between two rounded ones. Of N numbers with relative error e, rounded to b bits,
 about N e 2^b do: so what decides is rounded coarsely (``CHOICE_BITS``).
@@ -19,9 +19,9 @@ import numpy as np
 # 1e-12 or less: among 1.2 million (Rhode Island) one in a hundred runs sees one weight fall the
 # other way.
 CHOICE_BITS = 12
-# Weights of pairs that are compared at, to one part in two million: they are few (15,000 in Rhode
-# Island), and tight totals are made of them.
-PLACE_BITS = 20
+# Weights of places that records are compared at, to one part in 130,000: they are few (15,000 in
+# Rhode Island), and tight totals are made of them.
+PLACE_BITS = 16
 # Sums of rounded numbers, which differ between processors by a few units of 2^-53.
 SUM_BITS = 30
 

@@ -92,11 +92,14 @@ class HardConcrete:
         return (self.low + (self.high - self.low) * torch.sigmoid(log_odds)).clamp(0.0, 1.0)
 
 
-def logistic_noise(size: int, generator: torch.Generator, dtype: torch.dtype) -> torch.Tensor:
-    """(size,) draws of log u - log(1 - u) from ``generator``, on its device; u is kept off 0 and 1
-    by the spacing of its type.
+def logistic_noise(
+    size: int | tuple[int, ...], generator: torch.Generator, dtype: torch.dtype
+) -> torch.Tensor:
+    """Draws of log u - log(1 - u), of that size, from ``generator``, on its device; u is kept off
+    0 and 1 by the spacing of its type.
     """
-    u = torch.rand(size, generator=generator, device=generator.device, dtype=dtype)
+    shape = (size,) if isinstance(size, int) else size
+    u = torch.rand(shape, generator=generator, device=generator.device, dtype=dtype)
     tiny = torch.finfo(dtype).eps
     return torch.logit(u.clamp(tiny, 1 - tiny))
 
@@ -108,7 +111,7 @@ class TemperatureSchedule:
     Attributes
     ----------
     kind : "constant" (``end`` throughout) or "geometric" (from ``start`` to ``end`` by a constant
-        factor a step, then ``end``).
+        factor per step, then ``end``).
     start, end : temperatures > 0; Louizos et al. use 2/3. The lower, the closer gates are to 0 and
         1, and the noisier the slopes.
     """

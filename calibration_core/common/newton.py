@@ -3,7 +3,8 @@ when it is good enough, when a factorisation serves again, how the Hessian is da
 
     length      min(1, LONGEST_RISE / rise): no log ratio of a weight that then matters may rise by
                 more than LONGEST_RISE, beyond which the quadratic model is worthless
-    enough      F(y + t p) <= F(y) + SUFFICIENT t F'p             (Armijo, Pacific J. Math. 16, 1966)
+    enough      F(y + t p) <= F(y) + SUFFICIENT t F'p             (Armijo, Pacific J. Math. 16,
+    1966)
     drowned     close to the optimum F moves less than its own rounding error; then the largest
                 gradient, or the slope along p, must come down to FLATTER of what it was
     chord       a factorisation serves again while a step cuts the gradient to below a share
@@ -17,10 +18,10 @@ Belongs here: the rules and their constants. Does not belong here: any F, Hessia
 
 from __future__ import annotations
 
-import math
-from typing import Protocol, TypeVar
+from typing import Any, TypeAlias
 
-Number = TypeVar("Number")
+# A number, or a numpy array or torch tensor of one number per small problem.
+Number: TypeAlias = Any
 
 # exp(5) is a factor of 148; from there a quadratic model of an exponential has lost its sense.
 LONGEST_RISE = 5.0
@@ -34,7 +35,7 @@ HALVINGS = 40
 # Largest scaled gradient that is rounding alone.
 ROUNDING = 2e-14
 # Shares of its diagonal that a Hessian is raised by, in turn, until it is positive definite.
-DAMPING = (0.0, 1e-13, 1e-11, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1, 1e1, 1e3, 1e5)
+DAMPING = (0.0, 1e-13, 1e-11, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1)
 # Damping of steps that were cut short (Levenberg and Marquardt): where it begins, by what it grows
 # and shrinks, where it ends and where a step is given up.
 FIRST_DAMPING, DAMPING_STEP, LEAST_DAMPING, MOST_DAMPING = 1e-6, 30.0, 1e-13, 1e6
@@ -52,24 +53,6 @@ def enough(before: Number, after: Number, gain: Number, slack: Number) -> Number
     ``slack`` what rounding may hide.
     """
     return after <= before + SUFFICIENT * gain + slack
-
-
-class Point(Protocol):
-    """Where F was evaluated: its value, and the largest scaled gradient."""
-
-    value: float
-    largest: float
-
-
-def better(before: Point, after: Point, gain: float, noise: float) -> bool:
-    """Whether a step is to be taken: F fell enough, or moved less than its rounding error ``noise``
-    while the largest gradient came down. Nothing is better that is not finite.
-    """
-    if not (math.isfinite(after.value) and math.isfinite(after.largest)):
-        return False
-    if enough(before.value, after.value, gain, 0.0):
-        return True
-    return after.value <= before.value + noise and after.largest <= FLATTER * before.largest
 
 
 def next_damping(length: float, damping: float) -> float:

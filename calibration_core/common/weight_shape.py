@@ -48,8 +48,8 @@ class WeightShape:
 
     @classmethod
     def of(cls, areas: Sequence[Callable[[], Iterable[np.ndarray]]]) -> WeightShape:
-        """One row an area. Each area is a function that yields its weights in blocks, float64 >= 0;
-        it is called three times, and at no time is more than a block and two of every hundred
+        """One row per area. Each area is a function that yields its weights in blocks, float64
+        >= 0; it is called three times, and at no time is more than a block and two of every hundred
         weights held.
         """
         rows = [_figures(blocks) for blocks in areas]

@@ -13,18 +13,30 @@ import dataclasses
 import difflib
 import importlib
 from collections.abc import Callable
-
-import numpy as np
+from typing import Any, Literal, Unpack, overload
 
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.flat.options import (
+    CrossCategoryOptions,
+    EntropyOptions,
+    ExactOptions,
+    GradientOptions,
+    HardConcreteOptions,
+    HybridOptions,
+    Method,
+    RandomSubsetOptions,
+    RelaxedEntropyOptions,
+    ReweightedL1Options,
+    TrimOptions,
+)
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult
 from calibration_core.flat.standard_form import as_given, standard_form
 
 # name -> what it is for, in a line. Modules of methods/ are imported when they are asked for: some
 # need torch, which is slow to load.
-METHODS = {
+METHODS: dict[Method, str] = {
     "ipf": "categorical margins, by iterative proportional fitting",
     "linear": "GREG / chi-square, exact in one step; weights may turn negative",
     "truncated_linear": "chi-square with bounds",
@@ -48,6 +60,9 @@ METHODS = {
     "trim": "weights brought within bounds, totals kept",
 }
 
+# Told (iteration, loss or largest relative error) while a method works.
+Progress = Callable[[int, float], None]
+
 # Methods that choose records: what they choose must not hang on how the caller's table is sorted.
 _CHOOSE_RECORDS = frozenset(
     ("hard_concrete", "reweighted_l1", "random_subset", "cross_category", "hybrid")
@@ -65,21 +80,116 @@ _OTHER_NAMES = {
     **dict.fromkeys(("trimcal", "trimming"), "trim"),
     **dict.fromkeys(("random", "thinning"), "random_subset"),
 }
-_NUMBER = (int, float, np.integer, np.floating)
-_TYPES = {
-    "float": (_NUMBER, "a number"),
-    "int": ((int, np.integer), "a whole number"),
-    "str": ((str,), "a word in quotes"),
-    "bool": ((bool, np.bool_), "True or False"),
-}
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal[
+        "ipf", "linear", "truncated_linear", "logit", "raking", "raking_bounded"
+    ] = "raking",
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[ExactOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["entropy"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[EntropyOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["relaxed_entropy"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[RelaxedEntropyOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["gradient"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[GradientOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["hard_concrete"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[HardConcreteOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["reweighted_l1"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[ReweightedL1Options],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["random_subset"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[RandomSubsetOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["cross_category"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[CrossCategoryOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["hybrid"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[HybridOptions],
+) -> CalibrationResult: ...
+
+
+@overload
+def calibrate(
+    problem: CalibrationProblem,
+    method: Literal["trim"],
+    *,
+    progress: Progress | None = None,
+    **settings: Unpack[TrimOptions],
+) -> CalibrationResult: ...
 
 
 def calibrate(
     problem: CalibrationProblem,
     method: str = "raking",
     *,
-    progress: Callable[[int, float], None] | None = None,
-    **settings,
+    progress: Progress | None = None,
+    **settings: Any,
 ) -> CalibrationResult:
     """Calibrate ``problem`` by ``method``.
 
@@ -122,7 +232,6 @@ def calibrate(
                 expected=f"one of {', '.join(names)}",
                 remedy=hint,
             )
-    _check_types(method, module.Settings, settings)
     chosen, facts = module.Settings(**settings), {}
     with one_thread():
         if hasattr(module, "prepare"):
@@ -135,33 +244,6 @@ def calibrate(
 def settings_of(method: str):
     """The frozen settings object of a method with its defaults; its class documents every field."""
     return _module(method).Settings()
-
-
-def _check_types(method: str, kind: type, settings: dict) -> None:
-    """Settings that are declared as one number, word or switch must be one; others are left to the
-    settings object.
-    """
-    declared = {f.name: str(f.type) for f in dataclasses.fields(kind)}
-    for name, value in settings.items():
-        wanted, _, optional = declared[name].partition(" | ")
-        if wanted not in _TYPES or optional not in ("", "None") or (optional and value is None):
-            continue
-        types, words = _TYPES[wanted]
-        if not isinstance(value, types) or (isinstance(value, bool) and wanted != "bool"):
-            found = f"The setting {name!r} of {method!r} is {value!r}, a {type(value).__name__}"
-            raise SettingsError(
-                found,
-                expected=words + (" or None" if optional else ""),
-                remedy=f"Its default is {getattr(kind(), name)!r}" if _has_defaults(kind) else "",
-            )
-
-
-def _has_defaults(kind: type) -> bool:
-    missing = dataclasses.MISSING
-    return all(
-        f.default is not missing or f.default_factory is not missing
-        for f in dataclasses.fields(kind)
-    )
 
 
 def _module(method: str):

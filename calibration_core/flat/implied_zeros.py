@@ -8,8 +8,8 @@ out whoever stated none, and both add up to the population. A target of zero is 
 the target of s is larger than that of r, no weights meet both.
 
 Setting such weights to zero is exact, and leaves a problem with finite multipliers: an exponential
-reaches zero only at minus infinity. Where a combination of more rows implies zeros, a linear program
-finds it (the largest set of zeros that any multipliers y with A'y >= 0 and y.b <= 0 prove).
+reaches zero only at minus infinity. Where a combination of more rows implies zeros, a linear
+program finds it (the largest set of zeros that any multipliers y with A'y >= 0 and y.b <= 0 prove).
 
 Belongs here: finding and telling those records. Does not belong here: solving what is left.
 """
@@ -31,8 +31,9 @@ from calibration_core.flat.result import CalibrationWarning
 _SUMS = 1e-12
 # An entry under this share of the largest difference of two rows is rounding.
 _ROUNDING = 1e-12
-# Targets beyond which combinations of rows are not looked at (their square is held in memory), pairs
-# of rows that are compared record by record, and rounds in which zeros may imply further ones.
+# Targets beyond which combinations of rows are not looked at (their square is held in memory),
+# pairs of rows that are compared record by record, and rounds in which zeros may imply further
+# ones.
 _MOST_TARGETS, _MOST_PAIRS, _MOST_ROUNDS = 3_000, 60, 5
 # Different columns beyond which the linear program is left alone, and its limit of time.
 _MOST_COLUMNS, _SECONDS = 8_000, 20.0
@@ -209,7 +210,10 @@ class _Round:
             self._exceeds(whole, part, [t * told for t in totals], names)
             return
         who = f"{int(rest.sum()):,} records {self._where(whole, part, more)}"
-        text = f"{who}, while the targets of both add up to {number(totals[0] * told)}: they can only weigh zero"
+        text = (
+            f"{who}, while the targets of both add up to {number(totals[0] * told)}:"
+            " they can only weigh zero"
+        )
         self._tell(rest, text, names)
 
     def _where(self, whole: np.ndarray, part: np.ndarray, more: np.ndarray) -> str:
@@ -231,7 +235,8 @@ class _Round:
         share = totals[1] / totals[0] - 1.0 if totals[0] > 0 else float("inf")
         apart = f", {percent(share)} more" if np.isfinite(share) else ""
         text = (
-            f"Whoever counts in {family(self.problem, part)} counts in {family(self.problem, whole)}"
+            f"Whoever counts in {family(self.problem, part)} counts in"
+            f" {family(self.problem, whole)}"
             f" too, but the targets of the former add up to {number(totals[1])} and those of the "
             f"latter to {number(totals[0])}{apart}; no weights meet both. Correct one of them, or "
             "take the compromise"

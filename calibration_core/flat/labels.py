@@ -11,8 +11,10 @@ Does not belong here: what the values must be (``problem.py``), categories (``ma
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -133,6 +135,17 @@ def _differ(mine: list[str], theirs: list[str], what: str, whose: str) -> Proble
 
 def _some(names: list[str]) -> str:
     return ", ".join(repr(x) for x in names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def labelled(values: np.ndarray, labels: Sequence | None, name: str) -> Any:
+    """``values`` under their labels (0, 1, 2, ... where there are none): a series where pandas is
+    loaded already, else a mapping.
+    """
+    index = range(len(values)) if labels is None else list(labels)
+    pandas = sys.modules.get("pandas")
+    if pandas is None:
+        return dict(zip(index, values.tolist(), strict=True))
+    return pandas.Series(values, index=index, name=name)
 
 
 def record_labels(matrix, vectors: Mapping[str, object]) -> tuple[tuple | None, str]:

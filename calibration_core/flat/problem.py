@@ -8,7 +8,7 @@ belong here: settings, solvers, results; problems on a tree of areas (see ``prob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,11 @@ import numpy as np
 from calibration_core.errors import ProblemError
 from calibration_core.flat import problem_input
 from calibration_core.flat.design_matrix import DesignMatrix
+from calibration_core.flat.html import problem_html
+from calibration_core.flat.origin import Origin
 
 if TYPE_CHECKING:
-    from calibration_core.flat.standard_form import Origin
+    from numpy.typing import ArrayLike
 
 # Initial weights whose totals are this many times the targets, or less than the inverse, are at
 # another level than the targets: no survey weight changes so much, but persons and thousands do.
@@ -76,6 +78,24 @@ class CalibrationProblem:
     record_labels: Any = None
     origin: Origin | None = field(default=None, repr=False)
 
+    if TYPE_CHECKING:
+        # What the fields hold is narrower than what they may be given.
+        def __init__(
+            self,
+            matrix: Any,
+            targets: ArrayLike | Mapping[str, float],
+            initial_weights: ArrayLike | None = None,
+            standard_errors: ArrayLike | Mapping[str, float] | None = None,
+            q: ArrayLike | None = None,
+            ratio_bounds: tuple[ArrayLike, ArrayLike] | None = None,
+            weight_bounds: tuple[ArrayLike, ArrayLike] | None = None,
+            target_names: Sequence[str] | None = (),
+            groups: Sequence[str] | None = (),
+            cells: ArrayLike | None = None,
+            record_labels: Any = None,
+            origin: Origin | None = None,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "origin"}
         for name, value in problem_input.read(given).items():
@@ -109,7 +129,9 @@ class CalibrationProblem:
         return out
 
     def _one_weight(self) -> float:
-        """The weight that, given to every record, comes nearest to the targets that are not zero."""
+        """The weight that, given to every record, comes nearest to the targets that
+        are not zero.
+        """
         size = np.abs(self.targets)
         some = size > 0
         if not some.any():
@@ -198,6 +220,9 @@ class CalibrationProblem:
         if self.origin is None or self.origin.record is None:
             return int(record)
         return int(self.origin.record[record])
+
+    def _repr_html_(self) -> str:
+        return problem_html(self)
 
     def change(self, **changed) -> CalibrationProblem:
         """A copy with some fields replaced (and all checked again)."""

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg, sparse
 
-from calibration_core.flat.conflicts import precheck
+from calibration_core.flat.conflicts import feasibility, precheck
 from calibration_core.flat.conflicts.margins import plain_units
+from calibration_core.flat.conflicts.relaxation import DIRECT
 from calibration_core.flat.constraint_rows import row_structure
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationWarning
@@ -30,6 +31,9 @@ MOST_TARGETS = 3_000
 # Families that are looked at for nesting: at most so many, and at most so many entries of records x
 # families (4 bytes each).
 _MOST_FAMILIES, _MOST_CODES = 400, 50_000_000
+# Entries up to which a linear program is asked whether targets can be met, and its seconds: advice
+# is to be had while one waits.
+_MOST_PROGRAM, _SECONDS = 400_000, 5.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class ProblemFigures:
     nested_rows : rows that are sums of other rows along such chains.
     weights_given, weights_vary : whether there are initial weights, and whether they differ.
     weight_variation : their coefficient of variation; zero if there are none.
+    level : what they are to be multiplied by to be at the level of the targets, if that is far from
+        one (``CalibrationProblem.level``); else one.
     standard_errors : whether targets have any.
     q_given : whether records have a scale of their own.
     least_target : the smallest target, which may be negative.
@@ -57,7 +63,10 @@ class ProblemFigures:
     bounds_enclose_one : every record's bounds are finite and lie on both sides of its initial
         weight.
     rank : independent rows; None where there are too many targets to look.
-    conflicts : findings that mean that not all targets can be met.
+    conflicts : findings of linear algebra that mean that not all targets can be met.
+    infeasible : the finding of a linear program that they cannot be met by weights that are not
+        negative and within the bounds, where nothing simpler says so; None if they can, or where
+        the problem is too large to look.
     largest_conflict : relative size of the largest, NaN if none.
     linear_negative : weights that the linear method would make negative; None if it was not looked
         at.
@@ -78,6 +87,7 @@ class ProblemFigures:
     weights_given: bool
     weights_vary: bool
     weight_variation: float
+    level: float
     standard_errors: bool
     q_given: bool
     least_target: float
@@ -85,6 +95,7 @@ class ProblemFigures:
     bounds_enclose_one: bool
     rank: int | None
     conflicts: tuple[CalibrationWarning, ...]
+    infeasible: CalibrationWarning | None
     largest_conflict: float
     linear_negative: int | None
     linear_ratios: tuple[float, float] | None
@@ -118,7 +129,9 @@ def figures_of(problem: CalibrationProblem, records_asked: int | None = None) ->
     small = m <= MOST_TARGETS
     seen = precheck.look(problem) if small else None
     findings = tuple(seen.blocking) if small else ()
-    sizes = [w.size for w in findings if np.isfinite(w.size)]
+    infeasible = _infeasible(seen) if small else None
+    told = findings if infeasible is None else (infeasible,)
+    sizes = [w.size for w in told if np.isfinite(w.size)]
     ratios = _linear_ratios(problem, seen) if small else None
     start, given = problem.start, problem.initial_weights is not None
     mean = float(start.mean())
@@ -136,6 +149,7 @@ def figures_of(problem: CalibrationProblem, records_asked: int | None = None) ->
         weights_given=given,
         weights_vary=given and bool(np.ptp(start) > 1e-9 * mean),
         weight_variation=float(start.std() / mean) if given else 0.0,
+        level=problem.level,
         standard_errors=problem.standard_errors is not None,
         q_given=problem.q is not None,
         least_target=float((problem.targets * problem.total_unit).min()),
@@ -143,11 +157,23 @@ def figures_of(problem: CalibrationProblem, records_asked: int | None = None) ->
         bounds_enclose_one=_enclose_one(problem),
         rank=seen.rows.kept.size if small else None,
         conflicts=findings,
+        infeasible=infeasible,
         largest_conflict=max(sizes, default=float("nan")),
         linear_negative=None if ratios is None else int((ratios[start > 0] < 0).sum()),
         linear_ratios=None if ratios is None else (float(ratios.min()), float(ratios.max())),
         records_asked=records_asked,
     )
+
+
+def _infeasible(seen: precheck.Seen) -> CalibrationWarning | None:
+    """What a linear program says of a problem of moderate size in which nothing else was seen."""
+    records, rows = seen.problem.matrix.records, seen.supported
+    if seen.blocking or records > DIRECT or records * rows.size > _MOST_PROGRAM or not rows.size:
+        return None
+    verdict = feasibility.judge(seen.problem, rows, seen.box, seconds=_SECONDS)
+    if verdict.feasible is not False:
+        return None
+    return next(w for w in verdict.findings if w.code == "smallest_relaxation")
 
 
 @dataclass(frozen=True, eq=False)

@@ -253,7 +253,9 @@ def _named(names) -> tuple[str, ...]:
 
 
 def _index(found):
-    """Labels that can be taken by an array of positions: a data-frame library's own, or an array."""
+    """Labels that can be taken by an array of positions: a data-frame library's own,
+    or an array.
+    """
     out = np.empty(len(found), dtype=object)
     out[:] = list(found)
     return out

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from calibration_core.common.warnings import CalibrationWarning
+from calibration_core.flat.html import result_html
+from calibration_core.flat.labels import labelled
 from calibration_core.flat.problem import CalibrationProblem
 
 __all__ = ["CalibrationResult", "CalibrationWarning"]
@@ -53,6 +55,13 @@ class CalibrationResult:
     warnings: tuple[CalibrationWarning, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def labelled_weights(self) -> Any:
+        """The weights with the labels of the records: a pandas series where pandas is loaded, else
+        a mapping of labels to weights. Records without labels are numbered.
+        """
+        return labelled(self.weights, self.problem.record_labels, "weight")
 
     @cached_property
     def ratios(self) -> np.ndarray:
@@ -126,6 +135,9 @@ class CalibrationResult:
             )
             for j in order
         )
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
 
     def summary(self) -> str:
         """A few lines for people: what happened, how well it fits, what to know."""

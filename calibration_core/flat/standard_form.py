@@ -18,48 +18,15 @@ Belongs here: the rewriting, both ways. Does not belong here: solving, words.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from calibration_core.common.digits import SUM_BITS, rounded
+from calibration_core.flat.origin import Origin
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult
-
-
-@dataclass(frozen=True, eq=False)
-class Origin:
-    """How the caller wrote a problem that is in standard form.
-
-    Attributes
-    ----------
-    row : (targets,) float64: his units of the rows, in units of the standard form.
-    weight : likewise of the weights.
-    record, target : (records,), (targets,) his index of each record and target; None where the
-        order is his.
-    """
-
-    row: np.ndarray
-    weight: float
-    record: np.ndarray | None = None
-    target: np.ndarray | None = None
-
-    @property
-    def total(self) -> np.ndarray:
-        """(targets,) the caller's total of a standard total of one."""
-        return self.row * self.weight
-
-    def take_records(self, index: np.ndarray) -> Origin:
-        """The same of some records."""
-        n = np.arange(int(index.max(initial=-1)) + 1) if self.record is None else self.record
-        return replace(self, record=n[index])
-
-    def take_targets(self, index: np.ndarray) -> Origin:
-        """The same of some targets."""
-        return replace(
-            self, row=self.row[index], target=None if self.target is None else self.target[index]
-        )
 
 
 def standard_form(problem: CalibrationProblem, *, ordered: bool = False) -> CalibrationProblem:

@@ -1,4 +1,4 @@
-"""The old address of ``moment_problem``; new code says ``from calibration_core import moment_problem``.
+"""Where ``moment_problem`` was imported from before version 0.4.0 (old scripts still do).
 
 Belongs here: that name. Does not belong here: code.
 """

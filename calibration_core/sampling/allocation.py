@@ -27,7 +27,7 @@ class Allocation:
     pairs_per_area : (areas,) int64, summing to ``pairs``.
     rule, pairs : as asked for.
     size : (areas,) float64 measure the rule gave each area.
-    floor_asked, floor_used : fewest records an area; the second is lower where the budget does not
+    floor_asked, floor_used : fewest records per area; the second is lower where the budget does not
         reach the first everywhere.
     ceiling : (areas,) int64 most records an area can have.
     at_floor : (areas,) bool: given the floor, where its share of the sizes alone would be less.
@@ -176,7 +176,7 @@ def allocate(
     if pairs < peopled:
         raise BudgetError(
             f"The budget k is {pairs:,} for {peopled:,} areas with records",
-            expected="at least one record an area",
+            expected="at least one record per area",
             remedy=f"Ask for {peopled:,} or more",
         )
     if pairs > int(ceiling.sum()):

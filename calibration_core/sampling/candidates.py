@@ -1,9 +1,9 @@
-"""The first phase: a few candidates an area out of a whole pool of records, and the container that
+"""The first phase: a few candidates per area out of a whole pool of records, and the container that
 the draws work on.
 
 Drawing 60 of 5,000 records in each of 85,000 areas is 400 million implied pairs. One pass over the
-dense weights takes ``times`` x k candidates an area by systematic sampling with probability
-proportional to weight, at most one (p1); draws of exactly k then work on the candidates with
+dense weights takes ``times`` x k candidates per area by systematic sampling, with probability
+proportional to weight, at most one (p1). Draws of exactly k then work on the candidates with
 probabilities p2 = pi / p1 (two-phase sampling: Sarndal, Swensson and Wretman, Model Assisted Survey
 Sampling, 1992, chapter 9). A unit with p1 < 1 has p2 = (k - S) / (m - c), the same for all, where c
 units are candidates for sure and S is the sum of their pi: so p2 sums to exactly k over every
@@ -33,8 +33,8 @@ class AreaCandidates:
     ----------
     offsets : (areas + 1,) int64: candidates of area t are offsets[t] to offsets[t + 1].
     record : (m,) int64, ascending within an area.
-    probability : (m,) float64 in (0, 1]: of being drawn, given the candidates; sums to ``pairs_per_area``
-        in each area; one is a certainty.
+    probability : (m,) float64 in (0, 1]: of being drawn, given the candidates; sums to
+        ``pairs_per_area`` in each area; one is a certainty.
     weight : (m,) float64: Horvitz-Thompson weight of a drawn unit, dense weight / overall inclusion
         probability.
     first_phase_probability : (m,) float64 in (0, 1]: of being a candidate. Its product with
@@ -107,8 +107,15 @@ class AreaCandidates:
         keep = probability > 0
         size = np.bincount(self.place[keep], minlength=self.areas)
         offsets = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
-        values = (self.record, probability, self.weight, self.first_phase_probability)
-        return AreaCandidates(offsets, *(v[keep] for v in values), self.pairs_per_area, self.area)
+        return AreaCandidates(
+            offsets=offsets,
+            record=self.record[keep],
+            probability=probability[keep],
+            weight=self.weight[keep],
+            first_phase_probability=self.first_phase_probability[keep],
+            pairs_per_area=self.pairs_per_area,
+            area=self.area,
+        )
 
     def find(self, place: np.ndarray, record: np.ndarray) -> np.ndarray:
         """Where each (place, record) stands among the candidates: both are sorted, so one search
@@ -171,8 +178,8 @@ def first_phase(
         raise SettingsError(f"times is {times}", expected="at least 1")
     if not (pairs_per_area.shape == area.shape == (areas,) and path.shape == (records,)):
         raise ProblemError(
-            f"pairs_per_area {pairs_per_area.shape}, area {area.shape}, path {path.shape} for dense weights"
-            f" {dense.shape}",
+            f"pairs_per_area {pairs_per_area.shape}, area {area.shape}, path {path.shape} for"
+            f" dense weights {dense.shape}",
             expected="one per area, one per record",
         )
     if (pairs_per_area < 0).any():
@@ -192,8 +199,10 @@ def first_phase(
         for t in range(areas)
     ]
     offsets = np.concatenate([[0], np.cumsum([part[0].size for part in found])]).astype(np.int64)
-    values = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-    return AreaCandidates(offsets, *values, pairs_per_area, area)
+    record, probability, weight, first = (
+        np.concatenate(parts) for parts in zip(*found, strict=True)
+    )
+    return AreaCandidates(offsets, record, probability, weight, first, pairs_per_area, area)
 
 
 def _usable(weights: np.ndarray, number: int) -> int:

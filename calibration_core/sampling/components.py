@@ -1,9 +1,9 @@
 """What a balanced draw holds: the strongest principal components of what its open units add.
 
 The variables of an area are many (239 in Rhode Island) and the units to draw few (60), so a draw
-cannot hold them all. Of the covariance of what a unit adds, each unit counted by p (1 - p) as the
-variance of its draw is, and cells taken out since their counts are held anyway, the leading
-eigenvectors are what holding most reduces the sum of squared errors by.
+cannot hold them all. So it holds the leading eigenvectors of the covariance of what a unit adds:
+holding these reduces the sum of squared errors most. Each unit counts by p (1 - p), as the variance
+of its draw does, and cells are taken out since their counts are held anyway.
 
 They are found by orthogonal iteration (Golub and Van Loan, Matrix Computations, 4th ed. 2013,
 section 8.2.4) from the rows of a Cholesky factorisation with pivoting, which spans nearly the same
@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+
+from calibration_core.sampling.compiled import loop, part
 
 # Components with less than this share of the largest variance are rounding.
 _NO_VARIANCE = 1e-10
@@ -28,7 +29,7 @@ _CONSTANT = 1e-24
 _STEPS = 2
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def components(
     added: np.ndarray, probability: np.ndarray, cell: np.ndarray, alike: bool, held: int
 ) -> np.ndarray:
@@ -62,7 +63,7 @@ def components(
     return _scores(added, mean, factor, axes)
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _centred(added, probability, cell):
     """Mean of each variable, and deviations from the cell's mean times the root of p (1 - p)."""
     n, f = added.shape
@@ -87,7 +88,7 @@ def _centred(added, probability, cell):
     return mean, centred
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _gram(x):
     """x'x, eight rows at a time so that each entry is fetched and stored an eighth as often."""
     n, f = x.shape
@@ -110,7 +111,7 @@ def _gram(x):
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _pivoted(gram, held, least):
     """(components, variables): rows of a Cholesky factor, the variable with most variance left
     first; of variables that differ by rounding the first."""
@@ -142,7 +143,7 @@ def _pivoted(gram, held, least):
     return rows[:count].copy()
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _orthonormal(rows):
     """Gram and Schmidt in place, each row twice against those before it."""
     count, f = rows.shape
@@ -158,7 +159,7 @@ def _orthonormal(rows):
             row[u] = row[u] / size if size > 0.0 else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _dot(a, b):
     """Four sums beside each other, always in the same order."""
     n = a.size - a.size % 4
@@ -173,7 +174,7 @@ def _dot(a, b):
     return (s + t) + (u + v)
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _times(rows, matrix):
     """rows @ matrix, four rows of ``matrix`` at a time."""
     out, last = np.zeros((rows.shape[0], matrix.shape[1])), rows.shape[1] - rows.shape[1] % 4
@@ -190,7 +191,7 @@ def _times(rows, matrix):
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _scores(added, mean, factor, axes):
     """What each unit adds along each axis, the largest of an axis 1."""
     n, f = added.shape

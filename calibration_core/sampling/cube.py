@@ -20,7 +20,7 @@ import numpy as np
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.sampling.candidates import AreaCandidates
 from calibration_core.sampling.components import components
-from calibration_core.sampling.flight import SETTLED, new_flight, settle_level
+from calibration_core.sampling.flight import SETTLED, new_flight, settle
 
 _STREAM = 3
 # Components held for each unit drawn. On Rhode Island's tracts (60 of 480, 66 variables) totals
@@ -77,7 +77,7 @@ def draw_cube(
     probability.
 
     A drawn unit adds a_i = weight_i x_i / scale to the totals. With more variables than a small
-    sample can hold, the strongest principal components of a_i are held, strongest first, where the
+    sample can hold, the strongest principal components of a_i are held, strongest first. The
     variance is that left after cells' counts are held, sum_i p_i (1 - p_i) (a_i - mean of the
     cell)^2 (Hajek's approximation; Deville and Tille, Journal of Statistical Planning and Inference
     128 (2005) 569-591).
@@ -123,12 +123,12 @@ def _draw_area(
     units = order[p[order] <= 1.0 - SETTLED]
     if not units.size:
         return p > 0.5
+    added = candidates.weight[part][units, None]
     if balance.scale is None:
-        used, inverse = slice(None), 1.0
+        added = added * balance.rows[record[units]]
     else:
         used = np.flatnonzero(np.isfinite(balance.scale[t]))
-        inverse = 1.0 / balance.scale[t, used]
-    added = candidates.weight[part][units, None] * balance.rows[record[units]][:, used] * inverse
+        added = added * balance.rows[record[units]][:, used] * (1.0 / balance.scale[t, used])
     label, p_open = labels[record[units]], p[units]
     held = balance.variables
     if held is None:
@@ -155,7 +155,7 @@ def _drawn(
         cell = np.zeros(p.size, dtype=np.int64)
         cell[open_units] = label
         queue = open_units[np.argsort(label, kind="stable")]
-        used = settle_level(new_flight(p, columns, cell, uniform, used), queue, True)
+        used = settle(new_flight(p, columns, cell, uniform, used), queue, True, True)
     drawn = p > 0.5
     _make_exact(drawn, np.asarray(probability), total)
     return drawn

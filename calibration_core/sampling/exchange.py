@@ -5,9 +5,9 @@ While that lowers the sum of squared errors
     sum_v e_v^2  +  kappa^2 sum_c (n_c - m_c)^2,        e_v = sum_a w_a x_{r(a) v} - T_v
 
 over the places a of the area, the best exchange of all pairs of a place and a candidate is made
-(steepest descent). w_a is the weight of the place and r(a) the unit in it; x and T are in units of
-error; n_c is the number of units of cell c and m_c what it was at first. kappa = inf exchanges
-within cells only. The number of units, and the weights of the places, never change.
+(steepest descent). Here w_a is the weight of the place and r(a) the unit in it; x and T are in
+units of error; n_c is the number of units of cell c and m_c what it was at first. kappa = inf
+exchanges within cells only. The number of units, and the weights of the places, never change.
 
 For a place a, w_a and w_b x_b cost nothing new: sums over variables are taken once for each unit
 that is in, and once for each that comes in. Of two exchanges whose gains differ by rounding, the
@@ -22,8 +22,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from calibration_core.sampling.compiled import loop, part
 
 # An exchange must lower the sum of squares by this share of it, so that rounding cannot keep two
 # units swapping for ever.
@@ -77,7 +78,7 @@ class _Products(NamedTuple):
     inside: np.ndarray
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def exchange_places(places: Places, entrants: Entrants, kappa: float, limit: int) -> int:
     """Make exchanges until none helps, at most ``limit``; returns how many were made."""
     done = 0
@@ -92,7 +93,7 @@ def exchange_places(places: Places, entrants: Entrants, kappa: float, limit: int
     return done
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _prepare(places, entrants):
     variables, count = entrants.rows.shape
     cross, own = np.zeros((places.unit.size, count)), np.empty(places.unit.size)
@@ -112,7 +113,7 @@ def _prepare(places, entrants):
     return _Products(cross, own, norm, along, inside)
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _best(places, entrants, products, kappa):
     """Place and candidate of the exchange that gains most; -1 where none gains enough."""
     squares = max(_dot(places.error, places.error), _NOTHING)
@@ -136,7 +137,7 @@ def _best(places, entrants, products, kappa):
     return best_place, best_in
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _add_cells(change, moved, here, cells, kappa):
     """What the counts of cells add to the change."""
     if kappa == np.inf:
@@ -149,7 +150,7 @@ def _add_cells(change, moved, here, cells, kappa):
                 change[i] += 2.0 * kappa * kappa * (moved[cells[i]] - moved[here] + 1.0)
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _swap(places, entrants, products, place, entering):
     w, row, cross = places.weight[place], places.rows[place], products.cross[place]
     leaving = places.unit[place]
@@ -173,7 +174,7 @@ def _swap(places, entrants, products, place, entering):
         products.along[i] += w * cross[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _add_products(row, rows, out):
     """Products of a row with those of every candidate, four variables at a time; variables it does
     not touch cost nothing."""
@@ -190,7 +191,7 @@ def _add_products(row, rows, out):
             out[i] += a * rows[s, i]
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _dot(a, b):
     """Four sums beside each other, always in the same order."""
     n = a.size - a.size % 4

@@ -1,7 +1,7 @@
 """The compiled flight of the cube method: with counts of cells among its constraints, and without.
 
 The flight moves a vector of probabilities p at random along directions u with A u = 0, up and down
-with such chances that its mean stays, until coordinates reach 0 or 1 and are settled: so
+with such chances that its mean stays, until coordinates reach 0 or 1 and are settled. So
 Horvitz-Thompson totals A s of the balancing variables stay what they are while any direction is
 left (Deville and Tille, Biometrika 91 (2004) 893-912). Units come one at a time, as in the fast
 algorithm of Chauvet and Tille (Computational Statistics 21 (2006) 53-62), cell by cell, with the
@@ -9,7 +9,7 @@ counts of the cells at hand among the constraints (stratified balancing: Chauvet
 35 (2009) 115-119).
 
 The units that are neither settled nor free to move are a basis B of the constraints, as in the
-simplex method, and M with M B = unit vectors is kept by Gauss-Jordan steps: a unit a that comes in
+simplex method, and M with M B = unit vectors is kept by Gauss-Jordan steps. A unit a that comes in
 either joins the basis, or gives the direction (-M a, 1), and takes the place of the basis unit that
 it settles. When all units have come, variables are given up from the last one: giving up constraint
 c frees the direction M e_c, which changes no other. Cells are not given up: then at most one unit
@@ -30,8 +30,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from calibration_core.sampling.compiled import loop, part
 
 # Probabilities this close to 0 or 1 are settled: rounding of the steps, far below any probability
 # that matters.
@@ -60,7 +61,7 @@ class Flight(NamedTuple):
     kind : of each row of ``factor``: a variable, or variables + a cell.
     unit : ``unit[r]`` is the basis unit that M turns into the unit vector r; -1 where there is none
         yet, -2 where it was settled just now.
-    place : the way back from a variable, or variables + a cell, to its row; -1 where it is not held.
+    place : the way back from a variable, or variables + a cell, to its row; -1 where not held.
     state : constraints held, uniform numbers used, changes since M was made anew.
     """
 
@@ -96,28 +97,32 @@ def new_flight(
     )
 
 
-@numba.njit(cache=True, nogil=True)
-def fly(flight: Flight, queue: np.ndarray) -> None:
-    """Settle units in place as long as a direction is left, all variables held and no cell; units
-    come in the order of ``queue``. No more units than variables stay open."""
+@loop
+def settle(flight: Flight, queue: np.ndarray, by_cell: bool, land: bool) -> int:
+    """Settle units in place until no direction is left; returns how many uniform numbers have been
+    used.
+
+    queue : open units, in the order they come. by_cell : sorted by cell, with the counts of cells
+    held until none has more than one open unit; else no cell is held. land : of a flight by cell,
+    give up variables too, until no cell has more than one; else all variables are held to the end,
+    and no more units stay open than variables and cells.
+    """
     for v in range(flight.columns.shape[1]):
         _hold(flight, v)
-    for i in queue:
-        _enter_renewed(flight, i)
+    if by_cell:
+        _cell_by_cell(flight, queue)
+    else:
+        for i in queue:
+            _enter_renewed(flight, i)
+    if by_cell and land:
+        _land(flight)
+    return flight.state[1]
 
 
-@numba.njit(cache=True, nogil=True)
-def settle_level(flight: Flight, queue: np.ndarray, land: bool) -> int:
-    """Settle units in place until no cell has more than one that is not; returns how many uniform
-    numbers have been used.
-
-    queue : open units, sorted by cell. land : false to stop when no direction is left, with all
-    variables held.
-    """
-    variables = flight.columns.shape[1]
-    for v in range(variables):
-        _hold(flight, v)
-    begin = 0
+@part
+def _cell_by_cell(flight, queue):
+    """Units of one cell after those of another; one alone in its cell waits for the next level."""
+    variables, begin = flight.columns.shape[1], 0
     while begin < queue.size:
         here, end = flight.cell[queue[begin]], begin
         while end < queue.size and flight.cell[queue[end]] == here:
@@ -128,15 +133,19 @@ def settle_level(flight: Flight, queue: np.ndarray, land: bool) -> int:
                 _enter_renewed(flight, queue[n])
             _release(flight)
         begin = end
-    v = variables - 1
-    while land and v >= 0 and flight.state[0] > v + 1:
+
+
+@part
+def _land(flight):
+    """Variables given up from the last one, until only cells are held."""
+    for v in range(flight.columns.shape[1] - 1, -1, -1):
+        if flight.state[0] <= v + 1:
+            break
         _give_up(flight, flight.place[v])
         _release(flight)
-        v -= 1
-    return flight.state[1]
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _enter_renewed(flight, i):
     """Unit i comes in; M is made anew where it is due."""
     largest = _enter(flight, i)
@@ -145,7 +154,7 @@ def _enter_renewed(flight, i):
         _renew(flight)
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _hold(flight, what):
     """One more constraint, which no basis unit adds to."""
     d = flight.state[0]
@@ -157,7 +166,7 @@ def _hold(flight, what):
     flight.state[0] = d + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _enter(flight, i):
     """Unit i joins the basis, or moves against it and one of them is settled. Returns the largest
     entry of M a."""
@@ -180,7 +189,7 @@ def _enter(flight, i):
     return largest
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _reach(flight, i):
     """y = M a of unit i: its cell's row of the factors, if held, and those of its variables."""
     d, variables = flight.state[0], flight.columns.shape[1]
@@ -195,9 +204,9 @@ def _reach(flight, i):
                 y[r] += a * factor[c, r]
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _largest_with(values, unit, mark, d):
-    """The first of the largest entries among rows whose unit is ``mark``; -1 where there is none."""
+    """The first of the largest entries among rows whose unit is ``mark``; -1 where none is."""
     row = -1
     for r in range(d):
         if unit[r] == mark and (row < 0 or abs(values[r]) > abs(values[row]) * _TIE):
@@ -205,14 +214,14 @@ def _largest_with(values, unit, mark, d):
     return row
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _forget_settled(flight):
     for r in range(flight.state[0]):
         if flight.unit[r] == -2:
             flight.unit[r] = -1
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _pivot(flight, row):
     d, factor, y = flight.state[0], flight.factor, flight.y
     for c in range(d):
@@ -224,7 +233,7 @@ def _pivot(flight, row):
     flight.state[2] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _move(flight, direction, sign, entering):
     """One step of the flight along sign x direction of the basis units, and 1 of the entering one
     if there is one (>= 0). Rows whose unit is settled are marked -2."""
@@ -250,7 +259,7 @@ def _move(flight, direction, sign, entering):
         _step(flight, direction, sign * step, least)
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _step(flight, direction, step, least):
     """Basis units moved; those that are settled by it are marked."""
     p, unit = flight.p, flight.unit
@@ -262,7 +271,7 @@ def _step(flight, direction, step, least):
                 unit[r] = -2
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _room(q, u):
     """How far a probability can go along u and against it."""
     if u > 0:
@@ -270,14 +279,14 @@ def _room(q, u):
     return -q / u, (q - 1.0) / u
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _settled(q):
     if q < SETTLED:
         return 0.0
     return 1.0 if q > 1.0 - SETTLED else q
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _renew(flight):
     """M made anew from the basis, each unit at the row where it adds most; a unit that turns out
     dependent moves."""
@@ -294,7 +303,7 @@ def _renew(flight):
     flight.state[2] = 0
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _give_up(flight, c):
     """Constraint number c is no longer held; where the basis leaves no room for that, its units
     move along the direction this frees."""
@@ -307,7 +316,7 @@ def _give_up(flight, c):
     _remove(flight, c, row)
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _remove(flight, c, row):
     """Constraint number c taken out of the others through a row without a unit; both go."""
     d, factor = flight.state[0], flight.factor
@@ -328,7 +337,7 @@ def _remove(flight, c, row):
     _close_gap(flight, c, row)
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _close_gap(flight, c, row):
     """The last constraint and the last row take the places that are free now."""
     last, factor = flight.state[0] - 1, flight.factor
@@ -346,7 +355,7 @@ def _close_gap(flight, c, row):
     flight.state[0] = last
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _release(flight):
     """Cells with one basis unit or none: the unit waits for the next level, since alone it cannot
     move, and the cell is not held any more.
@@ -374,7 +383,7 @@ def _release(flight):
             c -= 1
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _units_of(flight, kind):
     """How many basis units are in the cell of constraint ``kind``, and the row of the last."""
     count, row, variables = 0, -1, flight.columns.shape[1]
@@ -384,7 +393,7 @@ def _units_of(flight, kind):
     return count, row
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _largest(row, d):
     size = 0.0
     for r in range(d):

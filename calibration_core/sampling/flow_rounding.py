@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from calibration_core.errors import ProblemError
+from calibration_core.sampling.compiled import loop, part
 
 UNIT = 1 << 40
 
@@ -84,8 +84,8 @@ def nest(cell_class: np.ndarray | None, cells: int) -> tuple[np.ndarray, np.ndar
 def two_classes(
     unit: np.ndarray, nests: Sequence[tuple], generator: np.random.Generator
 ) -> np.ndarray:
-    """(cells,) 0 or 1: the cells of one area rounded up; cells are edges from the first cell_class's
-    sets to the second's.
+    """(cells,) 0 or 1: the cells of one area rounded up; cells are edges from the first
+    cell_class's sets to the second's.
     """
     place = np.flatnonzero(unit)
     if place.size == 0:
@@ -110,8 +110,9 @@ def two_classes(
 class Network(NamedTuple):
     """Edges with fractional flow, int64 all.
 
-    Attributes: ``tail``, ``head``, ``flow`` (edges,), changed in place; ``offsets`` (nodes + 1,) and
-    ``incident`` (2 x edges,): edges at node v are incident[offsets[v]] to incident[offsets[v + 1]].
+    Attributes: ``tail``, ``head``, ``flow`` (edges,), changed in place; ``offsets`` (nodes + 1,)
+    and ``incident`` (2 x edges,): edges at node v are incident[offsets[v]] to
+    incident[offsets[v + 1]].
     """
 
     tail: np.ndarray
@@ -149,14 +150,18 @@ def round_flow(
     offsets = np.zeros(nodes + 1, dtype=np.int64)
     np.cumsum(np.bincount(ends, minlength=nodes), out=offsets[1:])
     incident = (np.argsort(ends, kind="stable") % edges.size).astype(np.int64)
-    path = (np.zeros(nodes + 1, dtype=np.int64) for _ in range(2))
-    walk = Walk(*path, np.full(nodes, -1, dtype=np.int64), offsets[:-1].copy())
+    walk = Walk(
+        node=np.zeros(nodes + 1, dtype=np.int64),
+        edge=np.zeros(nodes + 1, dtype=np.int64),
+        position=np.full(nodes, -1, dtype=np.int64),
+        ahead=offsets[:-1].copy(),
+    )
     _push_cycles(Network(tail, head, flow, offsets, incident), walk, generator.random(edges.size))
     up[edges] = flow // UNIT
     return up
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def _push_cycles(network, walk, uniform):
     """Make every flow 0 or UNIT. A walk along fractional edges comes back to itself, since no node
     has just one; the cycle is pushed by chance, what lies before it stays as the beginning of the
@@ -191,7 +196,7 @@ def _push_cycles(network, walk, uniform):
                 length = first
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _fractional_edge(network, walk, node, came):
     """An edge of the node with fractional flow, other than the one come by; -1 where there is none.
 
@@ -210,7 +215,7 @@ def _fractional_edge(network, walk, node, came):
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _push(network, walk, first, last, chance):
     """The cycle from place ``first`` to ``last`` of the path pushed until an edge is whole."""
     flow = network.flow

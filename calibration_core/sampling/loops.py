@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+
+from calibration_core.sampling.compiled import loop, part
 
 # Shares this close to one are certain: far above the rounding of a sum of a million weights, far
 # below any probability that matters.
@@ -25,7 +26,7 @@ _NEVER = 1e-12
 _WHOLE = 1e-6
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def capped(weight: np.ndarray, count: int, probability: np.ndarray) -> tuple[int, float]:
     """Probabilities proportional to weight, at most one, summing to count, written to
     ``probability``.
@@ -49,7 +50,7 @@ def capped(weight: np.ndarray, count: int, probability: np.ndarray) -> tuple[int
     return certain, rest
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _mark_certain(weight, count, total, probability):
     """Units whose share of ``count`` reaches one, beside those that are certain already: their
     number, and the sum of the other weights."""
@@ -64,7 +65,7 @@ def _mark_certain(weight, count, total, probability):
     return found, free
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def systematic_points(along: np.ndarray, start: float, count: int) -> np.ndarray:
     """(count,) int64, strictly ascending: the units that points start, start + 1, ... fall on.
 
@@ -88,7 +89,7 @@ def systematic_points(along: np.ndarray, start: float, count: int) -> np.ndarray
     return places
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def draw_along(probability: np.ndarray, count: int, start: float) -> np.ndarray:
     """(units,) bool: exactly ``count`` units drawn along the list, certain ones always."""
     drawn = np.zeros(probability.size, dtype=np.bool_)
@@ -112,7 +113,7 @@ def draw_along(probability: np.ndarray, count: int, start: float) -> np.ndarray:
     return drawn
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def first_phase_of(row: np.ndarray, count: int, wanted: int, start: float):
     """The first phase of one area (``candidates.py``): ``wanted`` candidates for ``count`` units.
 
@@ -141,7 +142,7 @@ def first_phase_of(row: np.ndarray, count: int, wanted: int, start: float):
     return places, probability, weight, being
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _chosen(row, first, overall, counts, start):
     """Who is a candidate, and the probability that candidates which are not sure have in common.
 
@@ -171,7 +172,7 @@ def _chosen(row, first, overall, counts, start):
     return chosen, equal
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def scale_cells(order, bounds, counts, given, scaled):
     """Probabilities of each stretch of ``order``, at most one, summing to its count, that average
     to the given ones; written to ``scaled``, where cells without a count keep what is there."""
@@ -180,7 +181,7 @@ def scale_cells(order, bounds, counts, given, scaled):
             _scale_cell(order[bounds[c] : bounds[c + 1]], counts[c], given, scaled)
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _scale_cell(members, count, given, scaled):
     """One stretch. A sum of F + f, F whole, is rounded up to F + 1 with probability f.
 

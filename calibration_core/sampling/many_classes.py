@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linprog
 
-from calibration_core.sampling.flight import fly, new_flight
+from calibration_core.sampling.flight import new_flight, settle
 from calibration_core.sampling.flow_rounding import UNIT, two_classes, units_of
 
 SMALL = 1e-9
@@ -77,7 +77,7 @@ def _settle(
 def _flight(
     part: np.ndarray, rows: np.ndarray, start: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Random walk on the cells and one slack a category (what its sum lacks to its ceiling), all
+    """Random walk on the cells and one slack per category (what its sum lacks to its ceiling), all
     sums with their slack kept.
     """
     sums = rows @ start
@@ -93,7 +93,7 @@ def _flight(
     flight = new_flight(
         point, columns, np.zeros(point.size, dtype=np.int64), generator.random(point.size)
     )
-    fly(flight, order[(point[order] > 0) & (point[order] < 1)])
+    settle(flight, order[(point[order] > 0) & (point[order] < 1)], False, False)
     return point[: part.size]
 
 

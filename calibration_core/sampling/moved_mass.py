@@ -16,7 +16,7 @@ from calibration_core.errors import ProblemError
 
 @dataclass(frozen=True, eq=False)
 class MovedMass:
-    """Mass of cells without a record, and where it went; one row a move.
+    """Mass of cells without a record, and where it went; one row per move.
 
     Attributes
     ----------

@@ -3,21 +3,22 @@
 Expected counts m, whose sum is whole, become counts n with n_c the floor or the ceiling of m_c, E
 n_c = m_c, the same sum, and the sum of every category within the floor and the ceiling of its own
 expected sum. Where categories form two nested classes (areas and cells; or two classes with their
-coarser values) such an n always exists and is found by flow: sets are nodes of a network, expected
-sums are flows, and cycles of fractional flow are pushed one way or the other, with probabilities
-that keep each flow's mean, until all flow is whole (Causey, Cox and Ernst, JASA 80 (1985) 903-909;
-Cox, JASA 82 (1987) 520-524). Fractions are counted in units of 2^-40, so that conservation of flow
-is exact. One push makes an edge whole; work is linear in cells times the length of a cycle.
+coarser values) such an n always exists and is found by flow. Sets are nodes of a network and
+expected sums are flows. Cycles of fractional flow are pushed one way or the other, with
+probabilities that keep each flow's mean, until all flow is whole (Causey, Cox and Ernst, JASA 80
+(1985) 903-909; Cox, JASA 82 (1987) 520-524). Fractions are counted in units of 2^-40, so that
+conservation of flow is exact. One push makes an edge whole; work is linear in cells times the
+length of a cycle.
 
 With three classes or more n need not exist. Then a random walk keeps all sums as long as it can
-(flight phase of the cube method, Deville and Tille, Biometrika 91 (2004) 893-912); the few cells
+(flight phase of the cube method, Deville and Tille, Biometrika 91 (2004) 893-912). The few cells
 still fractional are settled by the distribution of least expected misses that keeps all means
 (landing phase by linear programming, ibid.), classes first in order counting most. What a category
 misses is reported.
 
-Two simpler questions are answered here too. ``largest_remainders``: no chance, each count as near to
-its share as the total allows (Hamilton's method). ``round_balanced``: one list of cells rounded by
-chance, balanced on what a record of each cell adds to some margins (the cube method).
+Two simpler questions are answered here too. ``largest_remainders``: no chance, each count as near
+to its share as the total allows (Hamilton's method). ``round_balanced``: one list of cells rounded
+by chance, balanced on what a record of each cell adds to some margins (the cube method).
 
 Belongs here: whole counts from expected counts. Does not belong here: which records are drawn, the
 mass of cells left without a record (``moved_mass.py``), how many an area gets (``allocation.py``).

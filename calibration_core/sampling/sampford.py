@@ -16,10 +16,10 @@ Belongs here: that design. Does not belong here: systematic or balanced draws.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from calibration_core.sampling.candidates import AreaCandidates
+from calibration_core.sampling.compiled import loop, part
 from calibration_core.sampling.loops import CERTAIN
 
 _STREAM = 4
@@ -34,8 +34,8 @@ def draw_sampford(candidates: AreaCandidates, seed: int) -> np.ndarray:
     drawn = candidates.probability >= CERTAIN
     for t in range(candidates.areas):
         part = slice(int(candidates.offsets[t]), int(candidates.offsets[t + 1]))
-        uniform = np.random.default_rng([seed, int(candidates.area[t]), _STREAM])
-        uniform = uniform.random(part.stop - part.start)
+        generator = np.random.default_rng([seed, int(candidates.area[t]), _STREAM])
+        uniform = generator.random(part.stop - part.start)
         open_units = part.start + np.flatnonzero(~drawn[part])
         count = int(candidates.pairs_per_area[t]) - int(drawn[part].sum())
         if count > 0:
@@ -45,7 +45,7 @@ def draw_sampford(candidates: AreaCandidates, seed: int) -> np.ndarray:
     return drawn
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _chances(p, count):
     """(units + 1, 2, count + 1): chance[i, f, j] is the weight of completions by units i, i + 1,
     ... that draw j more, with the special one among them (f = 1) or not (f = 0)."""
@@ -66,7 +66,7 @@ def _chances(p, count):
     return chance
 
 
-@numba.njit(cache=True, nogil=True)
+@loop
 def _draw(p, count, uniform):
     """(units,) bool: the draw, unit after unit; p in (0, 1) sums to ``count``."""
     drawn = np.zeros(p.size, dtype=np.bool_)

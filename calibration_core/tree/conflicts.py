@@ -121,11 +121,9 @@ class Disagreement:
             "between": "the weights lie between the two",
             "neither": "the weights follow neither",
         }.get(self.follows, f"the weights follow the {self.follows} level")
-        fitted = (
-            " (fitted"
-            f" {_amount(self.fitted_percent, self.position * self.area_difference, 'above', 'below')}"
-            " its own target)"
-        )
+        moved = self.position * self.area_difference
+        apart = _amount(self.fitted_percent, moved, "above", "below")
+        fitted = f" (fitted {apart} its own target)"
         more = ""
         if self.areas > 1:
             together = f", {self.percent:+.2f} % in all" if np.isfinite(self.percent) else ""
@@ -141,8 +139,8 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class TreeConflicts:
-    """The report: a LevelFit a level, top first; the worst disagreements, at most as many as asked;
-    and how many more there are.
+    """The report: a LevelFit per level, top first; the worst disagreements, at most as many as
+    asked; and how many more there are.
 
     ``compared`` is the number of (variable, pair of levels, area) that could be compared;
     ``single`` the number of targets whose variable has targets at no other level, so that nothing
@@ -157,7 +155,7 @@ class TreeConflicts:
     inside: float
 
     def summary(self) -> str:
-        """The report in words, a line an entry."""
+        """The report in words, a line per entry."""
         lines = [level.words() for level in self.levels]
         if not self.compared:
             return "\n".join(
@@ -212,7 +210,7 @@ def tree_conflicts(
     if len(names) and [len(n) for n in names] != [shape[1] for shape in shapes]:
         raise ProblemError(
             f"{[len(n) for n in names]} names of variables",
-            expected=f"{[shape[1] for shape in shapes]}, one a variable of each level",
+            expected=f"{[shape[1] for shape in shapes]}, one per variable of each level",
         )
     called = [list(map(str, n)) for n in names] or [
         [f"variable {j}" for j in range(shape[1])] for shape in shapes

@@ -1,8 +1,8 @@
 """The tree of areas: nation, state, county, tract, or any other nested levels.
 
 A tree is one table of leaves with the area each lies in at every level above. Sums along it are
-products with a sparse matrix of ones (one row a parent), so they cost one addition an entry and are
-taken in the order of the areas, whatever order the leaves came in.
+products with a sparse matrix of ones (one row per parent), so they cost one addition per entry and
+are taken in the order of the areas, whatever order the leaves came in.
 
 Belongs here: the validated tree and sums along it. Does not belong here: targets, weights, or
 knowledge of what any level is called.
@@ -248,7 +248,7 @@ def _check_column(levels: Sequence[str], columns: Sequence[list], depth: int, co
 def _owners(
     level: str, names: Sequence[str], at: np.ndarray, names_above: Sequence[str], above: np.ndarray
 ) -> np.ndarray:
-    """The parent of each area, from one row a leaf; the first leaf of each area decides and the
+    """The parent of each area, from one row per leaf; the first leaf of each area decides and the
     others must agree.
     """
     owner = np.empty(len(names), dtype=np.int64)

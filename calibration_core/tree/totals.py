@@ -60,7 +60,7 @@ def pair_totals(
     if not leaf.shape == record.shape == weights.shape or len(designs) != len(tree.levels):
         raise ProblemError(
             f"Leaves {leaf.shape}, records {record.shape} and weights {weights.shape}",
-            expected="one of each a pair, one design a level",
+            expected="one of each per pair, one design per level",
         )
     totals = []
     for depth, design in enumerate(designs):

@@ -224,7 +224,8 @@ def _console(stream: TextIO) -> Console:
 def _copied(stream: TextIO | None) -> Iterator[TextIO]:
     """A stream on a copy of the descriptor; the stream itself where it has none (a test's).
 
-    Nothing is said on a stream that the caller closed (``geocal run >&-``), which Python leaves out.
+    Nothing is said on a stream that the caller closed (``geocal run >&-``), which Python leaves
+    out.
     """
     if stream is None:
         with Path(os.devnull).open("w", encoding="utf-8") as nothing:

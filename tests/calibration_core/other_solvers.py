@@ -7,9 +7,9 @@ and for what it gained by missing its constraints,
 
     f(ours) <= f(theirs) + sum_j |y_j| |residual_j of theirs| + rounding,
 
-y our multipliers (weak duality: a constraint missed by r is worth at most |y| |r|). That both solved
-the same problem is shown by the reverse: its objective and its weights are near ours, as near as
-any convergence of it at all brings them.
+y our multipliers (weak duality: a constraint missed by r is worth at most |y| |r|). That both
+solved the same problem is shown by the reverse: its objective and its weights are near ours, as
+near as any convergence of it at all brings them.
 
 Belongs here: the comparison. Does not belong here: problems, and how a solver is called.
 """

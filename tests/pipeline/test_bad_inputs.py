@@ -138,6 +138,27 @@ def test_a_bad_input_is_refused_by_name_and_nothing_is_overwritten(world: World,
         assert world.materialise(last, "DE").success, "another state's files are as they were"
 
 
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        pytest.param(3, "3 pairs are fewer than the 13 tracts of RI", id="too few"),
+        pytest.param(10**9, "1,000,000,000 pairs are more than", id="too many"),
+    ],
+)
+def test_a_number_of_pairs_that_cannot_be_kept_is_refused_before_the_dense_solve(
+    world: World, pairs: int, says: str
+):
+    before = stored(world.environment)
+    config = {"selected_pairs": {"config": {"pairs": pairs}}}
+    outcome = run_profile(world.definitions, world.environment, ["RI"], state_config=config)
+    failures = outcome.jobs[1].failures
+    assert list(failures) == ["dense_weights"]
+    assert says in failures["dense_weights"] and "--pairs" in failures["dense_weights"]
+    after = stored(world.environment)
+    assert all(after[path] == before[path] for path in before if "weights" in str(path))
+    world.undo()
+
+
 @pytest.mark.parametrize("damaged", faults(note=True), indirect=True)
 def test_a_withheld_cell_is_a_counted_note_and_no_error(world: World, damaged: Fault):
     (asset,) = damaged.assets

@@ -32,7 +32,8 @@ _WIDEST = 1e9
 _MOST_STEPS = 60
 # Share of the least error that the multipliers of a step need not prove.
 _GAP = 0.5
-# Error at which an opening that rounding lets grow no further is the narrowest for all that is told.
+# Error at which an opening that rounding lets grow no further is the narrowest for all that is
+# told.
 _CLOSE = 1e-5
 # Relative progress under which coarse multipliers give way to those of the program.
 _COARSE_GAIN = 3e-3
@@ -76,6 +77,45 @@ def uniform(problem: CalibrationProblem) -> Uniform | None:
     return Uniform(float(low[0]), float(high[0]), problem.ratio_bounds is not None)
 
 
+@dataclass(frozen=True, eq=False)
+class _Widening:
+    """Bounds that open with theta; the fields are the arguments of ``opening``."""
+
+    program: Program
+    low: np.ndarray
+    high: np.ndarray
+    down: float
+    up: float
+    unit: np.ndarray
+
+    def box(self, theta: float) -> tuple[np.ndarray, np.ndarray]:
+        """The bounds at theta, each (records,)."""
+        floor = np.where(self.low >= 0, 0.0, -np.inf)
+        opened = theta * self.unit
+        return np.maximum(self.low - self.down * opened, floor), self.high + self.up * opened
+
+    def following(self, theta: float, y: np.ndarray) -> float:
+        """The least opening beyond theta that multipliers y do not exclude; theta itself if they
+        exclude nothing, inf if everything.
+        """
+        program = self.program
+        u, gain = program.matrix.exponents(y), float(y @ program.problem.targets[program.rows])
+
+        def proof(trial: float) -> float:
+            a, b = self.box(trial)
+            end = np.where(u > 0, b, a)
+            return gain - float((np.where(np.isfinite(end), end, 0.0) * u).sum())
+
+        if proof(theta) <= 0:
+            return theta
+        step = max(1e-6, theta)
+        while proof(theta + step) > 0:
+            step *= 2.0
+            if step > _WIDEST:
+                return math.inf
+        return brentq(proof, theta, theta + step, xtol=1e-13, rtol=1e-14)
+
+
 def opening(
     program: Program,
     low: np.ndarray,
@@ -97,31 +137,8 @@ def opening(
 
     A lower bound that is not negative never opens below zero.
     """
-    floor = np.where(low >= 0, 0.0, -np.inf)
-
-    def box(theta: float):
-        return np.maximum(low - theta * down * unit, floor), high + theta * up * unit
-
-    def following(theta: float, y: np.ndarray) -> float:
-        """The least opening beyond theta that multipliers y do not exclude; theta itself if they
-        exclude nothing, inf if everything.
-        """
-        u, gain = program.matrix.exponents(y), float(y @ program.problem.targets[program.rows])
-
-        def proof(trial: float) -> float:
-            a, b = box(trial)
-            end = np.where(u > 0, b, a)
-            return gain - float((np.where(np.isfinite(end), end, 0.0) * u).sum())
-
-        if proof(theta) <= 0:
-            return theta
-        step = max(1e-6, theta)
-        while proof(theta + step) > 0:
-            step *= 2.0
-            if step > _WIDEST:
-                return math.inf
-        return brentq(proof, theta, theta + step, xtol=1e-13, rtol=1e-14)
-
+    widening = _Widening(program, low, high, down, up, unit)
+    box, following = widening.box, widening.following
     theta, y, coarse = 0.0, None, program.problem.matrix.records > relaxation.DIRECT
     for _ in range(_MOST_STEPS):
         left = deadline - time.perf_counter()

@@ -20,6 +20,7 @@ from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.conflicts.bounds import opening, uniform
 from calibration_core.flat.conflicts.relaxation import GAP, Program
 from calibration_core.flat.conflicts.wording import percent
+from calibration_core.flat.html import diagnosis_html
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationWarning
 from calibration_core.flat.standard_form import standard_form
@@ -48,14 +49,22 @@ class Diagnosis:
     smallest_bounds: tuple[float, float] | None
     seconds: float
 
-    def summary(self) -> str:
-        """A few lines for people."""
-        head = {
+    @property
+    def verdict(self) -> str:
+        """``feasible`` in words."""
+        words = {
             True: "every target can be met",
             False: "NOT all targets can be met",
             None: "it was not settled whether all targets can be met",
         }
-        lines = [f"diagnosis: {head[self.feasible]} ({self.seconds:.3g} s)"]
+        return words[self.feasible]
+
+    def _repr_html_(self) -> str:
+        return diagnosis_html(self)
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        lines = [f"diagnosis: {self.verdict} ({self.seconds:.3g} s)"]
         if self.minimax_error > 0:
             lines.append(f"  smallest possible largest error {percent(self.minimax_error)}")
         if self.smallest_bounds is not None:

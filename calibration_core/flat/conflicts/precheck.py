@@ -126,7 +126,9 @@ def look(problem: CalibrationProblem, box: Box | None = None, tolerance: float =
 
 
 def without(problem: CalibrationProblem, records: list[np.ndarray]) -> CalibrationProblem:
-    """The problem with the initial weights of ``records`` (masks) zero; itself if there are none."""
+    """The problem with the initial weights of ``records`` (masks) zero; itself if
+    there are none.
+    """
     emptied = np.zeros(problem.start.size, dtype=bool)
     for mask in records:
         emptied |= mask

@@ -22,11 +22,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from calibration_core.common.digits import rounded
-from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.common.digits import to_choose_by
+from calibration_core.common.settings import Choice, Number, Rule, check
+from calibration_core.errors import ProblemError
 from calibration_core.flat.cells import categorical_rows
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.methods import ipf, raking
@@ -59,6 +61,18 @@ class Settings:
     max_iterations : steps of the refit.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "records": Number(least=1, whole=True, none=True),
+        "sparsity": Number(least=0, below=1, none=True),
+        "weights": Choice(("initial", "dense")),
+        "refit": Choice(("ipf", "raking", "none")),
+        "seed": Number(least=0, whole=True),
+        "thin": Number(least=0),
+        "draws": Number(least=1, whole=True),
+        "tolerance": Number(above=0, most=1e-2),
+        "max_iterations": Number(least=1, whole=True),
+    }
+
     records: int | None = None
     sparsity: float | None = None
     seed: int = 0
@@ -70,26 +84,8 @@ class Settings:
     max_iterations: int = 1000
 
     def __post_init__(self) -> None:
+        check(self)
         check_budget(self.records, self.sparsity)
-        if self.weights not in ("initial", "dense"):
-            raise SettingsError(f"weights is {self.weights!r}", expected="'initial' or 'dense'")
-        if self.refit not in ("ipf", "raking", "none"):
-            raise SettingsError(f"refit is {self.refit!r}", expected="'ipf', 'raking' or 'none'")
-        check_draw(self.seed, self.thin, self.draws)
-        if not 0 < self.tolerance <= 1e-2 or self.max_iterations < 1:
-            raise SettingsError(
-                f"tolerance is {self.tolerance}, max_iterations {self.max_iterations}",
-                expected="above 0 and at most 0.01, and at least 1",
-            )
-
-
-def check_draw(seed: int, thin: float, draws: int) -> None:
-    """Raise SettingsError for a seed below zero, a negative ``thin`` or no draw."""
-    if seed < 0 or not 0 <= thin < np.inf or draws < 1:
-        raise SettingsError(
-            f"seed is {seed}, thin {thin}, draws {draws}",
-            expected="seed >= 0, thin >= 0, draws >= 1",
-        )
 
 
 def run(problem: CalibrationProblem, settings: Settings, progress=None) -> CalibrationResult:
@@ -158,18 +154,20 @@ def run(problem: CalibrationProblem, settings: Settings, progress=None) -> Calib
 
 
 # Bits of dense weights by which records are drawn: to half a millionth, which no fit feels. Of
-# 100,000 weights that differ between processors by 1e-12, one in ten runs sees one rounded otherwise.
+# 100,000 weights that differ between processors by 1e-12, one in ten runs sees one rounded
+# otherwise.
 _DRAW_BITS = 20
 
 
 def to_draw_by(weights: np.ndarray) -> np.ndarray:
     """(records,) dense weights without the bits that hang on the processor and on the unit."""
-    mean = float(weights.mean())
-    return rounded(weights / mean, _DRAW_BITS) * mean
+    return to_choose_by(weights, _DRAW_BITS)
 
 
 def started_from(drawn: Draw, by: np.ndarray, weights: np.ndarray) -> Draw:
-    """``drawn`` by the weights ``by``, with the starting weights that ``weights`` (records,) give."""
+    """``drawn`` by the weights ``by``, with the starting weights that ``weights``
+    (records,) give.
+    """
     ratio = np.divide(weights, by, out=np.ones_like(by), where=by > 0)
     return replace(drawn, starting=drawn.starting * ratio)
 

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import linalg, sparse
 
 from calibration_core.common.distances import Raking
-from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.common.settings import Number, Rule, check
+from calibration_core.errors import ProblemError
 from calibration_core.flat.constraint_rows import row_structure
 from calibration_core.flat.design_matrix import DesignMatrix
 from calibration_core.flat.problem import CalibrationProblem
@@ -41,12 +42,12 @@ class Settings(ExactSettings):
         targets already imply one.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {**ExactSettings.RULES, "total": Number(above=0, none=True)}
+
     total: float | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.total is not None and not (np.isfinite(self.total) and self.total > 0):
-            raise SettingsError(f"total is {self.total}", expected="a positive number, or None")
+        check(self)
 
 
 def prepare(

@@ -6,7 +6,7 @@ prior.
 
 With its defaults (rho the square, omega 1, s_j = |b_j|) the first sum is the relative loss of the
 paper, whose s_j = |b_j| + 1 is had with epsilon=1. rho may be Huber's or capped
-(``flat/solve/losses.py``), s the standard errors, omega anything.
+(``common/losses.py``), s the standard errors, omega anything.
 
 The prior picks one answer among the many that fit alike and keeps it near the initial weights d
 (brought to the level of the targets where it is far off: ``flat/level.py``). Its strength tau
@@ -34,32 +34,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from calibration_core.common.distances import BoundedRaking, Raking
+from calibration_core.common.losses import LOSSES, make_loss
+from calibration_core.common.settings import Choice, Either, Number, Numbers, Rule, Word, check
 from calibration_core.errors import ProblemError, SettingsError
-from calibration_core.flat.conflicts import precheck, tensions
+from calibration_core.flat.conflicts import precheck
 from calibration_core.flat.level import at_level
 from calibration_core.flat.methods._bounds import ratio_limits
+from calibration_core.flat.methods._gradient_words import status, warnings
 from calibration_core.flat.problem import CalibrationProblem
-from calibration_core.flat.result import CalibrationResult, CalibrationWarning
+from calibration_core.flat.result import CalibrationResult
 from calibration_core.flat.solve.dual_losses import (
     Prior,
-    Settled,
-    majorise,
     minimise_dual,
     multipliers_of,
     optimality_gap,
 )
-from calibration_core.flat.solve.exact import no_initial_weights, targets_missed
-from calibration_core.flat.solve.losses import (
-    SCALES,
-    TargetLoss,
-    make_loss,
-    target_scale,
-    target_weights,
-)
+from calibration_core.flat.solve.losses import SCALES, TargetLoss, target_scale, target_weights
+from calibration_core.flat.solve.majorise import Settled, majorise
 
 OPTIMIZERS = ("dual", "lbfgs", "adam")
 # tau relative to the mean loss, where none is asked for; see above.
@@ -99,6 +95,28 @@ class Settings:
     met_within : relative error under which the result counts a target as met.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "optimizer": Choice(OPTIMIZERS),
+        "loss": Choice(LOSSES),
+        "delta": Number(above=0),
+        "cap": Number(above=0),
+        "corner": Number(above=0),
+        "scale": Choice(SCALES),
+        "epsilon": Number(least=0, none=True),
+        "relative_size": Number(above=0),
+        "target_weights": Either(
+            (Choice(("groups", "bases"), none=True), Numbers(Number(least=0)))
+        ),
+        "prior_strength": Number(least=0, none=True),
+        "tolerance": Number(above=0, most=1),
+        "max_iterations": Number(least=1, whole=True, none=True),
+        "learning_rate": Number(above=0, most=1),
+        "improvement": Number(least=0, below=1),
+        "device": Word(),
+        "precision": Choice(("float64", "float32")),
+        "met_within": Number(above=0, most=1),
+    }
+
     optimizer: str = "dual"
     loss: str = "square"
     delta: float = 0.1
@@ -118,61 +136,17 @@ class Settings:
     met_within: float = 1e-3
 
     def __post_init__(self) -> None:
+        check(self)
         make_loss(self.loss, delta=self.delta, cap=self.cap, corner=self.corner)
-        choices = (
-            ("optimizer", OPTIMIZERS),
-            ("scale", SCALES),
-            ("precision", ("float64", "float32")),
-        )
-        for name, allowed in choices:
-            if getattr(self, name) not in allowed:
-                raise SettingsError(
-                    f"{name} is {getattr(self, name)!r}", expected=f"one of {', '.join(allowed)}"
-                )
         if self.target_weights is not None and not isinstance(self.target_weights, str):
             # As a tuple, settings can be compared and cannot be changed through the caller's array.
-            object.__setattr__(
-                self,
-                "target_weights",
-                tuple(np.asarray(self.target_weights, dtype=np.float64).ravel().tolist()),
-            )
-        elif self.target_weights not in (None, "groups", "bases"):
-            raise SettingsError(
-                f"target_weights is {self.target_weights!r}",
-                expected="None, 'groups', 'bases' or one number a target",
-            )
-        if self.prior_strength is not None and not 0 <= self.prior_strength < float("inf"):
-            raise SettingsError(
-                f"prior_strength is {self.prior_strength!r}",
-                expected="None, or a finite number >= 0",
-            )
+            weights = np.asarray(self.target_weights, dtype=np.float64)
+            object.__setattr__(self, "target_weights", tuple(weights.tolist()))
         if self.prior_strength == 0 and self.optimizer == "dual":
             raise SettingsError(
                 "prior_strength is 0 and the dual needs a prior",
                 expected="prior_strength > 0",
                 remedy="Use optimizer='lbfgs' or 'adam'",
-            )
-        added = 0.0 if self.epsilon is None else self.epsilon
-        if not 0 <= added < float("inf") or not 0 < self.relative_size < float("inf"):
-            raise SettingsError(
-                f"epsilon is {self.epsilon!r} and relative_size {self.relative_size!r}",
-                expected="None or at least 0, and above 0; both finite",
-            )
-        for name in ("tolerance", "met_within", "learning_rate"):
-            if not 0 < getattr(self, name) <= 1:
-                raise SettingsError(
-                    f"{name} is {getattr(self, name)!r}", expected="above 0, at most 1"
-                )
-        if not 0 <= self.improvement < 1:
-            raise SettingsError(
-                f"improvement is {self.improvement!r}", expected="at least 0, below 1"
-            )
-        if self.max_iterations is not None and (
-            not isinstance(self.max_iterations, int) or self.max_iterations < 1
-        ):
-            raise SettingsError(
-                f"max_iterations is {self.max_iterations!r}",
-                expected="None, or a whole number >= 1",
             )
         if self.optimizer == "dual" and (self.device != "cpu" or self.precision != "float64"):
             raise SettingsError(
@@ -353,81 +327,15 @@ class _Solver:
             settings=self.settings,
             weights=answer.weights,
             converged=optimal and outcome.settled,
-            status=self._status(outcome, optimal, shortfall),
+            status=status(outcome, optimal, shortfall, tau > 0, capped),
             iterations=len(self.trace),
             loss_trace=tuple(self.trace),
             multipliers=y,
             tolerance=self.settings.met_within,
             details=details,
         )
-        return replace(result, warnings=self._warnings(result, outcome))
-
-    def _status(self, outcome: Settled, optimal: bool, shortfall: float) -> str:
-        proof = (
-            f"proved within {shortfall:.2g} of the least possible loss"
-            if self.prior.strength > 0
-            else f"{shortfall:.2g} of the forces do not cancel"
-        )
-        if optimal and outcome.settled:
-            kind = (
-                "a local optimum of the capped loss; among the targets that pull "
-                if self.loss.loss.convex is not self.loss.loss
-                else ""
-            )
-            return f"{kind}{proof}"
-        why = getattr(outcome.answer, "reason", "the Newton iteration stopped early")
-        if why == "optimal" or optimal:
-            why = "the targets beyond the cap have not settled"
-        if self.prior.strength > 0:
-            proof = (
-                f"known to be within {shortfall:.2g} of the least possible loss"
-                if shortfall < 0.5
-                else "how far the loss is from its least is not known"
-            )
-        return f"{why}; {proof}"
-
-    def _warnings(
-        self, result: CalibrationResult, outcome: Settled
-    ) -> tuple[CalibrationWarning, ...]:
-        problem, omega = self.problem, self.loss.weights
-        found = list(self.seen.findings)
-        if not result.converged:
-            gap = "relative_gap" if self.prior.strength > 0 else "force_share"
-            text = f"The minimum was not reached: {result.status}"
-            found.append(CalibrationWarning("not_converged", text, size=result.details[gap]))
-        small = np.abs(problem.targets) < (self.settings.epsilon or 0.0) / problem.total_unit
-        found += self._named(
-            "epsilon_above_target",
-            small & (problem.targets != 0),
-            "targets are smaller than epsilon, so missing them costs little",
-        )
-        found += self._named(
-            "target_without_weight", omega == 0, "targets weigh nothing and were only looked at"
-        )
-        pulls = self.loss.loss.counts(self.loss.residuals(result.fitted)) != 0
-        found += self._named(
-            "target_beyond_cap",
-            (omega > 0) & ~pulls,
-            "targets lie beyond the cap and no longer pull",
-        )
-        missed = np.flatnonzero(~result.targets_met)
-        if missed.size:
-            why = f"are off by more than {self.settings.met_within:g} of their size"
-            found.append(targets_missed(result, missed, why))
-            found += tensions.explain(result)
-        if problem.initial_weights is None:
-            found.append(no_initial_weights(problem))
-        return tuple(found)
-
-    def _named(self, code: str, which: np.ndarray, text: str) -> list[CalibrationWarning]:
-        """A warning that counts and names the targets ``which`` (bool), if there are any."""
-        index = np.flatnonzero(which)
-        if index.size == 0:
-            return []
-        names = tuple(self.problem.target_names[j] for j in index)
-        some = ", ".join(names[:5]) + (" ..." if index.size > 5 else "")
-        text = f"{index.size} of {which.size} {text}: {some}"
-        return [CalibrationWarning(code, text, names, float(index.size))]
+        said = warnings(result, self.seen.findings, self.loss, self.settings)
+        return replace(result, warnings=said)
 
 
 def _distance(problem: CalibrationProblem):

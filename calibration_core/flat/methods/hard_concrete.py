@@ -27,12 +27,14 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
 from scipy import sparse
 
 from calibration_core.common.gates import HardConcrete, TemperatureSchedule, logistic_noise
+from calibration_core.common.settings import Kind, Number, Rule, Switch, Word, check
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.methods._usable import usable
@@ -81,6 +83,23 @@ class Settings:
     exact : settings of the refit.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "records": Number(least=1, whole=True, none=True),
+        "sparsity": Number(least=0, below=1, none=True),
+        "penalty": Number(above=0, none=True),
+        "refit": Switch(),
+        "epochs": Number(least=10, whole=True),
+        "anneal": Number(above=0, most=1),
+        "weight_rate": Number(above=0, most=1),
+        "gate_rate": Number(above=0, most=1),
+        "temperature": Kind(TemperatureSchedule),
+        "gates": Kind(HardConcrete),
+        "settled": Number(least=0, below=1),
+        "seed": Number(least=0, whole=True),
+        "device": Word(),
+        "exact": Kind(ExactSettings),
+    }
+
     records: int | None = None
     sparsity: float | None = None
     penalty: float | None = None
@@ -97,31 +116,14 @@ class Settings:
     exact: ExactSettings = QUIETLY
 
     def __post_init__(self) -> None:
+        check(self)
         check_budget(self.records, self.sparsity)
-        if self.penalty is not None and not 0 < self.penalty < math.inf:
-            raise SettingsError(
-                f"penalty is {self.penalty!r}", expected="a finite number above zero"
-            )
         if self.penalty is not None and (self.records is not None or self.sparsity is not None):
             raise SettingsError(
                 "A penalty and a number of records were given",
                 expected="one of them",
                 remedy="Give records to keep exactly so many",
             )
-        if self.epochs < 10 or not 0 < self.anneal <= 1:
-            raise SettingsError(
-                f"epochs is {self.epochs}, anneal {self.anneal:g}",
-                expected="at least 10 epochs, 0 < anneal <= 1",
-            )
-        for name in ("weight_rate", "gate_rate"):
-            if not 0 < getattr(self, name) <= 1:
-                raise SettingsError(
-                    f"{name} is {getattr(self, name)!r}", expected="above 0, at most 1"
-                )
-        if not 0 <= self.settled < 1:
-            raise SettingsError(f"settled is {self.settled!r}", expected="at least 0, below 1")
-        if not isinstance(self.seed, int | np.integer) or self.seed < 0:
-            raise SettingsError(f"seed is {self.seed!r}", expected="a whole number >= 0")
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,14 +27,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from calibration_core.errors import SettingsError
+from calibration_core.common.settings import Choice, Number, Rule, check
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.methods._usable import usable
 from calibration_core.flat.methods.cross_category import (
-    check_draw,
     dense_weights,
     moved_mass,
     started_from,
@@ -85,6 +85,20 @@ class Settings:
     max_iterations : Newton steps of a calibration.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "records": Number(least=1, whole=True, none=True),
+        "sparsity": Number(least=0, below=1, none=True),
+        "design": Choice(("balanced", "systematic")),
+        "repair": Number(least=0, whole=True),
+        "swaps": Number(least=0, whole=True),
+        "compromise": Choice(("least_squares", "minimax")),
+        "seed": Number(least=0, whole=True),
+        "thin": Number(least=0),
+        "draws": Number(least=1, whole=True),
+        "tolerance": Number(above=0, most=1e-2),
+        "max_iterations": Number(least=1, whole=True),
+    }
+
     records: int | None = None
     sparsity: float | None = None
     seed: int = 0
@@ -98,15 +112,8 @@ class Settings:
     max_iterations: int = 100
 
     def __post_init__(self) -> None:
+        check(self)
         check_budget(self.records, self.sparsity)
-        check_draw(self.seed, self.thin, self.draws)
-        if self.design not in ("balanced", "systematic"):
-            raise SettingsError(f"design is {self.design!r}", expected="'balanced' or 'systematic'")
-        if self.swaps < 0 or self.repair < 0:
-            raise SettingsError(
-                f"swaps is {self.swaps}, repair {self.repair}", expected="0 or more"
-            )
-        _ = self.exact
 
     @property
     def exact(self) -> ExactSettings:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibration_core.common.distances import Raking
-from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.errors import ProblemError
 from calibration_core.flat.conflicts import precheck
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.problem import CalibrationProblem
@@ -40,19 +40,14 @@ class Settings(ExactSettings):
 
     max_iterations: int = 5000
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_iterations < 1:
-            raise SettingsError(f"max_iterations is {self.max_iterations}", expected="at least 1")
-
 
 def run(
     problem: CalibrationProblem,
     settings: Settings,
     progress: Callable[[int, float], None] | None = None,
 ) -> CalibrationResult:
-    """Calibrate. Raises ProblemError if a row is not 0/1 (in any unit), or the problem has bounds or q, none of
-    which IPF can hold.
+    """Calibrate. Raises ProblemError if a row is not 0/1 (in any unit), or the problem has bounds
+    or q, none of which IPF can hold.
     """
     began = time.perf_counter()
     _check(problem)

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from calibration_core.errors import SettingsError
+from calibration_core.common.settings import Choice, Kind, Number, Rule, check
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.methods._usable import usable
 from calibration_core.flat.problem import CalibrationProblem
@@ -44,6 +45,14 @@ class Settings:
     exact : settings of the refit.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "records": Number(least=1, whole=True, none=True),
+        "sparsity": Number(least=0, below=1, none=True),
+        "probability": Choice(("equal", "weight")),
+        "seed": Number(least=0, whole=True),
+        "exact": Kind(ExactSettings),
+    }
+
     records: int | None = None
     sparsity: float | None = None
     probability: str = "equal"
@@ -51,14 +60,8 @@ class Settings:
     exact: ExactSettings = QUIETLY
 
     def __post_init__(self) -> None:
+        check(self)
         check_budget(self.records, self.sparsity)
-        if self.probability not in _PROBABILITIES:
-            raise SettingsError(
-                f"probability is {self.probability!r}",
-                expected=" or ".join(map(repr, _PROBABILITIES)),
-            )
-        if not isinstance(self.seed, int | np.integer) or self.seed < 0:
-            raise SettingsError(f"seed is {self.seed!r}", expected="a whole number >= 0")
 
 
 def run(problem: CalibrationProblem, settings: Settings, progress=None) -> CalibrationResult:

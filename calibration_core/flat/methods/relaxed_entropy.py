@@ -21,17 +21,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from calibration_core.common.distances import BoundedRaking, Raking
-from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.common.settings import Choice, Either, Number, Numbers, Rule, Word, check
+from calibration_core.errors import ProblemError
 from calibration_core.flat.conflicts import precheck
 from calibration_core.flat.level import AtLevel, at_level
 from calibration_core.flat.methods._bounds import limits_around_zero
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
 from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
+from calibration_core.flat.solve.dual_problem import DualProblem
 from calibration_core.flat.solve.exact import finish
 
 # The heuristic's own constants: they are part of the answers that are to be reproduced.
@@ -56,6 +59,15 @@ class Settings:
     max_iterations : Newton steps, or sweeps of the heuristic.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "importance": Either((Number(above=0), Numbers(Number(above=0)))),
+        "algorithm": Choice(("newton", "list_balancing")),
+        "master": Word(none=True),
+        "tolerance": Number(above=0, below=1),
+        "met": Number(above=0, below=1),
+        "max_iterations": Number(least=1, whole=True),
+    }
+
     importance: float | np.ndarray = 1000.0
     algorithm: str = "newton"
     master: str | None = None
@@ -64,21 +76,7 @@ class Settings:
     max_iterations: int = 10_000
 
     def __post_init__(self) -> None:
-        mu = np.asarray(self.importance, dtype=np.float64)
-        if not (np.isfinite(mu).all() and (mu > 0).all()):
-            raise SettingsError(
-                "An importance is not positive",
-                expected="finite numbers > 0, one for all or one a target",
-            )
-        if self.algorithm not in ("newton", "list_balancing"):
-            raise SettingsError(
-                f"algorithm is {self.algorithm!r}", expected="'newton' or 'list_balancing'"
-            )
-        if not 0 < self.tolerance < 1 or not 0 < self.met < 1 or self.max_iterations < 1:
-            raise SettingsError(
-                f"tolerance {self.tolerance}, met {self.met}, max_iterations {self.max_iterations}",
-                expected="between 0 and 1; at least 1",
-            )
+        check(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,16 +207,10 @@ def _newton(at: AtLevel, mu, settings, progress):
         tolerance=settings.tolerance, max_iterations=min(settings.max_iterations, 500)
     )
     scale = problem.relative_scale[rows]
-    found = solve_dual(
-        matrix,
-        problem.targets[rows],
-        problem.start,
-        distance,
-        scale,
-        dual,
-        slack=slack,
-        progress=progress,
+    relaxed = DualProblem(
+        matrix, problem.targets[rows], problem.start, distance, scale, slack=slack
     )
+    found = solve_dual(relaxed, dual, progress=progress)
     y = np.zeros(problem.targets.size)
     y[rows] = found.multipliers
     return found.weights, y, found.trace, found.converged, {"algorithm": "newton"}

@@ -26,10 +26,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from calibration_core.errors import SettingsError
+from calibration_core.common.settings import Kind, Number, Rule, Switch, check
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.methods._usable import usable
 from calibration_core.flat.problem import CalibrationProblem
@@ -68,6 +69,17 @@ class Settings:
     exact : settings of the refit.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "records": Number(least=1, whole=True, none=True),
+        "sparsity": Number(least=0, below=1, none=True),
+        "refit": Switch(),
+        "rounds": Number(least=1, whole=True),
+        "decay": Number(above=0, below=1),
+        "kappa": Number(above=0),
+        "settled": Number(least=0, below=1),
+        "exact": Kind(ExactSettings),
+    }
+
     records: int | None = None
     sparsity: float | None = None
     refit: bool = True
@@ -78,20 +90,8 @@ class Settings:
     exact: ExactSettings = QUIETLY
 
     def __post_init__(self) -> None:
+        check(self)
         check_budget(self.records, self.sparsity)
-        if self.rounds < 1 or not 0 < self.decay < 1:
-            raise SettingsError(
-                f"rounds is {self.rounds}, decay {self.decay:g}",
-                expected="at least 1, and between 0 and 1",
-            )
-        if not 0 < self.kappa < np.inf:
-            raise SettingsError(
-                f"kappa is {self.kappa!r}",
-                expected="a finite number above zero",
-                remedy="The smaller, the closer to the targets",
-            )
-        if not 0 <= self.settled < 1:
-            raise SettingsError(f"settled is {self.settled!r}", expected="at least 0, below 1")
 
 
 def run(problem: CalibrationProblem, settings: Settings, progress=None) -> CalibrationResult:

@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from calibration_core.common.distances import BoundedRaking, TruncatedLinear
-from calibration_core.errors import ProblemError, SettingsError
+from calibration_core.common.settings import Choice, Rule, Switch, check
+from calibration_core.errors import ProblemError
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.methods._bounds import limits_around_zero
 from calibration_core.flat.problem import CalibrationProblem
@@ -46,21 +48,21 @@ class Settings(ExactSettings):
         once, which may push some outside.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        **ExactSettings.RULES,
+        "keep_totals": Switch(),
+        "distance": Choice(("linear", "raking")),
+        "spread": Choice(("equal", "proportional")),
+        "repeat": Switch(),
+    }
+
     keep_totals: bool = True
     distance: str = "linear"
     spread: str = "equal"
     repeat: bool = True
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.distance not in ("linear", "raking") or self.spread not in (
-            "equal",
-            "proportional",
-        ):
-            raise SettingsError(
-                f"distance {self.distance!r}, spread {self.spread!r}",
-                expected="'linear' or 'raking', and 'equal' or 'proportional'",
-            )
+        check(self)
 
 
 def run(problem: CalibrationProblem, settings: Settings, progress=None) -> CalibrationResult:

@@ -39,6 +39,7 @@ from calibration_core.sampling.rounding import round_balanced
 
 # Entries of a table of margins by pools, and pools x margins squared, beyond which pools are
 # rounded in their order alone (systematic), which balances every leading margin.
+_WHOLE = 1e-9
 _MARGIN_ENTRIES, _BALANCE_WORK = 4_000_000, 5e7
 # A draw is better than another if its error is smaller by more than rounding.
 _BETTER = 1.0 - 1e-9
@@ -162,7 +163,9 @@ class _Design:
         self.pool_of_cell = pool_thin(self.cells, self.share, thin)
         self.pool = self.pool_of_cell[self.code]
         self.pools = int(self.pool_of_cell[-1]) + 1
-        self.pool_share = np.bincount(self.pool, self.probability, self.pools)
+        share = np.bincount(self.pool, self.probability, self.pools)
+        # A sum of thousands of probabilities that is whole but for rounding is whole.
+        self.pool_share = np.where(np.abs(share - np.rint(share)) <= _WHOLE, np.rint(share), share)
         self.categorical = categorical_rows(problem.matrix)
         self.order = self._sort()
 

@@ -14,11 +14,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from calibration_core.common.distances import Distance
-from calibration_core.errors import InfeasibleError, SettingsError
+from calibration_core.common.settings import Choice, Number, Rule, Switch, check
+from calibration_core.errors import InfeasibleError
 from calibration_core.flat.conflicts import feasibility, precheck, reach, tensions
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.conflicts.precheck import Seen
@@ -28,6 +30,7 @@ from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
 from calibration_core.flat.solve import compromise
 from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
+from calibration_core.flat.solve.dual_problem import DualProblem, KnownRows
 
 # Squared relative distance between rows from which on Hessians may be summed in single precision.
 _FAR_APART = 1e-3
@@ -67,6 +70,16 @@ class ExactSettings:
         time.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "tolerance": Number(above=0, most=1e-2),
+        "max_iterations": Number(least=1, whole=True),
+        "strict": Switch(),
+        "compromise": Choice(("least_squares", "minimax")),
+        "minimax_slack": Number(least=0),
+        "least_kappa": Number(least=1e-12, most=1e6),
+        "explain": Switch(),
+    }
+
     tolerance: float = 1e-9
     max_iterations: int = 100
     strict: bool = False
@@ -76,23 +89,7 @@ class ExactSettings:
     explain: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.tolerance <= 1e-2:
-            raise SettingsError(
-                f"tolerance is {self.tolerance!r}", expected="above 0, at most 0.01"
-            )
-        if self.max_iterations < 1 or not self.minimax_slack >= 0:
-            raise SettingsError(
-                f"max_iterations is {self.max_iterations}, minimax_slack {self.minimax_slack}",
-                expected="at least 1, and at least 0",
-            )
-        if not 1e-12 <= self.least_kappa <= 1e6:
-            raise SettingsError(
-                f"least_kappa is {self.least_kappa!r}", expected="from 1e-12 to 1e6"
-            )
-        if self.compromise not in ("least_squares", "minimax"):
-            raise SettingsError(
-                f"compromise is {self.compromise!r}", expected="'least_squares' or 'minimax'"
-            )
+        check(self)
 
     @property
     def dual(self) -> DualSettings:
@@ -136,8 +133,8 @@ class _Solver:
 
     def solve(self) -> CalibrationResult:
         found = self.exact(self.at.multipliers) if self.seen.together else None
-        if found is None:
-            found = self.after_more_zeros()
+        if found is None or self.vanishing(found):
+            found = self.after_more_zeros() or found
         if found is not None:
             return self.met(found)
         verdict = self.verdict()
@@ -156,19 +153,17 @@ class _Solver:
     def exact(self, multipliers: np.ndarray | None):
         """The solution on the independent rows, which the others follow; None where it fails."""
         problem, rows, agreed = self.at.problem, self.seen.rows, self.seen.agreement
-        found = solve_dual(
+        dual = DualProblem(
             problem.matrix,
             agreed.targets,
             problem.start,
             self.at.distance,
             problem.relative_scale,
-            self.settings.dual,
             q=problem.q,
-            gram=rows.gram * self.at.factor,
-            active=rows.kept,
-            single=rows.least_pivot > _FAR_APART,
-            multipliers=multipliers,
-            progress=self.progress,
+        )
+        known = KnownRows(rows.gram * self.at.factor, rows.kept, rows.least_pivot > _FAR_APART)
+        found = solve_dual(
+            dual, self.settings.dual, multipliers=multipliers, rows=known, progress=self.progress
         )
         self.iterations += found.iterations
         self.factorisations += found.factorisations
@@ -177,6 +172,11 @@ class _Solver:
         # Dependent rows inherit the rounding of those they depend on.
         allowed = agreed.tolerance * problem.relative_scale + 10 * rounding
         return found if (residual <= allowed)[self.rows].all() else None
+
+    def vanishing(self, found) -> bool:
+        """Whether weights tend to zero, which only a proof that they must be zero settles."""
+        tiny = _negligible(found.weights, self.at.problem.start) & (self.seen.box[0] <= 0)
+        return bool((tiny & (found.weights > 0)).any())
 
     def after_more_zeros(self):
         """The solution once records are set aside that only a combination of rows empties."""
@@ -339,8 +339,7 @@ def _odd_weights(result: CalibrationResult) -> list[CalibrationWarning]:
             f"{keeps} them positive"
         )
         out.append(CalibrationWarning("negative_weights", text, size=float(negative)))
-    share = float(np.abs(weights).sum()) / float(start.sum())
-    tiny = (np.abs(weights) < _NEGLIGIBLE * share * start) & (start > 0) & (weights != 0)
+    tiny = _negligible(weights, start) & (weights != 0)
     if tiny.any():
         count = int(tiny.sum())
         text = (
@@ -349,6 +348,12 @@ def _odd_weights(result: CalibrationResult) -> list[CalibrationWarning]:
         )
         out.append(CalibrationWarning("negligible_weights", text, size=float(count)))
     return out
+
+
+def _negligible(weights: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """(records,) bool: weights that are next to nothing beside their initial weight."""
+    share = float(np.abs(weights).sum()) / float(start.sum())
+    return (np.abs(weights) < _NEGLIGIBLE * share * start) & (start > 0)
 
 
 def _status(result: CalibrationResult, missed: int, optimal: bool, feasible: bool | None) -> str:

@@ -172,7 +172,7 @@ def reconcile(
 def _checked(
     tree: GeographyTree, estimates: Sequence[np.ndarray], variances: Sequence[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Estimates and variances as float64, one array a level; raises as ``reconcile`` does."""
+    """Estimates and variances as float64, one array per level; raises as ``reconcile`` does."""
     if len(estimates) != len(tree.levels) or len(variances) != len(tree.levels):
         raise ProblemError(
             f"{len(estimates)} estimate and {len(variances)} variance arrays for {len(tree.levels)}"

@@ -1,7 +1,7 @@
 """Passes over the records of an ``AreaSharesProblem``, streamed in chunks: shares of every record
 over areas, and products with their curvature.
 
-The pairs (record, area) are formed a chunk at a time; only their shares are kept, in single
+The pairs (record, area) are formed a chunk at a time. Only their shares are kept, in single
 precision, and only to steer: the totals and the dual objective, which decide where the iteration
 ends, are summed in double from shares computed in double.
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-# Pairs taken at a time in double: 8 MB an array. On a GPU a pass wants more at once.
+# Pairs taken at a time in double: 8 MB per array. On a GPU a pass wants more at once.
 _PAIRS_AT_A_TIME = {"cpu": 1_000_000, "cuda": 50_000_000}
 # Products of columns taken at a time, in single precision: 64 MB.
 _PRODUCTS_AT_A_TIME = {"cpu": 16_000_000, "cuda": 250_000_000}
@@ -81,7 +81,8 @@ class SharePasses:
         for a, b in self.chunks:
             there = (self.single[a:b] != 0).to(torch.float32)
             met += there.T @ there
-        return torch.nonzero(torch.triu(met), as_tuple=True)
+        row, column = torch.nonzero(torch.triu(met), as_tuple=True)
+        return row, column
 
     def shares(
         self, multipliers: torch.Tensor, span: tuple[int, int]

@@ -1,10 +1,10 @@
 """The two sweeps of a reconciliation: estimates fused going up a tree, corrections shared going
 down.
 
-Per variable, every area has a fused value m and variance s from what lies in it, or is open:
-something in it is missing and nothing above that part of it is known (m is then the sum of what is
-known in it). Going up, children are summed, and fused with the area's own estimate y of variance v
-by precision:
+Per variable, every area has a fused value m and variance s from what lies in it, or is open. Open
+means: something in it is missing and nothing above that part of it is known (m is then the sum of
+what is known in it). Going up, children are summed, and fused with the area's own estimate y of
+variance v by precision:
 
     B = sum s_c,   m = sum m_c + (y - sum m_c) B / (B + v),   s = B v / (B + v) .
 
@@ -41,9 +41,9 @@ _ENTRIES_AT_A_TIME = 65_536
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """A level above the leaves after the sweep up, (areas, variables) each: value, variance, open;
-    and sums over the children of value and variance (open ones count with what is known in them,
-    and no variance) and the number of open ones.
+    """A level above the leaves after the sweep up, (areas, variables) each: value, variance, open.
+    And sums over the children of value and variance, and the number of open ones; an open child
+    counts with what is known in it, and no variance.
     """
 
     value: np.ndarray
@@ -124,9 +124,10 @@ class Sweeps:
             self._refuse_contradictions(depth, fused, held, levels)
             levels.insert(0, fused)
             if depth:
-                sums = tuple(
-                    self.tree.sum_to_parent(a, depth)
-                    for a in (fused.value, fused.spread, fused.hole)
+                sums = (
+                    self.tree.sum_to_parent(fused.value, depth),
+                    self.tree.sum_to_parent(fused.spread, depth),
+                    self.tree.sum_to_parent(fused.hole, depth),
                 )
         return levels
 

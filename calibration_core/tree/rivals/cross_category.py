@@ -75,7 +75,9 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     """Draw across cells, fit the leaves' categorical margins."""
     began = time.perf_counter()
     kinds = task.pool.cells
-    chosen, weights, by_rule, lost_cells, lost_mass = [], [], 0, 0, 0.0
+    chosen: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
+    by_rule, lost_cells, lost_mass = 0, 0, 0.0
     off = 0
     for leaf, count in enumerate(task.pairs_per_area):
         dense = task.pool.dense[leaf]
@@ -84,7 +86,7 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
         paper, exact = cell_counts(mass, room, int(count))
         by_rule, off = by_rule + int(paper.sum()), off + int(paper.sum() != count)
         generator = np.random.default_rng([task.seed, leaf])
-        drawn = [
+        per_cell = [
             generator.choice(
                 np.flatnonzero((task.pool.cell == c) & (dense > 0)),
                 size=int(exact[c]),
@@ -92,7 +94,7 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
             )
             for c in np.flatnonzero(exact)
         ]
-        drawn = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *drawn]))
+        drawn = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *per_cell]))
         without = (mass > 0) & (exact == 0)
         lost_cells, lost_mass = (
             lost_cells + int(without.sum()),
@@ -100,7 +102,7 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
         )
         chosen.append(drawn)
         weights.append((mass / np.maximum(exact, 1))[task.pool.cell[drawn]])
-    leaf, record, starting = side_by_side(task, chosen, weights)
+    leaves, record, starting = side_by_side(task, chosen, weights)
     selected = time.perf_counter()
     fit = _fit_leaves(task, record, starting, settings)
     warnings = []
@@ -139,7 +141,7 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     )
     return PairOutcome(
         "cross_category",
-        leaf,
+        leaves,
         record,
         starting,
         fit.weights,
@@ -152,7 +154,7 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
 
 
 def cell_counts(mass: np.ndarray, room: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Records a cell of one leaf: what the paper's rule says, and the same brought to exactly
+    """Records per cell of one leaf: what the paper's rule says, and the same brought to exactly
     ``count``.
 
     Parameters

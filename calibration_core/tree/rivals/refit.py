@@ -44,8 +44,8 @@ def refitted(
     Parameters
     ----------
     chosen : per leaf, (pairs_per_area,) int64 records ascending.
-    weights : per leaf, (pairs_per_area,) float64 > 0 starting weights, of any scale: they are scaled to
-        the leaf's dense total.
+    weights : per leaf, (pairs_per_area,) float64 > 0 starting weights, of any scale: they are
+        scaled to the leaf's dense total.
     began : time.perf_counter() at which the choice began.
     warnings : of the choice; those of the refit follow them.
     """
@@ -89,8 +89,8 @@ def side_by_side(
 def largest_pairs(
     task: PairTask, weights: np.ndarray
 ) -> tuple[list[np.ndarray], list[np.ndarray], tuple[CalibrationWarning, ...]]:
-    """The ``pairs_per_area`` pairs of each leaf with the largest weights, ties by dense weight, then
-    by position. Weights are compared rounded, so that a last bit decides nothing.
+    """The ``pairs_per_area`` pairs of each leaf with the largest weights, ties by dense weight,
+    then by position. Weights are compared rounded, so that a last bit decides nothing.
 
     Parameters
     ----------

@@ -13,11 +13,11 @@ with w exp(-lambda v / tau) for a prior, a few Newton steps. Its pull is to the 
 to the prior, so it vanishes as rounds stand still. What a leaf's pairs all pay alike is given back
 (that prior keeps the leaf's dense total): the total is a target, and plain L1 a constant.
 
-lambda_t is not chosen: it is what brings the smooth count  sum_i w / (w + c m_t),  m_t the mean
-weight of a kept pair, of each leaf down a geometric course from the dense weights' to a little
-below k in ``rounds`` steps, where it is held for ``settle`` more; eps falls beside it. The first
-round takes v from the dense weights. The k largest of each leaf are kept, with the weights they
-have then; what the others still held is in the warnings.
+lambda_t is not chosen. It is what brings down the smooth count of each leaf, sum_i w / (w + c m_t)
+with m_t the mean weight of a kept pair. The count follows a geometric course from the dense
+weights' to a little below k in ``rounds`` steps, and is held there for ``settle`` more; eps falls
+beside it. The first round takes v from the dense weights. The k largest of each leaf are kept, with
+the weights they have then; what the others still held is in the warnings.
 
 Deterministic: the seed is not used; rounds run on one thread, so that a last bit cannot decide
 between two pairs. What it cannot do: tell records of equal columns and equal dense weight apart
@@ -57,8 +57,8 @@ class Settings:
     count_scale : c, the weight that counts half, as a share of the mean weight of a kept pair.
     first_eps, last_eps : eps of the first and the last round, as shares of the same.
     tau : strength of the pull to the round before.
-    steps : most Newton steps a round; ``tolerance`` largest scaled gradient at which a round ends
-        sooner.
+    steps : most Newton steps per round; ``tolerance`` largest scaled gradient at which a round
+        ends sooner.
 
     Chosen on Delaware's three counties at k = 60 each, share of county targets inside their 90 %
     margin: these settings 92 %; 8 rounds and 3 to settle 70; margin 1 instead of 0.9 (weight is
@@ -96,7 +96,7 @@ _STANDARD = Settings()
 def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     """Reweight, keep the largest, refit."""
     began = time.perf_counter()
-    weights, warnings = task.pool.dense, ()
+    weights, warnings = task.pool.dense, tuple[str, ...]()
     if task.pairs < int((task.pool.dense > 0).sum()):
         with one_thread():
             weights = _reweighted(task, settings)
@@ -127,7 +127,7 @@ def _reweighted(task: PairTask, settings: Settings) -> np.ndarray:
         done = min(1.0, step / settings.rounds)
         eps = kept * settings.first_eps * (settings.last_eps / settings.first_eps) ** done
         prior = penalised_prior(weights, eps, first * course**done, half, totals)
-        # One group a record: the prior of a pair is then any number.
+        # One group per record: the prior of a pair is then any number.
         problem = PoolProblem(pool.tree, pool.targets, np.ones(records), np.arange(records), prior)
         weights = calibrate_tree(problem, newton).weights
     return weights
@@ -144,8 +144,8 @@ def penalised_prior(
     weights: np.ndarray, eps: np.ndarray, count: np.ndarray, half: np.ndarray, totals: np.ndarray
 ) -> np.ndarray:
     """w exp(-lambda v) scaled to the leaves' totals, v = eps / (w + eps), with the least lambda >=
-    0 a leaf at which its smooth count is at most ``count`` (by bisection; where ties keep it above,
-    the largest lambda tried).
+    0 per leaf at which its smooth count is at most ``count`` (by bisection; where ties keep it
+    above, the largest lambda tried).
 
     Parameters
     ----------

@@ -2,8 +2,8 @@
 equal k in every leaf.
 
 Belongs here: the frozen task and outcome, and the rules both must keep. Does not belong here: a
-method (a module each beside this one), how many pairs a leaf gets (``sampling/allocation.py``), the
-measure of what is better.
+method (one module per method, beside this one), how many pairs a leaf gets
+(``sampling/allocation.py``), the measure of what is better.
 """
 
 from __future__ import annotations

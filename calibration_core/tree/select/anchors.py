@@ -2,7 +2,7 @@
 
 The refit of few pairs moves weights towards the targets, and would pay for them with figures that
 nobody looks at. So the dense totals of variables without a target of their level, above the finest
-one, are soft targets: their scale is ``strength`` times the standard error of a simple random draw
+one, are soft targets. Their scale is ``strength`` times the standard error of a simple random draw
 (``balance.py``), summed in squares over the areas below, and at least half of what one pair of mean
 weight adds. Soft targets for variables of a larger sample are those of two-phase calibration
 (Sarndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, section 9.7).

@@ -1,4 +1,5 @@
-"""Losses of areas between two sets of weights of the same records: the figures of ``loss_report.py``.
+"""Losses of areas between two sets of weights of the same records: the figures of
+``loss_report.py``.
 
 Areas are taken one after another, so that nothing larger than the dense weights and (records,
 variables) is ever held.
@@ -92,8 +93,8 @@ class SortedPairs:
 
 
 class Comparison:
-    """The two sets of weights, and what is known of the records; ``kind`` is the place of a record's
-    cell among ``cells``.
+    """The two sets of weights, and what is known of the records; ``kind`` is the place of a
+    record's cell among ``cells``.
     """
 
     def __init__(
@@ -140,11 +141,11 @@ class Comparison:
                 self._cells(found, i, d, s)
                 if s.any():
                     self._amounts(found, i, d, s)
-        shapes = {
-            "dense": WeightShape.of([self._dense_blocks(a) for a in areas]),
-            "selected": WeightShape.of([self._pair_blocks(a) for a in areas]),
-        }
-        return AreaLoss(**found.all, **shapes)
+        return AreaLoss(
+            dense=WeightShape.of([self._dense_blocks(a) for a in areas]),
+            selected=WeightShape.of([self._pair_blocks(a) for a in areas]),
+            **found.all,
+        )
 
     def cell_shares(self) -> tuple[np.ndarray, np.ndarray]:
         """(cells,) float64 both: shares of all dense and of all selected weight."""

@@ -1,16 +1,16 @@
 """What a draw and its exchanges keep of the dense solution.
 
 A draw of few pairs errs in everything, also in what has no target. The dense weights are the best
-estimate of that, so the dense totals of every known variable are kept in every area: of a variable
-with a target at the finest level in units of the target's scale, of any other in units of the
-standard error that a simple random draw of as many records would have, W_t sd_tv / sqrt(k_t), with
-sd the dense-weighted standard deviation of v in area t (Cochran, Sampling Techniques, 3rd ed. 1977,
-section 2.5, without the finite population correction).
+estimate of that, so the dense totals of every known variable are kept in every area. A variable
+with a target at the finest level is kept in units of the target's scale. Any other is kept in units
+of the standard error that a simple random draw of as many records would have. That is W_t sd_tv /
+sqrt(k_t), with sd the dense-weighted standard deviation of v in area t (Cochran, Sampling
+Techniques, 3rd ed. 1977, section 2.5, without the finite population correction).
 
 Goals and scales are rounded, so that the last bits of sums and of targets decide nothing.
 
-Belongs here: rows, goals and scales made from a pool. Does not belong here: the draw (``pairs.py``),
-soft targets of the refit (``anchors.py``).
+Belongs here: rows, goals and scales made from a pool. Does not belong here: the draw
+(``pairs.py``), soft targets of the refit (``anchors.py``).
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def totals_and_errors(
 @one_thread()
 def balance_of(pool: Pool, pairs_per_area: np.ndarray) -> Balance:
     """Rows, goals and scales of every known variable: those with a target at the finest level
-    first, then the other distinct columns of the levels above and of the attributes; and the totals
+    first, then the other distinct columns of the levels above and of the attributes. And the totals
     above the finest level that few pairs stand for.
     """
     own, *above = pool.targets.designs[::-1]

@@ -7,11 +7,11 @@ area while that lowers
 
     sum_v ((sum_a w_a x_{r(a) v} - T_v) / s_v)^2  +  kappa^2 sum_c (n_c - m_c)^2
 
-over the places a of the area (``sampling/exchange.py``): w_a is the weight of the place, r(a) the
-record in it, T_v the goal and s_v its scale, n_c the number of drawn pairs of cell c and m_c what
-it was before the first exchange. k, the weights of the places, and so the area's total weight,
-never change; a fixed place (a certainty unit) keeps its record. Weights are rounded first: the last
-bits of a refit must not decide which pair is chosen.
+over the places a of the area (``sampling/exchange.py``). Here w_a is the weight of the place, r(a)
+the record in it, T_v the goal and s_v its scale. Of cell c, n_c is the number of drawn pairs, and
+m_c what it was before the first exchange. Neither k, nor the weights of the places, nor so the
+area's total weight ever change; a fixed place (a certainty unit) keeps its record. Weights are
+rounded first: the last bits of a refit must not decide which pair is chosen.
 
 Candidates are themselves a sample drawn with probability proportional to dense weight
 (``sampling/candidates.py``), so that a record the dense solution thinks unlikely is unlikely to
@@ -88,8 +88,8 @@ class ChosenPairs:
 @dataclass(frozen=True, eq=False)
 class ExchangeResult:
     """Attributes: ``record`` (k,) int64 record in each place; ``exchanges`` (areas,) int64 how many
-    were made; ``before``, ``after`` (areas,) float64 sum of squares of the area's own totals'
-    errors in scales, without shared ones and the penalty on cells; ``stopped`` areas whose limit
+    were made. ``before``, ``after`` (areas,) float64 sum of squares of the area's own totals'
+    errors in scales, without shared ones and the penalty on cells. ``stopped`` areas whose limit
     was reached; ``shared_before``, ``shared_after``: the sum of squares of shared totals' errors, 0
     without any.
     """

@@ -7,7 +7,7 @@ weight, to a candidate of its area if the area's totals then come nearer to the 
 (``exchange.py``). The starting weights of places stay what they were, so that the last refit begins
 from Horvitz-Thompson weights and its prior keeps them even. Before the last round targets that lost
 every contributing pair get one back (``support.py``), which exchanges then leave alone, so that the
-others can make room for it; what that round itself loses gets one back at the end. k holds
+others can make room for it. What that round itself loses gets one back at the end. k holds
 throughout.
 
 The refits between rounds are loose, and exchanges round their weights before they compare pairs.
@@ -47,8 +47,8 @@ _LEAST = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class RefinedPairs:
-    """Attributes: ``result``: of the solver, its levels with the caller's own targets only;
-    ``anchored``: how many soft targets there were beside them; ``starting``: (k,) float64 the
+    """Attributes: ``result``: of the solver, its levels with the caller's own targets only.
+    ``anchored``: how many soft targets there were beside them. ``starting``: (k,) float64 the
     starting weights used, after limits; ``limited``: pairs whose starting weight a limit changed;
     ``relaxed_areas``: areas too small for the smallest weight asked.
     """
@@ -99,7 +99,8 @@ def refine_pairs(
     start: tuple[np.ndarray, ...] | None = None,
     progress=None,
 ) -> RefinedPairs:
-    """Refit the weights of selected pairs, anchored to the dense totals and within the limits asked.
+    """Refit the weights of selected pairs, anchored to the dense totals and within the limits
+    asked.
 
     Parameters
     ----------

@@ -1,14 +1,15 @@
-"""Selection: exactly k (record, area) pairs out of a dense solution, cells and totals kept as nearly
-as so few pairs can.
+"""Selection: exactly k (record, area) pairs out of a dense solution, cells and totals kept as
+nearly as so few pairs can.
 
 The steps, each a function here and a module of its own:
 
-1. ``allocate_pairs``: how many pairs each area gets, summing to k exactly (``sampling/allocation``);
+1. ``allocate_pairs``: how many pairs each area gets, summing to k exactly
+   (``sampling/allocation``);
 2. ``draw_pairs``: a few candidates for each pair, in proportion to dense weight along the list
-   sorted by cell and by an ordering variable (``sampling/candidates``); the count of every cell in
-   every area, rounded down or up, and so the counts of every category of every class of cells
-   (``sampling/within_cells``); the draw of so many, balanced on the totals of all variables (the
-   cube method, ``sampling/cube``; or systematic, or Sampford's);
+   sorted by cell and by an ordering variable (``sampling/candidates``). Then the count of every
+   cell in every area, rounded down or up, and so the counts of every category of every class of
+   cells (``sampling/within_cells``). Then the draw of so many, balanced on the totals of all
+   variables (the cube method, ``sampling/cube``; or systematic, or Sampford's);
 3. ``exchange_pairs``: exchanges that bring each area's totals nearer to the dense ones
    (``exchange.py``);
 4. what was lost (``lost.py``).
@@ -137,8 +138,8 @@ def select_pairs(
 def allocate_pairs(
     pool: Pool, settings: SelectionSettings, pairs_per_area: np.ndarray | None = None
 ) -> Allocation:
-    """How many pairs each leaf gets: at least ``settings.floor`` where k allows it, and no more than
-    it has households; or as given.
+    """How many pairs each leaf gets: at least ``settings.floor`` where k allows it, and no more
+    than it has households; or as given.
 
     Raises ProblemError or BudgetError as ``select_pairs``, SettingsError for the rule "neyman"
     without a target at the finest level.
@@ -194,8 +195,9 @@ def draw_pairs(
 def _draw(
     pool: Pool, candidates: AreaCandidates, settings: SelectionSettings, balance: Balance | None
 ) -> np.ndarray:
-    """(m,) bool: the candidates drawn. With classes of cells, probabilities sum to a whole number in
-    every cell, which the draw holds."""
+    """(m,) bool: the candidates drawn. With classes of cells, probabilities sum to a whole number
+    in every cell, which the draw holds.
+    """
     if settings.design == "sampford":
         if not pool.classes:
             return draw_sampford(candidates, settings.seed)

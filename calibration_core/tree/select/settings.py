@@ -106,10 +106,10 @@ class SelectionSettings:
 
 @dataclass(frozen=True)
 class JointSettings:
-    """Attributes: ``selection``; ``refine``: the solver; ``anchor_strength``: of soft targets at the
-    dense totals of what has no target (``anchors.anchored``), 0 for none; ``limits``: smallest and
-    largest weights, None for none; ``inside``: a leaf's target is worth a pair where no pair at all
-    would leave it further off than so many scales.
+    """Attributes: ``selection``; ``refine``: the solver. ``anchor_strength``: of soft targets at
+    the dense totals of what has no target (``anchors.anchored``), 0 for none. ``limits``: smallest
+    and largest weights, None for none. ``inside``: a leaf's target is worth a pair where no pair at
+    all would leave it further off than so many scales.
     """
 
     selection: SelectionSettings

@@ -3,9 +3,10 @@ contributing pair.
 
 A draw of k pairs can miss a rare variable altogether (28 persons of one race in a county, the
 people over 80 of a tract), and no refit can then reach its target. Each such target gets one pair
-back: a candidate that contributes to it (of those, one that serves the most missing targets of its
-leaf, then the one with the largest dense weight) takes the place of a drawn pair of the same leaf
-that no target depends on alone, the one with the smallest dense weight. k does not change.
+back. A candidate that contributes to it takes the place of a drawn pair of the same leaf that no
+target depends on alone. The candidate is one that serves the most missing targets of its leaf, then
+the one with the largest dense weight; the pair is the one with the smallest dense weight. k does
+not change.
 
 Belongs here: the exchange. Does not belong here: the draw itself (``tree/select/pairs.py``), or
 which targets are worth it.

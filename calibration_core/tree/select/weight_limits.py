@@ -2,7 +2,7 @@
 
 A pair of a hundredth of a household is no household, and one that stands for half a tract is the
 tract. Starting weights are brought within limits by moving what lies outside to the pairs that have
-room, in proportion to their weights; the refit then keeps every weight within them by bounds on its
+room, in proportion to their weights. The refit then keeps every weight within them by bounds on its
 ratio to the starting weight (``PairProblem.ratio_bounds``), and totals are targets or stay soft as
 ever.
 

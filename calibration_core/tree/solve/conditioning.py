@@ -1,9 +1,9 @@
 """What keeps rounding out of a tree problem: units in which no number is extreme, and scales that a
 float64 solver can tell apart.
 
-Weights are solved in a unit near a thousandth of what a mean leaf will weigh, contributions in units near their
-largest (``blocks.column_units``). All are powers of two, so that a problem multiplied by one gives
-the same bits, and any other factor changes what rounding changes.
+Weights are solved in a unit near a thousandth of what a mean leaf will weigh, contributions in
+units near their largest (``blocks.column_units``). All are powers of two, so that a problem
+multiplied by one gives the same bits, and any other factor changes what rounding changes.
 
 A target of scale s is met by moving its multiplier, and the multiplier is told by the ridge tau:
 

@@ -1,7 +1,8 @@
 """The dual of a tree problem, in the solver's units: what F, its gradient and its curvature are at
 given multipliers.
 
-    F(y) = sum_i q_i H(u_i)  -  b' D y  +  tau/2 |y|^2 ,   u = A' D y,  D = diag(1/s),  w_i = q_i G(u_i)
+    F(y) = sum_i q_i H(u_i)  -  b' D y  +  tau/2 |y|^2 ,   u = A' D y,  D = diag(1/s),  w_i = q_i
+    G(u_i)
 
 Where the total of the weights is held, F has N log(sum q exp(u) / N) in place of the first term:
 u is then known up to a constant, the ``shift``.

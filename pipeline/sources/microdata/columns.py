@@ -19,6 +19,8 @@ from pipeline.sources.files import RawFile
 
 LINE = "__line"
 _BLANKS = ["", "NA", "."]
+# Of int32.
+_LARGEST = 2**31 - 1
 
 
 def _header(raw: RawFile) -> list[str]:
@@ -177,8 +179,10 @@ class SurveyColumns:
         """
         text = self.text(name, nullable=nullable)
         series = text.cast(pl.Float64, strict=False)
-        if series.null_count() != text.null_count():
-            raise self.fail(name, series.is_null() & text.is_not_null(), "a number")
+        # "nan" and "inf", which spreadsheets and data frames write, are read as floats.
+        bad = text.is_not_null() & ~series.is_finite().fill_null(False)
+        if bad.any():
+            raise self.fail(name, bad, "a number")
         for bound, outside, words in (
             (low, lambda: series < low, f"at least {low}"),
             (high, lambda: series > high, f"at most {high}"),
@@ -192,7 +196,8 @@ class SurveyColumns:
     ) -> pl.Series:
         """The column as int32; "07", "7" and "7.0" are the same number."""
         series = self.number(name, low=low, high=high, nullable=nullable)
-        if (bad := (series != series.round(0)).fill_null(False)).any():
+        wrong = (series != series.round(0)) | (series.abs() > _LARGEST)
+        if (bad := wrong.fill_null(False)).any():
             raise self.fail(name, bad, "a whole number")
         return series.cast(pl.Int32)
 

@@ -246,7 +246,7 @@ def test_too_few_records_for_the_targets_is_not_called_converged():
         ({"sparsity": 1.0}, SettingsError, "sparsity is 1.0"),
         ({"records": 5, "refit": "gradient"}, SettingsError, "refit is 'gradient'"),
         ({"records": 5, "weights": "best"}, SettingsError, "weights is 'best'"),
-        ({"records": 5, "draws": 0}, SettingsError, "draws 0"),
+        ({"records": 5, "draws": 0}, SettingsError, "draws is 0"),
         ({"records": 5, "seed": -1}, SettingsError, "seed is -1"),
         ({"records": 5, "tolerance": 0.0}, SettingsError, "tolerance is 0.0"),
         ({"records": 99}, BudgetError, "99 records are asked for, the problem has 20"),

@@ -152,7 +152,7 @@ def test_names_that_others_use_lead_to_ours(name, ours):
         ({"tolerance": "1e-9"}, "a number"),
         ({"tolerance": float("nan")}, "above 0"),
         ({"strict": 1}, "True or False"),
-        ({"compromise": 3}, "word in quotes"),
+        ({"compromise": 3}, "'least_squares' or 'minimax'"),
     ],
 )
 def test_a_setting_of_the_wrong_type_is_refused_in_words(settings, says):

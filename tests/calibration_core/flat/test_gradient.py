@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from calibration_core import CalibrationProblem, calibrate
+from calibration_core.common.losses import make_loss
 from calibration_core.errors import ProblemError, SettingsError
-from calibration_core.flat.solve.losses import TargetLoss, make_loss, target_scale, target_weights
+from calibration_core.flat.solve.losses import TargetLoss, target_scale, target_weights
 from tests.calibration_core.other_solvers import assert_same_problem
 
 
@@ -54,7 +55,9 @@ def oracle(
 
 
 def assert_solved(problem, result, expected) -> None:
-    """The objective of ``result`` is not above the one at another solver's weights, which are near."""
+    """The objective of ``result`` is not above the one at another solver's weights,
+    which are near.
+    """
     d, settings = problem.start, result.settings
     loss = TargetLoss(
         make_loss(settings.loss, delta=settings.delta),
@@ -259,7 +262,8 @@ def test_majorising_a_capped_loss_never_raises_it():
     """The dual solves each convex step exactly, so f at the ends of the steps must fall, from the
     robust convex start onwards.
     """
-    # With this seed a target lies beyond the cap at the start, and letting go of it nearly halves f.
+    # With this seed a target lies beyond the cap at the start, and letting go of it nearly halves
+    # f.
     problem = conflicted(150, seed=7)
     convex = calibrate(problem, "gradient", loss="huber", delta=0.08, prior_strength=1e-3)
     capped = calibrate(problem, "gradient", loss="capped_square", cap=0.08, prior_strength=1e-3)

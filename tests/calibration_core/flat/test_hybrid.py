@@ -185,8 +185,8 @@ def test_upper_bounds_on_weights_hold_for_the_records_kept():
         ({"design": "random"}, "design is 'random'"),
         ({"swaps": -1}, "swaps is -1"),
         ({"compromise": "best"}, "compromise is 'best'"),
-        ({"draws": 0}, "draws 0"),
-        ({"repair": -1}, "repair -1"),
+        ({"draws": 0}, "draws is 0"),
+        ({"repair": -1}, "repair is -1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, words):

@@ -1,7 +1,7 @@
 """Labels: aligned where both sides have them, refused where they disagree; masks are never ignored.
 
-Belongs here: pandas, polars and masked input of ``CalibrationProblem``. Does not belong here: tables
-of persons with named margins (``test_from_margins.py``).
+Belongs here: pandas, polars and masked input of ``CalibrationProblem``. Does not belong here:
+tables of persons with named margins (``test_from_margins.py``).
 """
 
 import subprocess

@@ -1,4 +1,5 @@
-"""Status, warnings, diagnosis and advice say the same thing, decided once by the caller's tolerance.
+"""Status, warnings, diagnosis and advice say the same thing, decided once by the caller's
+tolerance.
 
 Belongs here: verdicts that could contradict one another. Does not belong here: what each finding
 says (``test_conflicts.py``).
@@ -25,7 +26,9 @@ POPULATION = 1e8
 
 
 def two_margins(off: float, rare: float = 100.0, **fields) -> CalibrationProblem:
-    """Sex and region of 10^8 persons; regions sum to ``off`` (relative) more. One region is rare."""
+    """Sex and region of 10^8 persons; regions sum to ``off`` (relative) more. One
+    region is rare.
+    """
     rng = np.random.default_rng(7)
     sex, region = rng.integers(0, 2, 200), rng.integers(0, 4, 200)
     matrix = np.array([*(sex == k for k in range(2)), *(region == k for k in range(4))], float)

@@ -36,7 +36,9 @@ def arrays(seed=11, twins=False):
 
 
 def permuted(method, matrix, targets, design, row, column, named=True, **fields):
-    """The problem with its rows and columns in another order; fields of records are put in it too."""
+    """The problem with its rows and columns in another order; fields of records are
+    put in it too.
+    """
     if method in BOUNDED:
         fields["ratio_bounds"] = (0.5 - 0.1 * (design > 100), np.full(design.size, 2.5))
     if method == "ipf":

@@ -137,7 +137,11 @@ def test_first_phase_probabilities_multiply_to_those_of_the_dense_weights(
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(st.floats(0, 1e6) | st.sampled_from([0.0, 1.0, 1e-30]), min_size=1, max_size=40),
+    st.lists(
+        st.floats(0, 1e6, allow_subnormal=False) | st.sampled_from([0.0, 1.0, 1e-30]),
+        min_size=1,
+        max_size=40,
+    ),
     st.data(),
 )
 def test_inclusion_probabilities_are_proportional_capped_and_sum_to_the_count(weights, data):
@@ -152,7 +156,9 @@ def test_inclusion_probabilities_are_proportional_capped_and_sum_to_the_count(we
     assert (probability[weights == 0] == 0).all() and probability.sum() == pytest.approx(count)
     assert certain == (probability == 1).sum()
     free = (probability > 0) & (probability < 1)
-    assert np.allclose(weights[free] / probability[free] * (count - certain), rest)
+    # Multiplied out: what is below the smallest normal number has no relative precision to compare.
+    shares = weights[free] * (count - certain)
+    assert np.allclose(probability[free] * rest, shares, rtol=1e-9, atol=1e-300)
     # Whoever is certain has a share of one among those that are not, and no one else has.
     left = count - certain
     assert (left * weights[free] < weights[free].sum()).all()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from calibration_core.sampling.candidates import AreaCandidates, first_phase, list_path
 from calibration_core.sampling.cube import CubeBalance, cube, draw_cube
-from calibration_core.sampling.flight import new_flight, settle_level
+from calibration_core.sampling.flight import new_flight, settle
 from calibration_core.sampling.sampford import draw_sampford
 from calibration_core.sampling.systematic import draw_systematic
 
@@ -123,7 +123,7 @@ def test_the_flight_keeps_totals_until_directions_run_out(seed, units, variables
     cell = rng.integers(0, cells, units)
     moved = p.copy()
     flight = new_flight(moved, columns, cell, rng.random(units))
-    settle_level(flight, np.argsort(cell, kind="stable"), False)
+    settle(flight, np.argsort(cell, kind="stable"), True, False)
     open_units = (moved > 0) & (moved < 1)
     assert open_units.sum() <= variables + cells
     assert ((moved >= 0) & (moved <= 1)).all()
@@ -144,7 +144,7 @@ def test_a_long_flight_does_not_drift():
     columns = rng.standard_normal((20_000, 30)) / 30
     cell = np.sort(rng.integers(0, 500, 20_000))
     moved = p.copy()
-    settle_level(new_flight(moved, columns, cell, rng.random(20_000)), np.arange(20_000), False)
+    settle(new_flight(moved, columns, cell, rng.random(20_000)), np.arange(20_000), True, False)
     assert np.abs((moved - p) @ columns).max() < 1e-8
     assert np.abs(np.bincount(cell, moved - p)).max() < 1e-8
     assert ((moved > 0) & (moved < 1)).sum() <= 530

@@ -11,8 +11,8 @@ from calibration_core.common.distances import Logit, Raking
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PairProblem, make_targets
 from calibration_core.tree.solve import leaf_newton
-from calibration_core.tree.solve.leaf_newton import LeafNewton
 from calibration_core.tree.solve.conditioning import units_of
+from calibration_core.tree.solve.leaf_newton import LeafNewton
 from calibration_core.tree.solve.link import Link
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
 from calibration_core.tree.solve.pair_blocks import PairBlocks

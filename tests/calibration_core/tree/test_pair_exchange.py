@@ -273,6 +273,19 @@ def shared_value(case: Case, shared: Shared, record: np.ndarray) -> float:
     return float((((totals - shared.goals) / shared.scales) ** 2).sum())
 
 
+def possible_exchanges(case, t, record, penalty):
+    """Records of all places after each exchange that area ``t`` may make."""
+    for a in case.place_offsets[t] + np.flatnonzero(~case.fixed[case.places(t)]):
+        for coming in case.candidates(t):
+            if coming in record[case.places(t)] or (
+                penalty == math.inf and case.cell[coming] != case.cell[record[a]]
+            ):
+                continue
+            new = record.copy()
+            new[a] = coming
+            yield new
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(0, 2**31), st.sampled_from(PENALTIES))
 def test_shared_totals_count_as_the_areas_own_do(seed, penalty):
@@ -295,16 +308,9 @@ def test_shared_totals_count_as_the_areas_own_do(seed, penalty):
                     own(t, record, penalty) + shared_value(case, shared, record),
                     (0.0, None),
                 )
-                for a in case.place_offsets[t] + np.flatnonzero(~case.fixed[case.places(t)]):
-                    for coming in case.candidates(t):
-                        if coming in record[case.places(t)] or (
-                            penalty == math.inf and case.cell[coming] != case.cell[record[a]]
-                        ):
-                            continue
-                        new = record.copy()
-                        new[a] = coming
-                        change = own(t, new, penalty) + shared_value(case, shared, new) - now
-                        best = min(best, (change, new), key=lambda pair: pair[0])
+                for new in possible_exchanges(case, t, record, penalty):
+                    change = own(t, new, penalty) + shared_value(case, shared, new) - now
+                    best = min(best, (change, new), key=lambda pair: pair[0])
                 if best[0] >= -1e-9 * max(now, 1e-12):
                     break
                 record, made[t] = best[1], made[t] + 1

@@ -298,8 +298,9 @@ def test_a_balanced_draw_errs_less_and_exchanges_less_still():
         totals = np.zeros((6, 3))
         np.add.at(totals, chosen.leaf, chosen.weight[:, None] * rows[chosen.record])
         found = np.sqrt(((totals - pool.dense @ rows) ** 2).mean(axis=1))
-        # Exchanges look at weights rounded to one part in two million, and say what they saw.
-        np.testing.assert_allclose(chosen.error, found, rtol=1e-4, atol=1e-4)
+        # Exchanges look at weights rounded to one part in 130,000, and say what they saw: of totals
+        # of a few hundred.
+        np.testing.assert_allclose(chosen.error, found, rtol=1e-3, atol=2e-3)
         return float((found**2).sum())
 
     unbalanced, balanced, exchanged = error("systematic", 0), error("cube", 0), error("cube", 8)

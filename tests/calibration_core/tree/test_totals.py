@@ -42,5 +42,5 @@ def test_written_out_pairs_agree_with_dense_and_levels_add_up(seed, records):
 def test_shapes_that_disagree_are_refused():
     with pytest.raises(ProblemError, match=r"\(2, 1\)"):
         pool_totals(TREE, [np.ones((1, 1))] * 3, np.ones((2, 1)))
-    with pytest.raises(ProblemError, match="one design a level"):
+    with pytest.raises(ProblemError, match="one design per level"):
         pair_totals(TREE, [np.ones((1, 1))], np.zeros(1, int), np.zeros(1, int), np.ones(1))

@@ -8,7 +8,12 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
+from calibration_core.common.distances import Raking
+from calibration_core.common.losses import make_loss
 from calibration_core.errors import SettingsError
+from calibration_core.flat.design_matrix import DesignMatrix
+from calibration_core.flat.solve.dual_losses import Prior, minimise_dual
+from calibration_core.flat.solve.losses import TargetLoss
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PairProblem, PoolProblem, make_targets
 from calibration_core.tree.solve.losses import RobustLoss, calibrate_tree_robust
@@ -98,6 +103,21 @@ def test_huber_equals_a_cone_solver(seed):
 
     assert result.objective_trace[-1] == pytest.approx(at(result.weights), rel=1e-9)
     assert_same_problem(at(result.weights), at(theirs), result.weights, theirs)
+
+
+def test_one_delta_and_one_penalty_in_a_tree_and_in_a_flat_problem():
+    """The same targets written out, Huber's loss bent at the same place and twice the strength, as
+    ``common/losses.py`` says: the same weights, from another solver.
+    """
+    problem = as_pairs(contaminated(0)[0])
+    rows, right = written_out(problem)
+    ones = np.ones(right.size)
+    loss = TargetLoss(make_loss("huber", delta=HUBER.cut), right, ones, ones)
+    tree = calibrate_tree_robust(problem, TIGHT, HUBER)
+    prior = Prior(2.0 * tree.inner.strength, problem.prior_weight, Raking())
+    flat = minimise_dual(DesignMatrix(rows), loss, prior, tolerance=1e-9)
+    assert flat.converged and tree.converged
+    np.testing.assert_allclose(tree.weights, flat.weights, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -208,6 +228,7 @@ def test_too_few_rounds_are_told():
     [
         ({"kind": "l1"}, "'huber' or 'capped'"),
         ({"cut": 0.0}, "positive"),
+        ({"cut": float("inf")}, "finite"),
         ({"tolerance": 0.0}, "positive"),
         ({"max_rounds": 0}, "one round"),
     ],

@@ -161,7 +161,7 @@ def row(table: pl.DataFrame, measure: str, geoid: str = "44", variable: str = ""
     return found.row(0, named=True)
 
 
-def test_amounts_over_everybody_are_the_continuous_variables_and_the_order_stands_in_where_there_is_none():
+def test_amounts_over_everybody_are_the_continuous_variables_or_else_the_order():
     assert loss_rows.amount_columns(UNITS, UNIT_OF) == [
         "usd_household_income|total",
         "usd_wages|total",

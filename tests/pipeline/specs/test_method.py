@@ -1,4 +1,6 @@
-"""The method of a profile: the core's settings by the core's names, over the numbers of the file."""
+"""The method of a profile: the core's settings by the core's names, over the numbers
+of the file.
+"""
 
 from __future__ import annotations
 

@@ -25,19 +25,18 @@ VARIABLES = (
 STATE = """
 import hashlib, json, sys
 from pathlib import Path
-import polars as pl
 from pipeline import steps
 from pipeline.io_manager import encode
 from pipeline.weights.settings import pairs_of
 
 loaded = steps.load_state("sample", "DE", Path(sys.argv[1]))
 state = loaded.ready
-dense, result = steps.dense_weights(state)
-selected, _ = steps.selected_pairs(state, dense, pairs_of(state.profile, len(state.leaves)))
-weights, _ = steps.refined_weights(state, dense, selected)
-tables = {**loaded.inputs.records, "units": state.units, "areas": state.areas}
-tables |= {"targets": state.targets, "selected": selected, "weights": weights}
-tables["dense"] = pl.DataFrame(result.weights.T)
+dense, _ = steps.dense_weights(state)
+pairs, _ = steps.selected_pairs(state, dense, pairs_of(state.profile, len(state.leaves)))
+weights, _ = steps.refined_weights(state, dense, pairs)
+made = {"targets": state.targets, "units": state.units, "areas": state.areas}
+made |= {"dense": dense, "pairs": pairs, "weights": weights}
+tables = {**loaded.inputs.records, **made}
 print(json.dumps({n: hashlib.sha256(encode(t, {})).hexdigest() for n, t in tables.items()}))
 """
 SUMS = """

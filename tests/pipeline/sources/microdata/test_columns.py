@@ -40,3 +40,17 @@ def test_the_first_repeated_key_is_named_with_its_line_and_their_number(tmp_path
     said = str(caught.value)
     assert "HOME 1 and LINE 2 appears twice (2 repeated lines)" in said
     assert "line 4, column HOME and LINE" in said
+
+
+@pytest.mark.parametrize("value", ["nan", "NaN", "inf", "-inf", "1e400", "abc", "3000000000"])
+@pytest.mark.parametrize("how", ["integer", "coded"])
+def test_what_is_no_whole_number_is_named_with_its_line(
+    tmp_path: Path, value: str, how: str
+) -> None:
+    read = columns(tmp_path, f"HOME,LINE,ASKED\n1,1,2\n1,2,{value}\n")
+    ask = {
+        "integer": lambda: read.integer("ASKED"),
+        "coded": lambda: read.coded("ASKED", yes_no([1], [2]), dtype=pl.Boolean),
+    }
+    with pytest.raises(SourceValueError, match=r"ASKED is '.*line 3, column ASKED"):
+        ask[how]()

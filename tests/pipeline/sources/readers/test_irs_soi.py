@@ -238,7 +238,10 @@ def test_no_county_file_names_every_place_it_was_looked_for(read):
 
 
 def test_the_layout_of_2009_uses_the_current_names(read, cell):
-    text = "State_Code,County_Code,State_Abbrv,County_Name,Return_Num,Exmpt_Num,AGI,Wages_Salaries,Dividends,Interest\n"
+    text = (
+        "State_Code,County_Code,State_Abbrv,County_Name,Return_Num,Exmpt_Num,AGI,Wages_Salaries,"
+        "Dividends,Interest\n"
+    )
     text += (
         "44,0,RI,SYNTHETIC,500,1000,20000,15000,100,200\n44,1,RI,SYNTHETIC One,-1,-1,-1,-1,-1,3\n"
     )

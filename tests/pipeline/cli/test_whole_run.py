@@ -1,0 +1,89 @@
+"""A real run of a small state in a terminal of 80 columns, and its result looked at there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.cli.in_a_terminal import Seen, program, run_in_terminal
+from tests.pipeline.faults import small_sample
+
+COMMAND = "tests.pipeline.cli.small_profile"
+COLUMNS = 80
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    small_sample(folder / "raw")
+    return folder
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    places = ("--profile", "sample_files", "--output", str(folder / "output"))
+    return program(COMMAND, *arguments, *places)
+
+
+@pytest.fixture(scope="module")
+def seen(folder) -> Seen:
+    options = ("--states", "RI", "--data", str(folder / "raw"), "--log-file", str(folder / "log"))
+    return run_in_terminal(command(folder, "run", *options), columns=COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def shown(folder, seen) -> list[str]:
+    assert seen.status == 0
+    page = run_in_terminal(command(folder, "show", "RI"), columns=COLUMNS)
+    assert page.status == 0
+    return page.screen(COLUMNS)
+
+
+def test_the_steps_of_solver_and_selection_are_seen_while_they_work(seen):
+    assert seen.status == 0, seen.screen(COLUMNS)
+    for words in (
+        r"dense_weights \d+ s: step \d+, tau",
+        r"selected_pairs \d+ s: (drew|compiling)",
+        r"weights \d+ s: step \d+, tau",
+        r"\d+ of \d+ assets",
+    ):
+        assert re.search(words, seen.text), words
+
+
+def test_the_end_is_the_fit_and_where_the_results_are(seen, folder):
+    left = seen.screen(COLUMNS)
+    text = " ".join(line.strip() for line in left)
+    assert re.search(r"nation +\d+ assets in", text) and re.search(r"RI +\d+ assets in", text)
+    assert "fit of 390 pairs" in text and "median error" in text
+    assert str(folder / "output" / "sample_files") in "".join(left).replace(" ", "")
+    assert not any("of 17 assets" in line or "⠋" in line for line in left)
+
+
+def test_the_log_has_every_asset_and_what_it_said(seen, folder):
+    log = (folder / "log").read_text()
+    for asset in ("geography", "dense_weights", "selected_pairs", "weights", "run_manifest"):
+        assert re.search(rf" {asset} +\d+\.\d s", log), asset
+    assert re.search(r"dense_weights +step \d+, tau", log)
+    assert "exit status 0" in log and "\x1b" not in log
+
+
+def test_every_line_fits_and_no_word_of_a_table_is_cut(shown):
+    assert max(map(len, shown)) <= COLUMNS
+    assert not any("…" in line for line in shown)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "nation +state +county +tract",
+        r"fitted targets +0 of [\d,]+ +\d+ +\d+ +\d+",
+        r"inside that margin +(\d+\.\d % +){2,3}\d+\.\d %",
+        "Worst targets",
+        "Not fitted",
+        "What selection lost",
+        "Seconds by asset: ",
+    ],
+)
+def test_the_page_reads_at_eighty_columns(shown, words):
+    assert any(re.search(words, line) for line in shown), words
