@@ -283,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f" of entries not zero; {peak_memory():.2f} GB"
     )
     settings = AreaSharesSettings(
-        tau_path=TAU, inside=1.0, share=1.0, tolerance=1e-3, device=given.device
+        tau_path=TAU, inside=1.0, share=1.0, tolerance=1e-3, device=given.device, prior_unit=1.0
     )
     with console.status("solving") as status:
         began = time.perf_counter()

@@ -41,6 +41,7 @@ import numpy as np
 import torch
 
 from calibration_core.common.threads import one_thread
+from calibration_core.common.units import units_for
 from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.tree.reconcile.share_passes import SharePasses, conjugate_gradients
 from calibration_core.tree.reconcile.share_problem import AreaSharesProblem, AreaSharesSettings
@@ -151,16 +152,20 @@ class _State:
 class _Run:
     def __init__(self, problem: AreaSharesProblem, settings: AreaSharesSettings, progress) -> None:
         self.problem, self.settings, self.progress = problem, settings, progress
+        areas = problem.values.shape[0]
+        self.units = units_for(float(problem.national_weight.sum()) / areas, settings.prior_unit)
+        unit = self.units.weight
+        national = problem.national_weight / unit
         self.passes = SharePasses(
-            problem.design, problem.national_weight, problem.group, problem.shares, settings.device
+            problem.design, national, problem.group, problem.shares, settings.device
         )
 
         def send(a):
             return torch.as_tensor(a, dtype=torch.float64, device=self.passes.device)
 
         self.used = send(np.isfinite(problem.scales)) > 0
-        self.target = send(np.where(np.isfinite(problem.scales), problem.values, 0.0))
-        self.inverse = send(np.where(np.isfinite(problem.scales), 1.0 / problem.scales, 0.0))
+        self.target = send(np.where(np.isfinite(problem.scales), problem.values / unit, 0.0))
+        self.inverse = send(np.where(np.isfinite(problem.scales), unit / problem.scales, 0.0))
         # Unit vectors, one per variable that every area has a target for, along which lambda
         # shifts by the same in all areas.
         everywhere = self.used.all(dim=0)
@@ -185,9 +190,14 @@ class _Run:
         dual = (
             potential
             - float((self.target * self.inverse * y).sum())
-            + 0.5 * tau * float((y * y).sum())
+            + 0.5 * self.strength(tau) * float((y * y).sum())
         )
-        return _State(fitted, residual, self.across(residual) + tau * y, dual, potential)
+        gradient = self.across(residual) + self.strength(tau) * y
+        return _State(fitted, residual, gradient, dual, potential)
+
+    def strength(self, tau: float) -> float:
+        """tau in the solver's unit of weight."""
+        return tau * self.units.strength
 
     def solve(self) -> AreaSharesResult:
         began, settings = time.perf_counter(), self.settings
@@ -236,11 +246,12 @@ class _Run:
 
     def direction(self, state: _State, tau: float) -> tuple[torch.Tensor, int]:
         """-(H + tau) ^ -1 gradient across the shifts, inexactly, and the products it took."""
+        strength = self.strength(tau)
         if self.stale:
-            self.factorise(tau)
+            self.factorise(strength)
 
         def product(v):
-            return self.across(self.passes.curve(v * self.inverse) * self.inverse) + tau * v
+            return self.across(self.passes.curve(v * self.inverse) * self.inverse) + strength * v
 
         def solve(v):
             return self.across(torch.cholesky_solve(v[..., None], self.blocks)[..., 0])
@@ -252,14 +263,14 @@ class _Run:
         self.stale = products > _STALE
         return found, products
 
-    def factorise(self, tau: float) -> None:
+    def factorise(self, strength: float) -> None:
         """Cholesky factors of the areas' own blocks, in units of the scales; rounding of single
         precision is added to the diagonal.
         """
         scale = self.passes.unit * self.inverse
         block = self.passes.own_curvature() * scale[:, :, None] * scale[:, None, :]
         diagonal = torch.diagonal(block, dim1=-2, dim2=-1)
-        diagonal += tau + 1e-6 * diagonal
+        diagonal += strength + 1e-6 * diagonal
         for more in (0.0, 1e-4, 1e-2):
             block.diagonal(dim1=-2, dim2=-1).mul_(1.0 + more)
             factor, info = torch.linalg.cholesky_ex(block)
@@ -271,17 +282,22 @@ class _Run:
 
     def record(self, tau: float, state: _State, length: float, products: int) -> None:
         step = ShareStep(
-            tau, state.dual, 0.5 * float((state.residual**2).sum()), state.size, length, products
+            tau,
+            state.dual * self.units.weight,
+            0.5 * float((state.residual**2).sum()),
+            state.size,
+            length,
+            products,
         )
         self.trace.append(step)
         if self.progress is not None:
             self.progress(step)
 
     def result(self, state: _State, tau: float, seconds: float) -> AreaSharesResult:
-        settings, problem = self.settings, self.problem
+        settings, problem, unit = self.settings, self.problem, self.units.weight
         multipliers = self.y * self.inverse
         divergence = float((state.fitted * multipliers).sum()) - state.potential
-        primal = 0.5 * float((state.residual**2).sum()) + tau * divergence
+        primal = 0.5 * float((state.residual**2).sum()) + self.strength(tau) * divergence
         gap = 0.5 * float((state.gradient**2).sum()) / max(abs(primal), 1e-300)
         ratio, record, area = self.passes.largest_ratio(multipliers)
         converged = state.size <= settings.tolerance
@@ -294,8 +310,10 @@ class _Run:
         steps = len(self.trace)
         return AreaSharesResult(
             multipliers=multipliers.cpu().numpy(),
-            fitted=state.fitted.cpu().numpy(),
-            residuals=torch.where(self.used, state.fitted - self.target, torch.nan).cpu().numpy(),
+            fitted=state.fitted.cpu().numpy() * unit,
+            residuals=torch.where(self.used, unit * (state.fitted - self.target), torch.nan)
+            .cpu()
+            .numpy(),
             converged=converged,
             status="converged" if converged else "stopped before convergence",
             tau=tau,
@@ -304,7 +322,7 @@ class _Run:
             products=self.products,
             trace=tuple(self.trace),
             duality_gap=gap,
-            divergence=divergence,
+            divergence=divergence * unit,
             largest_ratio=ratio,
             at=(record, area),
             discrepancy=discrepancy,

@@ -111,6 +111,9 @@ class AreaSharesSettings:
     max_iterations : Newton steps in all.
     forcing : relative residual at which the conjugate gradients stop; ``max_products`` products at
         most.
+    prior_unit : the weight that tau is meant for: the prior term of the objective is tau /
+        prior_unit times the divergence. None: a thousandth of the mean national weight per area, so
+        that the unit in which weights are written does not matter; 1 for tau as it stands.
     """
 
     tau_path: tuple[float, ...] = (1.0, 0.1, 0.01, 0.001)
@@ -122,6 +125,7 @@ class AreaSharesSettings:
     forcing: float = 0.05
     max_products: int = 200
     device: str = "cpu"
+    prior_unit: float | None = None
 
     def __post_init__(self) -> None:
         path = self.tau_path
@@ -141,5 +145,6 @@ class AreaSharesSettings:
         if (
             min(self.tolerance, self.path_tolerance, self.inside) <= 0
             or min(self.max_iterations, self.max_products) < 1
+            or not (self.prior_unit is None or 0 < self.prior_unit < float("inf"))
         ):
             raise SettingsError("A tolerance or limit is not positive", expected="positive numbers")

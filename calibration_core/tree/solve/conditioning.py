@@ -24,11 +24,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.units import Units, units_for
 from calibration_core.tree.problem import PairProblem, PoolProblem
 
-# A mean leaf in units of the solver, and of ``TreeNewtonSettings.prior_unit`` where none is given:
-# a census tract has some 1,500 households, and tau was chosen for weights in households.
-LEAF = 1000.0
 # Curvature a target may have, in tau: 2^-53 of it must stay well below one.
 _MOST_CURVATURE = 1e12
 # What opposing targets may each add to a log ratio: ten of sixteen digits are left.
@@ -38,31 +36,21 @@ _ROOM = 4.0
 
 
 @dataclass(frozen=True)
-class Units:
-    """Attributes: ``weight``: a power of two, the solver's unit of weight in the problem's;
-    ``prior``: the weight that tau is meant for, in the problem's unit; ``factor``: the typical
-    target over what prior weights give it.
-    """
+class SolverUnits(Units):
+    """Attributes: of Units; ``factor``: the typical target over what prior weights give it."""
 
-    weight: float
-    prior: float
-    factor: float
-
-    @property
-    def strength(self) -> float:
-        """What tau is multiplied by to stand before the divergence in the solver's unit."""
-        return self.weight / self.prior
+    factor: float = 1.0
 
 
-def units_of(problem: PoolProblem | PairProblem, prior_unit: float | None) -> Units:
+def units_of(problem: PoolProblem | PairProblem, prior_unit: float | None) -> SolverUnits:
     """Units of a problem, from the mean weight, by prior and targets, of the leaves that have any.
     Prior weights alone would not do: they may be a sample's own, or in another unit than targets.
     """
     factor, by_leaf = _factor(problem), problem.prior_by_leaf
     some = by_leaf > 0
     mean = factor * float(by_leaf[some].mean()) if some.any() else 0.0
-    typical = mean / LEAF if 0 < mean < np.inf else 1.0
-    return Units(float(2.0 ** np.round(np.log2(typical))), prior_unit or typical, factor)
+    units = units_for(mean, prior_unit)
+    return SolverUnits(units.weight, units.prior, factor)
 
 
 def _factor(problem: PoolProblem | PairProblem) -> float:

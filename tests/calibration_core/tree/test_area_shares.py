@@ -16,7 +16,7 @@ from calibration_core.tree.reconcile.area_shares import (
 )
 from tests.calibration_core.other_solvers import assert_same_problem
 
-TIGHT = AreaSharesSettings(tau_path=(1.0, 0.1, 0.01), tolerance=1e-10)
+TIGHT = AreaSharesSettings(tau_path=(1.0, 0.1, 0.01), tolerance=1e-10, prior_unit=1.0)
 
 
 def random_problem(
