@@ -1,12 +1,12 @@
-"""What each number of ``data_specs/method.yaml`` is worth: one changed at a time, the rest as it is.
+"""What each number of ``data_specs/method.yaml`` is worth: one changed at a time, the rest as is.
 
     python -m benchmarks.assumptions --data DIR [--profile rhode_island] [--state RI] [--only WORD]
         [--json FILE]
 
 A line per change: how the state, its counties and its tracts are fitted (median absolute relative
-error; tracts inside their published margin, before and after selection), targets nobody fitted
-(median error), effective sample size as a share of k, the dense tau, the refit's tau, whether both
-converged, and seconds of each step. The reasons in ``data_specs/method.yaml`` quote it.
+error; tracts inside their published margin, before and after selection) and targets nobody fitted
+(median error). Then effective sample size as a share of k, the dense tau, the refit's tau, whether
+both converged, and seconds of each step. The reasons in ``data_specs/method.yaml`` quote it.
 
 Belongs here: those changes and that table. Does not belong here: the numbers themselves, or other
 methods (``selection.py``).
@@ -100,7 +100,7 @@ class Runs:
         self._kept: dict[str, dict[str, tuple]] = {}
 
     def _once(self, step: str, asked: Any, compute: Callable[[], tuple]) -> tuple:
-        """What ``compute`` gives, and its seconds; kept for the first that was asked, and the last."""
+        """What ``compute`` gives, and its seconds; kept for the first that was asked and the last."""
         kept, key = self._kept.setdefault(step, {}), repr(asked)
         if key not in kept:
             for old in list(kept)[1:]:

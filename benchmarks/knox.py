@@ -51,7 +51,7 @@ from calibration_core.tree.problem import PoolProblem, make_targets
 from calibration_core.tree.solve.newton import TreeNewtonResult, TreeNewtonSettings, calibrate_tree
 
 MARGIN = 1.645
-SETTINGS = TreeNewtonSettings(tau_path=(1.0,), hold_total=True)
+SETTINGS = TreeNewtonSettings(tau_path=(1.0,), hold_total=True, prior_unit=1.0)
 
 
 def problem_of(case: Case) -> PoolProblem:

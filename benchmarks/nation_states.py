@@ -32,6 +32,7 @@ from threadpoolctl import threadpool_limits
 from calibration_core.common.threads import workers
 from calibration_core.tree.problem import PoolProblem
 from calibration_core.tree.select.joint import refine_pairs, select_jointly
+from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.select.settings import JointSettings, SelectionSettings
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
 
@@ -173,19 +174,11 @@ def solve_state(work: StateWork, options: StateOptions) -> StateFigures:
     began = clock.lap("dense calibration", began)
     settings = joint_settings(len(tree.leaves), options)
     # The design of the state holds every variable.
-    attributes = targets.designs[0]
-    drawn = select_jointly(
-        tree,
-        targets,
-        dense.weights,
-        work.cell,
-        work.order,
-        attributes,
-        settings,
-        families=families_of(work.cell),
-    )
+    known, classes = targets.designs[0], tuple(classes_of(work.cell))
+    pool = Pool(tree, targets, dense.weights, work.cell, work.order, known, classes)
+    drawn = select_jointly(pool, settings)
     began = clock.lap("selection", began)
-    refined = refine_pairs(tree, targets, dense.weights, attributes, drawn, settings)
+    refined = refine_pairs(pool, drawn, settings)
     began = clock.lap("refinement", began)
     fits: dict[tuple[str, str, str], list[np.ndarray]] = defaultdict(list)
     both = {"dense": dense, "selected": refined.result}
@@ -210,14 +203,14 @@ def solve_state(work: StateWork, options: StateOptions) -> StateFigures:
         int(drawn.exchanges.sum()),
         len(drawn.rescued),
         len(drawn.without_support),
-        drawn.categories_lost,
-        drawn.mass_lost,
+        drawn.lost.count,
+        drawn.lost.share,
         dict(fits),
         refined.result.fitted[-1].sum(axis=0),
     )
 
 
-def families_of(cell: np.ndarray) -> list[np.ndarray]:
+def classes_of(cell: np.ndarray) -> list[np.ndarray]:
     """Classes of the invented cells, income x size of household: (categories, cells) bool each."""
     number = np.arange(int(cell.max()) + 1)
     return [part[None, :] == np.unique(part)[:, None] for part in (number // 5, number % 5)]

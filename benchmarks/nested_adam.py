@@ -13,10 +13,11 @@ import torch
 from scipy import sparse
 
 from calibration_core.common.distances import Raking
+from calibration_core.common.losses import Square
 from calibration_core.flat.design_matrix import DesignMatrix
 from calibration_core.flat.solve.descent import DescentSettings, RecordObjective, adam, check_device
 from calibration_core.flat.solve.dual_losses import Prior
-from calibration_core.flat.solve.losses import Square, TargetLoss
+from calibration_core.flat.solve.losses import TargetLoss
 from calibration_core.tree.problem import PairProblem
 
 

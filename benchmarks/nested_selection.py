@@ -15,7 +15,9 @@ from benchmarks.nested_nation import LEVELS, Nation
 from calibration_core.sampling.allocation import allocate
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PairProblem, Targets
-from calibration_core.tree.select.pairs import Balance, select_pairs
+from calibration_core.tree.select.balance import Balance
+from calibration_core.tree.select.pairs import select_pairs
+from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.select.settings import SelectionSettings
 from calibration_core.tree.select.support import ensure_support
 
@@ -30,6 +32,21 @@ class Kept:
     exchanged: int
     rescued: int
     lost: int
+
+
+def pool_of(
+    problem: PairProblem, order: np.ndarray, dense: np.ndarray, leaf: int, here: slice
+) -> Pool:
+    """One district as a pool of its own: its records, its targets, one cell."""
+    alone = GeographyTree.from_leaves(LEVELS[2:], [[problem.tree.leaves[leaf]]])
+    own = problem.targets
+    targets = Targets(
+        (own.designs[2][here],),
+        (own.values[2][leaf : leaf + 1],),
+        (own.scales[2][leaf : leaf + 1],),
+    )
+    one_cell = np.zeros(here.stop - here.start, dtype=np.int64)
+    return Pool(alone, targets, dense[None, here], one_cell, order[here], own.designs[1][here])
 
 
 def select(
@@ -74,20 +91,10 @@ def select(
         settings = SelectionSettings(
             int(share[leaf]), number, floor=1, design=design, exchanges=exchanges, cell_penalty=0.0
         )
-        one_cell = np.zeros(b - a, dtype=np.int64)
-        drawn = select_pairs(
-            dense[None, here],
-            one_cell,
-            nation.order[here],
-            settings,
-            balance=balance,
-            per_leaf=share[leaf : leaf + 1],
-        )
-        used = np.isfinite(problem.targets.scales[2][leaf : leaf + 1]) & (own[here] != 0).any(
-            axis=0
-        )
-        alone = GeographyTree.from_leaves(LEVELS[2:], [[tree.leaves[leaf]]])
-        mended = ensure_support(drawn, dense[None, here], alone, [own[here]], [used])
+        pool = pool_of(problem, nation.order, dense, leaf, here)
+        drawn = select_pairs(pool, settings, balance=balance, pairs_per_area=share[leaf : leaf + 1])
+        used = np.isfinite(pool.targets.scales[0]) & (own[here] != 0).any(axis=0)
+        mended = ensure_support(drawn, pool, [used])
         counts += int(drawn.exchanges.sum()), len(mended.rescued), len(mended.without_support)
         chosen.append(mended.record + a)
         weight.append(mended.weight)

@@ -284,7 +284,7 @@ def pages() -> dict[str, str]:
             *listed,
             "",
             *wrapped(
-                "Settings and formulas of each method are in [the pages on methods](../methods/README.md);"
+                "Settings and formulas are in [the pages on methods](../methods/README.md);"
                 " tables and files in [the architecture](../architecture.md)."
             ),
             "",

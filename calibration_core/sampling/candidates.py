@@ -107,8 +107,15 @@ class AreaCandidates:
         keep = probability > 0
         size = np.bincount(self.place[keep], minlength=self.areas)
         offsets = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
-        values = (self.record, probability, self.weight, self.first_phase_probability)
-        return AreaCandidates(offsets, *(v[keep] for v in values), self.pairs_per_area, self.area)
+        return AreaCandidates(
+            offsets=offsets,
+            record=self.record[keep],
+            probability=probability[keep],
+            weight=self.weight[keep],
+            first_phase_probability=self.first_phase_probability[keep],
+            pairs_per_area=self.pairs_per_area,
+            area=self.area,
+        )
 
     def find(self, place: np.ndarray, record: np.ndarray) -> np.ndarray:
         """Where each (place, record) stands among the candidates: both are sorted, so one search
@@ -192,8 +199,10 @@ def first_phase(
         for t in range(areas)
     ]
     offsets = np.concatenate([[0], np.cumsum([part[0].size for part in found])]).astype(np.int64)
-    values = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-    return AreaCandidates(offsets, *values, pairs_per_area, area)
+    record, probability, weight, first = (
+        np.concatenate(parts) for parts in zip(*found, strict=True)
+    )
+    return AreaCandidates(offsets, record, probability, weight, first, pairs_per_area, area)
 
 
 def _usable(weights: np.ndarray, number: int) -> int:

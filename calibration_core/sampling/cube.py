@@ -123,12 +123,12 @@ def _draw_area(
     units = order[p[order] <= 1.0 - SETTLED]
     if not units.size:
         return p > 0.5
+    added = candidates.weight[part][units, None]
     if balance.scale is None:
-        used, inverse = slice(None), 1.0
+        added = added * balance.rows[record[units]]
     else:
         used = np.flatnonzero(np.isfinite(balance.scale[t]))
-        inverse = 1.0 / balance.scale[t, used]
-    added = candidates.weight[part][units, None] * balance.rows[record[units]][:, used] * inverse
+        added = added * balance.rows[record[units]][:, used] * (1.0 / balance.scale[t, used])
     label, p_open = labels[record[units]], p[units]
     held = balance.variables
     if held is None:

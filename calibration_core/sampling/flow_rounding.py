@@ -149,8 +149,12 @@ def round_flow(
     offsets = np.zeros(nodes + 1, dtype=np.int64)
     np.cumsum(np.bincount(ends, minlength=nodes), out=offsets[1:])
     incident = (np.argsort(ends, kind="stable") % edges.size).astype(np.int64)
-    path = (np.zeros(nodes + 1, dtype=np.int64) for _ in range(2))
-    walk = Walk(*path, np.full(nodes, -1, dtype=np.int64), offsets[:-1].copy())
+    walk = Walk(
+        node=np.zeros(nodes + 1, dtype=np.int64),
+        edge=np.zeros(nodes + 1, dtype=np.int64),
+        position=np.full(nodes, -1, dtype=np.int64),
+        ahead=offsets[:-1].copy(),
+    )
     _push_cycles(Network(tail, head, flow, offsets, incident), walk, generator.random(edges.size))
     up[edges] = flow // UNIT
     return up

@@ -34,8 +34,8 @@ def draw_sampford(candidates: AreaCandidates, seed: int) -> np.ndarray:
     drawn = candidates.probability >= CERTAIN
     for t in range(candidates.areas):
         part = slice(int(candidates.offsets[t]), int(candidates.offsets[t + 1]))
-        uniform = np.random.default_rng([seed, int(candidates.area[t]), _STREAM])
-        uniform = uniform.random(part.stop - part.start)
+        generator = np.random.default_rng([seed, int(candidates.area[t]), _STREAM])
+        uniform = generator.random(part.stop - part.start)
         open_units = part.start + np.flatnonzero(~drawn[part])
         count = int(candidates.pairs_per_area[t]) - int(drawn[part].sum())
         if count > 0:

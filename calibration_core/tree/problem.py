@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from calibration_core.errors import ProblemError
 from calibration_core.tree.geography import GeographyTree
@@ -35,16 +36,22 @@ class Targets:
     values : per level, (areas, variables) float64 target values b.
     scales : per level, (areas, variables) float64 > 0: the error s one unit of loss stands for; inf
         where there is no target.
+    names : per level, what to call its variables in messages; empty for their numbers.
     """
 
     designs: tuple[np.ndarray, ...]
     values: tuple[np.ndarray, ...]
     scales: tuple[np.ndarray, ...]
+    names: tuple[tuple[str, ...], ...] = ()
 
     @property
     def count(self) -> int:
         """Number of targets in use (finite scale)."""
         return int(sum(np.isfinite(s).sum() for s in self.scales))
+
+    def variable(self, depth: int, column: int) -> str:
+        """What a variable is called in messages."""
+        return self.names[depth][column] if self.names else f"variable {column}"
 
 
 def make_targets(
@@ -52,9 +59,10 @@ def make_targets(
     designs: Sequence[np.ndarray],
     values: Sequence[np.ndarray],
     scales: Sequence[np.ndarray],
+    names: Sequence[Sequence[str]] = (),
 ) -> Targets:
-    """Check and freeze targets. Raises ProblemError on wrong shapes, non-finite values, or scales
-    that are not positive.
+    """Check and freeze targets; ``names`` as in Targets. Raises ProblemError on wrong shapes,
+    non-finite values, or scales that are not positive.
     """
     if not (len(designs) == len(values) == len(scales) == len(tree.levels)):
         raise ProblemError(
@@ -105,7 +113,14 @@ def make_targets(
         kept_d.append(design)
         kept_b.append(np.where(used, value, 0.0))
         kept_s.append(scale)
-    return Targets(tuple(kept_d), tuple(kept_b), tuple(kept_s))
+    labels = tuple(tuple(str(name) for name in level) for level in names)
+    widths = tuple(design.shape[1] for design in kept_d)
+    if labels and tuple(map(len, labels)) != widths:
+        raise ProblemError(
+            f"{', '.join(str(len(level)) for level in labels)} names of variables",
+            expected=f"{', '.join(map(str, widths))}: one for each variable of each level",
+        )
+    return Targets(tuple(kept_d), tuple(kept_b), tuple(kept_s), labels)
 
 
 @dataclass(frozen=True)
@@ -146,6 +161,30 @@ class PoolProblem:
                 "A record's group is outside leaf_prior",
                 expected=f"0 to {self.leaf_prior.shape[1] - 1}",
             )
+
+    @property
+    def prior_total(self) -> float:
+        """Sum of all prior weights."""
+        return float((self.leaf_prior.sum(axis=0)[self.group] * self.record_prior).sum())
+
+    @property
+    def prior_by_leaf(self) -> np.ndarray:
+        """(leaves,) float64 sum of the prior weights of each leaf."""
+        groups = self.leaf_prior.shape[1]
+        by_group = np.bincount(self.group, self.record_prior, minlength=groups)
+        return (self.leaf_prior * by_group).sum(axis=1)
+
+    def prior_sums(self, power: int = 1) -> tuple[np.ndarray, ...]:
+        """Per level, (areas, variables) float64: sum of q_i a_ij^power. Of power 1 what prior
+        weights give for each target, of power 2 what its multiplier moves it by at the start.
+        """
+        shape = (self.leaf_prior.shape[1], self.record_prior.size)
+        column = np.arange(self.record_prior.size)
+        members = sparse.csr_array((self.record_prior, (self.group, column)), shape=shape)
+        return tuple(
+            np.einsum("ag,gv->av", self.tree.sum_leaves(self.leaf_prior, depth), members @ d**power)
+            for depth, d in enumerate(self.targets.designs)
+        )
 
     def prior(self) -> np.ndarray:
         """Prior weights q, (leaves, records) float64."""
@@ -208,6 +247,26 @@ class PairProblem:
             )
         if self.ratio_bounds is not None:
             self._check_bounds(self.ratio_bounds, pairs)
+
+    @property
+    def prior_total(self) -> float:
+        """Sum of all prior weights."""
+        return float(self.prior_weight.sum())
+
+    @property
+    def prior_by_leaf(self) -> np.ndarray:
+        """(leaves,) float64 sum of the prior weights of each leaf."""
+        return np.bincount(self.leaf, self.prior_weight, minlength=len(self.tree.leaves))
+
+    def prior_sums(self, power: int = 1) -> tuple[np.ndarray, ...]:
+        """As of a PoolProblem."""
+        sums = []
+        for depth, design in enumerate(self.targets.designs):
+            shape = (self.tree.sizes[depth], design.shape[0])
+            area = self.tree.ancestor_of_leaves(depth)[self.leaf]
+            held = sparse.csr_array((self.prior_weight, (area, self.record)), shape=shape)
+            sums.append(held @ design**power)
+        return tuple(sums)
 
     def _check_bounds(self, bounds: np.ndarray, pairs: int) -> None:
         if bounds.shape != (pairs, 2):

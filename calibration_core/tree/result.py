@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.errors import SettingsError
 
 
@@ -39,7 +40,10 @@ class TreeNewtonSettings:
     max_iterations : Newton and chord steps in all.
     chord_rate : a factorisation is reused while a step cuts the gradient norm to below this
         fraction.
-    longest_step : largest change of any log weight allowed in one step.
+    longest_step : largest rise of any log weight allowed in one step.
+    prior_unit : the weight that tau is meant for: the prior term of the objective is tau /
+        prior_unit times the divergence. None: a thousandth of the mean prior weight of a leaf, so
+        that the unit in which weights are written does not matter; 1 for tau as it stands.
     """
 
     tau_path: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
@@ -55,6 +59,7 @@ class TreeNewtonSettings:
     chord_rate: float = 0.4
     longest_step: float = 5.0
     device: str = "cpu"
+    prior_unit: float | None = None
 
     def __post_init__(self) -> None:
         path = (*(self.approach or ()), *self.tau_path)
@@ -88,6 +93,7 @@ class TreeNewtonSettings:
             or self.max_iterations < 1
             or self.longest_step <= 0
             or self.inside <= 0
+            or (self.prior_unit is not None and not 0 < self.prior_unit < float("inf"))
         ):
             raise SettingsError(
                 "A tolerance, limit or step is not positive", expected="positive numbers"
@@ -121,9 +127,11 @@ class TreeNewtonResult:
     path_met : whether the shares asked were reached; when False the smallest tau of the path was
         used.
     tau, iterations, factorisations, trace, seconds : as they were.
+    prior_unit : as used; at the optimum a_j.w - b_j = -(tau / prior_unit) s_j y_j.
     duality_gap : primal minus dual objective at the final tau, relative to the primal.
     divergence : the distance of the weights from the prior, without tau.
-    warnings : facts the caller should show, as text.
+    warnings : facts the caller should show: ``not_converged``, ``prior_far_from_targets``,
+        ``scales_widened``, ``shares_not_met``, ``targets_missed``.
     """
 
     weights: np.ndarray
@@ -134,13 +142,23 @@ class TreeNewtonResult:
     status: str
     path_met: bool
     tau: float
+    prior_unit: float
     iterations: int
     factorisations: int
     trace: tuple[Step, ...]
     duality_gap: float
     divergence: float
     seconds: float
-    warnings: tuple[str, ...]
+    warnings: tuple[CalibrationWarning, ...]
+
+    @property
+    def strength(self) -> float:
+        """tau / prior_unit: what the divergence counts beside the squares."""
+        return self.tau / self.prior_unit
+
+    def warned(self, code: str) -> tuple[CalibrationWarning, ...]:
+        """The warnings of one code."""
+        return tuple(w for w in self.warnings if w.code == code)
 
     @property
     def effective_sample_size(self) -> float:

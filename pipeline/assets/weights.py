@@ -147,7 +147,7 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
             table, chosen = steps.selected_pairs(state, frames[DENSE], pairs, progress=say)
         candidates = int((frames[DENSE].drop("household_id").to_numpy() > 0).sum())
         return dg.MaterializeResult(
-            value=Table(table, {"budget": pairs, "candidate_pairs": candidates}),
+            value=Table(table, {"pairs": pairs, "candidate_pairs": candidates}),
             metadata=metadata.of_selection(state, table, chosen),
             check_results=[
                 dg.AssetCheckResult(
@@ -191,7 +191,7 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
         fit = steps.fit_of(state, fitted=refined.result.fitted)
         pairs = candidate_pairs(frames[UNITS], frames[AREAS])
         return dg.MaterializeResult(
-            value=Table(table, {"candidate_pairs": pairs, "budget": table.height}),
+            value=Table(table, {"candidate_pairs": pairs, "pairs": table.height}),
             metadata=metadata.of_weights(state, table, refined, fit),
             check_results=[metadata.convergence(refined.result), _population_check(fit)],
         )

@@ -184,8 +184,8 @@ def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
     are not of one result.
     """
     manifest = read_manifest(environment, state)
-    fit, weights = stored(environment, "fit_report", state), stored(environment, "weights", state)
     require_whole(environment, state, manifest)
+    fit, weights = stored(environment, "fit_report", state), stored(environment, "weights", state)
     require_of_one_run(environment, state, manifest)
     fit = with_nation(environment, fit)
     facts = read_facts(environment.table_path("weights", state))

@@ -194,7 +194,7 @@ def _open(root: Path) -> Catalog:
     catalog = Catalog(
         sources=SpecFolder(root / "sources", lambda path: load_source(path.stem, root)),
         variables=SpecEntries(lambda: files("variables"), _variables, "Variable"),
-        categories=SpecEntries(lambda: [root / "categories.yaml"], groups, "Group"),
+        categories=SpecEntries(lambda: [root / "categories.yaml"], groups, "Group", whole=True),
         factors=SpecEntries(lambda: files("factors", NOT_FACTORS), _factors, "Factor"),
         targets=SpecFolder(root / "targets", target),
         profiles=SpecFolder(root / "profiles", profile),

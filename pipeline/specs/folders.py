@@ -61,11 +61,14 @@ class SpecEntries(Mapping[Key, Value], Generic[Key, Value]):
     """Many specs per file, all files read at the first question.
 
     A faulty file takes nothing else with it: entries of the others are found, and only a key that
-    none of them has raises its error, because the faulty file may declare it.
+    none of them has raises its error, because the faulty file may declare it. A walk over all
+    entries passes by what a faulty file declares, unless they are needed ``whole``: then it raises.
     """
 
-    def __init__(self, files: Callable[[], list[Path]], read: Entries, what: str) -> None:
-        self._files, self._read, self._what = files, read, what
+    def __init__(
+        self, files: Callable[[], list[Path]], read: Entries, what: str, *, whole: bool = False
+    ) -> None:
+        self._files, self._read, self._what, self._whole = files, read, what, whole
 
     @cached_property
     def _loaded(self) -> tuple[dict[Key, Value], list[SpecError], dict[Key, SpecError]]:
@@ -111,10 +114,12 @@ class SpecEntries(Mapping[Key, Value], Generic[Key, Value]):
         return key in self._loaded[0]
 
     def __iter__(self) -> Iterator[Key]:
+        if self._whole and (faults := self.faults()):
+            raise faults[0]
         return iter(self._loaded[0])
 
     def __len__(self) -> int:
-        return len(self._loaded[0])
+        return sum(1 for _ in self)
 
     def faults(self) -> list[SpecError]:
         """What is wrong with each faulty file, and with each key that two files declare."""

@@ -36,36 +36,34 @@ def require_pairs(state: SolvableState, areas: pl.DataFrame, requested: int | No
     """
     least = areas.filter(pl.col("share") > 0)["area"].n_unique()
     most = candidate_pairs(state.units, areas)
-    budget = pairs_of(state.profile, len(state.leaves), requested)
-    if not least <= budget <= most:
-        raise _refusal(budget, least, most, state.profile, state.postal)
+    pairs = pairs_of(state.profile, len(state.leaves), requested)
+    if not least <= pairs <= most:
+        raise _refusal(pairs, least, most, state.profile, state.postal)
 
 
 def require_pairs_of_peopled_areas(
-    budget: int, profile: Profile, catalog: Catalog, state: str, data: Path
+    pairs: int, profile: Profile, catalog: Catalog, state: str, data: Path
 ) -> None:
     """``require_pairs`` before any work, from the publications: only what is sure is refused.
 
     A file that cannot be read refuses nothing: the run names it in its place.
     """
     try:
-        least = _peopled_areas(budget, profile, catalog, state, data)
+        least = _peopled_areas(pairs, profile, catalog, state, data)
     except GeocalError:
         return
-    if budget < least:
-        raise _refusal(budget, least, None, profile, state)
+    if pairs < least:
+        raise _refusal(pairs, least, None, profile, state)
 
 
-def _refusal(
-    budget: int, least: int, most: int | None, profile: Profile, state: str
-) -> BudgetError:
+def _refusal(pairs: int, least: int, most: int | None, profile: Profile, state: str) -> BudgetError:
     area = "county" if profile.finest_level == "county" else "tract"
     areas = {"county": "counties", "tract": "tracts"}[area]
-    few = budget < least
+    few = pairs < least
     found = (
-        f"{budget:,} pairs are fewer than the {least:,} {areas} of {state} in which people live"
+        f"{pairs:,} pairs are fewer than the {least:,} {areas} of {state} in which people live"
         if few
-        else f"{budget:,} pairs are more than the {most:,} (household, {area}) pairs of {state}"
+        else f"{pairs:,} pairs are more than the {most:,} (household, {area}) pairs of {state}"
     )
     bound = f"{least:,} or more" if few else f"{most:,} or fewer"
     return BudgetError(
@@ -80,7 +78,7 @@ def _refusal(
     )
 
 
-def _peopled_areas(budget: int, profile: Profile, catalog: Catalog, state: str, data: Path) -> int:
+def _peopled_areas(pairs: int, profile: Profile, catalog: Catalog, state: str, data: Path) -> int:
     """Areas of ``state`` whose published population exceeds its margin of error; 0 if unknown.
 
     Reads the population only where the list of areas alone leaves it open.
@@ -88,7 +86,7 @@ def _peopled_areas(budget: int, profile: Profile, catalog: Catalog, state: str, 
     level = profile.finest_level
     listed = profile.geography
     areas = read_source(catalog.sources[listed.source], listed.vintage, data, [state]).frame
-    if budget >= areas[AREA_COLUMN[level]].n_unique():
+    if pairs >= areas[AREA_COLUMN[level]].n_unique():
         return 0
     for spec in catalog.specs_of(profile, [level]):
         vintage = catalog.vintage_of(spec, profile)

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.nation import main
 from benchmarks.nation_population import tract_list
-from benchmarks.nation_states import families_of
+from benchmarks.nation_states import classes_of
 from calibration_core.errors import ProblemError
 
 # What a clock or a memory gauge says, and what was asked for.
@@ -87,8 +87,8 @@ def test_settings_of_the_selection_reach_it(figures, tmp_path, capsys):
     assert "ms per tract (state" in out and "on 1 processes" in out
 
 
-def test_families_of_invented_cells_are_income_and_size():
-    income, size = families_of(np.array([0, 4, 7, 11]))
+def test_classes_of_invented_cells_are_income_and_size():
+    income, size = classes_of(np.array([0, 4, 7, 11]))
     assert income.astype(int).tolist() == [
         [1] * 5 + [0] * 7,
         [0] * 5 + [1] * 5 + [0] * 2,

@@ -121,7 +121,7 @@ def test_inside_and_outside_part_what_the_whole_state_fits(delaware):
 def test_measured_totals_are_those_of_the_engine(delaware):
     (group,) = groups("education")
     task = hold_out(delaware, group, CATALOG)
-    dense = dense_calibration(task.problem, task.state.units, task.state.areas, SAMPLE)
+    dense = dense_calibration(task.state)
     leaf, record = np.nonzero(dense.weights)
     measured = task.inside.fitted(leaf, record, dense.weights[leaf, record])
     engine = np.concatenate(

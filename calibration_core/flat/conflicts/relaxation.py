@@ -33,6 +33,7 @@ from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.solve import compromise
 from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
+from calibration_core.flat.solve.dual_problem import DualProblem
 
 # Records up to which the whole program is handed over (measured: seconds at this size with 126
 # targets).
@@ -342,16 +343,8 @@ def coarse_multipliers(
     distance = _distance(program, low / program.unit, high / program.unit)
     ridge = _COARSE / float(problem.start.sum()) * scale**2
     settings = DualSettings(tolerance=1e-3, max_iterations=25)
-    return solve_dual(
-        program.matrix,
-        goal,
-        problem.start,
-        distance,
-        scale,
-        settings,
-        ridge=ridge,
-        multipliers=before,
-    ).multipliers
+    dual = DualProblem(program.matrix, goal, problem.start, distance, scale, ridge=ridge)
+    return solve_dual(dual, settings, multipliers=before).multipliers
 
 
 def _distance(program: Program, low: np.ndarray, high: np.ndarray):

@@ -6,7 +6,7 @@ prior.
 
 With its defaults (rho the square, omega 1, s_j = |b_j|) the first sum is the relative loss of the
 paper, whose s_j = |b_j| + 1 is had with epsilon=1. rho may be Huber's or capped
-(``flat/solve/losses.py``), s the standard errors, omega anything.
+(``common/losses.py``), s the standard errors, omega anything.
 
 The prior picks one answer among the many that fit alike and keeps it near the initial weights d
 (brought to the level of the targets where it is far off: ``flat/level.py``). Its strength tau
@@ -39,6 +39,7 @@ from typing import ClassVar
 import numpy as np
 
 from calibration_core.common.distances import BoundedRaking, Raking
+from calibration_core.common.losses import LOSSES, make_loss
 from calibration_core.common.settings import Choice, Either, Number, Numbers, Rule, Word, check
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.conflicts import precheck
@@ -49,20 +50,12 @@ from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult
 from calibration_core.flat.solve.dual_losses import (
     Prior,
-    Settled,
-    majorise,
     minimise_dual,
     multipliers_of,
     optimality_gap,
 )
-from calibration_core.flat.solve.losses import (
-    LOSSES,
-    SCALES,
-    TargetLoss,
-    make_loss,
-    target_scale,
-    target_weights,
-)
+from calibration_core.flat.solve.losses import SCALES, TargetLoss, target_scale, target_weights
+from calibration_core.flat.solve.majorise import Settled, majorise
 
 OPTIMIZERS = ("dual", "lbfgs", "adam")
 # tau relative to the mean loss, where none is asked for; see above.

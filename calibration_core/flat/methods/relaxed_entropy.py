@@ -34,6 +34,7 @@ from calibration_core.flat.methods._bounds import limits_around_zero
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
 from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
+from calibration_core.flat.solve.dual_problem import DualProblem
 from calibration_core.flat.solve.exact import finish
 
 # The heuristic's own constants: they are part of the answers that are to be reproduced.
@@ -206,16 +207,10 @@ def _newton(at: AtLevel, mu, settings, progress):
         tolerance=settings.tolerance, max_iterations=min(settings.max_iterations, 500)
     )
     scale = problem.relative_scale[rows]
-    found = solve_dual(
-        matrix,
-        problem.targets[rows],
-        problem.start,
-        distance,
-        scale,
-        dual,
-        slack=slack,
-        progress=progress,
+    relaxed = DualProblem(
+        matrix, problem.targets[rows], problem.start, distance, scale, slack=slack
     )
+    found = solve_dual(relaxed, dual, progress=progress)
     y = np.zeros(problem.targets.size)
     y[rows] = found.multipliers
     return found.weights, y, found.trace, found.converged, {"algorithm": "newton"}

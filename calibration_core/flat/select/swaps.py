@@ -27,6 +27,7 @@ from calibration_core.common.distances import Raking
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.solve.compromise import residual_scale
 from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
+from calibration_core.flat.solve.dual_problem import DualProblem
 
 # kappa of the relaxed refits between swaps, relative to the sum of weights: small enough that the
 # targets rule, large enough that a Newton solution takes a few steps from the one before. The path
@@ -128,16 +129,15 @@ class _Search:
         y = None
         for relative in _PATH:
             ridge = relative / size * self.scale**2
-            found = solve_dual(
+            part = DualProblem(
                 self.problem.matrix.take_records(index),
                 self.problem.targets,
                 start,
                 Raking(),
                 self.scale,
-                dual,
                 ridge=ridge,
-                multipliers=y,
             )
+            found = solve_dual(part, dual, multipliers=y)
             y = found.multipliers
         self.weights = np.zeros(self.inside.size)
         self.weights[index] = found.weights

@@ -22,6 +22,7 @@ from calibration_core.common.distances import Distance
 from calibration_core.flat.design_matrix import DesignMatrix
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.solve.dual_newton import DualSettings, DualSolution, solve_dual
+from calibration_core.flat.solve.dual_problem import DualProblem
 
 # kappa times the sum of initial weights, followed downwards. At the last one the prior counts for a
 # hundred-millionth of the targets.
@@ -67,23 +68,16 @@ def least_squares(
     scale, goal = residual_scale(problem)[rows], problem.targets[rows]
     size = float((problem.start if problem.q is None else problem.start / problem.q).sum())
     solution: DualSolution | None = None
-    iterations, trace, before = 0, [], None
+    before: np.ndarray | None = None
+    iterations, trace = 0, list[float]()
     path = [k for k in _KAPPA_PATH if k > least_kappa] + [least_kappa]
     for relative in path:
         ridge = relative / size * scale**2
         y = None if solution is None else solution.multipliers
-        trial = solve_dual(
-            matrix,
-            goal,
-            problem.start,
-            distance,
-            scale,
-            settings,
-            q=problem.q,
-            ridge=ridge,
-            multipliers=y,
-        )
-        iterations, trace = iterations + trial.iterations, [*trace, *trial.trace]
+        dual = DualProblem(matrix, goal, problem.start, distance, scale, problem.q, ridge)
+        trial = solve_dual(dual, settings, multipliers=y)
+        iterations += trial.iterations
+        trace.extend(trial.trace)
         if not trial.converged and solution is not None:
             # Rounding limits how small kappa can be: the last solution that converged stands.
             break
@@ -118,26 +112,15 @@ def minimax(
     scale, goal = residual_scale(problem)[rows], problem.targets[rows]
     size = float((problem.start if problem.q is None else problem.start / problem.q).sum())
     width = (1.0 + slack) * smallest
-    y, iterations, trace = None, 0, []
+    y: np.ndarray | None = None
+    iterations, trace = 0, list[float]()
     for relative in (1.0, 1e-2, 1e-4, 1e-6):
         ridge = relative / size * scale**2 * max(smallest, 1e-6)
-        solution = solve_dual(
-            matrix,
-            goal,
-            problem.start,
-            distance,
-            scale,
-            settings,
-            q=problem.q,
-            ridge=ridge,
-            band=width * scale,
-            multipliers=y,
-        )
-        iterations, trace, y = (
-            iterations + solution.iterations,
-            [*trace, *solution.trace],
-            solution.multipliers,
-        )
+        band = width * scale
+        dual = DualProblem(matrix, goal, problem.start, distance, scale, problem.q, ridge, band)
+        solution = solve_dual(dual, settings, multipliers=y)
+        iterations, y = iterations + solution.iterations, solution.multipliers
+        trace.extend(solution.trace)
     details = {"compromise": "minimax", "smallest_largest_error": smallest, "allowed_error": width}
     return Compromise(
         solution.weights,

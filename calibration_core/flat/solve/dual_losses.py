@@ -1,5 +1,4 @@
-"""The dual of calibration with a convex loss: Newton within a box, and majorise-minimise for losses
-that are capped.
+"""The dual of calibration with a convex loss: Newton within a box.
 
     minimise_w  f(w) = sum_j omega_j rho(r_j) + tau sum_i (1/q_i) [w_i log(w_i/d_i) - w_i + d_i],
     r = (A w - b) / s,  lo <= w <= hi
@@ -20,16 +19,11 @@ off their bounds and searched along the projected path (Bertsekas, SIAM J. Contr
 close. f(w) + tau F(y) >= 0 bounds how far f(w) is above its minimum, for any w and any y in the
 box.
 
-A capped loss is the smaller of a convex loss and a constant. With the targets that lie beyond the
-cap left out, the convex loss is nowhere below it up to a constant, and equal where it stands;
-minimising that can only lower f, and a few such steps settle (Hunter and Lange, Amer. Statist. 58,
-2004, 30-37). The result is a local optimum, reached from the minimum of a robust convex loss.
-
 It differs from ``dual_newton.py`` in the box, in a Hessian that the ridge keeps definite, and in
 reporting f itself.
 
-Belongs here: Newton in the box, majorising, the optimality gap. Does not belong here: exact
-constraints (``dual_newton.py``), settings.
+Belongs here: Newton in the box, the optimality gap. Does not belong here: exact constraints
+(``dual_newton.py``), capped losses (``majorise.py``), settings.
 """
 
 from __future__ import annotations
@@ -38,28 +32,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import linalg
 
+from calibration_core.common import newton as rules
 from calibration_core.common.distances import Distance
 from calibration_core.flat.design_matrix import DesignMatrix
+from calibration_core.flat.solve.damped_factor import DampedFactor, damped_factor
+from calibration_core.flat.solve.dual_newton import rounding_of
 from calibration_core.flat.solve.interior_point import InteriorProblem, interior_point
 from calibration_core.flat.solve.losses import TargetLoss
 
-# A step may raise no log ratio that then matters by more than this; beyond it the quadratic model
-# is worthless.
-_LONGEST_RISE = 5.0
-# A ratio under exp(-5) of its start hardly counts, however far it moves down there.
-_NEGLIGIBLE = 5.0
 # Projected Newton steps from a point close to the minimum, before something else is tried.
 _POLISH = 25
 # Gap relative to f at which the interior point method hands over.
 _CLOSE = 1e-9
 # A factorisation is used again while a step cuts the largest gradient to below this fraction.
 _CHORD_RATE = 0.05
-_ROUNDING = 2e-14
-# Steps of a majorise-minimise iteration; the sets of targets that count are finite in number and
-# settle in two to five.
-_MAJORISATIONS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,10 +107,10 @@ def optimality_gap(
     counts = loss.weights > 0
     omega, r = loss.weights[counts], loss.residuals(fitted)[counts]
     x = -prior.strength * loss.scale[counts] * multipliers[counts] / omega
-    x = np.clip(x, -loss.loss.steepest, loss.loss.steepest)
+    x = np.clip(x, -loss.loss.convex.steepest, loss.loss.convex.steepest)
     y = np.zeros_like(multipliers)
     y[counts] = -x * omega / (prior.strength * loss.scale[counts])
-    target_terms = loss.loss.value(r) + x * x / (2.0 * loss.loss.curvature) - x * r
+    target_terms = loss.loss.value(r) + x * x / (2.0 * loss.loss.convex.curvature) - x * r
     u = matrix.exponents(y)
     if prior.q is not None:
         u = u * prior.q
@@ -239,8 +226,9 @@ class _BoxNewton:
     ) -> None:
         counts = loss.weights > 0
         omega = np.where(counts, loss.weights, 1.0)
-        self.ridge = prior.strength * loss.scale**2 / (loss.loss.curvature * omega)
-        self.box = np.where(counts, loss.loss.steepest * omega / (prior.strength * loss.scale), 0.0)
+        rho = loss.loss.convex
+        self.ridge = prior.strength * loss.scale**2 / (rho.curvature * omega)
+        self.box = np.where(counts, rho.steepest * omega / (prior.strength * loss.scale), 0.0)
         self.matrix, self.loss, self.prior, self.report, self.measure = (
             matrix,
             loss,
@@ -281,16 +269,17 @@ class _BoxNewton:
         )
 
     def solve(self, y: np.ndarray, tolerance: float, max_iterations: int) -> BoxSolution:
-        steps, factor, polished, state = 0, None, False, self.evaluate(y)
+        steps, polished, state = 0, False, self.evaluate(y)
+        factor: DampedFactor | None = None
         while steps < max_iterations:
             if state.largest <= tolerance:
-                if polished or state.largest <= _ROUNDING:
+                if polished or state.largest <= rules.ROUNDING:
                     break
                 polished = True
             free = np.flatnonzero((np.abs(state.y) < self.box) | (state.gradient != 0))
-            fresh = factor is None or not np.array_equal(free, factor[0])
-            if fresh:
-                factor = (free, *self.factorise(state, free))
+            fresh = factor is None or not np.array_equal(free, factor.free)
+            if factor is None or fresh:
+                factor = self.factorise(state, free)
             trial = self.step(state, factor)
             if trial is None:
                 if fresh:
@@ -352,36 +341,24 @@ class _BoxNewton:
             steps,
         )
 
-    def factorise(self, state: _State, free: np.ndarray):
-        """(root, Cholesky) of the Hessian over ``free``, with a unit diagonal and the least damping
-        that makes it positive definite.
-        """
+    def factorise(self, state: _State, free: np.ndarray) -> DampedFactor:
+        """Of the Hessian over ``free``, with the least damping that makes it positive definite."""
         self.factorisations += 1
         slope = self.prior.start * self.prior.distance.slope(state.u, state.ratio)
         if self.prior.q is not None:
             slope = slope * self.prior.q
         hessian = self.matrix.gram(slope)[np.ix_(free, free)]
         hessian[np.diag_indices_from(hessian)] += self.ridge[free]
-        root = 1.0 / np.sqrt(np.diagonal(hessian))
-        scaled = hessian * root[:, None] * root[None, :]
-        for damping in (0.0, 1e-13, 1e-10, 1e-7, 1e-4):
-            try:
-                return root, linalg.cho_factor(
-                    scaled + damping * np.eye(free.size), lower=True, check_finite=False
-                )
-            except linalg.LinAlgError:
-                continue
-        return root, linalg.cho_factor(scaled + np.eye(free.size), lower=True, check_finite=False)
+        return damped_factor(free, hessian)
 
-    def step(self, state: _State, factor) -> _State | None:
-        free, root, chol = factor
-        direction = np.zeros_like(state.y)
-        direction[free] = -root * linalg.cho_solve(chol, root * state.gradient[free])
+    def step(self, state: _State, factor: DampedFactor) -> _State | None:
+        direction, free = np.zeros_like(state.y), factor.free
+        direction[free] = -factor.solve(state.gradient[free])
         trial = self.search(state, direction)
         if trial is None:
             # In a corner of the box the projected Newton step need not lead downhill; the projected
             # scaled gradient does.
-            direction[free] = -(root**2) * state.gradient[free]
+            direction[free] = -(factor.root**2) * state.gradient[free]
             trial = self.search(state, direction)
         return trial
 
@@ -391,19 +368,18 @@ class _BoxNewton:
         """
         if not float(state.gradient @ direction) < 0:
             return None
-        length = min(1.0, _LONGEST_RISE / max(self.rise(state, direction), 1e-300))
-        # With nearly dependent rows the multipliers are large and b.y cancels against the rest of
-        # F.
-        noise = 1e-14 * (self.size + abs(state.value) + float(np.abs(self.b) @ np.abs(state.y)))
-        for _ in range(40):
+        length = rules.step_length(self.rise(state, direction))
+        noise = rounding_of(self.size, state.value, self.b, state.y)
+        for _ in range(rules.HALVINGS):
             trial = self.evaluate(np.clip(state.y + length * direction, -self.box, self.box))
-            enough = trial.value <= min(
-                state.value - noise,
-                state.value + 1e-4 * float(state.gradient @ (trial.y - state.y)),
+            gain = float(state.gradient @ (trial.y - state.y))
+            enough = trial.value <= state.value - noise and rules.enough(
+                state.value, trial.value, gain, 0.0
             )
             # Close to the minimum F moves less than its own rounding error; the gradient still
             # tells.
-            level = trial.value <= state.value + noise and trial.largest <= 0.9 * state.largest
+            flatter = trial.largest <= rules.FLATTER * state.largest
+            level = trial.value <= state.value + noise and flatter
             if np.isfinite(trial.value) and np.isfinite(trial.largest) and (enough or level):
                 return trial
             length *= 0.5
@@ -414,52 +390,5 @@ class _BoxNewton:
         change = self.matrix.exponents(direction)
         if self.prior.q is not None:
             change = change * self.prior.q
-        return max(
-            0.0,
-            float(
-                np.minimum(change, state.u + change + _NEGLIGIBLE)[self.prior.start > 0].max(
-                    initial=0.0
-                )
-            ),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Settled:
-    """Outcome of ``majorise``: the last inner answer, the convex loss it minimised, the steps, and
-    whether the capped set settled.
-    """
-
-    answer: object
-    loss: TargetLoss
-    steps: int
-    settled: bool
-    monotone: bool
-
-
-def majorise(loss: TargetLoss, minimise: Callable, objective: Callable) -> Settled:
-    """Minimise a loss, capped or not, by convex steps.
-
-    Parameters
-    ----------
-    loss : what to minimise; a convex loss takes one step.
-    minimise : (convex TargetLoss, answer before or None) -> answer, with .fitted (targets,).
-    objective : answer -> f of the capped loss.
-    """
-    convex = replace(loss, loss=loss.loss.beginning)
-    answer = minimise(convex, None)
-    if loss.loss.convex is loss.loss:
-        return Settled(answer, convex, 1, True, True)
-    value, counted = objective(answer), None
-    for step in range(_MAJORISATIONS):
-        convex = loss.majoriser(answer.fitted)
-        if counted is not None and np.array_equal(convex.weights, counted):
-            return Settled(answer, convex, step + 1, True, True)
-        counted = convex.weights
-        trial = minimise(convex, answer)
-        after = objective(trial)
-        if after > value + 1e-9 * abs(value):
-            # Only an inner minimisation that was cut short can raise f: the point before stands.
-            return Settled(answer, convex, step + 1, False, False)
-        answer, value = trial, after
-    return Settled(answer, convex, _MAJORISATIONS, False, True)
+        rise = np.minimum(change, state.u + change + rules.NEGLIGIBLE)[self.prior.start > 0]
+        return max(0.0, float(rise.max(initial=0.0)))

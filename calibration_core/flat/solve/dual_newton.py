@@ -15,78 +15,35 @@ variables).
 
 Any other convex psi whose conjugate is smooth can be given as a ``Slack`` instead of a ridge.
 
-Belongs here: the iteration and its linear algebra. Does not belong here: distances, dependent rows,
-what to do when it fails.
+Belongs here: the iteration. Does not belong here: the factor of its Hessian
+(``damped_factor.py``), distances, dependent rows, what to do when it fails.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
-from scipy import linalg
 
-from calibration_core.common.distances import Distance
+from calibration_core.common import newton as rules
 from calibration_core.common.settings import Number, Rule, check
-from calibration_core.errors import SettingsError
-from calibration_core.flat.design_matrix import DesignMatrix
+from calibration_core.flat.solve.damped_factor import DampedFactor, damped_factor
+from calibration_core.flat.solve.dual_problem import DualProblem, KnownRows, Ridge
 
-# A step may raise no log ratio that then matters by more than this; beyond it the quadratic model
-# is worthless.
-_LONGEST_RISE = 5.0
-# A ratio under exp(-5) of its start hardly counts, however far it moves down there.
-_NEGLIGIBLE = 5.0
-_ROUNDING = 2e-14
+# Rounding of F relative to the size of its terms: 45 units in the last place.
+_NOISE = 1e-14
 # A target whose curvature is this small a fraction of the one at ratios of one counts as flat:
 # every record of it sits on a bound.
 _FLAT = 1e-14
 # Ratios that are exponential in u may honestly become tiny; only what would overflow is flat.
 _FLAT_EXPONENTIAL = 1e-100
-# Damping, relative to the Hessian's diagonal: where it begins, how it grows and shrinks, where it
-# ends and where a step is given up.
-_FIRST_DAMPING, _DAMPING_STEP, _LEAST_DAMPING, _MOST_DAMPING = 1e-6, 30.0, 1e-13, 1e6
-# A step cut to less than this share of its length calls for damping.
-_SHORT = 0.1
+# Halvings of a step before it is given up: damping asks for a better one sooner.
 _HALVINGS, _HALVINGS_DAMPED = 14, 5
 # A flat target's borrowed curvature falls to this fraction at each step that leaves it flat, so
 # that its steps grow.
 _FLATTER = 0.1
-
-
-class Slack(Protocol):
-    """The conjugate of a penalty on residuals, a smooth convex function of the multipliers, as
-    arrays over (targets,).
-    """
-
-    def value(self, y: np.ndarray) -> float:
-        """Its sum over targets."""
-        ...
-
-    def gradient(self, y: np.ndarray) -> np.ndarray:
-        """Its slope."""
-        ...
-
-    def curvature(self, y: np.ndarray) -> np.ndarray:
-        """Its second derivative, >= 0."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Ridge:
-    """ridge_j y_j^2 / 2: squared residuals over 2 ridge_j; zero for a hard constraint."""
-
-    ridge: np.ndarray
-
-    def value(self, y: np.ndarray) -> float:
-        return 0.5 * float(self.ridge @ (y * y))
-
-    def gradient(self, y: np.ndarray) -> np.ndarray:
-        return self.ridge * y
-
-    def curvature(self, y: np.ndarray) -> np.ndarray:
-        return self.ridge
 
 
 @dataclass(frozen=True)
@@ -146,98 +103,65 @@ class _State:
 
 
 def solve_dual(
-    matrix: DesignMatrix,
-    targets: np.ndarray,
-    start: np.ndarray,
-    distance: Distance,
-    scale: np.ndarray,
+    problem: DualProblem,
     settings: DualSettings,
     *,
-    q: np.ndarray | None = None,
-    ridge: np.ndarray | None = None,
-    band: np.ndarray | None = None,
-    slack: Slack | None = None,
     multipliers: np.ndarray | None = None,
-    gram: np.ndarray | None = None,
-    active: np.ndarray | None = None,
-    single: bool = False,
+    rows: KnownRows | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> DualSolution:
     """Minimise F.
 
     Parameters
     ----------
-    matrix, targets, start : A, b and d. Rows must be linearly independent wherever ridge is zero.
-    distance : G, H and their slope, on the records of ``start``.
-    scale : (targets,) > 0: what one unit of relative error is for each target, for the stopping
-        rule.
-    q, ridge, band : see above; None for ones, zeros, zeros.
-    slack : instead of ridge, for penalties that are not squares.
-    multipliers : y to start from.
-    active : indices of the targets to hold; the multipliers of the others stay zero. None for all.
-        Rows need be independent among these.
-    single : form Hessians in float32 sums (``DesignMatrix.gram``); right where rows are far from
-        dependent. The gradient, which decides where the iteration ends, is in float64 always.
-    gram : (targets, targets) A diag(start) A', if it is known already: the Hessian where every
-        ratio's slope is one.
+    problem, settings : F, and the knobs of the iteration.
+    multipliers : (targets,) y to start from; None for zeros.
+    rows : what is known of A; None for nothing.
     progress : called with (iteration, largest scaled gradient).
     """
-    m = matrix.targets
-    zero = np.zeros(m)
-    run = _Run(
-        matrix,
-        targets,
-        start,
-        distance,
-        scale,
-        settings,
-        q,
-        slack or Ridge(zero if ridge is None else ridge),
-        zero if band is None else band,
-        gram,
-        active,
-        single,
-        progress,
-    )
-    return run.solve(zero if multipliers is None else multipliers)
+    run = _Run(problem, settings, rows or KnownRows(), progress)
+    return run.solve(np.zeros(problem.matrix.targets) if multipliers is None else multipliers)
+
+
+def rounding_of(size: float, value: float, targets: np.ndarray, y: np.ndarray) -> float:
+    """The rounding error of F, whose terms are of ``size``: with nearly dependent rows the
+    multipliers are large and b.y cancels against the rest of F.
+    """
+    return _NOISE * (size + abs(value) + float(np.abs(targets) @ np.abs(y)))
+
+
+@dataclass(eq=False)
+class _Steps:
+    """Where the iteration stands: its factor and whether that was formed here, the damping of the
+    next, and what has been seen.
+    """
+
+    factor: DampedFactor | None = None
+    fresh: bool = False
+    polished: bool = False
+    damping: float = 0.0
+    steps: int = 0
+    trace: list[float] = field(default_factory=list)
 
 
 class _Run:
-    def __init__(
-        self,
-        matrix,
-        targets,
-        start,
-        distance,
-        scale,
-        settings,
-        q,
-        slack,
-        band,
-        gram,
-        active,
-        single,
-        progress,
-    ) -> None:
-        self.matrix, self.b, self.d, self.distance, self.scale = (
+    def __init__(self, problem: DualProblem, settings, rows: KnownRows, progress) -> None:
+        matrix, start, q = problem.matrix, problem.start, problem.q
+        self.matrix, self.b, self.d, self.distance = (
             matrix,
-            targets,
+            problem.targets,
             start,
-            distance,
-            scale,
+            problem.distance,
         )
-        self.settings, self.q, self.slack, self.band, self.progress = (
-            settings,
-            q,
-            slack,
-            band,
-            progress,
-        )
+        self.scale, self.settings, self.q, self.progress = problem.scale, settings, q, progress
+        zero = np.zeros(matrix.targets)
+        self.slack = problem.slack or Ridge(zero if problem.ridge is None else problem.ridge)
+        self.band = zero if problem.band is None else problem.band
         self.over_q = start if q is None else start / q
-        self.banded = bool((band > 0).any())
+        self.banded = bool((self.band > 0).any())
         self.size = float(self.over_q.sum())
-        self.gram = gram if q is None else None
-        self.active = np.arange(matrix.targets) if active is None else active
+        self.gram = rows.gram if q is None else None
+        self.active = np.arange(matrix.targets) if rows.active is None else rows.active
         self.idle = np.setdiff1d(np.arange(matrix.targets), self.active)
         self.curvature = (
             matrix.squares(start if q is None else start * q)
@@ -245,7 +169,7 @@ class _Run:
             else np.diagonal(self.gram)
         )
         self.flatness = np.ones(self.b.size)
-        self.single = single
+        self.single = rows.single
         self.factorisations = 0
 
     def evaluate(self, y: np.ndarray) -> _State:
@@ -278,56 +202,65 @@ class _Run:
         )
 
     def solve(self, y: np.ndarray) -> DualSolution:
-        settings, steps, trace = self.settings, 0, []
-        state = self.evaluate(y)
-        factor, polished, damping = None, False, 0.0
-        while steps < settings.max_iterations:
-            if state.largest <= settings.tolerance:
-                if polished or state.largest <= _ROUNDING:
+        state, at = self.evaluate(y), _Steps()
+        while at.steps < self.settings.max_iterations:
+            if state.largest <= self.settings.tolerance:
+                if at.polished or state.largest <= rules.ROUNDING:
                     break
-                polished = True
+                at.polished = True
+            factor = at.factor
             if factor is None:
-                factor, fresh = self.factorise(state, damping), True
+                factor, at.fresh = self.factorise(state, at.damping), True
             trial, length = self.step(state, factor)
             if trial is None:
-                if not fresh:
-                    factor = None
-                    continue
-                if state.largest <= settings.tolerance or factor.damping >= _MOST_DAMPING:
+                if not self.better_factor(state, factor, at):
                     break
-                factor = factor.damped(max(_FIRST_DAMPING, _DAMPING_STEP * factor.damping))
                 continue
-            steps, fresh = steps + 1, False
-            # Where distances are cut the quadratic model may hold for a short way only; then the
-            # next step is asked to be shorter itself.
-            damping = (
-                max(_FIRST_DAMPING, _DAMPING_STEP * factor.damping)
-                if length < _SHORT
-                else factor.damping / _DAMPING_STEP
-            )
-            if damping < _LEAST_DAMPING:
-                damping = 0.0
-            gain = trial.largest / max(state.largest, 1e-300)
-            if state.largest <= settings.tolerance and gain >= 1:
+            if not self.accept(state, trial, length, factor, at):
                 break
             state = trial
-            trace.append(state.largest)
-            if self.progress is not None:
-                self.progress(steps, state.largest)
-            if gain > settings.chord_rate or factor.damping > 0:
-                factor = None
-        done = state.largest <= settings.tolerance
         return DualSolution(
             state.y,
             state.weights,
             state.fitted,
             state.largest,
-            done,
-            steps,
+            state.largest <= self.settings.tolerance,
+            at.steps,
             self.factorisations,
-            tuple(trace),
+            tuple(at.trace),
             state.value,
         )
+
+    def better_factor(self, state: _State, factor: DampedFactor, at: _Steps) -> bool:
+        """After a step that led nowhere: whether a factor of this point, or a damped one, is left
+        to try.
+        """
+        if not at.fresh:
+            at.factor = None
+            return True
+        if state.largest <= self.settings.tolerance or factor.damping >= rules.MOST_DAMPING:
+            return False
+        more = max(rules.FIRST_DAMPING, rules.DAMPING_STEP * factor.damping)
+        at.factor = factor.damped(more)
+        return True
+
+    def accept(
+        self, state: _State, trial: _State, length: float, factor: DampedFactor, at: _Steps
+    ) -> bool:
+        """Take note of a step; False where it was the one more at the end and gained nothing."""
+        at.steps, at.fresh = at.steps + 1, False
+        # Where distances are cut the quadratic model may hold for a short way only; then the next
+        # step is asked to be shorter itself.
+        at.damping = rules.next_damping(length, factor.damping)
+        gain = trial.largest / max(state.largest, 1e-300)
+        if state.largest <= self.settings.tolerance and gain >= 1:
+            return False
+        at.trace.append(trial.largest)
+        if self.progress is not None:
+            self.progress(at.steps, trial.largest)
+        again = gain <= self.settings.chord_rate and factor.damping == 0
+        at.factor = factor if again else None
+        return True
 
     def free(self, state: _State) -> np.ndarray:
         """Variables that may move: all, or with bands those off zero and those at zero that the
@@ -337,27 +270,26 @@ class _Run:
             np.flatnonzero((state.y != 0) | (state.gradient != 0)) if self.banded else self.active
         )
 
-    def factorise(self, state: _State, damping: float) -> _Factor:
+    def factorise(self, state: _State, damping: float) -> DampedFactor:
         self.factorisations += 1
         slope = self.distance.slope(state.u, state.ratio)
-        known = self.gram is not None and bool((slope == 1.0).all())
+        known = self.gram if bool((slope == 1.0).all()) else None
         slope = self.d * slope
         if self.q is not None:
             slope = slope * self.q
         free = self.free(state)
-        hessian = (self.gram if known else self.matrix.gram(slope, single=self.single))[
-            np.ix_(free, free)
-        ]
+        whole = self.matrix.gram(slope, single=self.single) if known is None else known
+        hessian = whole[np.ix_(free, free)]
         slack = self.slack.curvature(state.y)[free]
         hessian[np.diag_indices_from(hessian)] += slack
         floor = _FLAT_EXPONENTIAL if self.distance.exponential else _FLAT
         reference = self.curvature[free] + slack
         flat = np.diagonal(hessian) <= floor * reference
         self.flatness[free] = np.where(flat, np.maximum(_FLATTER * self.flatness[free], floor), 1.0)
-        root, scaled = _equilibrated(hessian, flat, reference * self.flatness[free])
-        return _Factor(free, root, scaled, 0.0, None).damped(damping)
+        borrowed = np.where(flat, reference * self.flatness[free], np.nan)
+        return damped_factor(free, hessian, damping, borrowed=borrowed)
 
-    def step(self, state: _State, factor: _Factor) -> tuple[_State | None, float]:
+    def step(self, state: _State, factor: DampedFactor) -> tuple[_State | None, float]:
         """The state after a step along the factor's direction and the share of the longest step
         allowed that was taken; (None, 0) if none is better.
         """
@@ -366,20 +298,19 @@ class _Run:
         downhill = float(state.gradient @ direction)
         if not downhill < 0:
             return None, 0.0
-        longest = length = min(1.0, _LONGEST_RISE / max(self.rise(state, direction), 1e-300))
+        longest = length = rules.step_length(self.rise(state, direction))
         orthant = np.where(state.y != 0, np.sign(state.y), -np.sign(state.gradient))
-        # With nearly dependent rows the multipliers are large and b.y cancels against the rest of
-        # F.
-        noise = 1e-14 * (self.size + abs(state.value) + float(np.abs(self.b) @ np.abs(state.y)))
+        noise = rounding_of(self.size, state.value, self.b, state.y)
         for _ in range(_HALVINGS if factor.damping == 0 else _HALVINGS_DAMPED):
             y = state.y + length * direction
             if self.banded:
                 y = np.where((self.band > 0) & (y * orthant < 0), 0.0, y)
             trial = self.evaluate(y)
-            enough = trial.value <= state.value + 1e-4 * length * downhill
+            enough = rules.enough(state.value, trial.value, length * downhill, 0.0)
             # Close to the optimum F moves less than its own rounding error; the gradient still
             # tells.
-            level = trial.value <= state.value + noise and trial.largest <= 0.9 * state.largest
+            flatter = trial.largest <= rules.FLATTER * state.largest
+            level = trial.value <= state.value + noise and flatter
             if np.isfinite(trial.value) and np.isfinite(trial.largest) and (enough or level):
                 return trial, length / longest
             length *= 0.5
@@ -396,7 +327,10 @@ class _Run:
             change = change * self.q
         before, after = self.distance.log_ratio(state.u), self.distance.log_ratio(state.u + change)
         return max(
-            0.0, float(np.minimum(after - before, after + _NEGLIGIBLE)[self.d > 0].max(initial=0.0))
+            0.0,
+            float(
+                np.minimum(after - before, after + rules.NEGLIGIBLE)[self.d > 0].max(initial=0.0)
+            ),
         )
 
 
@@ -406,62 +340,3 @@ def _pseudo_gradient(gradient: np.ndarray, y: np.ndarray, band: np.ndarray) -> n
     """
     at_zero = np.sign(gradient) * np.maximum(np.abs(gradient) - band, 0.0)
     return np.where(y != 0, gradient + band * np.sign(y), at_zero)
-
-
-@dataclass(frozen=True, eq=False)
-class _Factor:
-    """Cholesky factor of the equilibrated Hessian of the free variables, damped relative to its
-    diagonal (Levenberg and Marquardt).
-    """
-
-    free: np.ndarray
-    root: np.ndarray
-    scaled: np.ndarray
-    damping: float
-    cholesky: tuple | None
-
-    def damped(self, damping: float) -> _Factor:
-        """The same Hessian with at least this much damping, more if it takes more to be positive
-        definite.
-        """
-        least = (
-            x
-            for x in (0.0, 1e-13, 1e-11, *(_FIRST_DAMPING * _DAMPING_STEP**k for k in range(-1, 9)))
-            if x > damping
-        )
-        for trial in (damping, *least):
-            try:
-                matrix = (
-                    self.scaled + trial * np.eye(self.scaled.shape[0]) if trial else self.scaled
-                )
-                return replace(
-                    self,
-                    damping=trial,
-                    cholesky=linalg.cho_factor(matrix, lower=True, check_finite=False),
-                )
-            except linalg.LinAlgError:
-                continue
-        raise SettingsError(
-            "The Hessian of the dual is not positive definite however much it is damped",
-            remedy="Report this problem; it should not happen",
-        )
-
-    def solve(self, gradient: np.ndarray) -> np.ndarray:
-        return self.root * linalg.cho_solve(self.cholesky, self.root * gradient)
-
-
-def _equilibrated(
-    hessian: np.ndarray, flat: np.ndarray, reference: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(root, root * hessian * root with ones on the diagonal); a flat variable is given the
-    curvature ``reference``.
-
-    Where all records of a target sit on their bounds F is a straight line in its multiplier, and
-    the Hessian has no step to offer.
-    """
-    root = 1.0 / np.sqrt(
-        np.where(flat, np.where(reference > 0, reference, 1.0), np.diagonal(hessian))
-    )
-    scaled = hessian * root[:, None] * root[None, :]
-    scaled[np.diag_indices_from(scaled)] = 1.0
-    return root, scaled

@@ -30,6 +30,7 @@ from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
 from calibration_core.flat.solve import compromise
 from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
+from calibration_core.flat.solve.dual_problem import DualProblem, KnownRows
 
 # Squared relative distance between rows from which on Hessians may be summed in single precision.
 _FAR_APART = 1e-3
@@ -152,19 +153,17 @@ class _Solver:
     def exact(self, multipliers: np.ndarray | None):
         """The solution on the independent rows, which the others follow; None where it fails."""
         problem, rows, agreed = self.at.problem, self.seen.rows, self.seen.agreement
-        found = solve_dual(
+        dual = DualProblem(
             problem.matrix,
             agreed.targets,
             problem.start,
             self.at.distance,
             problem.relative_scale,
-            self.settings.dual,
             q=problem.q,
-            gram=rows.gram * self.at.factor,
-            active=rows.kept,
-            single=rows.least_pivot > _FAR_APART,
-            multipliers=multipliers,
-            progress=self.progress,
+        )
+        known = KnownRows(rows.gram * self.at.factor, rows.kept, rows.least_pivot > _FAR_APART)
+        found = solve_dual(
+            dual, self.settings.dual, multipliers=multipliers, rows=known, progress=self.progress
         )
         self.iterations += found.iterations
         self.factorisations += found.factorisations

@@ -29,6 +29,7 @@ import numpy as np
 
 from calibration_core.flat.design_matrix import DesignMatrix
 from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
+from calibration_core.flat.solve.dual_problem import DualProblem
 
 # The search ends when the penalty is known to this relative precision: several weights then turn
 # zero at once.
@@ -118,16 +119,8 @@ class WeightedL1:
         ridge = self.kappa / float(self.start.sum()) * self.scale**2
         distance = PenalisedLinear(penalty * l1_weights, self.high / self.start)
         settings = DualSettings(tolerance=self.tolerance, max_iterations=self.max_iterations)
-        return solve_dual(
-            self.matrix,
-            self.targets,
-            self.start,
-            distance,
-            self.scale,
-            settings,
-            ridge=ridge,
-            multipliers=multipliers,
-        )
+        dual = DualProblem(self.matrix, self.targets, self.start, distance, self.scale, ridge=ridge)
+        return solve_dual(dual, settings, multipliers=multipliers)
 
     def search(
         self,

@@ -29,10 +29,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError
 from calibration_core.tree.geography import membership
+
+# One entry per group and area, and one per held total; None where no total is held.
+_Dual = tuple[np.ndarray, np.ndarray | None]
 
 _SETTLED = 1e-9
 _STEPS = 100
@@ -167,25 +171,41 @@ def _group_gaps(x: np.ndarray, signs: np.ndarray) -> np.ndarray:
     return np.abs(x @ signs.T).max(axis=0, initial=0.0) / np.maximum(1.0, largest)
 
 
-class _Projection:
-    """Newton on the dual. ``signs`` is C, (groups, members); ``totals`` T, (parents, members) with
-    NaN where none is held, or None.
+@dataclass(frozen=True, eq=False)
+class _Outer:
+    """Totals that areas must add up to: ``totals`` T, (parents, members) with NaN where none is
+    held; ``held`` where one is; ``within`` the sum over the areas of a parent.
     """
 
-    def __init__(self, y, v, signs, nonnegative, parent, totals) -> None:
-        self.y, self.v, self.signs, self.nonnegative, self.parent, self.totals = (
-            y,
-            v,
-            signs,
-            nonnegative,
-            parent,
-            totals,
-        )
+    totals: np.ndarray
+    held: np.ndarray
+    within: sp.csr_array
+
+
+class _Projection:
+    """Newton on the dual. ``signs`` is C, (groups, members); ``totals`` T, (parents, members) with
+    NaN where none is held, or None; ``parent`` the row of T an area adds to.
+    """
+
+    def __init__(
+        self,
+        y: np.ndarray,
+        v: np.ndarray,
+        signs: np.ndarray,
+        nonnegative: np.ndarray,
+        parent: np.ndarray,
+        totals: np.ndarray | None,
+    ) -> None:
+        self.y, self.v, self.signs = y, v, signs
+        self.nonnegative, self.parent = nonnegative, parent
         areas, width = y.shape
         self.mu = np.zeros((areas, signs.shape[0]))
-        self.nu = None if totals is None else np.zeros(totals.shape)
-        self.within = None if totals is None else membership(parent, totals.shape[0])
-        self.held = None if totals is None else np.isfinite(totals)
+        self.nu: np.ndarray | None = None
+        self.outer: _Outer | None = None
+        if totals is not None:
+            self.nu = np.zeros(totals.shape)
+            within = membership(parent, totals.shape[0])
+            self.outer = _Outer(totals, np.isfinite(totals), within)
         step = max(1, _ENTRIES_AT_A_TIME // max(width * width, signs.shape[0] ** 2, 1))
         self.spans = [slice(a, min(a + step, areas)) for a in range(0, areas, step)]
         # C V C' of an area is its row of v times this: products of signs.
@@ -206,11 +226,12 @@ class _Projection:
         x = self.target(mu, nu)
         return np.where(self.nonnegative & (self.v > 0), np.maximum(x, 0.0), x)
 
-    def misses(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def misses(self, x: np.ndarray) -> _Dual:
         """What each constraint lacks: -C x, and T - sum of x."""
-        if self.totals is None:
-            return -(x @ self.signs.T), None
-        return -(x @ self.signs.T), np.where(self.held, self.totals - self.within @ x, 0.0)
+        short, outer = -(x @ self.signs.T), self.outer
+        if outer is None:
+            return short, None
+        return short, np.where(outer.held, outer.totals - outer.within @ x, 0.0)
 
     def solve(self) -> tuple[np.ndarray, int]:
         """Values at the optimum and the number of steps."""
@@ -230,7 +251,7 @@ class _Projection:
         self.mu, self.nu = closest
         return self.values(self.mu, self.nu), steps
 
-    def worst(self, missed) -> float:
+    def worst(self, missed: _Dual) -> float:
         """The largest miss, relative."""
         short, lacking = missed
         of_groups = float((np.abs(short) / self.group_size).max(initial=0.0))
@@ -249,29 +270,30 @@ class _Projection:
             ridge,
         )
 
-    def border(self, free: np.ndarray, ridge: float) -> np.ndarray:
+    def border(self, outer: _Outer, free: np.ndarray, ridge: float) -> np.ndarray:
         """Inverse of the totals' system once areas are eliminated, (parents, members, members)."""
-        total = np.zeros((*self.totals.shape, self.totals.shape[1]))
+        total = np.zeros((*outer.totals.shape, outer.totals.shape[1]))
         for span in self.spans:
             np.add.at(
                 total,
                 self.parent[span],
                 self.conditional(free[span], self.inverse(span, free, ridge)),
             )
-        total *= self.held[:, :, None] & self.held[:, None, :]
-        return _inverse(total, np.where(self.held, self.within @ self.v, 0.0), ridge)
+        total *= outer.held[:, :, None] & outer.held[:, None, :]
+        return _inverse(total, np.where(outer.held, outer.within @ self.v, 0.0), ridge)
 
-    def newton(self, x, missed, ridge: float):
+    def newton(self, x: np.ndarray, missed: _Dual, ridge: float) -> _Dual:
         """(d mu, d nu) that would meet every constraint if nothing came to zero or left it."""
         free = np.where(self.nonnegative & (x <= 0), 0.0, self.v)
         short, lacking = missed
         solved = np.empty_like(short)
         for span in self.spans:
             solved[span] = np.einsum("agh,ah->ag", self.inverse(span, free, ridge), short[span])
-        if lacking is None:
+        outer = self.outer
+        if lacking is None or outer is None:
             return solved, None
-        pull = np.where(self.held, lacking - self.within @ (free * (solved @ self.signs)), 0.0)
-        move = np.einsum("bkl,bl->bk", self.border(free, ridge), pull)
+        pull = np.where(outer.held, lacking - outer.within @ (free * (solved @ self.signs)), 0.0)
+        move = np.einsum("bkl,bl->bk", self.border(outer, free, ridge), pull)
         for span in self.spans:
             pushed = (free[span] * move[self.parent[span]]) @ self.signs.T
             solved[span] -= np.einsum("agh,ah->ag", self.inverse(span, free, ridge), pushed)
@@ -285,14 +307,16 @@ class _Projection:
         block[:, diagonal, diagonal] += v
         return block
 
-    def advance(self, missed, direction) -> np.ndarray:
+    def advance(self, missed: _Dual, direction: _Dual) -> np.ndarray:
         """Move the multipliers along the direction, to where the dual's slope along it is zero or
         nearly so; the slope only falls.
         """
         mu, nu = self.mu, self.nu
+        along, along_totals = direction
 
-        def at(length: float):
-            new = mu + length * direction[0], None if nu is None else nu + length * direction[1]
+        def at(length: float) -> tuple[_Dual, np.ndarray, float]:
+            both = nu is not None and along_totals is not None
+            new = mu + length * along, nu + length * along_totals if both else None
             x = self.values(*new)
             return new, x, _inner(direction, self.misses(x))
 
@@ -329,7 +353,7 @@ class _Projection:
     def variances(self) -> np.ndarray:
         """Diagonal of V - V A' (A V A')^-1 A V, what is held at zero left out."""
         free = np.where(self.pinned(), 0.0, self.v)
-        core = None if self.totals is None else self.border(free, 0.0)
+        core = None if self.outer is None else self.border(self.outer, free, 0.0)
         answer = np.empty_like(free)
         for span in self.spans:
             block = self.conditional(free[span], self.inverse(span, free, 0.0))
@@ -341,9 +365,11 @@ class _Projection:
         return np.maximum(answer, 0.0)
 
 
-def _inner(direction, missed) -> float:
+def _inner(direction: _Dual, missed: _Dual) -> float:
     return sum(
-        float((d * m).sum()) for d, m in zip(direction, missed, strict=True) if d is not None
+        float((d * m).sum())
+        for d, m in zip(direction, missed, strict=True)
+        if d is not None and m is not None
     )
 
 

@@ -81,7 +81,8 @@ class SharePasses:
         for a, b in self.chunks:
             there = (self.single[a:b] != 0).to(torch.float32)
             met += there.T @ there
-        return torch.nonzero(torch.triu(met), as_tuple=True)
+        row, column = torch.nonzero(torch.triu(met), as_tuple=True)
+        return row, column
 
     def shares(
         self, multipliers: torch.Tensor, span: tuple[int, int]

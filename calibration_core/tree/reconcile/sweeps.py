@@ -124,9 +124,10 @@ class Sweeps:
             self._refuse_contradictions(depth, fused, held, levels)
             levels.insert(0, fused)
             if depth:
-                sums = tuple(
-                    self.tree.sum_to_parent(a, depth)
-                    for a in (fused.value, fused.spread, fused.hole)
+                sums = (
+                    self.tree.sum_to_parent(fused.value, depth),
+                    self.tree.sum_to_parent(fused.spread, depth),
+                    self.tree.sum_to_parent(fused.hole, depth),
                 )
         return levels
 

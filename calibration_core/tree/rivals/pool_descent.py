@@ -1,18 +1,16 @@
 """The tree loss of weights over a whole pool, and its slopes in every pair's weight: what gradient
 methods over all pairs share.
 
-    loss(W) = sum over levels and areas of  delta^2 (sqrt(1 + (r / delta)^2) - 1),   r = (fit - b) /
-    s
+    loss(W) = sum over levels and areas of  rho(r) / 2,   r = (fit - b) / s
 
-which is 1/2 sum r^2 for delta = inf and the absolute deviation times delta far out (pseudo-Huber;
-Charbonnier et al., IEEE Trans. Image Process. 6, 1997, 298-311). W is (leaves, records). Leaves'
-totals are one matrix product; weights are summed to the areas just above the leaves before they
-meet the designs of the levels above, so that these cost next to nothing.
+with rho the pseudo-Huber loss of ``common/losses.py``, the square for delta = inf. W is (leaves,
+records). Leaves' totals are one matrix product; weights are summed to the areas just above the
+leaves before they meet the designs of the levels above, so that these cost next to nothing.
 
 One thread and one order of sums: the same bits again on the same machine. Single precision is
 enough to choose by; refits are in double.
 
-Belongs here: this loss and Adam. Does not belong here: gates, penalties, which pairs are kept.
+Belongs here: this loss and Adam. Does not belong here: rho, gates, penalties, which pairs are kept.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ import math
 import numpy as np
 import torch
 
+from calibration_core.common.losses import PseudoHuber
 from calibration_core.tree.problem import PoolProblem
 
 
@@ -39,7 +38,7 @@ class TreeLoss:
         self, problem: PoolProblem, delta: float = math.inf, dtype: torch.dtype = torch.float32
     ) -> None:
         tree, targets = problem.tree, problem.targets
-        self.delta, self.sizes, self.dtype = delta, tree.sizes, dtype
+        self.rho, self.sizes, self.dtype = PseudoHuber(delta), tree.sizes, dtype
         self.parents = [torch.as_tensor(np.asarray(p, dtype=np.int64)) for p in tree.parents]
         self.designs = [torch.as_tensor(d, dtype=dtype) for d in targets.designs]
         self.inverse = [
@@ -58,8 +57,8 @@ class TreeLoss:
             residual = torch.addcmul(
                 -self.goals[depth], held @ self.designs[depth], self.inverse[depth]
             )
-            loss += self._loss(residual)
-            pulls.append(self._pull(residual) * self.inverse[depth])
+            loss += 0.5 * float(self.rho.value(residual.to(torch.float64)).sum())
+            pulls.append(0.5 * self.rho.slope(residual) * self.inverse[depth])
             if depth:
                 held = torch.zeros(
                     (self.sizes[depth - 1], held.shape[1]), dtype=self.dtype
@@ -70,19 +69,6 @@ class TreeLoss:
                 slope[self.parents[depth]], pulls[-1 - depth], self.designs[depth].T
             )
         return loss, slope
-
-    def _loss(self, residual: torch.Tensor) -> float:
-        square = residual.to(torch.float64).square()
-        if math.isinf(self.delta):
-            return 0.5 * float(square.sum())
-        return float((self.delta**2 * (torch.sqrt(1.0 + square / self.delta**2) - 1.0)).sum())
-
-    def _pull(self, residual: torch.Tensor) -> torch.Tensor:
-        return (
-            residual
-            if math.isinf(self.delta)
-            else residual / torch.sqrt(1.0 + (residual / self.delta).square())
-        )
 
 
 class Adam:

@@ -140,11 +140,11 @@ class Comparison:
                 self._cells(found, i, d, s)
                 if s.any():
                     self._amounts(found, i, d, s)
-        shapes = {
-            "dense": WeightShape.of([self._dense_blocks(a) for a in areas]),
-            "selected": WeightShape.of([self._pair_blocks(a) for a in areas]),
-        }
-        return AreaLoss(**found.all, **shapes)
+        return AreaLoss(
+            dense=WeightShape.of([self._dense_blocks(a) for a in areas]),
+            selected=WeightShape.of([self._pair_blocks(a) for a in areas]),
+            **found.all,
+        )
 
     def cell_shares(self) -> tuple[np.ndarray, np.ndarray]:
         """(cells,) float64 both: shares of all dense and of all selected weight."""

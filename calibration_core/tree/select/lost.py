@@ -45,7 +45,7 @@ def lost_cells(pool: Pool, leaf: np.ndarray, record: np.ndarray) -> LostCells:
     membership = np.zeros((pool.records, kinds))
     membership[np.arange(pool.records), pool.cell] = 1.0
     blocks = np.array_split(pool.dense, max(1, pool.leaves // _BLOCK))
-    mass = np.concatenate(map_blocks(lambda block: block @ membership, blocks))
+    mass: np.ndarray = np.concatenate(map_blocks(lambda block: block @ membership, blocks))
     code = leaf * kinds + pool.cell[record]
     counts = np.bincount(code, minlength=pool.leaves * kinds).reshape(pool.leaves, kinds)
     affinity = np.zeros((kinds, kinds)) if pool.affinity is None else pool.affinity

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -68,14 +69,16 @@ class Pool:
                 where="pool",
                 expected="finite weights >= 0",
             )
+        cell = np.array(self.cell, dtype=np.int64)
+        order = np.array(self.order, dtype=np.float64)
         arrays = {
             "dense": dense,
-            "cell": np.array(self.cell, dtype=np.int64),
-            "order": np.array(self.order, dtype=np.float64),
+            "cell": cell,
+            "order": order,
             "attributes": np.array(self.attributes, dtype=np.float64),
             "classes": tuple(np.asarray(members, dtype=bool) for members in self.classes),
         }
-        if records and (arrays["cell"].min() < 0 or not np.isfinite(arrays["order"]).all()):
+        if records and (cell.min() < 0 or not np.isfinite(order).all()):
             raise ProblemError(
                 "A cell is negative, or an ordering value is not finite",
                 where="pool",
@@ -99,7 +102,7 @@ class Pool:
 
     @classmethod
     def of_one_level(
-        cls, dense: np.ndarray, cell: np.ndarray, order: np.ndarray, **known: object
+        cls, dense: np.ndarray, cell: np.ndarray, order: np.ndarray, **known: Any
     ) -> Pool:
         """A pool of areas beside each other, without a target; ``known`` as the other attributes.
 

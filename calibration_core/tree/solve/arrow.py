@@ -24,6 +24,12 @@ import torch
 _JITTERS = (1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)
 
 
+class FactorisationError(ArithmeticError):
+    """Curvature that no amount of damping makes positive definite: it is not finite. The iteration
+    answers it with a shorter step, or ends and says so; it never leaves the solver.
+    """
+
+
 @dataclass(frozen=True, eq=False)
 class LeafBlocks:
     """Unscaled curvature of some leaves.
@@ -222,8 +228,12 @@ def cholesky(blocks: torch.Tensor, ridge: float) -> torch.Tensor:
         diagonal[wrong] += (jitter - before) * largest[wrong]
         factor[wrong], info[wrong] = torch.linalg.cholesky_ex(blocks[wrong])
     wrong = info.nonzero()[:, 0]
-    diagonal[wrong] += blocks[wrong].abs().sum(dim=-1)
-    factor[wrong] = torch.linalg.cholesky(blocks[wrong])
+    # Twice what lies beside it: a diagonal that rounding made negative dominates too.
+    beside = blocks[wrong].abs().sum(dim=-1)
+    diagonal[wrong] = 2.0 * beside.clamp(min=ridge) + _JITTERS[-1] * largest[wrong]
+    factor[wrong], info[wrong] = torch.linalg.cholesky_ex(blocks[wrong])
+    if info.any():
+        raise FactorisationError("A block of the Hessian is not finite")
     return factor
 
 

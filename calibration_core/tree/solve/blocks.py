@@ -30,6 +30,8 @@ from calibration_core.tree.geography import GeographyTree
 
 # Entries of the designs looked at together: they stay in a core's cache.
 _ENTRIES_AT_A_TIME = 30_000
+# Columns whose largest entry is between 2^-10 and 2^10 are taken as they are.
+_PLAIN = 10
 
 Item, Answer = TypeVar("Item"), TypeVar("Answer")
 
@@ -46,7 +48,10 @@ class TreeBlocks:
     place : (sum of widths,) int64: which distinct column each column of the levels above is,
         nearest level first.
     deep : whether there are levels above the leaves.
-    inverse : per level, (areas, variables) float64 1 / scale, 0 where there is no target.
+    unit : what one unit of weight is, in the problem's own; prior weights are over it.
+    column_units : per level, (variables,) float64 what one unit of a contribution is, in its own.
+    inverse : per level, (areas, variables) float64 1 / scale in those units, 0 where there is no
+        target.
     parents : per level, (areas,) int64 index of the parent; ``parent`` is that of the leaves.
     widths : number of variables of each level above the leaves, nearest first.
     prior_total : sum of prior weights.
@@ -58,15 +63,23 @@ class TreeBlocks:
         designs: tuple[np.ndarray, ...],
         scales: tuple[np.ndarray, ...],
         device: str,
+        unit: float = 1.0,
     ) -> None:
         self.tree, self.device, self.deep = tree, torch.device(device), len(designs) > 1
-        self.inverse = [self.send(np.where(np.isfinite(s), 1.0 / s, 0.0)) for s in scales]
+        self.unit = unit
         self.parents = [torch.as_tensor(p, device=self.device) for p in tree.parents]
         self.parent = self.parents[-1]
         self.widths = tuple(d.shape[1] for d in reversed(designs[:-1]))
         self.width = width = designs[-1].shape[1]
         index, first = match_columns(designs[::-1])
-        self.every = self.send(_side_by_side(designs[::-1], first))
+        every = _side_by_side(designs[::-1], first)
+        units = column_units(every)
+        self.every = self.send(every / units if (units != 1.0).any() else every)
+        self.column_units = _by_level(units, index, [d.shape[1] for d in designs])
+        self.inverse = [
+            self.send(np.where(np.isfinite(s), unit * u / s, 0.0))
+            for u, s in zip(self.column_units, scales, strict=True)
+        ]
         self.own, self.extra = self.every[:, :width], self.every[:, width:]
         distinct, place = np.unique(
             np.concatenate([index, np.arange(width, self.every.shape[1])]), return_inverse=True
@@ -128,6 +141,26 @@ class TreeBlocks:
                     0, self.parents[depth], rest
                 )
         return answers[::-1]
+
+
+def column_units(columns: np.ndarray) -> np.ndarray:
+    """(variables,) float64 powers of two: what a unit of each column of (records, variables) is
+    best taken to be. One where its largest entry lies between 2^-10 and 2^10, as counts of persons
+    do; else such that the largest entry over it lies between a half and one.
+    """
+    most = np.zeros(columns.shape[1])
+    for rows in _chunks(columns):
+        np.maximum(most, np.abs(columns[rows]).max(axis=0, initial=0.0), out=most)
+    exponent = np.frexp(most)[1]
+    return np.ldexp(1.0, np.where((most > 0) & (np.abs(exponent) > _PLAIN), exponent, 0))
+
+
+def _by_level(units: np.ndarray, index: np.ndarray, widths: list[int]) -> list[np.ndarray]:
+    """Units of the columns of each level, top first, from those of the distinct columns; ``index``
+    as ``match_columns`` gives it for designs from the leaves up.
+    """
+    above = np.split(units[index], np.cumsum(widths[-2::-1])[:-1]) if len(widths) > 1 else []
+    return [*above[::-1], units[: widths[-1]]]
 
 
 def match_columns(designs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[list[int]]]:

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 
 import torch
 
+from calibration_core.common import newton as rules
 from calibration_core.common.distances import Raking
 from calibration_core.tree.solve.arrow import ArrowFactor, cholesky, solve_with
 from calibration_core.tree.solve.link import Link
@@ -39,12 +40,8 @@ from calibration_core.tree.solve.pair_blocks import Batch, PairBlocks
 # Newton and chord steps of one leaf at most; one that needs more is taken up again from where it
 # stands after the next step above.
 _MOST_STEPS = 60
-_MOST_HALVINGS = 40
-_SLOPE = 1e-4
 # Rounding of f_t against the size of its terms.
 _SLACK = 1e-10
-# A pair below exp(-5) of its prior weight hardly counts.
-_NEGLIGIBLE = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,7 +256,7 @@ class LeafNewton:
         left = (~moved).nonzero()[:, 0]
         new.put(left, point.take(left))
         left = (~moved & fresh & (slope < 0)).nonzero()[:, 0]
-        for _ in range(_MOST_HALVINGS):
+        for _ in range(rules.HALVINGS):
             if not left.numel():
                 break
             length[left] *= 0.5
@@ -281,7 +278,7 @@ class LeafNewton:
             return ones
         change = torch.bmm(leaves.rows, (direction * leaves.inverse)[:, :, None])[:, :, 0]
         rise = torch.where(
-            leaves.prior > 0, torch.minimum(change, point.u + change + _NEGLIGIBLE), 0.0
+            leaves.prior > 0, torch.minimum(change, point.u + change + rules.NEGLIGIBLE), 0.0
         ).amax(dim=1)
         return torch.minimum(ones, self.longest_step / rise.clamp(min=1e-300))
 
@@ -293,8 +290,8 @@ def _enough(
     the direction came nearer to zero.
     """
     drowned = (new.value - old.value).abs() <= _SLACK * old.terms
-    flatter = (new.gradient * direction).sum(dim=1).abs() <= 0.9 * slope.abs()
-    return (new.value <= old.value + _SLOPE * length * slope) | (drowned & flatter)
+    flatter = (new.gradient * direction).sum(dim=1).abs() <= rules.FLATTER * slope.abs()
+    return rules.enough(old.value, new.value, length * slope, 0.0) | (drowned & flatter)
 
 
 def _at(leaves: _Leaves, x: torch.Tensor, tau: float) -> _Point:

@@ -1,24 +1,26 @@
 """Losses that forgive outliers, on a tree: Huber and capped squares, each round a problem of
 squares for tree Newton.
 
-    minimise_w  sum_j rho((a_j.w - b_j) / s_j)  +  tau * sum_i [ w_i log(w_i / q_i) - w_i + q_i ]
+    minimise_w  sum_j rho(r_j) / 2  +  tau * sum_i [ w_i log(w_i / q_i) - w_i + q_i ],
+    r_j = (a_j.w - b_j) / s_j
 
-    huber    rho(r) = r^2 / 2 for |r| <= c, else c |r| - c^2 / 2            convex
-    capped   rho(r) = min(r^2, c^2) / 2                                     not convex: a local
-    optimum, named as such
+    huber    rho(r) = r^2 for |r| <= c, else 2 c |r| - c^2        convex
+    capped   rho(r) = min(r^2, c^2)                               not convex: a local optimum,
+                                                                  named as such
 
-At the optimum of either, psi(r_j) + tau s_j z_j = 0 for every target, with psi the slope of rho and
-z_j the target's multiplier in the problem's units; the largest miss of this is what an outer round
-is judged by.
+At the optimum of either, psi(r_j) + tau s_j z_j = 0 for every target, with psi the slope of rho / 2
+and z_j the target's multiplier in the problem's units; the largest miss of this is what an outer
+round is judged by.
 
 Majorising: both losses are concave functions of r^2, so the square with weight omega_j = psi(r_j) /
-r_j lies above rho and touches it at r_j; solving the weighted problem (scales s_j / sqrt(omega_j),
+r_j lies above rho / 2 and touches it at r_j; solving the weighted problem (scales s_j / sqrt(omega_j),
 warm start) never raises the objective (Hunter and Lange, The American Statistician 58, 2004). That
 is slow for Huber, whose true curvature beyond the cut is 0 and not omega. So a Huber round first
 replaces targets beyond the cut by squares of the same slope and nearly no curvature, which is
 Newton's method on the pieces, and majorises only where that would raise the objective.
 
-Belongs here: the outer iteration. Does not belong here: the inner solve (``tree/solve/newton.py``).
+Belongs here: the outer iteration. Does not belong here: rho (``common/losses.py``), the inner solve
+(``tree/solve/newton.py``).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from calibration_core.common.losses import Loss, make_loss
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import SettingsError
 from calibration_core.tree.problem import PairProblem, PoolProblem
@@ -69,25 +72,25 @@ class RobustLoss:
     def __post_init__(self) -> None:
         if self.kind not in ("huber", "capped"):
             raise SettingsError(f"The loss is {self.kind!r}", expected="'huber' or 'capped'")
-        if not self.cut > 0 or not self.tolerance > 0 or self.max_rounds < 1:
+        if not 0 < self.cut < np.inf or not self.tolerance > 0 or self.max_rounds < 1:
             raise SettingsError(
                 f"cut {self.cut}, tolerance {self.tolerance}, max_rounds {self.max_rounds}",
-                expected="positive numbers, at least one round",
+                expected="positive finite numbers, at least one round",
             )
 
+    @property
+    def rho(self) -> Loss:
+        """rho, of which the objective holds one half."""
+        name = "huber" if self.kind == "huber" else "capped_square"
+        return make_loss(name, delta=self.cut, cap=self.cut)
+
     def value(self, r: np.ndarray) -> np.ndarray:
-        """rho(r)."""
-        size = np.abs(r)
-        if self.kind == "huber":
-            return np.where(size <= self.cut, 0.5 * r * r, self.cut * size - 0.5 * self.cut**2)
-        return 0.5 * np.minimum(r * r, self.cut**2)
+        """rho(r) / 2."""
+        return 0.5 * self.rho.value(r)
 
     def weight(self, r: np.ndarray) -> np.ndarray:
         """omega = psi(r) / r."""
-        size = np.abs(r)
-        if self.kind == "huber":
-            return np.where(size <= self.cut, 1.0, self.cut / np.maximum(size, 1e-300))
-        return (size <= self.cut).astype(np.float64)
+        return self.rho.majorising(r)
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,7 +283,7 @@ class _Rounds:
 
     def objective(self, r, result: TreeNewtonResult) -> float:
         """The objective of the docstring; the prior's part comes with the result."""
-        return sum(float(self.loss.value(a).sum()) for a in r) + result.tau * result.divergence
+        return sum(float(self.loss.value(a).sum()) for a in r) + result.strength * result.divergence
 
     def multipliers(self, point: _Point) -> tuple[np.ndarray, ...]:
         """s z, 0 where there is no target."""
@@ -291,7 +294,7 @@ class _Rounds:
 
     def gradient(self, point: _Point) -> float:
         missed = (
-            np.abs(self.loss.weight(r) * r + point.result.tau * y).max(initial=0.0)
+            np.abs(self.loss.weight(r) * r + point.result.strength * y).max(initial=0.0)
             for r, y in zip(point.r, self.multipliers(point), strict=True)
         )
         return float(max(missed, default=0.0))
@@ -306,7 +309,7 @@ class _Rounds:
                 f"The outer iteration of the {loss.kind} loss stopped after {len(trace) - 1} rounds"
                 f" with a gradient of {gradient:.1e}; the tolerance is {loss.tolerance:.0e}."
             )
-        if loss.kind == "capped" and sum(beyond):
+        if loss.kind == "capped" and any(beyond):
             counts = ", ".join(
                 f"{n} at level {level}" for n, level in zip(beyond, levels, strict=True) if n
             )

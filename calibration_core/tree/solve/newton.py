@@ -3,8 +3,9 @@ followed downwards.
 
 The problem of ``tree/problem.py`` has the smooth convex dual (divided by tau)
 
-    F(y) = sum_i q_i H(u_i)  -  b' D y  +  tau/2 |y|^2 ,      u = A' D y,   D = diag(1/s),   w_i =
-    q_i G(u_i),   G = H' ,
+    F(y) = sum_i q_i H(u_i)  -  b' D y  +  tau/2 |y|^2 ,
+
+    u = A' D y,   D = diag(1/s),   w_i = q_i G(u_i),   G = H' ,
 
 one variable a target, where G is exp for the Kullback-Leibler prior and Deville and Sarndal's logit
 when ratios w/q are bounded. Its gradient is D (A w - b) + tau y and its Hessian D A diag(q G') A' D
@@ -34,8 +35,12 @@ justify, and no closer, so that weights stay as near the prior as possible). Whe
 the shares may be out of reach; then it stops when lowering tau gains less than ``least_gain`` of
 the targets.
 
-Belongs here: the iteration. Does not belong here: linear algebra (``arrow.py``), passes over
-records (``pool_blocks.py``, ``pair_blocks.py``).
+Where prior weights and targets are far apart throughout (shares against persons, say), it sets out
+from prior weights times the one factor that brings them together, as nearly as multipliers can.
+
+Belongs here: the iteration. Does not belong here: F (``dual.py``), linear algebra (``arrow.py``),
+passes over records (``pool_blocks.py``, ``pair_blocks.py``), what is said of the outcome
+(``outcome.py``).
 """
 
 from __future__ import annotations
@@ -43,32 +48,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-import torch
 
+from calibration_core.common import newton as rules
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import SettingsError
 from calibration_core.tree.problem import PairProblem, PoolProblem
 from calibration_core.tree.result import Step, TreeNewtonResult, TreeNewtonSettings
-from calibration_core.tree.solve.arrow import RankOneDown, inner
+from calibration_core.tree.solve.arrow import FactorisationError, inner
+from calibration_core.tree.solve.dual import Dual, Levels, State, largest
 from calibration_core.tree.solve.leaf_newton import LeafNewton
-from calibration_core.tree.solve.link import HeldTotal, Link, make_link
-from calibration_core.tree.solve.pair_blocks import PairBlocks
-from calibration_core.tree.solve.pool_blocks import PoolBlocks
+from calibration_core.tree.solve.outcome import FAR_APART, Outcome, result_of
 
 __all__ = ["Step", "TreeNewtonResult", "TreeNewtonSettings", "calibrate_tree"]
 
-# A pair below exp(-5) of its prior weight hardly counts.
-_NEGLIGIBLE = 5.0
-# Within this of the right shift no exponent is cut off that counts.
-_FAR = 500.0
 # The tolerance of what only leads to the path, against that of the path.
 _ROUGHLY = 100.0
 # Leaves are solved to this share of the tolerance, or of the gradient before the step where that is
 # more.
 _LEAVES_WITHIN, _LEAVES_AHEAD = 0.3, 0.03
+# Rounding of F against the size of its terms.
+_SLACK = 1e-12
+# Times that scales are widened at one tau at most; a few bring any float64 scale within limits.
+_WIDENINGS = 10
 
 
 @one_thread()
@@ -90,19 +93,16 @@ def calibrate_tree(
 
     Raises
     ------
-    SettingsError : ``settings.share`` is neither empty nor one number a level; ``hold_total`` with
-        a problem that bounds its pairs' ratios.
+    SettingsError : ``settings.share`` is neither empty nor one number per level; ``hold_total``
+        with a problem that bounds its pairs' ratios.
     """
     if settings.share and len(settings.share) != len(problem.tree.levels):
         raise SettingsError(
             f"share has {len(settings.share)} entries",
             expected=f"one for each of the levels {', '.join(problem.tree.levels)}",
         )
-    if (
-        settings.hold_total
-        and isinstance(problem, PairProblem)
-        and problem.ratio_bounds is not None
-    ):
+    bounds = problem.ratio_bounds if isinstance(problem, PairProblem) else None
+    if settings.hold_total and bounds is not None:
         raise SettingsError(
             "hold_total was asked for, and the problem bounds ratios",
             expected="one of the two",
@@ -111,49 +111,16 @@ def calibrate_tree(
     return _Run(problem, settings, start, progress).solve()
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    """At one y, per level: totals, residuals and gradient in units of their scales; the dual
-    objective F, its sum of q H(u) and the size of the terms it is the difference of; and what u is
-    shifted by so that the total of the weights is held (0 where it is not).
-    """
-
-    fitted: list[torch.Tensor]
-    scaled: list[torch.Tensor]
-    gradient: list[torch.Tensor]
-    dual: float
-    potential: float
-    terms: float
-    shift: float
-
-
 class _Run:
     def __init__(self, problem, settings, start, progress) -> None:
-        self.problem, self.settings, self.progress = problem, settings, progress
-        self.link = make_link(settings.ratio_bounds)
-        self.blocks = (
-            PoolBlocks(problem, settings.device)
-            if isinstance(problem, PoolProblem)
-            else PairBlocks(problem, settings.device)
-        )
-        self.target = [
-            torch.as_tensor(b, dtype=torch.float64, device=self.blocks.device)
-            for b in problem.targets.values
-        ]
-        self.inverse = self.blocks.inverse
-        self.used = [i > 0 for i in self.inverse]
-        self.y = [torch.zeros_like(b) for b in self.target]
+        self.settings, self.progress = settings, progress
+        self.dual = dual = Dual(problem, settings)
+        self.y, self.cold = dual.nothing(), start is None
         if start is not None:
-            self.y = [
-                torch.as_tensor(a, dtype=torch.float64, device=self.blocks.device).clone()
-                for a in start
-            ]
-        self.bounded = settings.ratio_bounds is not None or (
-            isinstance(problem, PairProblem) and problem.ratio_bounds is not None
-        )
-        nested = isinstance(problem, PairProblem) and self.bounded
+            self.y = [dual.blocks.send(np.asarray(a) / dual.units.weight) for a in start]
+        nested = isinstance(problem, PairProblem) and dual.bounded
         self.leaves = (
-            LeafNewton(self.blocks, self.target[-1], settings.chord_rate, settings.longest_step)
+            LeafNewton(dual.blocks, dual.target[-1], settings.chord_rate, settings.longest_step)
             if nested
             else None
         )
@@ -161,190 +128,178 @@ class _Run:
         self.approach = automatic if settings.approach is None else settings.approach
         self.trace: list[Step] = []
         # The last two solutions along the path: tau, multipliers, shift.
-        self.path: list[tuple[float, list[torch.Tensor], float]] = []
-        self.factorisations = 0
-        self.shift = 0.0
-
-    def evaluate(self, y, tau, shift: float = 0.0) -> _State:
-        fitted, potential = self.blocks.evaluate(self.scaled_down(y), self.link_at(shift))
-        return self.state(y, tau, fitted, potential, shift)
-
-    def state(self, y, tau, fitted, potential: float, shift: float = 0.0) -> _State:
-        if self.settings.hold_total:
-            total = self.blocks.prior_total
-            share = total / max(potential, 1e-300)
-            shift += math.log(share)
-            fitted, potential = [f * share for f in fitted], -total * shift
-        scaled = [(f - b) * i for f, b, i in zip(fitted, self.target, self.inverse, strict=True)]
-        gradient = [r + tau * a for r, a in zip(scaled, y, strict=True)]
-        linear = sum(
-            float((b * i * a).sum()) for b, i, a in zip(self.target, self.inverse, y, strict=True)
-        )
-        dual = potential - linear + 0.5 * tau * sum(float((a * a).sum()) for a in y)
-        return _State(
-            fitted, scaled, gradient, dual, potential, max(abs(potential), abs(linear)), shift
-        )
-
-    def link_at(self, shift: float) -> Link:
-        """The link, shifted."""
-        return HeldTotal(shift) if self.settings.hold_total else self.link
-
-    def settle_shift(self) -> None:
-        """The shift at a start that is not 0: first the mean of u, as far as it can be seen from
-        here, then what the total says.
-        """
-        for _ in range(100):
-            before, state = self.shift, self.evaluate(self.y, 1.0, self.shift)
-            if abs(state.shift - before) < _FAR:
-                break
-            self.shift = -inner(state.fitted, self.scaled_down(self.y)) / self.blocks.prior_total
-
-    def scaled_down(self, y):
-        """D y: multipliers in the problem's own units."""
-        return [a * i for a, i in zip(y, self.inverse, strict=True)]
+        self.path: list[tuple[float, Levels, float]] = []
+        self.steps, self.factorisations, self.shift = 0, 0, 0.0
 
     def solve(self) -> TreeNewtonResult:
         began = time.perf_counter()
         settings = self.settings
-        steps, tau, met = 0, settings.tau_path[0], -np.inf
-        if settings.hold_total and _largest(self.y):
-            self.settle_shift()
+        if settings.hold_total and largest(self.y):
+            self.shift = self.dual.settled_shift(self.y)
+        self.bring_together()
         for tau in self.approach:
-            steps, _, _ = self.descend(tau, _ROUGHLY * settings.path_tolerance, steps)
+            self.descend(tau, _ROUGHLY * settings.path_tolerance)
+        tau, met = settings.tau_path[0], -math.inf
         for tau in settings.tau_path:
-            steps, _, state = self.descend(tau, settings.path_tolerance, steps)
-            before, met = met, self.share_met(state.scaled)
-            if (
-                self.shares_met(state.scaled)
-                or met - before < settings.least_gain
-                or steps >= settings.max_iterations
-            ):
+            _, state = self.descend(tau, settings.path_tolerance)
+            before, met = met, self.share_met(state)
+            enough = self.shares_met(state) or met - before < settings.least_gain
+            if enough or self.steps >= settings.max_iterations:
                 break
-        steps, converged, state = self.descend(tau, settings.tolerance, steps)
-        path_met = self.shares_met(state.scaled)
-        return self.result(state, tau, steps, converged, path_met, time.perf_counter() - began)
+        converged, state = self.descend(tau, settings.tolerance)
+        outcome = Outcome(
+            tau=tau,
+            y=self.y,
+            state=state,
+            converged=converged,
+            path_met=self.shares_met(state),
+            steps=self.steps,
+            factorisations=self.factorisations,
+            trace=tuple(self.trace),
+        )
+        return result_of(self.dual, outcome, time.perf_counter() - began)
 
-    def share_met(self, scaled) -> float:
+    def bring_together(self) -> None:
+        """Where the typical target is many times what prior weights give it, set out from weights
+        multiplied by that factor, as nearly as multipliers can.
+        """
+        dual, tau, factor = self.dual, self.settings.tau_path[0], self.dual.units.factor
+        free = self.cold and not dual.bounded and not self.settings.hold_total
+        if not free or not max(factor, 1.0 / factor) > FAR_APART:
+            return
+        self.y = dual.hold_curvature(self.y, tau)
+        state = dual.evaluate(self.y, tau)
+        hessian = self.factorise(state, tau)
+        if hessian is not None:
+            # Least squares of u = log factor over the pairs, by their weights.
+            pull = [
+                math.log(factor) * f * i for f, i in zip(state.fitted, dual.inverse, strict=True)
+            ]
+            self.y = hessian.solve(pull)
+
+    def share_met(self, state: State) -> float:
         """Share of the targets met, over the levels of which a share is asked; inf-free, rising as
         long as none is asked.
         """
-        hit = total = 0
-        for wanted, residual, used in zip(
-            self.settings.share or (0.0,) * len(scaled), scaled, self.used, strict=True
-        ):
-            if wanted > 0:
-                hit += int((residual[used].abs() <= self.settings.inside).sum())
-                total += int(used.sum())
-        return hit / total if total else float(len(self.trace))
+        asked = self.settings.share or (0.0,) * len(state.fitted)
+        counts = [n for n, wanted in zip(self.dual.met(state), asked, strict=True) if wanted > 0]
+        total = sum(n for _, n in counts)
+        return sum(hit for hit, _ in counts) / total if total else float(len(self.trace))
 
-    def shares_met(self, scaled) -> bool:
-        if not self.settings.share:
-            return False
-        return all(
-            self.level_share(r, u) >= w
-            for w, r, u in zip(self.settings.share, scaled, self.used, strict=True)
+    def shares_met(self, state: State) -> bool:
+        """Whether every level has the share asked; a level without targets has."""
+        asked = self.settings.share
+        return bool(asked) and all(
+            hit / n >= wanted if n else True
+            for (hit, n), wanted in zip(self.dual.met(state), asked, strict=True)
         )
 
-    def level_share(self, residual, used) -> float:
-        """Share of one level's targets within ``inside`` scales; 1 where it has none."""
-        count = int(used.sum())
-        return float((residual[used].abs() <= self.settings.inside).sum()) / count if count else 1.0
-
-    def descend(self, tau: float, tolerance: float, steps: int):
+    def descend(self, tau: float, tolerance: float) -> tuple[bool, State]:
         """Damped Newton with chord steps at one tau until the largest scaled gradient is below
-        tolerance.
+        tolerance, or below what rounding leaves of it.
         """
-        state = self.start_at(tau)
-        size = _largest(state.gradient)
-        factor, kind = None, "start"
-        while size > tolerance and steps < self.settings.max_iterations:
+        self.y = self.dual.hold_curvature(self.y, tau)
+        state, factor, fresh, widened = self.start_at(tau), None, True, 0
+        while not self.done(state, tolerance) and self.steps < self.settings.max_iterations:
             if factor is None:
-                factor = self.factorise(state, tau)
-                self.factorisations += 1
-                kind = "newton"
+                factor, fresh = self.factorise(state, tau), True
+                if factor is None:
+                    break
             direction = [-d for d in factor.solve(state.gradient)]
-            accepted, candidate = self.line_search(
-                state, direction, tau, max(_LEAVES_WITHIN * tolerance, _LEAVES_AHEAD * size), factor
-            )
-            steps += 1
-            if not accepted:
-                if kind == "newton":
+            eased = self.ease(direction) if fresh and widened < _WIDENINGS else None
+            if eased is not None:
+                # Earlier solutions were of other scales.
+                self.y, self.path, widened = eased, [], widened + 1
+                state, factor = self.start_at(tau), None
+                continue
+            leaves = max(_LEAVES_WITHIN * tolerance, _LEAVES_AHEAD * state.size)
+            found = self.line_search(state, direction, tau, leaves, factor)
+            self.steps += 1
+            if found is None:
+                if fresh:
                     break
                 factor = None
                 continue
-            self.y, state = candidate
+            before, (self.y, state) = state.size, found
             self.shift = state.shift
-            new_size = _largest(state.gradient)
-            self.record(tau, kind, state, new_size)
-            factor, kind = (
-                (factor, "chord")
-                if new_size < self.settings.chord_rate * size
-                else (None, "newton")
-            )
-            size = new_size
+            self.record(tau, "newton" if fresh else "chord", state)
+            fresh = False
+            if state.size >= self.settings.chord_rate * before:
+                factor = None
         self.path = [*self.path[-1:], (tau, self.y, self.shift)]
-        return steps, size <= tolerance, state
+        return self.done(state, tolerance), state
 
-    def start_at(self, tau: float) -> _State:
+    def done(self, state: State, tolerance: float) -> bool:
+        """Whether a step more would gain nothing."""
+        return state.size <= max(tolerance, self.dual.noise(self.y, state))
+
+    def factorise(self, state: State, tau: float):
+        """A factor of the Hessian; None where it is not finite."""
+        self.factorisations += 1
+        try:
+            return self.dual.factorise(self.y, state, tau)
+        except FactorisationError:
+            return None
+
+    def ease(self, direction: Levels) -> Levels | None:
+        """Multipliers after scales were widened that a full step would strain; None without."""
+        ahead = [a + d for a, d in zip(self.y, direction, strict=True)]
+        return self.dual.slacken(self.y, ahead)
+
+    def start_at(self, tau: float) -> State:
         """Where to start at a tau: what there is, or the last two solutions drawn out along log
         tau, where F is lower.
         """
-        state = self.evaluate(self.y, tau, self.shift)
+        dual = self.dual
+        state = dual.evaluate(self.y, tau, self.shift)
         if len(self.path) == 2 and tau < self.path[1][0] < self.path[0][0]:
             (tau0, y0, shift0), (tau1, y1, shift1) = self.path
             ahead = math.log(tau / tau1) / math.log(tau1 / tau0)
             y = [b + ahead * (b - a) for a, b in zip(y0, y1, strict=True)]
-            guess = self.evaluate(y, tau, shift1 + ahead * (shift1 - shift0))
+            guess = dual.evaluate(y, tau, shift1 + ahead * (shift1 - shift0))
             if guess.dual < state.dual:
                 self.y, self.shift, state = y, guess.shift, guess
-        if not state.dual <= 0.0 and _largest(self.y):
+        if not state.dual <= 0.0 and largest(self.y):
             # F is 0 at y = 0: a start that is worse than none is not used.
-            self.y, self.shift = [torch.zeros_like(a) for a in self.y], 0.0
-            state = self.evaluate(self.y, tau)
+            self.y, self.shift = dual.nothing(), 0.0
+            state = dual.evaluate(self.y, tau)
         return state
 
-    def factorise(self, state, tau):
-        factor = self.blocks.factor(self.scaled_down(self.y), self.link_at(state.shift), tau)
-        if not self.settings.hold_total:
-            return factor
-        # The matrix is the factor's - g g' / N with g the scaled totals: Sherman and Morrison.
-        mean = [f * i for f, i in zip(state.fitted, self.inverse, strict=True)]
-        return RankOneDown(factor, mean, self.blocks.prior_total)
-
-    def line_search(self, state, direction, tau, leaf_tolerance: float, factor):
-        slope = inner(state.gradient, direction)
-        if slope >= 0:
-            return False, None
+    def line_search(
+        self, state: State, direction: Levels, tau: float, leaves: float, factor
+    ) -> tuple[Levels, State] | None:
+        """The first point along the direction where F is low enough; None where none is.
+        ``leaves``: the tolerance of those that are solved on their own.
+        """
+        dual, slope = self.dual, inner(state.gradient, direction)
+        if not slope < 0:
+            return None
         # What a full step adds to u on average does nothing where the total is held.
         common = (
-            inner(state.fitted, self.scaled_down(direction)) / self.blocks.prior_total
+            inner(state.fitted, dual.scaled_down(direction)) / dual.total
             if self.settings.hold_total
             else 0.0
         )
-        length = min(
-            1.0, self.settings.longest_step / max(self.largest_rise(direction, common), 1e-300)
-        )
-        for _ in range(40):
+        length = rules.step_length(self.rise(direction, common), self.settings.longest_step)
+        slack = _SLACK * max(1.0, abs(state.dual), dual.total, state.terms)
+        for _ in range(rules.HALVINGS):
             y = [a + length * d for a, d in zip(self.y, direction, strict=True)]
             if self.leaves is None:
-                trial = self.evaluate(y, tau, self.shift - length * common)
+                trial = dual.evaluate(y, tau, self.shift - length * common)
             else:
+                at = [*y[:-1], self.y[-1]]
                 y[-1], fitted, potential = self.leaves.solve(
-                    [*y[:-1], self.y[-1]],
-                    length * direction[-1],
-                    self.link,
-                    tau,
-                    leaf_tolerance,
-                    factor,
+                    at, length * direction[-1], dual.link, dual.strength(tau), leaves, factor
                 )
-                trial = self.state(y, tau, fitted, potential)
-            small = 1e-12 * max(1.0, abs(state.dual), self.blocks.prior_total, state.terms)
-            if np.isfinite(trial.dual) and trial.dual <= state.dual + 1e-4 * length * slope + small:
-                return True, (y, trial)
+                trial = dual.state(y, tau, fitted, potential)
+            if math.isfinite(trial.dual) and rules.enough(
+                state.dual, trial.dual, length * slope, slack
+            ):
+                return y, trial
             length *= 0.5
-        return False, None
+        return None
 
-    def largest_rise(self, direction, common: float) -> float:
+    def rise(self, direction: Levels, common: float) -> float:
         """Largest rise of u, beyond ``common``, a full step would bring to a pair whose weight
         would then matter.
 
@@ -352,76 +307,16 @@ class _Run:
         does no harm however far it moves. Bounded ratios overshoot nothing, and leaves solved on
         their own look after themselves.
         """
-        if self.bounded or self.leaves is not None:
+        if self.dual.bounded or self.leaves is not None:
             return 0.0
-        return self.blocks.largest_rise(
-            self.scaled_down(self.y), self.scaled_down(direction), _NEGLIGIBLE + self.shift, common
+        down = self.dual.scaled_down
+        return self.dual.blocks.largest_rise(
+            down(self.y), down(direction), rules.NEGLIGIBLE + self.shift, common
         )
 
-    def record(self, tau, kind, state, size) -> None:
-        loss = 0.5 * sum(float((r * r).sum()) for r in state.scaled)
-        step = Step(tau, kind, state.dual, loss, size)
+    def record(self, tau: float, kind: str, state: State) -> None:
+        loss = 0.5 * inner(state.scaled, state.scaled)
+        step = Step(tau, kind, state.dual * self.dual.units.weight, loss, state.size)
         self.trace.append(step)
         if self.progress is not None:
             self.progress(step)
-
-    def result(self, state, tau, steps, converged, path_met, seconds) -> TreeNewtonResult:
-        fitted, scaled, gradient = state.fitted, state.scaled, state.gradient
-        divergence = self.divergence(state)
-        primal = 0.5 * sum(float((r * r).sum()) for r in scaled) + tau * divergence
-        # Primal plus tau F collapses to half the squared gradient; written so, it does not suffer
-        # cancellation.
-        gap = 0.5 * sum(float((g * g).sum()) for g in gradient) / max(abs(primal), 1e-300)
-        warnings = []
-        if not converged:
-            warnings.append(
-                f"The solver stopped after {steps} steps with a largest scaled gradient of"
-                f" {_largest(gradient):.2e}; the tolerance is {self.settings.tolerance:.0e}."
-            )
-        if self.settings.share and not path_met:
-            reached = ", ".join(
-                f"{name} {self.level_share(r, u):.4f} of {w:g} asked"
-                for name, r, u, w in zip(
-                    self.problem.tree.levels, scaled, self.used, self.settings.share, strict=True
-                )
-                if w > 0
-            )
-            warnings.append(
-                "The share of targets met stopped rising before it reached what was asked, at tau"
-                f" {tau:g}: {reached}."
-            )
-        status = "converged" if converged else "stopped before convergence"
-        residuals = tuple(
-            np.where(u.cpu().numpy(), (f - b).cpu().numpy(), np.nan)
-            for f, b, u in zip(fitted, self.target, self.used, strict=True)
-        )
-        weights = self.blocks.weights(self.scaled_down(self.y), self.link_at(state.shift))
-        if self.settings.hold_total:
-            weights *= self.blocks.prior_total / weights.sum()
-        return TreeNewtonResult(
-            weights,
-            tuple(a.cpu().numpy() for a in self.y),
-            tuple(f.cpu().numpy() for f in fitted),
-            residuals,
-            converged,
-            status,
-            path_met,
-            tau,
-            steps,
-            self.factorisations,
-            tuple(self.trace),
-            float(gap),
-            float(divergence),
-            seconds,
-            tuple(warnings),
-        )
-
-    def divergence(self, state) -> float:
-        """Prior distance at the optimum's multipliers, by Legendre: sum of w u - q H(u), and sum of
-        w u is that of fitted times D y.
-        """
-        return inner(state.fitted, self.scaled_down(self.y)) - state.potential
-
-
-def _largest(per_level) -> float:
-    return max((float(a.abs().max()) for a in per_level if a.numel()), default=0.0)

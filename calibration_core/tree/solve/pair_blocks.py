@@ -67,9 +67,10 @@ class Batch:
 class PairBlocks(TreeBlocks):
     """Passes over written-out pairs."""
 
-    def __init__(self, problem: PairProblem, device: str = "cpu") -> None:
-        super().__init__(problem.tree, problem.targets.designs, problem.targets.scales, device)
-        self.prior_total = float(problem.prior_weight.sum())
+    def __init__(self, problem: PairProblem, device: str = "cpu", unit: float = 1.0) -> None:
+        targets = problem.targets
+        super().__init__(problem.tree, targets.designs, targets.scales, device, unit)
+        self.prior_total = problem.prior_total / unit
         self.count = int(problem.leaf.size)
         self._owner = (
             problem.tree.parents[-1]
@@ -115,7 +116,7 @@ class PairBlocks(TreeBlocks):
             pairs = first[members][:, None] + slot[None, :]
             here = slot[None, :] < counts[members][:, None]
             pairs = np.where(here, pairs, 0)
-            prior = np.where(here, problem.prior_weight[pairs], 0.0)
+            prior = np.where(here, problem.prior_weight[pairs] / self.unit, 0.0)
             batches.append(
                 self._batch(
                     problem,
@@ -162,7 +163,7 @@ class PairBlocks(TreeBlocks):
     def _alone(self, problem: PairProblem, leaf: int, first: int, count: int) -> Batch:
         record, prior = (
             problem.record[first : first + count],
-            problem.prior_weight[None, first : first + count],
+            problem.prior_weight[None, first : first + count] / self.unit,
         )
         consecutive = bool((np.diff(record) == 1).all())
         where = (

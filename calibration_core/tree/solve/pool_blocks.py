@@ -51,27 +51,26 @@ Share = tuple[int, torch.Tensor]
 class PoolBlocks(TreeBlocks):
     """Passes over a shared pool."""
 
-    def __init__(self, problem: PoolProblem, device: str = "cpu") -> None:
-        super().__init__(problem.tree, problem.targets.designs, problem.targets.scales, device)
+    def __init__(self, problem: PoolProblem, device: str = "cpu", unit: float = 1.0) -> None:
+        targets = problem.targets
+        super().__init__(problem.tree, targets.designs, targets.scales, device, unit)
         send = self.send
         self.own = self.own.contiguous()
         self.record_prior, self.leaf_prior, self.group = (
-            send(problem.record_prior),
+            send(problem.record_prior / unit),
             send(problem.leaf_prior),
             torch.as_tensor(problem.group, device=self.device),
         )
         self.records = int(self.record_prior.shape[0])
-        self.prior_total = float(
-            (problem.leaf_prior.sum(axis=0)[problem.group] * problem.record_prior).sum()
-        )
+        self.prior_total = problem.prior_total / unit
         self.spans = _spans(problem.tree.sizes[-1], self.records, self.device.type)
         self._nodes_of = {
             span: stretches(problem.tree.parents[-1][slice(*span)]) for span in self.spans
         }
         self._plain = not torch.any(self.group != 0)
-        self._products(problem.targets.designs[-1])
+        self._products()
 
-    def _products(self, design: np.ndarray) -> None:
+    def _products(self) -> None:
         """G of the docstring for the leaves' own columns (in double), and for own columns against
         the distinct ones above (in single).
 
@@ -83,7 +82,7 @@ class PoolBlocks(TreeBlocks):
         """
         own, width = self.own, self.width
         self._row, self._col = torch.triu_indices(width, width, device=self.device)
-        self._sparse, self._square = self._sparse_square(design), None
+        self._sparse, self._square = self._sparse_square(own.cpu().numpy()), None
         if self._sparse is None and self.records * self._row.numel() * 8 <= _BYTES:
             self._square = (own[:, self._row] * own[:, self._col]).contiguous()
         self._columns = torch.cat([own[:, self.shared], self.extra], dim=1)

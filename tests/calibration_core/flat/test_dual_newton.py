@@ -12,6 +12,7 @@ from calibration_core.common.distances import BoundedRaking, Linear, Logit, Raki
 from calibration_core.errors import SettingsError
 from calibration_core.flat.design_matrix import DesignMatrix
 from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
+from calibration_core.flat.solve.dual_problem import DualProblem
 from tests.calibration_core.other_solvers import assert_same_problem, price_of
 
 cvxpy = pytest.importorskip("cvxpy")
@@ -65,7 +66,8 @@ def test_bounded_distances_are_solved_wherever_a_solution_exists(seed, kind):
         return
     for distance in (TruncatedLinear(low, high), BoundedRaking(low, high), Logit(low, high)):
         found = solve_dual(
-            DesignMatrix(a), b, d, distance, np.maximum(np.abs(b), 1e-6), DualSettings()
+            DualProblem(DesignMatrix(a), b, d, distance, np.maximum(np.abs(b), 1e-6)),
+            DualSettings(),
         )
         assert found.converged, (type(distance).__name__, inside, found.gradient)
         assert np.abs(a @ found.weights - b).max() <= 1e-8 * max(1.0, np.abs(b).max())
@@ -84,7 +86,7 @@ def test_nearly_dependent_rows_do_not_stall_it(apart, seed):
     a = np.vstack([a, a[1] + apart * rng.random(60)])
     b = a @ (d * np.exp(0.3 * rng.normal(size=60)))
     for distance in (Raking(), Logit(0.2, 5.0), TruncatedLinear(0.2, 5.0)):
-        found = solve_dual(DesignMatrix(a), b, d, distance, np.abs(b), DualSettings())
+        found = solve_dual(DualProblem(DesignMatrix(a), b, d, distance, np.abs(b)), DualSettings())
         assert found.converged and found.iterations < 30
         np.testing.assert_allclose(a @ found.weights, b, rtol=2e-9)
 
@@ -100,7 +102,9 @@ _CUT = (TruncatedLinear(0.5, 2.0), BoundedRaking(0.5, 2.0), Logit(0.5, 2.0))
 def test_out_of_reach_it_stops_without_overflow_and_says_so(distance, factor):
     a, d, _ = random_problem(3)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        found = solve_dual(DesignMatrix(a), factor * (a @ d), d, distance, a @ d, DualSettings())
+        found = solve_dual(
+            DualProblem(DesignMatrix(a), factor * (a @ d), d, distance, a @ d), DualSettings()
+        )
     assert not found.converged
     assert np.isfinite(found.weights).all() and found.gradient > 1e-3
 
@@ -108,7 +112,9 @@ def test_out_of_reach_it_stops_without_overflow_and_says_so(distance, factor):
 def test_with_a_ridge_the_linear_distance_has_a_closed_form():
     a, d, rng = random_problem(5)
     b, ridge = 1.3 * (a @ d), rng.random(4)
-    found = solve_dual(DesignMatrix(a), b, d, Linear(), np.abs(b), DualSettings(), ridge=ridge)
+    found = solve_dual(
+        DualProblem(DesignMatrix(a), b, d, Linear(), np.abs(b), ridge=ridge), DualSettings()
+    )
     y = np.linalg.solve((a * d) @ a.T + np.diag(ridge), b - a @ d)
     np.testing.assert_allclose(found.multipliers, y, rtol=1e-9)
     np.testing.assert_allclose(found.weights, d * (1 + a.T @ y), rtol=1e-10)
@@ -120,7 +126,9 @@ def test_bands_leave_targets_free_within_them(seed):
     a, d, rng = random_problem(seed)
     b = (a @ d) * (1 + 0.1 * rng.normal(size=4))
     band = 0.03 * np.abs(b)
-    found = solve_dual(DesignMatrix(a), b, d, Linear(), np.abs(b), DualSettings(), band=band)
+    found = solve_dual(
+        DualProblem(DesignMatrix(a), b, d, Linear(), np.abs(b), band=band), DualSettings()
+    )
     w = cvxpy.Variable(d.size)
     answer = cvxpy.Problem(
         cvxpy.Minimize(0.5 * cvxpy.sum_squares(cvxpy.multiply(w - d, d**-0.5))),
@@ -150,20 +158,13 @@ def test_too_few_iterations_are_not_convergence_and_a_warm_start_finishes():
     a, d, rng = random_problem(7)
     b = a @ (d * np.exp(rng.normal(size=d.size)))
     matrix, seen = DesignMatrix(a), []
+    problem = DualProblem(matrix, b, d, Raking(), np.abs(b))
     short = solve_dual(
-        matrix,
-        b,
-        d,
-        Raking(),
-        np.abs(b),
-        DualSettings(max_iterations=2),
-        progress=lambda k, e: seen.append((k, e)),
+        problem, DualSettings(max_iterations=2), progress=lambda k, e: seen.append((k, e))
     )
     assert not short.converged and short.iterations == 2 and [k for k, _ in seen] == [1, 2]
-    rest = solve_dual(
-        matrix, b, d, Raking(), np.abs(b), DualSettings(), multipliers=short.multipliers
-    )
-    whole = solve_dual(matrix, b, d, Raking(), np.abs(b), DualSettings())
+    rest = solve_dual(problem, DualSettings(), multipliers=short.multipliers)
+    whole = solve_dual(problem, DualSettings())
     assert rest.converged and whole.converged and rest.iterations < whole.iterations
     np.testing.assert_allclose(rest.weights, whole.weights, rtol=1e-9)
 

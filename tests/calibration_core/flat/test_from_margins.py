@@ -152,7 +152,7 @@ def test_records_without_a_total_are_counted_and_named(value):
 
 @pytest.mark.parametrize("value", [None, "X"])
 def test_kept_records_are_told_of_where_they_can_only_weigh_zero(value):
-    region = {k: 300.0 for k in (1, 2, 3)}
+    region = dict.fromkeys((1, 2, 3), 300.0)
     problem = from_margins(blank(value), {"sex": SEX, "region": region}, "weight", unmatched="keep")
     result = calibrate(problem)
     (named,) = result.warned("records_emptied")
@@ -162,7 +162,7 @@ def test_kept_records_are_told_of_where_they_can_only_weigh_zero(value):
     # A population that is larger leaves them the rest.
     roomy = from_margins(
         blank(value),
-        {"sex": SEX, "region": {k: 310.0 for k in (1, 2, 3)}},
+        {"sex": SEX, "region": dict.fromkeys((1, 2, 3), 310.0)},
         "weight",
         unmatched="keep",
     )

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from calibration_core import CalibrationProblem, calibrate
+from calibration_core.common.losses import make_loss
 from calibration_core.errors import ProblemError, SettingsError
-from calibration_core.flat.solve.losses import TargetLoss, make_loss, target_scale, target_weights
+from calibration_core.flat.solve.losses import TargetLoss, target_scale, target_weights
 from tests.calibration_core.other_solvers import assert_same_problem
 
 

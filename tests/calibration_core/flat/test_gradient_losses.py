@@ -12,14 +12,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from calibration_core import CalibrationProblem
+from calibration_core.common.losses import LOSSES, make_loss
 from calibration_core.errors import SettingsError
-from calibration_core.flat.solve.losses import (
-    LOSSES,
-    TargetLoss,
-    make_loss,
-    target_scale,
-    target_weights,
-)
+from calibration_core.flat.solve.losses import TargetLoss, target_scale, target_weights
 
 GRID = np.linspace(-2.5, 2.5, 1001) + 1e-4
 

@@ -17,7 +17,7 @@ from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tre
 from tests.calibration_core.other_solvers import assert_same_problem
 
 TAU = 0.1
-TIGHT = TreeNewtonSettings(tau_path=(1.0, TAU), tolerance=1e-11)
+TIGHT = TreeNewtonSettings(tau_path=(1.0, TAU), tolerance=1e-11, prior_unit=1.0)
 
 
 def small_problem(seed: int, levels: int = 3) -> PairProblem:

@@ -8,7 +8,12 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
+from calibration_core.common.distances import Raking
+from calibration_core.common.losses import make_loss
 from calibration_core.errors import SettingsError
+from calibration_core.flat.design_matrix import DesignMatrix
+from calibration_core.flat.solve.dual_losses import Prior, minimise_dual
+from calibration_core.flat.solve.losses import TargetLoss
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PairProblem, PoolProblem, make_targets
 from calibration_core.tree.solve.losses import RobustLoss, calibrate_tree_robust
@@ -16,7 +21,7 @@ from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tre
 from tests.calibration_core.other_solvers import assert_same_problem
 
 TAU = 0.1
-TIGHT = TreeNewtonSettings(tau_path=(1.0, TAU), tolerance=1e-10)
+TIGHT = TreeNewtonSettings(tau_path=(1.0, TAU), tolerance=1e-10, prior_unit=1.0)
 CAPPED, HUBER = (
     RobustLoss("capped", cut=2.0, tolerance=1e-8),
     RobustLoss("huber", cut=1.0, tolerance=1e-8),
@@ -100,6 +105,21 @@ def test_huber_equals_a_cone_solver(seed):
     assert_same_problem(at(result.weights), at(theirs), result.weights, theirs)
 
 
+def test_one_delta_and_one_penalty_in_a_tree_and_in_a_flat_problem():
+    """The same targets written out, Huber's loss bent at the same place and twice the strength, as
+    ``common/losses.py`` says: the same weights, from another solver.
+    """
+    problem = as_pairs(contaminated(0)[0])
+    rows, right = written_out(problem)
+    ones = np.ones(right.size)
+    loss = TargetLoss(make_loss("huber", delta=HUBER.cut), right, ones, ones)
+    prior = Prior(2.0 * TAU, problem.prior_weight, Raking())
+    flat = minimise_dual(DesignMatrix(rows), loss, prior, tolerance=1e-9)
+    tree = calibrate_tree_robust(problem, TIGHT, HUBER)
+    assert flat.converged and tree.converged
+    np.testing.assert_allclose(tree.weights, flat.weights, rtol=1e-5, atol=1e-9)
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("loss", [HUBER, CAPPED], ids=lambda loss: loss.kind)
 def test_the_weights_are_those_of_the_loss_and_not_of_its_stand_ins(seed, loss):
@@ -143,7 +163,7 @@ def test_the_capped_loss_gives_outliers_up_and_fits_the_others(seed):
     about as well as if those were not there.
     """
     problem, wrong = contaminated(seed)
-    strong = TreeNewtonSettings(tau_path=(10.0,), tolerance=1e-10)
+    strong = TreeNewtonSettings(tau_path=(10.0,), tolerance=1e-10, prior_unit=1.0)
     result = calibrate_tree_robust(problem, strong, CAPPED)
     scales = problem.targets.scales
     assert (
@@ -208,6 +228,7 @@ def test_too_few_rounds_are_told():
     [
         ({"kind": "l1"}, "'huber' or 'capped'"),
         ({"cut": 0.0}, "positive"),
+        ({"cut": float("inf")}, "finite"),
         ({"tolerance": 0.0}, "positive"),
         ({"max_rounds": 0}, "one round"),
     ],

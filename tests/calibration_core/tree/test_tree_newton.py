@@ -16,7 +16,7 @@ from calibration_core.tree.solve.pair_blocks import PairBlocks
 from calibration_core.tree.solve.pool_blocks import PoolBlocks
 from tests.calibration_core.other_solvers import assert_same_problem
 
-TIGHT = TreeNewtonSettings(tau_path=(1.0, 0.1), tolerance=1e-10)
+TIGHT = TreeNewtonSettings(tau_path=(1.0, 0.1), tolerance=1e-10, prior_unit=1.0)
 
 
 def tree_of(counties: int, tracts: int) -> GeographyTree:
@@ -120,7 +120,10 @@ def test_optimality_conditions_hold(seed, bounds):
     """
     problem = random_problem(seed)
     result = calibrate_tree(
-        problem, TreeNewtonSettings(tau_path=(1.0, 0.1), tolerance=1e-9, ratio_bounds=bounds)
+        problem,
+        TreeNewtonSettings(
+            tau_path=(1.0, 0.1), tolerance=1e-9, ratio_bounds=bounds, prior_unit=1.0
+        ),
     )
     assert result.converged
     assert result.duality_gap < 1e-12

@@ -29,7 +29,7 @@ HIERARCHIES = [
     ("nation", "state", "county", "tract"),
 ]
 TAU = 0.1
-TIGHT = TreeNewtonSettings(tau_path=(1.0, TAU), tolerance=1e-11)
+TIGHT = TreeNewtonSettings(tau_path=(1.0, TAU), tolerance=1e-11, prior_unit=1.0)
 LINKS = {
     "exponential": {},
     "logit": {"ratio_bounds": (0.2, 4.0)},
@@ -471,7 +471,8 @@ def test_a_target_that_the_held_total_contradicts_does_not_stop_the_rest(tau, ta
     pool = PoolProblem(tree, targets, np.ones(2), np.zeros(2, dtype=np.int64), np.ones((1, 1)))
     problem = pool if form == "pool" else as_pairs(pool)
     result = calibrate_tree(
-        problem, TreeNewtonSettings(tau_path=(tau,), hold_total=True, tolerance=1e-7)
+        problem,
+        TreeNewtonSettings(tau_path=(tau,), hold_total=True, tolerance=1e-7, prior_unit=1.0),
     )
     assert result.converged
     assert result.weights.sum() == pytest.approx(2.0, rel=1e-12)
@@ -481,7 +482,7 @@ def test_a_target_that_the_held_total_contradicts_does_not_stop_the_rest(tau, ta
     )
     again = calibrate_tree(
         problem,
-        TreeNewtonSettings(tau_path=(tau,), hold_total=True, tolerance=1e-7),
+        TreeNewtonSettings(tau_path=(tau,), hold_total=True, tolerance=1e-7, prior_unit=1.0),
         start=result.multipliers,
     )
     assert again.converged

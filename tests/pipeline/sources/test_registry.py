@@ -7,12 +7,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+import zipfile
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from pipeline.errors import ProfileError, SourceFileError, SpecError
+from pipeline.sample.generate import generate_sample
+from pipeline.sample.settings import small_settings
 from pipeline.sources.base import ReadRequest, SourceNote, SourceTable, resolve_files
 from pipeline.sources.named import reader, reader_names
 from pipeline.sources.registry import check_source, read_microdata, read_source
@@ -396,3 +399,56 @@ def test_a_damaged_member_is_found(put, zipped):
             "2020",
             put({"geo/2020_Census_Tract_to_2020_PUMA.zip": bytes(data)}),
         )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pl.exceptions.InvalidOperationError("conversion failed\nin column 'SCHG'"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        zipfile.BadZipFile("Bad CRC-32"),
+        PermissionError(13, "Permission denied"),
+        KeyError("AGEP"),
+        ZeroDivisionError("division by zero"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_a_library_says_of_one_file_is_a_fault_of_that_file_alone(monkeypatch, put, error):
+    """A reader cannot foresee everything; the check of the other files goes on."""
+    from pipeline.sources import registry
+
+    spec = load_source("irs_county")
+    folder = put({"irs/22incyallnoagi.csv": "x", "irs/22incyallagi.csv": "y"})
+    asked = []
+
+    def fail(request, file):
+        asked.append(file.path.name)
+        raise error
+
+    monkeypatch.setattr(registry, "_check_file", fail)
+    lines = check_source(spec, "2022", folder, ["RI", "DE"])
+    assert len(lines) == len(asked) >= 1
+    for line in lines:
+        assert not line.ok
+        assert type(error).__name__ in line.message and line.path in line.message
+        assert "What to do" in line.message and "\n" not in line.message
+
+
+def test_nan_in_a_coded_column_is_a_fault_of_its_state_alone(tmp_path):
+    """A spreadsheet or `astype(str)` writes nan for a blank; polars refuses to make it a code."""
+    generate_sample(tmp_path, small_settings())
+    (archive,) = tmp_path.rglob("csv_pri.zip")
+    with zipfile.ZipFile(archive) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    for name in [name for name in members if name.startswith("psam_p")]:
+        lines = pl.read_csv(members[name], infer_schema=False)
+        spoilt = lines.with_columns(pl.col("SCHG").fill_null("nan"))
+        members[name] = spoilt.write_csv().encode()
+    with zipfile.ZipFile(archive, "w") as spoilt_archive:
+        for name, content in members.items():
+            spoilt_archive.writestr(name, content)
+    lines = check_source(load_source("acs_pums_1yr"), "2022", tmp_path, ["RI", "DE"])
+    faulty = {Path(line.path).name for line in lines if not line.ok}
+    assert faulty == {"csv_pri.zip"}
+    assert len(lines) > len(faulty)
+    assert all("SCHG" in line.message for line in lines if not line.ok)
