@@ -74,7 +74,7 @@ def _split_sparse(x) -> RowUnits:
     size = np.abs(values)
     np.maximum.at(most, column, size)
     np.minimum.at(low, column, np.where(size > 0, size, np.inf))
-    for j in np.flatnonzero(odd):
+    for j in np.flatnonzero(odd).tolist():
         alike = most[j] <= _MOST * low[j]
         _sort_out(found, j, values[column == j] if alike else None, low[j], most[j])
     if np.isfinite(found.unit).all():
@@ -89,12 +89,12 @@ def _split_dense(x: np.ndarray) -> RowUnits:
     odd = ((x != 1.0) & (x != 0.0)).any(axis=0)
     some = (x != 0.0).any(axis=0)
     found = RowUnits(np.ones(x.shape[1]), ~odd & some, ~odd & some)
-    for j in np.flatnonzero(odd):
+    for j in np.flatnonzero(odd).tolist():
         size = np.abs(x[:, j])
         low, most = float(size.min(where=size > 0, initial=np.inf)), float(size.max())
         _sort_out(found, j, x[:, j] if most <= _MOST * low else None, low, most)
     if np.isfinite(found.unit).all():
-        for j in np.flatnonzero(found.unit != 1.0):
+        for j in np.flatnonzero(found.unit != 1.0).tolist():
             x[:, j] /= found.unit[j]
             if found.counts[j]:
                 x[:, j] = np.round(x[:, j])

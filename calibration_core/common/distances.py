@@ -21,20 +21,23 @@ belong here: matrices, targets, solvers; weights whose total is held (``tree/sol
 
 from __future__ import annotations
 
-import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from scipy.special import expit, xlogy
 
+from calibration_core.common import arrays
+from calibration_core.common.arrays import Array
 from calibration_core.errors import SettingsError
 
 # exp() overflows above 709; a ratio of e^600 is as good as infinite.
 _EXPONENT_LIMIT = 600.0
-# An array of numpy, or a tensor of torch.
-Array = TypeVar("Array")
+# How far a ratio may lie outside its bounds by rounding alone.
+_OUTSIDE = 1e-12
+# A bound of zero is taken as this: differences of log ratios stay finite.
+_LEAST_RATIO = 1e-300
 
 
 class Distance(Protocol):
@@ -64,14 +67,26 @@ class Distance(Protocol):
         ...
 
 
-class _Sums:
+class ExponentialDistance(Distance, Protocol):
+    """One whose ratios grow exponentially with u."""
+
+    def log_ratio(self, u: Array) -> Array:
+        """log G(u), without forming G(u)."""
+        ...
+
+
+class _Sums(ABC):
     """What solvers of many leaves at once ask beside that."""
+
+    @abstractmethod
+    def integral(self, u: Array, ratio: Array) -> Array:
+        """H(u)."""
 
     def potential(self, u: Array, ratio: Array, prior: Array, weights: Array) -> Array:
         """Sum over the last axis of prior times H(u); ``weights`` is prior times ratio."""
         return (self.integral(u, ratio) * prior).sum(-1)
 
-    def take(self, leaves: Array):
+    def take(self, leaves: Array) -> Any:
         """The distance of some leaves of a batch, whose first axis is leaves."""
         return self
 
@@ -86,7 +101,7 @@ class Linear(_Sums):
         return 1.0 + u
 
     def slope(self, u: Array, ratio: Array) -> Array:
-        return u * 0.0 + 1.0
+        return arrays.ones_like(u)
 
     def integral(self, u: Array, ratio: Array) -> Array:
         return u + 0.5 * u * u
@@ -102,7 +117,7 @@ class Raking(_Sums):
     exponential: ClassVar[bool] = True
 
     def ratio(self, u: Array) -> Array:
-        return _exp(u.clip(-_EXPONENT_LIMIT, _EXPONENT_LIMIT))
+        return arrays.exp_of_own(u.clip(-_EXPONENT_LIMIT, _EXPONENT_LIMIT))
 
     def log_ratio(self, u: Array) -> Array:
         return u
@@ -114,66 +129,69 @@ class Raking(_Sums):
         return ratio - 1.0
 
     def value(self, ratio: Array) -> Array:
-        return _xlogy(ratio, ratio) - ratio + 1.0
+        return arrays.xlogy(ratio, ratio) - ratio + 1.0
 
     def potential(self, u: Array, ratio: Array, prior: Array, weights: Array) -> Array:
         return weights.sum(-1) - prior.sum(-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Truncated(_Sums):
-    """A distance restricted to low <= r <= high: G is cut, H goes on as a straight line."""
+    """A distance restricted to low <= r <= high: G is cut, H goes on as a straight line.
+
+    Bounds are two numbers, or two arrays (tensors) that broadcast against u.
+
+    Raises
+    ------
+    SettingsError : a lower bound above its upper bound.
+    """
 
     exponential: ClassVar[bool] = False
-    low: np.ndarray | float
-    high: np.ndarray | float
+    inner: ClassVar[Linear | Raking] = Linear()
+    low: Array
+    high: Array
 
     def __post_init__(self) -> None:
-        if np.any(np.asarray(self.low) > np.asarray(self.high)):
+        low, high = _bounds(self.low, self.high)
+        if bool((low > high).any()):
             raise SettingsError(
                 "A lower bound is above its upper bound", expected="low <= high for every record"
             )
 
-    def slope(self, u: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-        return np.where(
-            (ratio > self.low) & (ratio < self.high), self._inner().slope(u, ratio), 0.0
-        )
+    def take(self, leaves: Array) -> Any:
+        return _taken(self, leaves)
 
-    def ratio(self, u: np.ndarray) -> np.ndarray:
-        return np.clip(self._inner().ratio(u), self.low, self.high)
+    def slope(self, u: Array, ratio: Array) -> Array:
+        return self.inner.slope(u, ratio) * ((ratio > self.low) & (ratio < self.high))
 
-    def integral(self, u: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    def ratio(self, u: Array) -> Array:
+        return self.inner.ratio(u).clip(self.low, self.high)
+
+    def integral(self, u: Array, ratio: Array) -> Array:
         # By Legendre: H(u) = r u - phi(r) at the cut ratio r, which is the straight continuation
         # outside the bounds.
-        return ratio * u - self._inner().value(ratio)
+        return ratio * u - self.inner.value(ratio)
 
-    def value(self, ratio: np.ndarray) -> np.ndarray:
-        inside = (ratio >= np.asarray(self.low) - 1e-12) & (ratio <= np.asarray(self.high) + 1e-12)
-        return np.where(inside, self._inner().value(ratio), np.inf)
+    def value(self, ratio: Array) -> Array:
+        inside = (ratio >= self.low - _OUTSIDE) & (ratio <= self.high + _OUTSIDE)
+        return arrays.where(inside, self.inner.value(ratio), np.inf)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TruncatedLinear(_Truncated):
     """Chi-square with low <= r <= high."""
 
-    def _inner(self) -> Linear:
-        return Linear()
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BoundedRaking(_Truncated):
     """Kullback-Leibler with low <= r <= high."""
 
     exponential: ClassVar[bool] = True
+    inner: ClassVar[Linear | Raking] = Raking()
 
-    def _inner(self) -> Raking:
-        return Raking()
-
-    def log_ratio(self, u: np.ndarray) -> np.ndarray:
-        # A bound of zero is taken as 1e-300: differences of log ratios stay finite.
-        return np.clip(
-            u, np.log(np.maximum(self.low, 1e-300)), np.log(np.maximum(self.high, 1e-300))
-        )
+    def log_ratio(self, u: Array) -> Array:
+        low, high = (arrays.log(arrays.at_least(x, _LEAST_RATIO)) for x in (self.low, self.high))
+        return u.clip(low, high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,39 +209,38 @@ class Logit(_Sums):
     """
 
     exponential: ClassVar[bool] = False
-    low: Array | float
-    high: Array | float
+    low: Array
+    high: Array
 
     def __post_init__(self) -> None:
-        low, high = np.asarray(self.low), np.asarray(self.high)
-        if np.any(low >= 1) or np.any(high <= 1) or not np.isfinite(high).all():
+        low, high = _bounds(self.low, self.high)
+        if not bool((low < 1).all()) or not bool(((high > 1) & (high < np.inf)).all()):
             raise SettingsError(
-                f"The logit distance was given ratio bounds from {low.min():g} to {high.max():g}",
+                f"The logit distance was given ratio bounds from {float(low.min()):g} to"
+                f" {float(high.max()):g}",
                 expected="low < 1 < high, both finite, for every record",
                 remedy="Use truncated_linear or raking_bounded for bounds that do not enclose one",
             )
 
-    def take(self, leaves: Array) -> Logit:
-        if isinstance(self.low, (int, float)):
-            return self
-        return Logit(self.low[leaves], self.high[leaves])
+    def take(self, leaves: Array) -> Any:
+        return _taken(self, leaves)
 
     @cached_property
-    def _room(self) -> Array | float:
+    def _room(self) -> Array:
         return self.high - self.low
 
     @cached_property
-    def _steepness(self) -> Array | float:
+    def _steepness(self) -> Array:
         """A."""
         return self._room / ((1.0 - self.low) * (self.high - 1.0))
 
     @cached_property
-    def _shift(self) -> Array | float:
-        return _log((1.0 - self.low) / (self.high - 1.0))
+    def _shift(self) -> Array:
+        return arrays.log((1.0 - self.low) / (self.high - 1.0))
 
     @cached_property
-    def _base(self) -> Array | float:
-        return _log(self._room / (self.high - 1.0))
+    def _base(self) -> Array:
+        return arrays.log(self._room / (self.high - 1.0))
 
     def _place(self, u: Array) -> Array:
         """x."""
@@ -231,57 +248,38 @@ class Logit(_Sums):
 
     def ratio(self, u: Array) -> Array:
         # Cut, because low + (high - low) may round to more than high.
-        return (self.low + self._room * _logistic(self._place(u))).clip(self.low, self.high)
+        return (self.low + self._room * arrays.logistic(self._place(u))).clip(self.low, self.high)
 
     def slope(self, u: Array, ratio: Array) -> Array:
         # The same as (r - low)(high - r) / ((1 - low)(high - 1)), without the cancellation close to
         # a bound.
         x = self._place(u)
-        return self._room * self._steepness * _logistic(x) * _logistic(-x)
+        return self._room * self._steepness * arrays.logistic(x) * arrays.logistic(-x)
 
     def integral(self, u: Array, ratio: Array) -> Array:
-        softened = _softplus(self._place(u)) - self._base
+        softened = arrays.softplus(self._place(u)) - self._base
         return self.low * u + self._room / self._steepness * softened
 
-    def value(self, ratio: np.ndarray) -> np.ndarray:
-        low, high = np.asarray(self.low, dtype=np.float64), np.asarray(self.high, dtype=np.float64)
-        inside = (ratio >= low) & (ratio <= high)
-        r = np.clip(ratio, low, high)
-        # high - 1 >= 0 and 1 - low > 0, so xlogy gives 0 where a weight sits on its bound.
-        inner = (
-            xlogy(r - low, (r - low) / (1 - low)) + xlogy(high - r, (high - r) / (high - 1))
-        ) / self._steepness
-        return np.where(inside, inner, np.inf)
+    def value(self, ratio: Array) -> Array:
+        low, high = self.low, self.high
+        r = ratio.clip(low, high)
+        # high - 1 > 0 and 1 - low > 0, so xlogy gives 0 where a weight sits on its bound.
+        below = arrays.xlogy(r - low, (r - low) / (1.0 - low))
+        above = arrays.xlogy(high - r, (high - r) / (high - 1.0))
+        return arrays.where(r == ratio, (below + above) / self._steepness, np.inf)
 
 
-def _torch(array: object):
-    """torch, where ``array`` is one of its tensors (then it is loaded); else None."""
-    torch = sys.modules.get("torch")
-    return torch if torch is not None and isinstance(array, torch.Tensor) else None
+def _bounds(low: Array, high: Array) -> tuple[Array, Array]:
+    """Both as arrays, or as the tensors they are, wherever these lie."""
+    return _array(low), _array(high)
 
 
-def _exp(x: Array) -> Array:
-    """exp(x), in place of a tensor that nobody else holds."""
-    return x.exp_() if _torch(x) else np.exp(x)
+def _array(x: Array) -> Array:
+    return np.asarray(x) if arrays.torch_of(x) is None else x
 
 
-def _log(x: Array | float) -> Array | float:
-    if _torch(x):
-        return x.log()
-    return float(np.log(x)) if np.ndim(x) == 0 else np.log(x)
-
-
-def _xlogy(x: Array, y: Array) -> Array:
-    torch = _torch(x)
-    return torch.xlogy(x, y) if torch else xlogy(x, y)
-
-
-def _logistic(x: Array) -> Array:
-    return x.sigmoid() if _torch(x) else expit(x)
-
-
-def _softplus(x: Array) -> Array:
-    """log(1 + e^x)."""
-    torch = _torch(x)
-    # Above 200 the two agree to the last bit.
-    return torch.nn.functional.softplus(x, threshold=200.0) if torch else np.logaddexp(0.0, x)
+def _taken(distance: Any, leaves: Array) -> Any:
+    """``distance`` with the bounds of some leaves, where each has its own."""
+    if np.ndim(distance.low) == 0:
+        return distance
+    return type(distance)(distance.low[leaves], distance.high[leaves])

@@ -34,13 +34,12 @@ Belongs here: losses of scaled residuals. Does not belong here: scales and weigh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol
 
+from calibration_core.common.arrays import Array
 from calibration_core.errors import SettingsError
 
 LOSSES = ("square", "huber", "capped", "capped_square")
-# A numpy array or torch tensor of any shape; results have the same kind and shape.
-Array: TypeAlias = Any
 
 
 class Loss(Protocol):

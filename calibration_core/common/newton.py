@@ -17,9 +17,10 @@ Belongs here: the rules and their constants. Does not belong here: any F, Hessia
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeAlias
 
-Number = TypeVar("Number")
+# A number, or a numpy array or torch tensor of one number per small problem.
+Number: TypeAlias = Any
 
 # exp(5) is a factor of 148; from there a quadratic model of an exponential has lost its sense.
 LONGEST_RISE = 5.0

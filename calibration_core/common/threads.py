@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # SciPy has a BLAS of its own; a controller knows only libraries that are loaded when it is made.
 import scipy.linalg  # noqa: F401
@@ -35,7 +35,8 @@ from threadpoolctl import ThreadpoolController
 
 __all__ = ["map_blocks", "one_thread", "stream_blocks", "workers"]
 
-Item, Answer = TypeVar("Item"), TypeVar("Answer")
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 @cache
@@ -66,7 +67,8 @@ class _Limit:
 
     def __init__(self) -> None:
         self.lock, self.mine = threading.Lock(), threading.local()
-        self.inside, self.workers, self.blas, self.torch = 0, 1, None, 0
+        self.inside, self.workers, self.torch = 0, 1, 0
+        self.blas: Any = None
 
     @property
     def depth(self) -> int:

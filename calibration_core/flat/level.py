@@ -24,7 +24,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import linalg
 
-from calibration_core.common.distances import BoundedRaking, Linear, Logit, Raking, TruncatedLinear
+from calibration_core.common.distances import (
+    BoundedRaking,
+    Distance,
+    Linear,
+    Logit,
+    Raking,
+    TruncatedLinear,
+)
 from calibration_core.flat.constraint_rows import RowStructure
 from calibration_core.flat.problem import CalibrationProblem
 
@@ -46,7 +53,7 @@ class AtLevel:
     """
 
     problem: CalibrationProblem
-    distance: object
+    distance: Distance
     factor: float = 1.0
     ones: np.ndarray | None = None
     multipliers: np.ndarray | None = None

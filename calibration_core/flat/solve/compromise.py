@@ -67,25 +67,28 @@ def least_squares(
     matrix = _part(problem, rows)
     scale, goal = residual_scale(problem)[rows], problem.targets[rows]
     size = float((problem.start if problem.q is None else problem.start / problem.q).sum())
-    solution: DualSolution | None = None
+    solutions: list[DualSolution] = []
     before: np.ndarray | None = None
     iterations, trace = 0, list[float]()
     path = [k for k in _KAPPA_PATH if k > least_kappa] + [least_kappa]
     for relative in path:
         ridge = relative / size * scale**2
-        y = None if solution is None else solution.multipliers
+        y = solutions[-1].multipliers if solutions else None
         dual = DualProblem(matrix, goal, problem.start, distance, scale, problem.q, ridge)
         trial = solve_dual(dual, settings, multipliers=y)
         iterations += trial.iterations
         trace.extend(trial.trace)
-        if not trial.converged and solution is not None:
+        if not trial.converged and solutions:
             # Rounding limits how small kappa can be: the last solution that converged stands.
             break
-        solution, kappa = trial, relative
+        kappa = relative
+        solutions.append(trial)
         fitted = trial.fitted / scale
         if before is not None and np.abs(fitted - before).max(initial=0.0) <= _SETTLED:
             break
         before = fitted
+    # The path is never empty, and its first solution stands whether it converged or not.
+    solution = solutions[-1]
     details = {"compromise": "least_squares", "kappa": kappa}
     return Compromise(
         solution.weights,
@@ -124,7 +127,7 @@ def minimax(
     details = {"compromise": "minimax", "smallest_largest_error": smallest, "allowed_error": width}
     return Compromise(
         solution.weights,
-        _spread(problem, rows, y),
+        _spread(problem, rows, solution.multipliers),
         iterations,
         tuple(trace),
         solution.converged,

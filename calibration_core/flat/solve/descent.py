@@ -183,11 +183,11 @@ class RecordObjective:
             return self.put(x)
         if self.device.type == "cpu":
             return _HostSparse(x.astype(np.float32 if self.dtype == torch.float32 else np.float64))
-        index = [torch.tensor(i, dtype=torch.int64) for i in (x.indptr, x.indices)]
+        begins, columns = (torch.tensor(i, dtype=torch.int64) for i in (x.indptr, x.indices))
         values = torch.tensor(x.data, dtype=self.dtype)
-        return torch.sparse_csr_tensor(*index, values, size=x.shape, check_invariants=True).to(
-            self.device
-        )
+        return torch.sparse_csr_tensor(
+            begins, columns, values, size=x.shape, check_invariants=True
+        ).to(self.device)
 
     def weights(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """w and dw/dx."""
@@ -303,7 +303,7 @@ def lbfgs(
     done: Callable[[Descent], bool],
 ) -> Descent:
     """L-BFGS from ``x``; arguments as for ``adam``. It ends where a step can no longer lower f."""
-    latest: dict[str, float] = {}
+    latest: dict[float, float] = {}
 
     def to_torch(z):
         return torch.tensor(z, dtype=problem.dtype, device=problem.device)

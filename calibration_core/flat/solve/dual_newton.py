@@ -23,11 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 
 from calibration_core.common import newton as rules
+from calibration_core.common.distances import ExponentialDistance
 from calibration_core.common.settings import Number, Rule, check
 from calibration_core.flat.solve.damped_factor import DampedFactor, damped_factor
 from calibration_core.flat.solve.dual_problem import DualProblem, KnownRows, Ridge
@@ -322,16 +323,13 @@ class _Run:
         """
         if not self.distance.exponential:
             return 0.0
+        log_ratio = cast(ExponentialDistance, self.distance).log_ratio
         change = self.matrix.exponents(direction)
         if self.q is not None:
             change = change * self.q
-        before, after = self.distance.log_ratio(state.u), self.distance.log_ratio(state.u + change)
-        return max(
-            0.0,
-            float(
-                np.minimum(after - before, after + rules.NEGLIGIBLE)[self.d > 0].max(initial=0.0)
-            ),
-        )
+        before, after = log_ratio(state.u), log_ratio(state.u + change)
+        rise = np.minimum(after - before, after + rules.NEGLIGIBLE)[self.d > 0]
+        return max(0.0, float(rise.max(initial=0.0)))
 
 
 def _pseudo_gradient(gradient: np.ndarray, y: np.ndarray, band: np.ndarray) -> np.ndarray:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calibration_core.common.losses import Array, Loss
+from calibration_core.common.arrays import Array
+from calibration_core.common.losses import Loss
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.flat.problem import CalibrationProblem
 

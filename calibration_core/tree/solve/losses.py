@@ -309,7 +309,7 @@ class _Rounds:
                 f"The outer iteration of the {loss.kind} loss stopped after {len(trace) - 1} rounds"
                 f" with a gradient of {gradient:.1e}; the tolerance is {loss.tolerance:.0e}."
             )
-        if loss.kind == "capped" and any(beyond):
+        if loss.kind == "capped" and sum(beyond):
             counts = ", ".join(
                 f"{n} at level {level}" for n, level in zip(beyond, levels, strict=True) if n
             )

@@ -113,9 +113,9 @@ def test_one_delta_and_one_penalty_in_a_tree_and_in_a_flat_problem():
     rows, right = written_out(problem)
     ones = np.ones(right.size)
     loss = TargetLoss(make_loss("huber", delta=HUBER.cut), right, ones, ones)
-    prior = Prior(2.0 * TAU, problem.prior_weight, Raking())
-    flat = minimise_dual(DesignMatrix(rows), loss, prior, tolerance=1e-9)
     tree = calibrate_tree_robust(problem, TIGHT, HUBER)
+    prior = Prior(2.0 * tree.inner.strength, problem.prior_weight, Raking())
+    flat = minimise_dual(DesignMatrix(rows), loss, prior, tolerance=1e-9)
     assert flat.converged and tree.converged
     np.testing.assert_allclose(tree.weights, flat.weights, rtol=1e-5, atol=1e-9)
 
