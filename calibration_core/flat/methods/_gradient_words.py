@@ -13,9 +13,9 @@ from calibration_core.common.warnings import CalibrationWarning, few_names
 from calibration_core.flat.conflicts import tensions
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult
-from calibration_core.flat.solve.majorise import Settled
 from calibration_core.flat.solve.exact import no_initial_weights, targets_missed
 from calibration_core.flat.solve.losses import TargetLoss
+from calibration_core.flat.solve.majorise import Settled
 
 
 def status(outcome: Settled, optimal: bool, shortfall: float, prior: bool, capped: bool) -> str:
