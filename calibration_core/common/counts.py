@@ -57,61 +57,74 @@ def split_units(by_record) -> RowUnits:
     ``by_record`` is a CSR array without duplicates, or an ndarray. Its entries are over their unit
     afterwards, those of a count whole numbers exactly; nothing changes if one is not finite.
     """
-    return _split_sparse(by_record) if sparse.issparse(by_record) else _split_dense(by_record)
-
-
-def _split_sparse(x) -> RowUnits:
-    targets = x.shape[1]
+    if not sparse.issparse(by_record):
+        return _split_dense(by_record)
+    x, targets = by_record, by_record.shape[1]
+    found = _all_ones(np.bincount(x.indices, minlength=targets) > 0)
     # Most rows of most problems are zeros and ones: their unit is one, and they are left alone.
     odd = np.bincount(x.indices[x.data != 1.0], minlength=targets) > 0
-    some = np.bincount(x.indices, minlength=targets) > 0
-    found = RowUnits(np.ones(targets), ~odd & some, ~odd & some)
-    if not odd.any():
-        return found
     place = np.flatnonzero(odd[x.indices])
-    column, values = x.indices[place], x.data[place]
-    low, most = np.full(targets, np.inf), np.zeros(targets)
-    size = np.abs(values)
-    np.maximum.at(most, column, size)
-    np.minimum.at(low, column, np.where(size > 0, size, np.inf))
-    for j in np.flatnonzero(odd).tolist():
-        alike = most[j] <= _MOST * low[j]
-        _sort_out(found, j, values[column == j] if alike else None, low[j], most[j])
+    column = x.indices[place]
+    order = np.argsort(column, kind="stable")
+    place, ends = place[order], np.searchsorted(column[order], np.arange(targets + 1))
+    for j in np.flatnonzero(odd):
+        _sort_out(found, j, x.data[place[ends[j] : ends[j + 1]]])
     if np.isfinite(found.unit).all():
-        values /= found.unit[column]
-        whole = found.counts[column]
-        values[whole] = np.round(values[whole])
-        x.data[place] = values
+        for j in np.flatnonzero(odd):
+            where = place[ends[j] : ends[j + 1]]
+            x.data[where] = _over(x.data[where], found, j)
     return found
+
+
+def split_rows(data: np.ndarray, pointers: np.ndarray) -> RowUnits:
+    """The same for a CSR matrix of (targets, records): its data, in place, and row pointers."""
+    some = np.diff(pointers) > 0
+    found = _all_ones(some)
+    first = pointers[:-1][some]
+    if first.size == 0:
+        return found
+    ones = np.minimum.reduceat(data, first) == 1.0
+    ones &= np.maximum.reduceat(data, first) == 1.0
+    odd = np.flatnonzero(some)[~ones]
+    for j in odd:
+        _sort_out(found, j, data[pointers[j] : pointers[j + 1]])
+    if np.isfinite(found.unit).all():
+        for j in odd:
+            span = slice(pointers[j], pointers[j + 1])
+            data[span] = _over(data[span], found, j)
+    return found
+
+
+def _all_ones(some: np.ndarray) -> RowUnits:
+    """Of rows of ones, where there are entries at all."""
+    return RowUnits(np.ones(some.size), some.copy(), some.copy())
 
 
 def _split_dense(x: np.ndarray) -> RowUnits:
-    odd = ((x != 1.0) & (x != 0.0)).any(axis=0)
-    some = (x != 0.0).any(axis=0)
-    found = RowUnits(np.ones(x.shape[1]), ~odd & some, ~odd & some)
-    for j in np.flatnonzero(odd).tolist():
-        size = np.abs(x[:, j])
-        low, most = float(size.min(where=size > 0, initial=np.inf)), float(size.max())
-        _sort_out(found, j, x[:, j] if most <= _MOST * low else None, low, most)
+    found = _all_ones((x != 0.0).any(axis=0))
+    odd = np.flatnonzero(((x != 1.0) & (x != 0.0)).any(axis=0))
+    for j in odd:
+        _sort_out(found, j, x[:, j])
     if np.isfinite(found.unit).all():
-        for j in np.flatnonzero(found.unit != 1.0).tolist():
-            x[:, j] /= found.unit[j]
-            if found.counts[j]:
-                x[:, j] = np.round(x[:, j])
+        for j in odd:
+            x[:, j] = _over(x[:, j], found, j)
     return found
 
 
-_MOST = LARGEST_COUNT * (1.0 + _ROUNDING)
-
-
-def _sort_out(found: RowUnits, j: int, values: np.ndarray | None, low: float, most: float) -> None:
-    """Set what is known of column j: ``values`` where all sizes are near enough for a count."""
+def _sort_out(found: RowUnits, j: int, values: np.ndarray) -> None:
+    """Set what is known of row j, whose entries are ``values``."""
+    size = np.abs(values)
+    most = float(size.max())
+    found.unit[j], found.counts[j], found.indicators[j] = 1.0, False, False
     if not np.isfinite(most):
         found.unit[j] = np.nan
         return
     if most == 0.0:
         return
-    if values is not None:
+    low = float(size.min())
+    if low == 0.0:
+        low = float(size.min(where=size > 0, initial=np.inf))
+    if most <= LARGEST_COUNT * (1.0 + _ROUNDING) * low:
         multiple = values / low
         if (np.abs(multiple - np.round(multiple)) <= _ROUNDING * np.abs(multiple)).all():
             # Signed multiples are no count, but their unit is what they are multiples of.
@@ -119,3 +132,9 @@ def _sort_out(found: RowUnits, j: int, values: np.ndarray | None, low: float, mo
             found.indicators[j] = found.counts[j] and most == low
             return
     found.unit[j] = np.ldexp(1.0, np.frexp(most)[1] - 1)
+
+
+def _over(values: np.ndarray, found: RowUnits, j: int) -> np.ndarray:
+    """Entries of row j over its unit."""
+    over = values / found.unit[j]
+    return np.round(over) if found.counts[j] else over

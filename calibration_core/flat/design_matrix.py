@@ -19,11 +19,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from calibration_core.common.counts import RowUnits, split_units
+from calibration_core.common.counts import RowUnits, split_rows, split_units
 from calibration_core.common.threads import map_blocks
 from calibration_core.errors import ProblemError
 from calibration_core.flat.labels import plain
@@ -63,8 +64,7 @@ class DesignMatrix:
 
     def __init__(self, matrix, names: tuple[str, ...] = ()) -> None:
         matrix = _checked(matrix)
-        by_record = _by_record(matrix)
-        units = split_units(by_record)
+        by_record, units = _split(matrix)
         if not np.isfinite(units.unit).all():
             raise _not_finite(by_record, names)
         self._own(by_record, units)
@@ -291,17 +291,26 @@ def _checked(matrix):
     return matrix
 
 
-def _by_record(matrix):
-    """(records, targets) float64 copy: CSR with summed duplicates, or a C-ordered ndarray."""
+def _split(matrix) -> tuple[Any, RowUnits]:
+    """(records, targets) float64 copy over units: CSR without duplicates, or a C-ordered ndarray."""
     if not sparse.issparse(matrix):
-        return np.array(matrix.T, dtype=np.float64, order="C")
+        by_record = np.array(matrix.T, dtype=np.float64, order="C")
+        return by_record, split_units(by_record)
+    if matrix.format == "csr" and matrix.has_canonical_format:
+        # Rows lie together, which makes their units quick to find.
+        data = np.array(matrix.data, dtype=np.float64)
+        units = split_rows(data, matrix.indptr)
+        over = sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+        by_record = sparse.csr_array(over.T)
+        by_record.has_canonical_format = True
+        return by_record, units
     by_record = sparse.csr_array(matrix.T, dtype=np.float64)
     if np.shares_memory(by_record.data, matrix.data):
         # The transpose of a CSC matrix is the caller's own arrays: what is done to it would be
         # done to them.
         by_record = by_record.copy()
     by_record.sum_duplicates()
-    return by_record
+    return by_record, split_units(by_record)
 
 
 def _not_finite(by_record, names: tuple[str, ...]) -> ProblemError:

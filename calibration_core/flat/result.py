@@ -20,6 +20,9 @@ from calibration_core.flat.problem import CalibrationProblem
 
 __all__ = ["CalibrationResult", "CalibrationWarning"]
 
+# Rounding of a total, as a share of the sum of its terms' sizes.
+ROUNDING = 1e-13
+
 
 @dataclass(frozen=True, eq=False)
 class CalibrationResult:
@@ -87,18 +90,16 @@ class CalibrationResult:
             np.abs(self.residuals), np.abs(b), out=np.full(b.shape, np.nan), where=b != 0
         )
 
-    @property
+    @cached_property
     def targets_met(self) -> np.ndarray:
         """(targets,) bool: |residual| within ``tolerance`` of the target's size (of what records
-        add to it, where it is zero).
+        add to it, where it is zero), rounding apart.
         """
-        return (
-            np.abs(self.residuals) <= self.tolerance * self.problem.relative_scale + self._rounding
-        )
-
-    @property
-    def _rounding(self) -> np.ndarray:
-        return 1e-13 * self.problem.matrix.absolute_totals(np.abs(self.weights))
+        residual, allowed = np.abs(self.residuals), self.tolerance * self.problem.relative_scale
+        if (residual <= allowed).all():
+            return residual <= allowed
+        weights = np.abs(self.weights)
+        return residual <= allowed + ROUNDING * self.problem.matrix.absolute_totals(weights)
 
     @property
     def selected(self) -> np.ndarray:

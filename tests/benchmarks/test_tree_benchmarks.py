@@ -293,10 +293,7 @@ def test_holding_the_total_minimises_the_log_partition_dual(shared, tau):
     )
     w = prior * np.exp(x @ found.x)
     settings = TreeNewtonSettings(
-        tau_path=(1.0, 0.05) if tau < 1 else (1.0,),
-        hold_total=True,
-        tolerance=1e-9,
-        prior_unit=1.0,
+        tau_path=(1.0, 0.05) if tau < 1 else (1.0,), hold_total=True, tolerance=1e-9, prior_unit=1.0
     )
     for form in (problem, as_pairs(problem)):
         result = calibrate_tree(form, settings)

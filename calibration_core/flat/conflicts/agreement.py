@@ -27,6 +27,8 @@ from calibration_core.flat.problem import CalibrationProblem
 
 # Targets are never held to agree better than this, which the rounding of dependent rows reaches.
 LEAST_TOLERANCE = 1e-9
+# Relations that hold to this share of the tolerance are left as they are.
+_HOLDS = 0.01
 # A relation whose coefficients are rounded shows a gap of up to this many times |V'A| d.
 _NOISE = 10.0
 
@@ -63,9 +65,11 @@ def agreement(problem: CalibrationProblem, rows: RowStructure, tolerance: float)
         return Agreement(True, b, np.zeros(b.size), gap, gap, tolerance)
     v = _relations(rows, b.size)
     part = np.abs(gap) / (np.abs(v) @ size)
-    for i in np.flatnonzero(part > 0.01 * tolerance):
+    for i in np.flatnonzero(part > _HOLDS * tolerance):
         if abs(gap[i]) <= _NOISE * relation_noise(problem, v[i]):
             gap[i] = part[i] = 0.0
+    if (part <= _HOLDS * tolerance).all():
+        return Agreement(True, b, np.zeros(b.size), gap, part, tolerance)
     metric = size * _entry_size(problem)
     spread = v * metric
     square = spread @ v.T

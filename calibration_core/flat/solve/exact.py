@@ -27,7 +27,7 @@ from calibration_core.flat.conflicts.precheck import Seen
 from calibration_core.flat.implied_zeros import zeros_by_program
 from calibration_core.flat.level import AtLevel, at_level
 from calibration_core.flat.problem import CalibrationProblem
-from calibration_core.flat.result import CalibrationResult, CalibrationWarning
+from calibration_core.flat.result import ROUNDING, CalibrationResult, CalibrationWarning
 from calibration_core.flat.solve import compromise
 from calibration_core.flat.solve.dual_newton import DualSettings, solve_dual
 from calibration_core.flat.solve.dual_problem import DualProblem, KnownRows
@@ -167,10 +167,12 @@ class _Solver:
         )
         self.iterations += found.iterations
         self.factorisations += found.factorisations
-        residual = np.abs(problem.matrix.totals(found.weights) - problem.targets)
-        rounding = 1e-13 * problem.matrix.absolute_totals(np.abs(found.weights))
+        residual = np.abs(found.fitted - problem.targets)
+        allowed = agreed.tolerance * problem.relative_scale
+        if (residual <= allowed)[self.rows].all():
+            return found
         # Dependent rows inherit the rounding of those they depend on.
-        allowed = agreed.tolerance * problem.relative_scale + 10 * rounding
+        allowed += 10 * ROUNDING * problem.matrix.absolute_totals(np.abs(found.weights))
         return found if (residual <= allowed)[self.rows].all() else None
 
     def vanishing(self, found) -> bool:

@@ -33,15 +33,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.counts import split_units
 from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.errors import SettingsError
 from calibration_core.sampling.rounding import largest_remainders
 from calibration_core.tree.rivals.refit import side_by_side
 from calibration_core.tree.rivals.task import PairOutcome, PairTask
 
-# A row of whole numbers up to this counts persons or households; larger entries are amounts. The
-# largest household of the ACS has 20.
-_LARGEST_COUNT = 30
 # Leaves fitted together: their weights stay in a core's cache.
 _LEAVES_AT_A_TIME = 64
 # No fitted weight falls below this share of its starting weight: a target of zero would else take
@@ -177,15 +175,10 @@ def cell_counts(mass: np.ndarray, room: np.ndarray, count: int) -> tuple[np.ndar
 
 
 def count_rows(design: np.ndarray) -> np.ndarray:
-    """Indices of the columns of (records, variables) that are categories or counts: whole numbers
-    from 0 to 30, not all zero.
+    """Indices of the columns of (records, variables) that are categories or counts
+    (``common/counts.py``).
     """
-    whole = (
-        (design >= 0).all(axis=0)
-        & (design <= _LARGEST_COUNT).all(axis=0)
-        & (design == np.round(design)).all(axis=0)
-    )
-    return np.flatnonzero(whole & (design != 0).any(axis=0))
+    return np.flatnonzero(split_units(np.array(design, dtype=np.float64)).counts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -278,7 +278,7 @@ def test_counts_of_cells(mass, room, count, rule, exact):
 
 
 def test_amounts_and_negative_rows_are_not_counts():
-    design = np.array([[0.0, 1, 0, 0.5, 200], [1, -1, 0, 2, 0], [5, 0, 0, 0, 1]])
+    design = np.array([[0.0, 1, 0, 0.7, 200], [1, -1, 0, 2, 0], [5, 0, 0, 0, 1]])
     assert cross_category.count_rows(design).tolist() == [0]
 
 
