@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 REALDATA_VARIABLE = "GEOCAL_REALDATA"
-_ISOLATED = ("GEOCAL_PROFILE", "GEOCAL_DATA", "GEOCAL_OUTPUT", "DAGSTER_HOME")
+_ISOLATED = ("GEOCAL_PROFILE", "GEOCAL_DATA", "GEOCAL_OUTPUT", "DAGSTER_HOME", "COLUMNS")
 
 
 def realdata_folder() -> Path:

@@ -37,7 +37,6 @@ CORE_MAY_IMPORT = {
 MAY_ALSO_IMPORT = {
     "calibration_core/common/arrays.py": {"sys"},
     "calibration_core/common/threads.py": {"sys", "threading", "types"},
-    "calibration_core/common/arrays.py": {"sys"},  # whether torch is loaded
     "calibration_core/flat/html.py": {"html"},
     "calibration_core/flat/labels.py": {"sys"},  # whether pandas is loaded
     "calibration_core/__init__.py": {"pathlib"},

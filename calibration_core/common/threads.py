@@ -110,7 +110,12 @@ _LIMIT = _Limit()
 
 def _threads_found() -> int:
     """The fewest threads that BLAS or torch have now."""
-    found = [lib["num_threads"] for lib in _controller().info() if lib["user_api"] == "blas"]
+    # A BLAS built without threads, as some solvers bring their own, says nothing of the process.
+    found = [
+        lib["num_threads"]
+        for lib in _controller().info()
+        if lib["user_api"] == "blas" and lib.get("threading_layer") != "disabled"
+    ]
     torch = _torch()
     if torch is not None:
         found.append(torch.get_num_threads())

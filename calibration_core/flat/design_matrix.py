@@ -292,7 +292,7 @@ def _checked(matrix):
 
 
 def _split(matrix) -> tuple[Any, RowUnits]:
-    """(records, targets) float64 copy over units: CSR without duplicates, or a C-ordered ndarray."""
+    """(records, targets) float64 copy over units: CSR without duplicates, or C-ordered."""
     if not sparse.issparse(matrix):
         by_record = np.array(matrix.T, dtype=np.float64, order="C")
         return by_record, split_units(by_record)

@@ -18,8 +18,7 @@ the area, whose count is never given up. So every level's counts end within roun
 were at its start. The work is linear in the units and quadratic in the constraints, 2 x variables +
 2 at most however many cells there are.
 
-Of two pivots that differ by rounding the first is taken, so that the last bits of the columns
-decide nothing.
+Of two pivots that differ by rounding the first is taken: last bits of columns decide nothing.
 
 Belongs here: the loops; they are in one file because a compiled function that is kept on disk does
 not see changes of a function in another. Does not belong here: checks of arguments and random
