@@ -172,6 +172,8 @@ def test_every_warning_code_is_explained():
         path.read_text(encoding="utf-8") for path in (ROOT / "calibration_core").glob("**/*.py")
     )
     codes = set(re.findall(r'(?:CalibrationWarning|_named)\(\s*(?:\w+, )?"([a-z_]+)"', source))
+    # Those of a loop over (areas, code, words).
+    codes |= set(re.findall(r'\(self\.\w+, "([a-z_]+)", "', source))
     text = page_of("result").read_text(encoding="utf-8")
     listed = set(
         re.findall(r"`([a-z_]+)`", text[text.index("## Warning codes") :].split("## Reference")[0])

@@ -166,7 +166,10 @@ from numba.core.dispatcher import Dispatcher
 places = set()
 for found in pkgutil.walk_packages(calibration_core.__path__, "calibration_core."):
     held = vars(importlib.import_module(found.name)).values()
-    places |= {loop.stats.cache_path for loop in held if isinstance(loop, Dispatcher)}
+    loops = [loop for loop in held if isinstance(loop, Dispatcher)]
+    # Parts have no way in from Python: they go into the loops that call them.
+    called = [loop for loop in loops if not loop.targetoptions.get("no_cpython_wrapper")]
+    places |= {loop.stats.cache_path for loop in called}
 print(json.dumps({"kept": config.CACHE_DIR, "loops": sorted(places)}))
 """
     found = json.loads(installed.run("-c", script).stdout)

@@ -68,7 +68,7 @@ def least_inverse(curvature: np.ndarray, tau: float) -> np.ndarray:
     """(areas, variables) largest 1 / scale that curvature per squared scale (same shape, in the
     solver's units) allows at tau.
     """
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         return np.sqrt(_MOST_CURVATURE * tau / curvature)
 
 
