@@ -316,7 +316,7 @@ class _Rounds:
                 f" with a gradient of {gradient:.1e}; the tolerance is {loss.tolerance:.0e}."
             )
             warnings.append(CalibrationWarning("outer_not_converged", text, size=gradient))
-        if loss.kind == "capped" and sum(beyond):
+        if loss.kind == "capped" and any(beyond):
             counts = ", ".join(
                 f"{n} at level {level}" for n, level in zip(beyond, levels, strict=True) if n
             )

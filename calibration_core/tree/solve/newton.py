@@ -60,6 +60,7 @@ from calibration_core.tree.solve.arrow import FactorisationError, inner
 from calibration_core.tree.solve.dual import Dual, Levels, State, largest
 from calibration_core.tree.solve.leaf_newton import LeafNewton
 from calibration_core.tree.solve.outcome import FAR_APART, Outcome, result_of
+from calibration_core.tree.solve.pair_blocks import PairBlocks
 
 __all__ = ["Step", "TreeNewtonResult", "TreeNewtonSettings", "calibrate_tree"]
 
@@ -118,12 +119,12 @@ class _Run:
         self.y, self.cold = dual.nothing(), start is None
         if start is not None:
             self.y = [dual.blocks.send(np.asarray(a) / dual.units.weight) for a in start]
-        nested = isinstance(problem, PairProblem) and dual.bounded
         self.leaves = (
             LeafNewton(dual.blocks, dual.target[-1], settings.chord_rate, settings.longest_step)
-            if nested
+            if isinstance(dual.blocks, PairBlocks) and dual.bounded
             else None
         )
+        nested = self.leaves is not None
         automatic = (10.0 * settings.tau_path[0],) if nested and start is None else ()
         self.approach = automatic if settings.approach is None else settings.approach
         self.trace: list[Step] = []
