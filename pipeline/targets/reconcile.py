@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from calibration_core.tree.geography import GeographyTree
-from calibration_core.tree.reconcile.levels import reconcile
+from calibration_core.tree.reconcile.levels import reconcile_tree
 from pipeline.errors import TargetError
 from pipeline.specs.variables import CategoryGroup
 from pipeline.targets.category_step import LevelFigures, settle_categories
@@ -200,7 +200,7 @@ def _reconcile(
     y, v = _estimates(rows, grid, held)
     unit = {tuple(key): unit for *key, unit in rows.select(*VARIABLE_KEY, "unit").iter_rows()}
     nonnegative = np.array([unit[key] not in SIGNED_UNITS for key in keys])
-    result = reconcile(tree, y, v, nonnegative=nonnegative)
+    result = reconcile_tree(tree, y, v, nonnegative=nonnegative)
     values, variances = [a.copy() for a in result.values], [a.copy() for a in result.variances]
     figures = LevelFigures(tree, keys, y, v, values, variances, nonnegative)
     by_category, categories = settle_categories(figures, groups, category_depths)

@@ -83,14 +83,26 @@ def calibrate_tree(
     start: tuple[np.ndarray, ...] | None = None,
     progress: Callable[[Step], None] | None = None,
 ) -> TreeNewtonResult:
-    """Solve a hierarchical calibration problem.
+    """Weights near their prior that reproduce targets at every level of a tree:
+
+        minimise_w   1/2 sum_j ((a_j.w - b_j) / s_j)^2
+                     + tau sum_i [ w_i log(w_i / q_i) - w_i + q_i ]
+
+    over pairs i of a record and a leaf; with ratio bounds the divergence of the logit method.
 
     Parameters
     ----------
-    problem : the pool or pair form.
-    settings : solver settings.
+    problem : targets, scales s and prior weights q: a ``PoolProblem``, in which every leaf may use
+        every record, or a ``PairProblem`` of written-out pairs.
+    settings : the path of tau and what ends it, bounds of w / q, tolerances.
     start : multipliers of an earlier result to start from; not used where they are worse than none.
-    progress : called after each step.
+    progress : called with a ``Step`` after each step of Newton's method.
+
+    Returns
+    -------
+    TreeNewtonResult : read ``converged``, ``status`` and ``warnings`` before the weights. Targets
+        that contradict each other are no error: they are shared out by their scales, and
+        ``residuals`` has what is missed.
 
     Raises
     ------
