@@ -73,7 +73,7 @@ def compare(
     """Carried figures against those published later, over the areas that both have."""
     both = carried.join(later, on="geoid", suffix="_later").drop_nulls()
     both = both.filter((pl.col(VALUE) > MOST_AREAS) & (pl.col(f"{VALUE}_later") > MOST_AREAS))
-    state = pl.col("geoid").str.slice(0, 2)
+    state = pl.col("geoid").str.slice(0, 5 if level == "tract" else 2)
     ratio = pl.col(f"{VALUE}_later").sum().over(state) / pl.col(VALUE).sum().over(state)
     sampling = (
         (pl.col(SE) / pl.col(VALUE)) ** 2 + (pl.col(f"{SE}_later") / pl.col(f"{VALUE}_later")) ** 2
@@ -85,7 +85,7 @@ def compare(
     )
     own, share, noise = (rows[n].to_numpy() for n in ("own", "share", "sampling"))
     total = float(both[VALUE].sum() / both[f"{VALUE}_later"].sum() - 1.0)
-    within = spread(share, noise) if level == "county" else float("nan")
+    within = float("nan") if level == "state" else spread(share, noise)
     return CarryError(name, item, level, rule, lag, rows.height, total, spread(own, noise), within)
 
 

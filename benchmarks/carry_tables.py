@@ -41,6 +41,7 @@ SVI_FILES = {2014: "SVI_2014_US_county.csv", 2018: "SVI_2018_US_county.csv"} | {
 # Meanings changed in 2020 (POV to POV150; SNGPNT without cohabiting parents): not compared across.
 SVI_BREAK = {"SNGPNT"}
 SVI_ITEMS = ("AGE65", "AGE17", "POV", "POV150", "UNEMP", "NOHSDP", "DISABL", "SNGPNT", "MINRTY")
+SVI_ITEMS += ("GROUPQ", "HH", "TOTPOP", "HISP", "AFAM", "ASIAN")
 S1901_YEARS = (2010, 2012, 2013, 2018, 2019, 2020, 2021, 2022)
 S1901_CLASSES = ("under_10000", "10000_14999", "15000_24999", "25000_34999", "35000_49999")
 S1901_CLASSES += ("50000_74999", "75000_99999", "100000_149999", "150000_199999", "200000_plus")
@@ -161,14 +162,54 @@ def all_series(data: Path) -> Iterator[Series]:
         yield Series("SVI (ACS 5-year)", "county", rule, svi, carry, breaks=breaks)
         states = {year: {i: _by_state(t) for i, t in items.items()} for year, items in svi.items()}
         yield Series("SVI (ACS 5-year)", "state", rule, states, carry, breaks=breaks)
+    yield from _tracts(data, breaks)
     s1901 = {year - 2: _s1901(folder / f"ACSST5Y{year}.S1901-Data.csv") for year in S1901_YEARS}
     yield Series("S1901 (ACS 5-year)", "county", "none", s1901, unchanged)
     yield from _irs(data)
     ssi = {year: _ssi(data / "ssa" / name) for year, name in SSI_BOOKS.items()}
     yield Series("SSI, December", "county", "population", ssi, by_population(data))
+    states = {year: {i: _by_state(t) for i, t in items.items()} for year, items in ssi.items()}
+    yield Series("SSI, December", "state", "population", states, by_population(data))
     oasdi = {year: _oasdi(data, year) for year in OASDI_YEARS}
     yield Series("OASDI, December", "state", "population", oasdi, by_population(data))
     yield from _ages(data)
+    yield from _classes(data)
+
+
+def _tracts(data: Path, breaks: Mapping[str, int]) -> Iterator[Series]:
+    """Georgia's tracts that kept their code from 2010 to 2020, shares of their county."""
+    folder = data / "acs_tables"
+    old, new = folder / "svi_tracts_2018/SVI GA 2018.csv", folder / "svi_tracts_2022/Georgia.csv"
+    yield Series(
+        "SVI, tracts of Georgia",
+        "tract",
+        "none",
+        {2016: _svi(old), 2020: _svi(new)},
+        unchanged,
+        breaks=breaks,
+    )
+
+
+def _classes(data: Path) -> Iterator[Series]:
+    """States: classes of income of 2014-2018 (sums of counties) against the single year 2018."""
+    five = _s1901(data / "acs_tables/county_us/ACSST5Y2018.S1901-Data.csv")
+    source = load_catalog().sources["acs1_detailed"]
+    long = read_source(source, "2018", data, []).frame.filter(pl.col("level") == "state")
+    columns = {"total": ["B19001_001"], "income_under_10000": ["B19001_002"]}
+    columns |= {"income_50000_74999": ["B19001_011", "B19001_012"]}
+    columns |= {"income_100000_149999": ["B19001_014", "B19001_015"]}
+    columns |= {"income_200000_plus": ["B19001_017"], "usd_household_income": ["B19025_001"]}
+    one = {
+        item: long.filter(pl.col("column").is_in(names))
+        .group_by("geoid")
+        .agg(
+            value=pl.sum("estimate"),
+            standard_error=(pl.col("margin_of_error") ** 2).sum().sqrt() / MARGIN_90,
+        )
+        for item, names in columns.items()
+    }
+    years = {2016: {item: _by_state(five[item]) for item in one}, 2018: one}
+    yield Series("S1901 5-year, B19001", "state", "none", years, unchanged)
 
 
 def _by_state(counties: FigureTable) -> FigureTable:
@@ -178,8 +219,12 @@ def _by_state(counties: FigureTable) -> FigureTable:
 
 def _svi(path: Path) -> dict[str, FigureTable]:
     frame = _text(path)
-    geoid = pl.col("FIPS").str.replace(r"\.0*$", "").str.zfill(5)
+    geoid = pl.col("FIPS").str.replace(r"\.0*$", "")
+    geoid = pl.when(geoid.str.len_chars() < 6).then(geoid.str.zfill(5)).otherwise(geoid)
     made = {}
+    if {"E_TOTPOP", "E_MINRTY"} <= set(frame.columns):
+        white = _number("E_TOTPOP") - _number("E_MINRTY")
+        made["WHITE"] = frame.select(geoid=geoid, value=white, standard_error=pl.lit(0.0))
     for item in (i for i in SVI_ITEMS if f"E_{i}" in frame.columns):
         value = _number(f"E_{item}")
         error = _number(f"M_{item}").clip(lower_bound=0.0) / MARGIN_90
@@ -277,7 +322,7 @@ def _oasdi(data: Path, year: int) -> dict[str, FigureTable]:
 
 
 def _ages(data: Path) -> Iterator[Series]:
-    """States by age, ACS 1-year: 2018 carried as ``age_sex_from_acs`` does, against S0101 of 2024."""
+    """States by age, ACS 1-year: 2018 carried by ``age_sex_from_acs``, against S0101 of 2024."""
     catalog = load_catalog()
     profile = catalog.profile("rhode_island").model_copy(
         update={"target_year": 2024, "targets": ("state_b01001",)}
@@ -288,16 +333,18 @@ def _ages(data: Path) -> Iterator[Series]:
     }
     built = build_targets(catalog, profile, tables, ["state"]).frame
     bands = [f"age_{low:02d}_{low + 4:02d}" for low in range(0, 85, 5)] + ["age_85_plus"]
+    codes = {band: f"S0101_C01_{number:03d}" for number, band in enumerate(bands, start=2)}
+    codes |= {"age_under_18": "S0101_C01_022", "age_65_plus": "S0101_C01_030"}
+    codes |= {"male": "S0101_C03_001", "female": "S0101_C05_001"}
     error = pl.col("margin_standard_error").alias(SE)
     carried = {
-        band: built.filter(pl.col("domain") == band).select("geoid", VALUE, error) for band in bands
+        band: built.filter(pl.col("domain") == band).select("geoid", VALUE, error) for band in codes
     }
     answer = json.loads((data / "acs_tables/acs_S0101_state_2024.json").read_text())
     frame = pl.DataFrame(answer[1:], schema=answer[0], orient="row", infer_schema_length=None)
     geoid = pl.col("GEO_ID").str.slice(-2)
     later = {}
-    for number, band in enumerate(bands, start=2):
-        code = f"S0101_C01_{number:03d}"
+    for band, code in codes.items():
         value, margin = (pl.col(f"{code}{part}").cast(pl.Float64) for part in "EM")
         later[band] = frame.select(
             geoid=geoid, value=value, standard_error=margin.clip(lower_bound=0.0) / MARGIN_90
