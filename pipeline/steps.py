@@ -47,7 +47,9 @@ from pipeline.specs.variables import Variable
 from pipeline.targets import concept_gap
 from pipeline.targets.build import BuiltTargets, build_targets
 from pipeline.targets.hard_rules import require_targets
+from pipeline.targets.moves import refuse_large_moves
 from pipeline.targets.reconcile import Reconciled, reconcile_national, reconcile_state
+from pipeline.targets.shares import share_rules
 from pipeline.vocabulary import NATION, STATE, TARGET_KEY, is_area, levels_below
 from pipeline.weights.candidates import Candidates, build_candidates
 from pipeline.weights.places import Places
@@ -164,12 +166,15 @@ def reconciled_targets(
 ) -> Reconciled:
     """The state's targets as one consistent tree; only rows of role ``calibrate`` take part.
 
-    ``below`` and ``national`` have the roles of ``with_gaps``.
+    ``below`` and ``national`` have the roles of ``with_gaps``. Raises TargetError if sources
+    contradict each other beyond ``moves.STOPPING_MOVE``.
     """
     areas = areas_of(geography, postal, profile.geography.vintage)
     groups = catalog.categories.values()
-    reconciled = reconcile_state(below, national, areas, profile.levels, groups)
+    shares = share_rules(catalog, profile)
+    reconciled = reconcile_state(below, national, areas, profile.levels, groups, shares)
     require_targets(reconciled.frame, f"reconciled_targets of {postal}")
+    refuse_large_moves(reconciled.frame, profile.accepted_moves, postal)
     return reconciled
 
 
