@@ -6,7 +6,7 @@ takes the same steps in one go, without Dagster, for validation and benchmarks.
 
     read_tables, read_geography, read_survey, read_donor         raw files (sources/of_profile)
     national_targets, state_targets                              published targets
-    assemble_records (pipeline/records)                          records
+    assemble_records (pipeline/records), survey_estimates        records, and what they say
     concept_gaps, reconciled_targets                             one consistent tree
     candidates, solvable                                         the problem as arrays
     dense_weights, selected_pairs, refined_weights               weights
@@ -34,6 +34,7 @@ from calibration_core.tree.solve.newton import TreeNewtonResult
 from calibration_core.tree.totals import pair_totals, pool_totals
 from pipeline.records.assemble import assemble_records
 from pipeline.records.design_totals import design_totals
+from pipeline.records.survey_estimates import survey_estimates as estimates_of_records
 from pipeline.reports.fit import fitted_targets
 from pipeline.reports.loss_rows import held_out_rows, measured_loss
 from pipeline.reports.truth import truth_totals
@@ -125,6 +126,18 @@ def concept_gaps(
         same_concept_limit=profile.same_concept_gap_limit,
     )
     return gaps, notes
+
+
+def survey_estimates(
+    catalog: Catalog,
+    postal: str,
+    records: Mapping[str, pl.DataFrame],
+    replicates: pl.DataFrame | None,
+) -> tuple[pl.DataFrame, tuple[SourceNote, ...]]:
+    """Every variable of the catalogue that the records express, by design weights, with standard
+    errors of the replicate weights, for the state and its PUMAs; notes."""
+    variables = list(catalog.variables.values())
+    return estimates_of_records(records, replicates, variables, state_of(postal).fips)
 
 
 @dataclass(frozen=True, eq=False)
