@@ -51,11 +51,14 @@ class Pull:
     by_told : (told, outcomes) float64: coefficient times ``told_moved``, in the outcome's unit.
     told_moved : (told,) float64: calibrated less prior total of each told variable.
     moved : (outcomes,) float64: calibrated less prior total of each outcome.
+    own_share : (outcomes,) float64 from 0 to 1: share of the outcome's sum of squares, by mean
+        weights, that no sum of told variables accounts for. Next to 0, told totals add up to it.
     """
 
     by_told: np.ndarray
     told_moved: np.ndarray
     moved: np.ndarray
+    own_share: np.ndarray
 
     @property
     def rest(self) -> np.ndarray:
@@ -106,14 +109,22 @@ def pull_on(
     size = np.sqrt((mean[:, None] * told**2).sum(axis=0) / max(total, 1e-300))
     alive = size > 0
     by_told = np.zeros((told.shape[1], outcomes.shape[1]))
+    own_share = np.ones(outcomes.shape[1])
     if alive.any():
         scaled = told[:, alive] / size[alive]
         weighted = scaled * (mean / total)[:, None]
-        square = weighted.T @ scaled + ridge * np.eye(int(alive.sum()))
-        # Least squares of least size: without a ridge, told variables that repeat one another.
-        coefficient = np.linalg.lstsq(square, weighted.T @ outcomes, rcond=1e-12)[0]
+        square, product = weighted.T @ scaled, weighted.T @ outcomes
+        coefficient = _least_squares(square + ridge * np.eye(len(square)), product)
         by_told[alive] = coefficient * (told_moved[alive] / size[alive])[:, None]
-    return Pull(by_told, told_moved, moved)
+        left = outcomes - scaled @ _least_squares(square, product)
+        whole = np.maximum(mean @ outcomes**2, 1e-300)
+        own_share = (mean @ left**2) / whole
+    return Pull(by_told, told_moved, moved, own_share)
+
+
+def _least_squares(square: np.ndarray, product: np.ndarray) -> np.ndarray:
+    """Coefficients of least size, since told variables repeat one another."""
+    return np.linalg.lstsq(square, product, rcond=1e-12)[0]
 
 
 def _check(

@@ -111,7 +111,7 @@ def _with_pulls(rows: pl.DataFrame) -> pl.DataFrame:
     """What a reader wants of a bent figure, pulls in words."""
     from pipeline.reports.show_bystanders import pulled_by
 
-    words = [pulled_by(row) for row in rows.iter_rows(named=True)]
+    words = [pulled_by(row, sources=True) for row in rows.iter_rows(named=True)]
     columns = ("label", "survey", "standard_error", "dense", "selected", "official")
     return rows.select(*columns, "moved_dense", "moved_selected", "bent").with_columns(
         pulled_by=pl.Series(words, dtype=pl.String)

@@ -13,7 +13,7 @@ from pipeline.reports.show_bystanders import furthest
 
 SHOWN = 40
 _OFFICIAL = "official figure"
-_LABEL = 52
+_LABEL = 60
 
 
 def move_dots(
@@ -57,7 +57,7 @@ def move_dots(
     )
     order = rows["name"].to_list()
     ends = points["moved"].abs().max() if points.height else None
-    end = max(2.0 * limit, float(ends or 0.0))  # type: ignore[arg-type]
+    end = 1.08 * max(2.0 * limit, float(ends or 0.0))  # type: ignore[arg-type]
     band = (
         alt.Chart(alt.Data(values=[{"low": -limit, "high": limit}]))
         .mark_rect(color="#eef3ee")

@@ -7,8 +7,9 @@ the growth g of the population since the survey (target population / survey esti
 
 ``beyond`` is the part of a move that nobody asked for: how far the fitted total lies outside the
 interval from the survey to the official figure, in standard errors; without an official figure it
-is the whole move. A told variable is asked for by its targets and not judged. A figure is *bent*
-where it is not told, rests on enough records, and lies beyond the profile's limit.
+is the whole move. A told variable is asked for by its targets and not judged, nor is one that told
+variables add up to. Any other figure is *bent* where it rests on enough records and lies beyond the
+profile's limit.
 
 Who pulls is told by ``calibration_core/common/pull.py``: the move from prior to dense weights,
 apart by told variable. ``start`` is what prior weights differ from the survey by before that (a
@@ -28,6 +29,7 @@ import numpy as np
 import polars as pl
 
 from calibration_core.common.pull import Pull, pull_on
+from calibration_core.common.threads import one_thread
 from pipeline.errors import TargetError
 from pipeline.records.expressions import Measured
 from pipeline.specs.method import BystanderRule
@@ -37,11 +39,14 @@ from pipeline.vocabulary import POPULATION, SMALLEST, STATE, VARIABLE_KEY, Key, 
 from pipeline.weights.problem import SolvableState
 from pipeline.weights.table import StoredWeights
 
-TOLD, OBSERVED, UNTOLD, NOT_MEASURED = STATUSES = ("told", "observed", "untold", "not_measured")
-"""A target fits it; an official figure is only compared with; nobody publishes it here; the records
-cannot express it."""
+STATUSES = ("told", "implied", "observed", "untold", "not_measured")
+TOLD, IMPLIED, OBSERVED, UNTOLD, NOT_MEASURED = STATUSES
+"""A target fits it; told figures add up to it; an official figure is only compared with; nobody
+publishes it here; the records cannot express it."""
 
 BY_CALIBRATION, BY_SELECTION = "calibration", "selection"
+# Own share of squares below which told variables add up to a variable; rounding leaves 1e-20.
+_ADDS_UP = 1e-10
 PULLS_KEPT = 8
 """Of the told variables, those that pull a figure most, kept with it."""
 
@@ -108,9 +113,11 @@ def bystander_report(state: SolvableState, stored: StoredWeights, watched: Watch
         "dense": stored.dense.sum(axis=0),
         "selected": np.bincount(stored.record, stored.weight, minlength=state.units.height),
     }
-    totals = pl.DataFrame(
-        watched.measured.expressible, schema=dict.fromkeys(VARIABLE_KEY, pl.String), orient="row"
-    ).with_columns(**{k: pl.Series(w @ watched.measured.matrix) for k, w in weights.items()})
+    with one_thread():
+        sums = {k: pl.Series(w @ watched.measured.matrix) for k, w in weights.items()}
+    schema = dict.fromkeys(VARIABLE_KEY, pl.String)
+    named = pl.DataFrame(watched.measured.expressible, schema=schema, orient="row")
+    totals = named.with_columns(**sums)
     told = told_at(state)
     frame = (
         _listed(watched)
@@ -121,10 +128,9 @@ def bystander_report(state: SolvableState, stored: StoredWeights, watched: Watch
         .join(_official(state), on=VARIABLE_KEY, how="left", maintain_order="left")
         .join(told, on=VARIABLE_KEY, how="left", maintain_order="left")
     )
-    moved = _judged(_moved(_with_status(frame)), state.profile.method.bystanders)
-    pulled = _pulls(moved, watched.measured, weights, told)
-    joined = moved.join(pulled, on=VARIABLE_KEY, how="left", maintain_order="left")
-    return joined.select(list(BYSTANDER_SCHEMA)).cast(BYSTANDER_SCHEMA)
+    pulled = _pulls(_moved(_with_status(frame)), watched.measured, weights, told)
+    rule = state.profile.method.bystanders
+    return _judged(pulled, rule).select(list(BYSTANDER_SCHEMA)).cast(BYSTANDER_SCHEMA)
 
 
 def told_at(state: SolvableState) -> pl.DataFrame:
@@ -262,33 +268,37 @@ def _judged(frame: pl.DataFrame, rule: BystanderRule) -> pl.DataFrame:
 def _pulls(
     frame: pl.DataFrame, measured: Measured, weights: Mapping[str, np.ndarray], told: pl.DataFrame
 ) -> pl.DataFrame:
-    """``start, pulls, rest`` of every figure that is not told and has an error to measure by."""
-    wanted = frame.filter(
-        pl.col("status").is_in([OBSERVED, UNTOLD]) & pl.col("moved_dense").is_not_null()
-    )
+    """``frame`` with ``start, pulls, rest`` of every figure that is not told and has an error to
+    measure by; and the status ``implied`` of those that told figures add up to.
+    """
+    wanted = frame.filter(pl.col("status").is_in([OBSERVED, UNTOLD]))
     place = {key: i for i, key in enumerate(measured.expressible)}
     pulling = [key for key in told.select(VARIABLE_KEY).iter_rows() if key in place]
     outcomes = [place[key] for key in wanted.select(VARIABLE_KEY).iter_rows()]
-    inside = [place[key] for key in pulling]
-    pull = pull_on(
-        weights["prior"], weights["dense"], measured.matrix[:, inside], measured.matrix[:, outcomes]
-    )
+    inside = measured.matrix[:, [place[key] for key in pulling]]
+    pull = pull_on(weights["prior"], weights["dense"], inside, measured.matrix[:, outcomes])
     source = dict(zip(told.select(VARIABLE_KEY).iter_rows(), told["source"], strict=True))
-    told_prior = weights["prior"] @ measured.matrix[:, inside]
-    share = np.where(
-        told_prior == 0, 0.0, pull.told_moved / np.where(told_prior == 0, 1, told_prior)
-    )
-    error = wanted["standard_error"].to_numpy()
+    prior = weights["prior"] @ inside
+    share = np.divide(pull.told_moved, prior, out=np.zeros_like(prior), where=prior != 0)
+    error = wanted["standard_error"].fill_null(np.nan).to_numpy()
+    known = wanted["moved_dense"].is_not_null().to_numpy()
     rows = [
-        _largest(pull, column, error[column], pulling, source, share)
+        _largest(pull, column, error[column], pulling, source, share) if known[column] else None
         for column in range(wanted.height)
     ]
-    schema = {"pulls": pl.List(PULL), "rest": pl.Float64}
-    start = (pl.col("prior") - pl.col("survey")) / pl.col("standard_error")
-    made = pl.DataFrame(
-        {"pulls": rows, "rest": pull.rest / error if error.size else []}, schema=schema
+    rest = np.divide(pull.rest, error, out=np.full_like(error, np.nan), where=known)
+    made = wanted.select(VARIABLE_KEY).with_columns(
+        pl.Series("pulls", rows, dtype=pl.List(PULL)),
+        pl.Series("rest", rest, dtype=pl.Float64).fill_nan(None),
+        pl.Series("adds_up", pull.own_share < _ADDS_UP, dtype=pl.Boolean),
     )
-    return pl.concat([wanted.select(*VARIABLE_KEY, start=start), made], how="horizontal")
+    start = (pl.col("prior") - pl.col("survey")) / pl.col("standard_error")
+    joined = frame.join(made, on=VARIABLE_KEY, how="left", maintain_order="left")
+    implied = pl.col("adds_up").fill_null(False)
+    return joined.with_columns(
+        status=pl.when(implied).then(pl.lit(IMPLIED)).otherwise("status"),
+        start=pl.when(pl.col("rest").is_not_null()).then(start),
+    )
 
 
 def _largest(

@@ -13,22 +13,25 @@ from typing import Any
 import polars as pl
 from rich import box
 from rich.table import Column, Table
+from rich.text import Text
 
 from pipeline.reports.bystanders import BY_CALIBRATION, BY_SELECTION, STATUSES
 from pipeline.reports.words import Printer, change
 from pipeline.vocabulary import USD
 
 WORST = 5
+# Columns of the terminal from which headings are written out.
+WIDE = 110
 PULLS_SHOWN = 3
 # A pull that rounds to less is not worth a word.
 _LEAST_PULL = 0.5
-_LETTER = {"told": "T", "observed": "O", "untold": "U", "not_measured": "-"}
+_LETTER = {"told": "T", "implied": "I", "observed": "O", "untold": "U", "not_measured": "-"}
 _KEY = (
-    "T told: a target fits it. O observed: an official figure is compared with. U untold. -: the"
-    " records cannot express it. survey: its estimate, grown with the population; s.e.: its standard"
-    " error; then how far prior and dense weights, the selected pairs and the official figure differ"
-    " from it. moved: selected pairs against the survey, in standard errors; ! beyond the limit, and"
-    " no official figure asks for it."
+    "T told: a target fits it. I implied: told figures add up to it. O observed: only compared with"
+    " an official figure. U untold. -: the records cannot express it. survey: its own estimate,"
+    " grown with the population. s.e.: its standard error; prior, dense, selected, official: how"
+    " far each is from it, all in per cent of it. moved: selected pairs against the survey, in"
+    " standard errors; ! beyond the limit, and no official figure asks for it."
 )
 
 
@@ -76,7 +79,8 @@ def print_worst(found: dict[str, Any], state: str, synthetic: bool, printer: Pri
     for row in found["worst"]:
         figures = [amount(row["survey"], row["unit"])]
         figures += [against(row, name) for name in ("dense", "selected")]
-        table.add_row(f"{row['label']}\n  {pulled_by(row)}", *figures, _moved(row))
+        named = Text.assemble(row["label"], "\n", (pulled_by(row), "dim"))
+        table.add_row(named, *figures, _moved(row))
     printer.print(table, highlight=False)
     printer.print(in_words(found, state), style="dim", highlight=False)
 
@@ -113,7 +117,9 @@ def print_all(document: dict[str, Any], printer: Printer, *, every: bool = False
 
 
 def _print_group(title: str, rows: Iterable[dict[str, Any]], printer: Printer) -> None:
-    names = ("survey", "s.e.", "prior", "dense", "select.", "official", "moved")
+    names = ("survey", "s.e.", "prior", "dense", "sel.", "off.", "moved")
+    if printer.width >= WIDE:
+        names = ("survey", "s.e. %", "prior %", "dense %", "selected %", "official %", "moved s.e.")
     table = Table(
         Column("", no_wrap=True),
         Column("figure", overflow="fold", ratio=1),
@@ -122,37 +128,62 @@ def _print_group(title: str, rows: Iterable[dict[str, Any]], printer: Printer) -
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        expand=printer.width <= 100,
+        expand=printer.width < WIDE,
     )
     for row in rows:
-        relative = (row["standard_error"] or 0.0) / abs(row["survey"]) if row["survey"] else None
         table.add_row(
             _LETTER[row["status"]],
             row["label"],
             amount(row["survey"], row["unit"]),
-            "" if relative is None else f"{100 * relative:.1f} %",
-            *(against(row, name) for name in ("prior", "dense", "selected", "official")),
+            _relative_error(row),
+            *(_percents(row, name) for name in ("prior", "dense", "selected", "official")),
             _moved(row),
             style="bold" if row["bent"] else None,
         )
     printer.print(table, highlight=False)
 
 
+def _relative_error(row: dict[str, Any]) -> str:
+    if row["standard_error"] is None or not row["survey"]:
+        return ""
+    return f"{100 * row['standard_error'] / abs(row['survey']):.1f}"
+
+
+def _percents(row: dict[str, Any], name: str) -> str:
+    """How far a total is from the survey's own, in per cent without the sign for it."""
+    if row[name] is None or not row["survey"]:
+        return ""
+    size = 100 * (row[name] - row["survey"]) / abs(row["survey"])
+    return f"{size:+.1f}" if abs(size) < 1000 else f"{'>' if size > 0 else '<-'}999"
+
+
 def _print_bent(document: dict[str, Any], printer: Printer) -> None:
     bent = [row for row in document["figures"] if row["bent"]]
     printer.print(in_words(document, document["state"]), highlight=False)
+    table = Table(
+        Column("figure", overflow="fold", ratio=4),
+        _right("dense"),
+        _right("sel."),
+        Column("pulled by (in standard errors)", overflow="fold", ratio=5),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        expand=printer.width < WIDE,
+    )
     for row in sorted(bent, key=lambda r: (-abs(r["beyond_dense"]), r["variable"], r["domain"])):
-        printer.print(
-            f"  {row['label']}: moved {row['moved_dense']:+.1f} dense,"
-            f" {row['moved_selected']:+.1f} selected; {pulled_by(row)}",
-            highlight=False,
-        )
+        moves = (f"{row[name]:+.1f}" for name in ("moved_dense", "moved_selected"))
+        table.add_row(row["label"], *moves, pulled_by(row))
+    printer.print(table, highlight=False)
 
 
-def pulled_by(row: dict[str, Any], count: int = PULLS_SHOWN) -> str:
-    """The told variables that pull a figure most, with what each adds in standard errors."""
+def pulled_by(row: dict[str, Any], count: int = PULLS_SHOWN, *, sources: bool = False) -> str:
+    """The told variables that pull a figure most, with what each adds in standard errors;
+    ``sources``: and the publications that tell them.
+    """
     pulls = [
-        (f"{each['variable']} {each['domain']}", each["standard_errors"])
+        (
+            f"{each['variable']} {each['domain']}" + (f" ({each['source']})" if sources else ""),
+            each["standard_errors"],
+        )
         for each in (row["pulls"] or ())[:count]
     ]
     parts = [("prior", row["start"]), *pulls, ("between areas", row["rest"])]

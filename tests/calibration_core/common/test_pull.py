@@ -87,6 +87,16 @@ def test_order_and_repeats_do_not_matter():
     assert twice.by_told[2:].sum() == pytest.approx(plain.by_told[2].sum(), rel=5e-3)
 
 
+def test_what_told_totals_add_up_to_has_nothing_of_its_own():
+    rng = np.random.default_rng(5)
+    told = rng.poisson(1.0, (200, 3)).astype(float)
+    free = rng.random(200)
+    outcomes = np.column_stack([told[:, 0] - told[:, 2], told[:, 0] + free, free])
+    found = pull_on(np.ones(200), rng.uniform(0.5, 2.0, 200), told, outcomes)
+    assert found.own_share[0] < 1e-20
+    assert 0.005 < found.own_share[1] < found.own_share[2] <= 1.0
+
+
 def test_nothing_moved_nothing_pulls():
     told = np.array([[1.0, 0.0], [2.0, 0.0]])
     found = pull_on(np.ones(2), np.ones(2), told, np.array([[1.0], [7.0]]))
