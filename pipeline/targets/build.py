@@ -192,13 +192,17 @@ class _SpecBuilder:
         value, margin, controlled = (
             x[:, at] for x in (cells.estimate, cells.margin, cells.controlled)
         )
+        if item.times != 1.0:
+            value, margin = value * item.times, margin * item.times
+        year = self.data_year + item.years_ahead
+        moved = year != self.profile.target_year
         rule = self.spec.standard_error_of(item)
         error = cell_standard_error(rule, value, margin, controlled)
         carry = self.catalog.carry_of(self.spec, item, self.profile)
-        cohort = self.carrier.age_sex_rule(carry.rule) if self.moved else None
+        cohort = self.carrier.age_sex_rule(carry.rule) if moved else None
         if cohort is None:
             published, plain, plain_error = _combine(item, value, value, error)
-            factor = self.carrier.factors(carry.rule, level, cells.geoids, self.data_year)
+            factor = self.carrier.factors(carry.rule, level, cells.geoids, year)
             carried, raw_error = plain * factor, plain_error * factor
         else:
             by_column = self._age_sex_factors(cohort, item, cells, level, cohorts)
@@ -206,9 +210,9 @@ class _SpecBuilder:
                 item, value, value * by_column, error * by_column
             )
             factor = np.divide(carried, published, out=np.ones_like(carried), where=published != 0)
-        share = carry.relative_error if self.moved else 0.0
+        share = carry.relative_error if moved else 0.0
         final = carried_standard_error(raw_error, np.ones_like(carried), carried, share)
-        rules = " * ".join(carry.rule) if self.moved else ""
+        rules = " * ".join(carry.rule) if moved else ""
         return _Measured(carried, final, raw_error, factor, rules or "none")
 
     def _age_sex_factors(
