@@ -21,6 +21,7 @@ NATIONAL_TARGETS, STATE_TARGETS = "national_targets", "state_targets"
 RECONCILED, CONCEPT_GAPS = "reconciled_targets", "concept_gaps"
 
 RECORDS = ("record_persons", "record_households", "record_tax_units")
+RECORD_ALIGNMENT = "record_alignment"
 UNITS, AREAS, CELLS = "candidate_units", "candidate_areas", "candidate_cells"
 
 SELECTED_RECORDS = ("selected_persons", "selected_households")

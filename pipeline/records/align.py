@@ -12,7 +12,7 @@ made from the same answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -20,7 +20,6 @@ import polars as pl
 from pipeline.records.benefits import align_benefits
 from pipeline.records.controls import Controls, controls_of
 from pipeline.records.design_totals import design_totals
-from pipeline.records.expressions import VariableLike
 from pipeline.records.return_income import align_income, align_wages
 from pipeline.records.return_places import Returns
 from pipeline.records.tax_rules import load_rules
@@ -28,7 +27,7 @@ from pipeline.records.tax_units import build_tax_units
 from pipeline.records.top_tail import add_top_tail
 from pipeline.sources.base import SourceNote
 from pipeline.specs.alignment import STEPS, Alignment, Step
-from pipeline.vocabulary import VARIABLE_KEY
+from pipeline.specs.variables import Variable
 
 Key = tuple[str, str]
 ORIGIN = ("reported", "aligned", "donated")
@@ -54,7 +53,6 @@ _MADE_FROM = {
     "partnership": "self_employment",
     "capital_gains": "investment_income",
 }
-_RECEIPTS = ("social_security", "ssi", "retirement")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +64,7 @@ class Task:
     steps: tuple[Step, ...]
     rules: Alignment
     targets: pl.DataFrame
-    variables: Mapping[Key, VariableLike]
-    state: str
+    variables: Mapping[Key, Variable]
     state_fips: str
     year: int
     seed: int
@@ -75,13 +72,12 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class AlignedRecords:
-    """``persons`` and ``tax_units`` after the steps; ``table`` (ALIGNMENT_SCHEMA): design-weighted
+    """``persons`` after the steps; ``table`` (ALIGNMENT_SCHEMA): design-weighted
     totals before and after each step, times growth of the population, beside the published figure;
     ``notes``: counted facts.
     """
 
     persons: pl.DataFrame
-    tax_units: pl.DataFrame
     table: pl.DataFrame
     notes: tuple[SourceNote, ...]
 
@@ -103,7 +99,7 @@ def align_records(persons: pl.DataFrame, households: pl.DataFrame, task: Task) -
         after = _totals(made, households, units, step, task)
         pieces.append(_compared(step, before, after, controls, task))
         notes += [*more, *(note for note in told if note.code == "filers")]
-    return AlignedRecords(_with_origins(given, made), units, pl.concat(pieces), tuple(notes))
+    return AlignedRecords(_with_origins(given, made), pl.concat(pieces), tuple(notes))
 
 
 def _take(
@@ -115,11 +111,11 @@ def _take(
         return filed_returns(people, task.year)
 
     if step == "ssa_benefits":
-        return align_benefits(persons, rules.benefits, controls, task.seed, task.state)
+        return align_benefits(persons, rules.benefits, controls, task.seed, task.state_fips)
     if step == "taxable_wages":
         return align_wages(persons, rules.wages, controls, returns_of)
     if step == "return_income":
-        return align_income(persons, rules, controls, returns_of, task.seed, task.state)
+        return align_income(persons, rules, controls, returns_of, task.seed, task.state_fips)
     return add_top_tail(persons, rules, controls, returns_of)
 
 
@@ -139,15 +135,14 @@ def _totals(
 ) -> pl.DataFrame:
     tables = {"persons": persons, "households": households, "tax_units": units}
     asked = [task.variables[key] for key in _shown(step, task)]
-    held = [
-        v for v in asked if v.over is not None and _columns(v, tables[v.over]) <= set(tables[v.over].columns)
-    ]
+    # Before its step an amount may have no column yet.
+    held = [v for v in asked if v.over and _columns(v) <= set(tables[v.over].columns)]
     return design_totals(tables, held)[0]
 
 
-def _columns(variable: VariableLike, table: pl.DataFrame) -> set[str]:
+def _columns(variable: Variable) -> set[str]:
     """Columns that a variable reads."""
-    texts = (variable.where or "true", str(variable.value or "1"))
+    texts = (variable.where, variable.value)
     return {name for text in texts for name in pl.sql_expr(text).meta.root_names()}
 
 
@@ -213,7 +208,9 @@ def changes_by_origin(persons: pl.DataFrame) -> pl.DataFrame:
     """Persons with an amount, by amount and origin: ``amount``, ``origin``, ``persons``."""
     names = [c.removesuffix("_origin") for c in persons.columns if c.endswith("_origin")]
     pieces = [
-        persons.filter((pl.col(name).fill_null(0.0) != 0) | (pl.col(f"{name}_origin") != "reported"))
+        persons.filter(
+            (pl.col(name).fill_null(0.0) != 0) | (pl.col(f"{name}_origin") != "reported")
+        )
         .group_by(origin=f"{name}_origin")
         .agg(persons=pl.len())
         .select(amount=pl.lit(name), origin="origin", persons=pl.col("persons").cast(pl.Int64))
@@ -221,8 +218,3 @@ def changes_by_origin(persons: pl.DataFrame) -> pl.DataFrame:
     ]
     schema = {"amount": pl.String, "origin": pl.String, "persons": pl.Int64}
     return pl.concat(pieces).sort("amount", "origin") if pieces else pl.DataFrame(schema=schema)
-
-
-def key_columns(steps: Sequence[str]) -> tuple[str, ...]:
-    """What tells rows of the table apart."""
-    return ("step", *VARIABLE_KEY) if steps else ()

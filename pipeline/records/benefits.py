@@ -112,16 +112,22 @@ def _odds(
         "design_weight",
         receives=(pl.col(amount).fill_null(0.0) > 0).cast(pl.Float64),
         base=pl.Series(base),
-        cell=pl.concat_str([_trait(name, amount).cast(pl.String) for name in traits], separator="|"),
+        cell=pl.concat_str(
+            [_trait(name, amount).cast(pl.String) for name in traits], separator="|"
+        ),
     ).with_row_index("row")
     asked = told.filter("base")
     weight = pl.col("design_weight")
     total = float(asked["design_weight"].sum())
     mean = float((asked["design_weight"] * asked["receives"]).sum()) / max(total, 1.0)
     mean = min(max(mean, 1e-3), 1 - 1e-3)
-    cells = asked.sort("row").group_by("cell", maintain_order=True).agg(
-        records=pl.len().cast(pl.Float64),
-        share=(weight * pl.col("receives")).sum() / weight.sum().clip(1e-9),
+    cells = (
+        asked.sort("row")
+        .group_by("cell", maintain_order=True)
+        .agg(
+            records=pl.len().cast(pl.Float64),
+            share=(weight * pl.col("receives")).sum() / weight.sum().clip(1e-9),
+        )
     )
     rate = (pl.col("records") * pl.col("share") + PRIOR_RECORDS * mean) / (
         pl.col("records") + PRIOR_RECORDS

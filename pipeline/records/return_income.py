@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.records.controls import Controls
-from pipeline.records.participation import draws, nearest_prefix
+from pipeline.records.participation import draws
 from pipeline.records.return_places import Returns
 from pipeline.records.tax_units import TAXABLE_WAGES
 from pipeline.sources.base import SourceNote

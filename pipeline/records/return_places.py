@@ -80,9 +80,7 @@ class Returns:
             for name in ("primary_person", "secondary_person")
         ]
         members = pl.concat(both).drop_nulls("person_number")
-        return self.persons.select(_KEYS).join(
-            members, on=_KEYS, how="left", maintain_order="left"
-        )
+        return self.persons.select(_KEYS).join(members, on=_KEYS, how="left", maintain_order="left")
 
     @cached_property
     def of_person(self) -> np.ndarray:

@@ -164,9 +164,9 @@ def _prepare(persons: pl.DataFrame, alignment: dict[str, float]) -> pl.DataFrame
     summed = _summed(persons)
     wages = TAXABLE_WAGES if TAXABLE_WAGES in persons.columns else "wages"
     amounts = (
-        (pl.col(wages if name == "wages" else name).fill_null(0.0) * alignment.get(name, 1.0)).alias(
-            name
-        )
+        (
+            pl.col(wages if name == "wages" else name).fill_null(0.0) * alignment.get(name, 1.0)
+        ).alias(name)
         for name in summed
     )
     gross = [name for name in summed if name != "social_security"]

@@ -44,13 +44,11 @@ def add_top_tail(
     if TAXABLE_WAGES not in made.columns:
         made = made.with_columns(pl.col("wages").alias(TAXABLE_WAGES))
     returns = returns_of(made)
-    keys = [*returns.keys.columns]
     ranked = (
-        returns.table.select(*["agi", "household_id", "primary_person"])
+        returns.table.select("agi", "household_id", "primary_person")
         .with_row_index("row")
         .sort("agi", "household_id", "primary_person", descending=[True, False, False])
     )["row"].to_numpy()
-    assert keys == ["household_id", "person_number"]
     notes: list[SourceNote] = []
     begun = 0
     for name in reversed(TOP_CLASSES):

@@ -18,9 +18,7 @@ from pipeline.specs.variables import SqlExpression
 
 ALIGNMENT_PATH = SPEC_ROOT / "alignment.yaml"
 Step = Literal["ssa_benefits", "taxable_wages", "return_income", "top_tail"]
-Trait = Literal[
-    "age_band", "disability", "poverty", "work", "family_receives", "one_parent"
-]
+Trait = Literal["age_band", "disability", "poverty", "work", "family_receives", "one_parent"]
 Key = tuple[str, str]
 
 
