@@ -354,9 +354,13 @@ def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
     donor = profile.records.donor
     donors = None if donor is None else read_donor(donor, data).persons
     survey = read_survey(profile, data, postal)
-    made = assemble_records(catalog, profile, survey.persons, survey.households, donors)
-    clock.lap("microdata and records")
+    clock.lap("microdata")
     _, above = national_targets(catalog, profile, tables)
+    clock.lap("national targets")
+    made = assemble_records(
+        catalog, profile, survey.persons, survey.households, donors, above.frame
+    )
+    clock.lap("records")
     below = state_targets(catalog, profile, tables, postal).frame
     gaps, _ = concept_gaps(catalog, profile, postal, made.tables, below, above.frame)
     below, national = with_gaps(gaps, postal, below, above.frame)

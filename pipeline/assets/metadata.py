@@ -95,6 +95,18 @@ def of_gaps(
     )
 
 
+def of_alignment(table: pl.DataFrame) -> dict[str, Any]:
+    """What the steps of the records changed, a table each."""
+    from pipeline.reports.alignment import with_gaps
+
+    shown = with_gaps(table)
+    steps = shown["step"].unique(maintain_order=True)
+    tables = {f"step_{step}": shown.filter(pl.col("step") == step).drop("step") for step in steps}
+    return frame_metadata(
+        table, **{k: dg.MetadataValue.md(markdown_table(v, limit=100)) for k, v in tables.items()}
+    )
+
+
 def of_solver(result: TreeNewtonResult) -> dict[str, Any]:
     """How a solver fared."""
     return {

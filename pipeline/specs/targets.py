@@ -103,7 +103,9 @@ class TargetItem(VariableKey):
     """One published column, or a sum or product of columns, that says what one variable x domain
     totals.
 
-    ``vintages`` limits the item to vintages that have the column. ``validation_only`` keeps the
+    ``times`` multiplies the column or sum (12 months of one). ``years_ahead``: the column speaks of
+    so many years after its vintage, for carrying; benefits of December hold the adjustment of next
+    year. ``vintages`` limits the item to vintages that have the column. ``validation_only`` keeps the
     target out of calibration always, ``validation_only_when_carried`` where it had to be carried
     from another year, ``records_from`` where the records are older; each says why.
     """
@@ -112,6 +114,8 @@ class TargetItem(VariableKey):
     sum: Sum | None = None
     product: Product | None = None
     stratum: str = ""
+    times: float = Field(1.0, gt=0)
+    years_ahead: int = Field(0, ge=0, le=1)
     vintages: tuple[str, ...] = ()
     carry: CarryRule | None = None
     standard_error: StandardErrorRule | None = None

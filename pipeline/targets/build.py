@@ -193,31 +193,36 @@ class _SpecBuilder:
         value, margin, controlled = (
             x[:, at] for x in (cells.estimate, cells.margin, cells.controlled)
         )
+        if item.times != 1.0:
+            value, margin = value * item.times, margin * item.times
+        year = self.data_year + item.years_ahead
+        moved = year != self.profile.target_year
         rule = self.spec.standard_error_of(item)
         error = cell_standard_error(rule, value, margin, controlled)
         carry = self.catalog.carry_of(self.spec, item, self.profile)
-        by_column = self._by_column(carry, item, cells, level, cohorts) if self.moved else None
+        by_column = self._by_column(carry, item, cells, level, cohorts, year) if moved else None
         if by_column is None:
             published, plain, plain_error = _combine(item, value, value, error)
-            factor = self._by_area(carry, cells, level, cohorts)
+            factor = self._by_area(carry, cells, level, cohorts, year)
             carried, raw_error = plain * factor, plain_error * factor
         else:
             published, carried, raw_error = _combine(
                 item, value, value * by_column, error * by_column
             )
             factor = np.divide(carried, published, out=np.ones_like(carried), where=published != 0)
-        share = carry.error(self.profile.target_year - self.data_year)
+        share = carry.error(self.profile.target_year - year)
         final = carried_standard_error(raw_error, np.ones_like(carried), carried, share)
-        rules = " * ".join(carry.rule) if self.moved else ""
+        rules = " * ".join(carry.rule) if moved else ""
         return _Measured(carried, final, raw_error, factor, rules or "none")
 
     def _by_area(
-        self, carry: CarryRule, cells: Cells, level: str, cohorts: dict[str, np.ndarray]
+        self, carry: CarryRule, cells: Cells, level: str, cohorts: dict[str, np.ndarray], year: int
     ) -> np.ndarray:
-        """Factors that are the same for every column, shape (areas,)."""
-        group = self.carrier.age_group_rule(carry.rule) if self.moved else None
+        """Factors from ``year`` that are the same for every column, shape (areas,)."""
+        moved = year != self.profile.target_year
+        group = self.carrier.age_group_rule(carry.rule) if moved else None
         if group is None:
-            return self.carrier.factors(carry.rule, level, cells.geoids, self.data_year)
+            return self.carrier.factors(carry.rule, level, cells.geoids, year)
         cohort = self.carrier.age_sex_rule((group.of,))
         if cohort is None:
             raise TargetError(
@@ -241,6 +246,7 @@ class _SpecBuilder:
         cells: Cells,
         level: str,
         cohorts: dict[str, np.ndarray],
+        year: int,
     ) -> np.ndarray | None:
         """Factors that differ by column, shape (areas, columns), or None where they do not."""
         cohort = self.carrier.age_sex_rule(carry.rule)
@@ -248,7 +254,7 @@ class _SpecBuilder:
             return self._age_sex_factors(cohort, item, cells, level, cohorts)
         if not self.carrier.follows_trend(carry.rule):
             return None
-        where = (carry.rule, level, cells.geoids, self.data_year)
+        where = (carry.rule, level, cells.geoids, year)
         return np.stack([self.carrier.factors(*where, c) for c in self._columns(item)], axis=1)
 
     def _partition_values(self, cells: Cells) -> np.ndarray:
