@@ -22,18 +22,18 @@ whose gradient is that of F along z and whose Hessian is the Schur complement of
 itself is Newton's for x and z together, which is Newton's for z and, for x, its linear predictor;
 leaves that this leaves at their optimum cost nothing more. So the number of steps hardly depends on
 the number of leaves (nonlinear elimination: Cai and Keyes, SIAM Journal on Scientific Computing 24,
-2002; variable projection: Golub and Pereyra, SIAM Journal on Numerical Analysis 10, 1973). Where
-the total is held leaves depend on each other, and steps are taken jointly; so they are without
-bounds on ratios, where weights answer so steeply that leaves solved alone run away from the levels
-above (65 factorisations for 27 on ``benchmarks.nested``), and in a pool, where a pass over all
-records for a few leaves would gain nothing.
+2002; variable projection: Golub and Pereyra, SIAM Journal on Numerical Analysis 10, 1973). Steps
+are taken jointly where the total is held, for then leaves depend on each other. So they are without
+bounds on ratios: weights answer so steeply that leaves solved alone run away from the levels above
+(65 factorisations for 27 on ``benchmarks.nested``). In a pool a pass over all records for a few
+leaves would gain nothing.
 
 tau is not chosen by hand: the solver follows ``tau_path`` downwards, each solution warm-starting
 the next, and stops at the first tau for which the share of targets of each level within ``inside``
-scales reaches ``share`` (a discrepancy principle: fit the targets as closely as their errors
-justify, and no closer, so that weights stay as near the prior as possible). Where targets conflict
-the shares may be out of reach; then it stops when lowering tau gains less than ``least_gain`` of
-the targets.
+scales reaches ``share``. That is a discrepancy principle: fit the targets as closely as their
+errors justify, and no closer, so that weights stay as near the prior as possible. Where targets
+conflict the shares may be out of reach; then it stops when lowering tau gains less than
+``least_gain`` of the targets.
 
 Where prior weights and targets are far apart throughout (shares against persons, say), it sets out
 from prior weights times the one factor that brings them together, as nearly as multipliers can.
