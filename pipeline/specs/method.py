@@ -58,6 +58,19 @@ class ScaleRule(SpecModel):
     relative_floor: dict[Level, float]
 
 
+class SurveyEvidence(SpecModel):
+    """How the survey's own estimates are held to (``pipeline/targets/evidence.py``).
+
+    ``use``: whether at all. ``least_records``: of records that count, below which an estimate is
+    left out. ``carry_error_per_year``: relative standard error of carrying a count by population,
+    for each year between survey and target year.
+    """
+
+    use: bool
+    least_records: int = Field(ge=0)
+    carry_error_per_year: float = Field(ge=0)
+
+
 class Method(SpecModel):
     """``data_specs/method.yaml``; a profile's ``method`` states what differs.
 
@@ -67,6 +80,7 @@ class Method(SpecModel):
     """
 
     scale: ScaleRule
+    survey_evidence: SurveyEvidence
     dense: TreeNewton
     dense_share: LevelShares
     selection: PairSelection
