@@ -51,7 +51,9 @@ from pipeline.specs.variables import Variable
 from pipeline.targets import concept_gap
 from pipeline.targets.build import BuiltTargets, build_targets
 from pipeline.targets.hard_rules import require_targets
+from pipeline.targets.moves import refuse_large_moves
 from pipeline.targets.reconcile import Reconciled, reconcile_national, reconcile_state
+from pipeline.targets.shares import share_rules
 from pipeline.vocabulary import NATION, STATE, TARGET_KEY, is_area, levels_below
 from pipeline.weights.candidates import Candidates, build_candidates
 from pipeline.weights.places import Places
@@ -180,12 +182,15 @@ def reconciled_targets(
 ) -> Reconciled:
     """The state's targets as one consistent tree; only rows of role ``calibrate`` take part.
 
-    ``below`` and ``national`` have the roles of ``with_gaps``.
+    ``below`` and ``national`` have the roles of ``with_gaps``. Raises TargetError if sources
+    contradict each other beyond ``moves.STOPPING_MOVE``.
     """
     areas = areas_of(geography, postal, profile.geography.vintage)
     groups = catalog.categories.values()
-    reconciled = reconcile_state(below, national, areas, profile.levels, groups)
+    shares = share_rules(catalog, profile)
+    reconciled = reconcile_state(below, national, areas, profile.levels, groups, shares)
     require_targets(reconciled.frame, f"reconciled_targets of {postal}")
+    refuse_large_moves(reconciled.frame, profile.accepted_moves, postal)
     return reconciled
 
 
@@ -349,9 +354,13 @@ def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
     donor = profile.records.donor
     donors = None if donor is None else read_donor(donor, data).persons
     survey = read_survey(profile, data, postal)
-    made = assemble_records(catalog, profile, survey.persons, survey.households, donors)
-    clock.lap("microdata and records")
+    clock.lap("microdata")
     _, above = national_targets(catalog, profile, tables)
+    clock.lap("national targets")
+    made = assemble_records(
+        catalog, profile, survey.persons, survey.households, donors, above.frame
+    )
+    clock.lap("records")
     below = state_targets(catalog, profile, tables, postal).frame
     gaps, _ = concept_gaps(catalog, profile, postal, made.tables, below, above.frame)
     below, national = with_gaps(gaps, postal, below, above.frame)

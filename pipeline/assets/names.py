@@ -23,6 +23,7 @@ RECONCILED, CONCEPT_GAPS = "reconciled_targets", "concept_gaps"
 SURVEY_ESTIMATES = "survey_estimates"
 
 RECORDS = ("record_persons", "record_households", "record_tax_units")
+RECORD_ALIGNMENT = "record_alignment"
 UNITS, AREAS, CELLS = "candidate_units", "candidate_areas", "candidate_cells"
 
 SELECTED_RECORDS = ("selected_persons", "selected_households")

@@ -17,6 +17,7 @@ import polars as pl
 from pipeline.errors import StoreError
 from pipeline.io_manager import decode, file_digest, read_facts
 from pipeline.manifest import read_manifest
+from pipeline.reports.alignment import alignment_rows
 from pipeline.reports.fit import summary_by, weight_summary, worst_targets
 from pipeline.reports.selection_report import loss_summary
 from pipeline.reports.show_bystanders import summary
@@ -216,6 +217,13 @@ def bystander_document(environment: RunEnvironment, state: str) -> dict[str, Any
     return {**whose, **found, "figures": figures}
 
 
+def _alignment(environment: RunEnvironment, state: str) -> dict[str, Any]:
+    """``record_alignment`` of the state, where its profile aligns records."""
+    if not environment.table_path("record_alignment", state).exists():
+        return {}
+    return {"record_alignment": alignment_rows(stored(environment, "record_alignment", state))}
+
+
 def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
     """The document described above. Raises StoreError if the state has not been run, or its tables
     are not of one result.
@@ -246,6 +254,7 @@ def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
         "levels": levels_of(fit, "fitted"),
         "dense_levels": levels_of(fit, "fitted_dense"),
         **({"truth_levels": truth_levels(fit)} if "truth" in fit.columns else {}),
+        **_alignment(environment, state),
         "worst_targets": [_finite(row) for row in worst_targets(fit, count=WORST).to_dicts()],
         "not_fitted": not_fitted(fit).to_dicts(),
         "moved_by_reconciliation": moved(fit).to_dicts(),

@@ -13,6 +13,7 @@ import polars as pl
 from rich import box
 from rich.table import Column, Table
 
+from pipeline.reports.alignment import print_alignment
 from pipeline.reports.show import WORST
 from pipeline.reports.show_bystanders import print_worst
 from pipeline.reports.show_loss import print_loss
@@ -35,6 +36,7 @@ def print_state(report: dict[str, Any], printer: Printer, *, every: bool = False
     _print_worst(report, printer)
     _print_not_fitted(report, printer, every)
     _print_moved(report, printer, every)
+    print_alignment(report, printer, every)
     printer.print("Weights: " + ", ".join(_figures(report["weights"])), highlight=False)
     print_loss(report, printer)
     print_untold(report, printer)
