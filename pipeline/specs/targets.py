@@ -89,9 +89,9 @@ class TargetItem(VariableKey):
 
     ``times`` multiplies the column or sum (12 months of one). ``years_ahead``: the column speaks of
     so many years after its vintage, for carrying; benefits of December hold the adjustment of next
-    year. ``vintages`` limits the item to vintages that have the column. ``validation_only`` keeps the
-    target out of calibration always, ``validation_only_when_carried`` where it had to be carried
-    from another year, ``records_from`` where the records are older; each says why.
+    year. ``vintages`` limits the item to vintages that have the column. ``validation_only`` keeps
+    the target out of calibration always, ``validation_only_when_carried`` where it had to be
+    carried from another year, ``records_from`` where the records are older; each says why.
     """
 
     column: str | None = None
