@@ -6,11 +6,11 @@ takes the same steps in one go, without Dagster, for validation and benchmarks.
 
     read_tables, read_geography, read_survey, read_donor         raw files (sources/of_profile)
     national_targets, state_targets                              published targets
-    assemble_records (pipeline/records)                          records
+    assemble_records (pipeline/records), survey_estimates        records, and what they say
     concept_gaps, reconciled_targets                             one consistent tree
     candidates, solvable                                         the problem as arrays
     dense_weights, selected_pairs, refined_weights               weights
-    fit_of_stored, loss_of_stored                                what they give
+    fit_of_stored, loss_of_stored, bystanders                    what they give
 
 Belongs here: the order of the steps and the inputs of each. Does not belong here: any step itself
 (a module each in ``sources``, ``records``, ``targets``, ``weights``, ``reports``), files of
@@ -34,11 +34,15 @@ from calibration_core.tree.solve.newton import TreeNewtonResult
 from calibration_core.tree.totals import pair_totals, pool_totals
 from pipeline.records.assemble import assemble_records
 from pipeline.records.design_totals import design_totals
+from pipeline.records.expressions import measure
+from pipeline.records.survey_estimates import survey_estimates as estimates_of_records
+from pipeline.reports.bystanders import Watched, bystander_report
 from pipeline.reports.fit import fitted_targets
 from pipeline.reports.loss_rows import held_out_rows, measured_loss
 from pipeline.reports.truth import truth_totals
 from pipeline.sources.base import SourceNote
 from pipeline.sources.of_profile import Tables, read_donor, read_geography, read_survey, read_tables
+from pipeline.specs.bystanders import load_bystanders
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.specs.profiles import Profile
@@ -47,7 +51,9 @@ from pipeline.specs.variables import Variable
 from pipeline.targets import concept_gap
 from pipeline.targets.build import BuiltTargets, build_targets
 from pipeline.targets.hard_rules import require_targets
+from pipeline.targets.moves import refuse_large_moves
 from pipeline.targets.reconcile import Reconciled, reconcile_national, reconcile_state
+from pipeline.targets.shares import share_rules
 from pipeline.vocabulary import NATION, STATE, TARGET_KEY, is_area, levels_below
 from pipeline.weights.candidates import Candidates, build_candidates
 from pipeline.weights.places import Places
@@ -127,6 +133,18 @@ def concept_gaps(
     return gaps, notes
 
 
+def survey_estimates(
+    catalog: Catalog,
+    postal: str,
+    records: Mapping[str, pl.DataFrame],
+    replicates: pl.DataFrame | None,
+) -> tuple[pl.DataFrame, tuple[SourceNote, ...]]:
+    """Every variable of the catalogue that the records express, by design weights, with standard
+    errors of the replicate weights, for the state and its PUMAs; notes."""
+    variables = list(catalog.variables.values())
+    return estimates_of_records(records, replicates, variables, state_of(postal).fips)
+
+
 @dataclass(frozen=True, eq=False)
 class StateInputs:
     """What reconciliation and candidates are made from.
@@ -164,12 +182,15 @@ def reconciled_targets(
 ) -> Reconciled:
     """The state's targets as one consistent tree; only rows of role ``calibrate`` take part.
 
-    ``below`` and ``national`` have the roles of ``with_gaps``.
+    ``below`` and ``national`` have the roles of ``with_gaps``. Raises TargetError if sources
+    contradict each other beyond ``moves.STOPPING_MOVE``.
     """
     areas = areas_of(geography, postal, profile.geography.vintage)
     groups = catalog.categories.values()
-    reconciled = reconcile_state(below, national, areas, profile.levels, groups)
+    shares = share_rules(catalog, profile)
+    reconciled = reconcile_state(below, national, areas, profile.levels, groups, shares)
     require_targets(reconciled.frame, f"reconciled_targets of {postal}")
+    refuse_large_moves(reconciled.frame, profile.accepted_moves, postal)
     return reconciled
 
 
@@ -284,6 +305,21 @@ def loss_of_stored(
     loss, table = measured_loss(pool, state.units, state.table("cells"), stored, unit_of)
     held_out = held_out_rows(state.targets, tree, state.units, stored)
     return pl.concat([table, held_out]), loss, stored
+
+
+def bystanders(
+    catalog: Catalog,
+    state: SolvableState,
+    records: Mapping[str, pl.DataFrame],
+    estimates: pl.DataFrame,
+    stored: StoredWeights,
+) -> pl.DataFrame:
+    """``bystander_report``: every measured variable, told or not, against the survey's own estimate
+    (``estimates``, the table ``survey_estimates``)."""
+    found, headings = catalog.variables, load_bystanders(catalog).group_of
+    ordered = [found[key] for key in sorted(found)]
+    measured = measure(records, ordered, state.units["household_id"])
+    return bystander_report(state, stored, Watched(found, headings, measured, estimates))
 
 
 # All of it up to the problem, without Dagster.

@@ -23,6 +23,10 @@ NATION, STATE, COUNTY, TRACT = LEVELS = get_args(Level)
 LEVEL_RANK = {level: rank for rank, level in enumerate(LEVELS)}
 """0 for the nation and so on: what tables are sorted by."""
 
+PUMA = "puma"
+"""Public use microdata areas: the level of survey estimates below the state, and the column that
+holds a record's. They cross counties, so they are no level of the geography."""
+
 GEOID_LENGTH = {NATION: 0, STATE: 2, COUNTY: 5, TRACT: 11}
 """Characters of a GEOID at each level; an area's GEOID begins with that of every area above it."""
 

@@ -60,7 +60,7 @@ class AtLevel:
 
     def given(self, multipliers: np.ndarray) -> np.ndarray:
         """Multipliers of the problem at its level as those of the problem as it was given."""
-        if self.factor == 1.0:
+        if self.factor == 1.0 or self.ones is None:
             return multipliers
         if isinstance(self.distance, (Raking, BoundedRaking)):
             return multipliers + np.log(self.factor) * self.ones

@@ -38,7 +38,7 @@ def table_of(frame: pl.DataFrame, limit: int = 12) -> dg.MetadataValue:
     return dg.MetadataValue.md(markdown_table(frame, limit=limit) if frame.height else "none")
 
 
-def list_of(lines: Iterable[str], otherwise: str = "none") -> dg.MetadataValue:
+def list_of(lines: Iterable[object], otherwise: str = "none") -> dg.MetadataValue:
     """Lines as a Markdown list, or ``otherwise`` where there are none."""
     return dg.MetadataValue.md("\n".join(f"* {text}" for text in lines) or otherwise)
 

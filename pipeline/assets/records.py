@@ -29,7 +29,9 @@ from pipeline.assets.names import (
     RECONCILED,
     RECORD_ALIGNMENT,
     RECORDS,
+    REPLICATES,
     STATE_TARGETS,
+    SURVEY_ESTIMATES,
     UNITS,
     inputs_of,
 )
@@ -52,6 +54,14 @@ _CANDIDATES_CODE = (
     "data_specs/cross_categories",
     "data_specs/profiles",
 )
+_ESTIMATES_CODE = (
+    "pipeline/records/survey_estimates.py",
+    "pipeline/records/design_totals.py",
+    "pipeline/records/expressions.py",
+    "pipeline/steps.py",
+    "pipeline/vocabulary.py",
+    "data_specs/variables",
+)
 _GAPS_CODE = (
     "pipeline/targets/concept_gap.py",
     "pipeline/records/design_totals.py",
@@ -62,10 +72,12 @@ _GAPS_CODE = (
 def build_record_assets(
     profile: Profile, partitions: dg.PartitionsDefinition
 ) -> list[dg.AssetsDefinition]:
-    """Record tables, ``concept_gaps`` and the three candidate tables of the profile."""
+    """Record tables, ``survey_estimates``, ``concept_gaps`` and the three candidate tables of the
+    profile."""
     catalog = load_catalog()
     return [
         _records(catalog, profile, partitions),
+        _survey_estimates(catalog, partitions),
         _concept_gaps(catalog, profile, partitions),
         _candidates(catalog, profile, partitions),
     ]
@@ -156,6 +168,34 @@ def _records(
         return results
 
     return records
+
+
+def _survey_estimates(catalog: Catalog, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=SURVEY_ESTIMATES,
+        group_name=CANDIDATES_GROUP,
+        kinds=_KINDS,
+        partitions_def=partitions,
+        ins=inputs_of(REPLICATES, *RECORDS),
+        code_version=code_version(*_ESTIMATES_CODE),
+        description=(
+            "What the survey itself says of the state and its PUMAs: every variable that records"
+            " express, by design weights, with the standard error of 80 replicate weights."
+        ),
+    )
+    @permanent
+    def survey_estimates(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
+        from pipeline import steps
+
+        made, notes = steps.survey_estimates(
+            catalog, context.partition_key, _tables(frames), frames[REPLICATES]
+        )
+        return dg.MaterializeResult(
+            value=Table(made, {"notes": [str(note) for note in notes]}),
+            metadata=frame_metadata(made, notes=notes),
+        )
+
+    return survey_estimates
 
 
 def _concept_gaps(

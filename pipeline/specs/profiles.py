@@ -71,6 +71,18 @@ class ProfileCandidates(SpecModel):
     elsewhere_share: float = Field(default=0.2, ge=0, le=1)
 
 
+class AcceptedMove(SpecModel):
+    """Figures that reconciliation may move beyond the limit (``pipeline/targets/moves.py``), and
+    why. Without ``geoids`` every area of the level.
+    """
+
+    level: Level
+    variable: str
+    domain: str
+    geoids: tuple[str, ...] = ()
+    reason: str = Field(min_length=20)
+
+
 class Profile(SpecModel):
     """``data_specs/profiles/<id>.yaml``; ``sources`` maps a source id to the vintages wanted,
     ``targets`` lists target files by id.
@@ -79,8 +91,9 @@ class Profile(SpecModel):
     ``same_concept_gap_limit``: the same for tables made from the very questions the records answer,
     where the gap is sampling and change over time, not concept.
     ``cross_categories``: the file in ``data_specs/cross_categories/`` whose cells records are
-    selected by. ``carry_overrides``: by target file, another carry rule than the file's own, for a
-    profile that lacks the series it needs.
+    selected by. ``carry_overrides``: by target file, or item of one (``file:variable/domain``),
+    another carry rule than the file's own, for a profile that lacks the series it needs.
+    ``accepted_moves``: what reconciliation may move beyond the limit.
     """
 
     id: str
@@ -94,6 +107,7 @@ class Profile(SpecModel):
     sources: dict[str, tuple[str, ...]]
     targets: tuple[str, ...] = Field(min_length=1)
     carry_overrides: dict[str, CarryRule] = Field(default_factory=dict)
+    accepted_moves: tuple[AcceptedMove, ...] = ()
     budget: Budget
     seed: int
     concept_gap_limit: float = Field(0.25, gt=0)

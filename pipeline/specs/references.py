@@ -65,6 +65,13 @@ def check_target_file(catalog: Catalog, spec: TargetSpec) -> TargetSpec:
             )
         for rule in spec.carry_of(item).rule:
             _check_rule(catalog, rule, where)
+    if spec.age_sex_partition_of and spec.age_sex_partition_of not in catalog.targets:
+        raise _fault(
+            f"`age_sex_partition_of` names {spec.age_sex_partition_of!r}, which is no target file",
+            where,
+            _listed(catalog.targets),
+            "Correct it",
+        )
     return spec
 
 
@@ -75,7 +82,8 @@ def check_profile(catalog: Catalog, profile: Profile) -> Profile:
     """
     where = f"profiles/{profile.id}.yaml"
     _check_sources(catalog, profile, where)
-    for name in (*profile.targets, *profile.carry_overrides):
+    overridden = (name.partition(":")[0] for name in profile.carry_overrides)
+    for name in (*profile.targets, *overridden):
         if name not in catalog.targets:
             found = f"Target file {name!r} does not exist"
             raise _fault(found, where, _listed(catalog.targets), "Correct `targets`")

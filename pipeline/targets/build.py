@@ -22,7 +22,7 @@ from pipeline.sources.base import SourceNote
 from pipeline.specs.catalog import Catalog
 from pipeline.specs.factors import AgeSexFactor, Factor
 from pipeline.specs.profiles import Profile
-from pipeline.specs.targets import TargetItem, TargetSpec
+from pipeline.specs.targets import CarryRule, TargetItem, TargetSpec
 from pipeline.targets.carry import Carrier, Tables
 from pipeline.targets.published_cells import Cells, Column, published_cells
 from pipeline.targets.standard_errors import (
@@ -166,6 +166,7 @@ class _SpecBuilder:
         self.carrier, self.notes = carrier, notes
         self.data_year = catalog.data_year(spec, vintage, profile)
         self.moved = self.data_year != profile.target_year
+        self.partition = catalog.partition_of(spec)
 
     def _columns(self, item: TargetItem) -> list[Column]:
         year = self.profile.target_year
@@ -178,7 +179,7 @@ class _SpecBuilder:
         """Rows at one level, from the published long table ``frame``."""
         items = self.spec.items_of(self.vintage)
         columns = [column for item in items for column in self._columns(item)]
-        columns += [(cell.column, "") for cell in self.spec.age_sex_partition]
+        columns += [(cell.column, "") for cell in self.partition]
         cells = published_cells(
             self.spec, self.vintage, columns, frame, level, state_fips, self._note
         )
@@ -199,21 +200,76 @@ class _SpecBuilder:
         rule = self.spec.standard_error_of(item)
         error = cell_standard_error(rule, value, margin, controlled)
         carry = self.catalog.carry_of(self.spec, item, self.profile)
-        cohort = self.carrier.age_sex_rule(carry.rule) if moved else None
-        if cohort is None:
+        by_column = self._by_column(carry, item, cells, level, cohorts, year) if moved else None
+        if by_column is None:
             published, plain, plain_error = _combine(item, value, value, error)
-            factor = self.carrier.factors(carry.rule, level, cells.geoids, year)
+            factor = self._by_area(carry, cells, level, cohorts, year)
             carried, raw_error = plain * factor, plain_error * factor
         else:
-            by_column = self._age_sex_factors(cohort, item, cells, level, cohorts)
             published, carried, raw_error = _combine(
                 item, value, value * by_column, error * by_column
             )
             factor = np.divide(carried, published, out=np.ones_like(carried), where=published != 0)
-        share = carry.relative_error if moved else 0.0
+        share = carry.error(self.profile.target_year - year)
         final = carried_standard_error(raw_error, np.ones_like(carried), carried, share)
         rules = " * ".join(carry.rule) if moved else ""
         return _Measured(carried, final, raw_error, factor, rules or "none")
+
+    def _by_area(
+        self, carry: CarryRule, cells: Cells, level: str, cohorts: dict[str, np.ndarray], year: int
+    ) -> np.ndarray:
+        """Factors from ``year`` that are the same for every column, shape (areas,)."""
+        moved = year != self.profile.target_year
+        group = self.carrier.age_group_rule(carry.rule) if moved else None
+        if group is None:
+            return self.carrier.factors(carry.rule, level, cells.geoids, year)
+        cohort = self.carrier.age_sex_rule((group.of,))
+        if cohort is None:
+            raise TargetError(
+                f"Factor {group.id} is of {group.of}, which carries no ages",
+                where="data_specs/factors",
+                expected="a factor of kind age_sex",
+                remedy="Correct `of`",
+            )
+        factors = self._cohort_factors(cohort, cells, level, cohorts)
+        values = self._partition_values(cells)
+        low, high = group.ages
+        inside = [low <= c.ages[0] and c.ages[1] <= high for c in self.partition]
+        before = np.nansum(values[:, inside], axis=1)
+        after = np.nansum(values[:, inside] * factors[:, inside], axis=1)
+        return np.divide(after, before, out=np.ones_like(after), where=before > 0)
+
+    def _by_column(
+        self,
+        carry: CarryRule,
+        item: TargetItem,
+        cells: Cells,
+        level: str,
+        cohorts: dict[str, np.ndarray],
+        year: int,
+    ) -> np.ndarray | None:
+        """Factors that differ by column, shape (areas, columns), or None where they do not."""
+        cohort = self.carrier.age_sex_rule(carry.rule)
+        if cohort is not None:
+            return self._age_sex_factors(cohort, item, cells, level, cohorts)
+        if not self.carrier.follows_trend(carry.rule):
+            return None
+        where = (carry.rule, level, cells.geoids, year)
+        return np.stack([self.carrier.factors(*where, c) for c in self._columns(item)], axis=1)
+
+    def _partition_values(self, cells: Cells) -> np.ndarray:
+        """Published values of the age-by-sex partition, (areas, cells)."""
+        return cells.estimate[:, [cells.columns[(c.column, "")] for c in self.partition]]
+
+    def _cohort_factors(
+        self, factor: AgeSexFactor, cells: Cells, level: str, cohorts: dict[str, np.ndarray]
+    ) -> np.ndarray:
+        """Factors of the whole partition, (areas, cells), kept in ``cohorts``."""
+        if factor.id not in cohorts:
+            values = self._partition_values(cells)
+            place = (self.spec.source, self.vintage, level, cells.geoids)
+            cohorts[factor.id] = self.carrier.age_sex(factor, self.partition, *place, values)
+        return cohorts[factor.id]
 
     def _age_sex_factors(
         self,
@@ -226,12 +282,8 @@ class _SpecBuilder:
         """Factors by column of ``item``, shape (areas, columns); ``cohorts`` keeps those of the
         whole partition by factor.
         """
-        partition = self.spec.age_sex_partition
-        if factor.id not in cohorts:
-            values = cells.estimate[:, [cells.columns[(c.column, "")] for c in partition]]
-            cohorts[factor.id] = self.carrier.age_sex(
-                factor, partition, self.spec.source, self.vintage, level, cells.geoids, values
-            )
+        partition = self.partition
+        self._cohort_factors(factor, cells, level, cohorts)
         position = {cell.column: i for i, cell in enumerate(partition)}
         names = [name for name, _ in self._columns(item)]
         if outside := [name for name in names if name not in position]:

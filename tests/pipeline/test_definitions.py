@@ -26,6 +26,7 @@ GROUPS = {
     "state_targets": ("targets", True),
     "reconciled_targets": ("targets", True),
     "concept_gaps": ("candidates", True),
+    "survey_estimates": ("candidates", True),
     "record_persons": ("candidates", True),
     "record_tax_units": ("candidates", True),
     "candidate_units": ("candidates", True),
@@ -39,6 +40,7 @@ GROUPS = {
     "national_report": ("reports", False),
     "geography": ("sources", False),
     "microdata_persons": ("sources", True),
+    "microdata_replicates": ("sources", True),
 }
 
 

@@ -69,9 +69,10 @@ def uniform(problem: CalibrationProblem) -> Uniform | None:
     """The bounds of the problem as one pair of numbers; None if it has none, both kinds, or
     different ones for different records.
     """
-    if (problem.ratio_bounds is None) == (problem.weight_bounds is None):
+    given = [b for b in (problem.ratio_bounds, problem.weight_bounds) if b is not None]
+    if len(given) != 1:
         return None
-    low, high = (x[problem.start > 0] for x in problem.ratio_bounds or problem.weight_bounds)
+    low, high = (x[problem.start > 0] for x in given[0])
     if low.min() != low.max() or high.min() != high.max():
         return None
     return Uniform(float(low[0]), float(high[0]), problem.ratio_bounds is not None)
@@ -189,7 +190,7 @@ def explain_bounds(
         opening(program, low, high, *e, unit, now + (deadline - now) * (k + 1) / 3)
         for k, e in enumerate(ends)
     )
-    cut = ()
+    cut: tuple[CalibrationWarning, ...] = ()
     if not (both.complete and upper.complete and lower.complete):
         text = (
             "The search for the narrowest bounds was stopped by its limit of time: narrower ones "

@@ -108,7 +108,8 @@ def diagnose(
     problem = standard_form(problem)
     seen = precheck.look(problem, tolerance=tolerance)
     findings, rows = list(seen.findings), seen.supported
-    smallest, bounds, feasible = 0.0, None, not seen.blocking
+    smallest, bounds = 0.0, None
+    feasible: bool | None = not seen.blocking
     if rows.size:
         verdict = feasibility.judge(
             seen.problem, rows, seen.box, tolerance=tolerance, seconds=seconds, gap=GAP

@@ -148,23 +148,23 @@ def _keeping_sum(problem: CalibrationProblem, settings: Settings) -> Calibration
             # What is left to share out is below the rounding of the sum.
             weights = np.clip(weights, low, high)
             break
-    inside = bool(((weights >= low * (1 - 1e-12)) & (weights <= high * (1 + 1e-12))).all())
+    held = bool(((weights >= low * (1 - 1e-12)) & (weights <= high * (1 + 1e-12))).all())
     result = CalibrationResult(
         problem=problem,
         method="trim",
         settings=settings,
         weights=weights,
-        converged=inside,
+        converged=held,
         status="",
         iterations=rounds,
         loss_trace=tuple(trace),
         tolerance=max(settings.tolerance, LEAST_TOLERANCE),
         details={"sum_kept": abs(float(weights.sum()) - total) <= 1e-9 * total},
     )
-    done = finish(result, inside, time.perf_counter() - began)
+    done = finish(result, held, time.perf_counter() - began)
     status = (
         "weights are within the bounds and keep their sum; targets were not held"
-        if inside
+        if held
         else "some weights are still outside the bounds"
     )
-    return replace(done, converged=inside and done.details["sum_kept"], status=status)
+    return replace(done, converged=held and bool(done.details["sum_kept"]), status=status)

@@ -177,12 +177,14 @@ class _Design:
         return np.lexsort((np.arange(self.weights.size), size, self.code))
 
     def best(self, seed: int, design: str, draws: int, sweeps: int) -> Draw:
-        best = None
-        for number in range(draws):
-            generator = np.random.default_rng([seed, number])
-            draw = self._systematic if design == "systematic" else self._balanced
-            trial = self._conclude(np.sort(draw(generator)), 0)
-            if best is None or trial.error < best.error * _BETTER:
+        draw = self._systematic if design == "systematic" else self._balanced
+        trials = (
+            self._conclude(np.sort(draw(np.random.default_rng([seed, number]))), 0)
+            for number in range(draws)
+        )
+        best = next(trials)
+        for trial in trials:
+            if trial.error < best.error * _BETTER:
                 best = trial
         return self._conclude(*self._repair(best.selected, sweeps)) if sweeps else best
 

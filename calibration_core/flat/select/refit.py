@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration_core.common.distances import BoundedRaking, Raking
+from calibration_core.common.distances import BoundedRaking, Distance, Raking
 from calibration_core.errors import BudgetError, ProblemError
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
@@ -63,7 +63,7 @@ class Refit:
     iterations: int
     trace: tuple[float, ...]
     warnings: tuple[CalibrationWarning, ...]
-    multipliers: np.ndarray
+    multipliers: np.ndarray | None
     status: str
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -99,7 +99,8 @@ def refit(
     kept = problem.take_records(index, initial_weights=start).change(
         ratio_bounds=None, weight_bounds=None
     )
-    distance, bounds = Raking(), None
+    distance: Distance = Raking()
+    bounds: tuple[np.ndarray, np.ndarray] | None = None
     if problem.bounded:
         low, high = (limit[index] for limit in problem.limits)
         bounds = (np.maximum(low, 0.0), high)

@@ -71,8 +71,12 @@ class Dual:
     def __init__(self, problem: PoolProblem | PairProblem, settings: TreeNewtonSettings) -> None:
         self.problem, self.settings = problem, settings
         self.units = units_of(problem, settings.prior_unit)
-        kind = PoolBlocks if isinstance(problem, PoolProblem) else PairBlocks
-        self.blocks = kind(problem, settings.device, self.units.weight)
+        device, unit = settings.device, self.units.weight
+        self.blocks: PoolBlocks | PairBlocks = (
+            PoolBlocks(problem, device, unit)
+            if isinstance(problem, PoolProblem)
+            else PairBlocks(problem, device, unit)
+        )
         self.link = make_link(settings.ratio_bounds)
         of_pairs = isinstance(problem, PairProblem) and problem.ratio_bounds is not None
         self.bounded = settings.ratio_bounds is not None or of_pairs

@@ -60,6 +60,7 @@ from calibration_core.tree.solve.arrow import FactorisationError, inner
 from calibration_core.tree.solve.dual import Dual, Levels, State, largest
 from calibration_core.tree.solve.leaf_newton import LeafNewton
 from calibration_core.tree.solve.outcome import FAR_APART, Outcome, result_of
+from calibration_core.tree.solve.pair_blocks import PairBlocks
 
 __all__ = ["Step", "TreeNewtonResult", "TreeNewtonSettings", "calibrate_tree"]
 
@@ -82,14 +83,26 @@ def calibrate_tree(
     start: tuple[np.ndarray, ...] | None = None,
     progress: Callable[[Step], None] | None = None,
 ) -> TreeNewtonResult:
-    """Solve a hierarchical calibration problem.
+    """Weights near their prior that reproduce targets at every level of a tree:
+
+        minimise_w   1/2 sum_j ((a_j.w - b_j) / s_j)^2
+                     + tau sum_i [ w_i log(w_i / q_i) - w_i + q_i ]
+
+    over pairs i of a record and a leaf; with ratio bounds the divergence of the logit method.
 
     Parameters
     ----------
-    problem : the pool or pair form.
-    settings : solver settings.
+    problem : targets, scales s and prior weights q: a ``PoolProblem``, in which every leaf may use
+        every record, or a ``PairProblem`` of written-out pairs.
+    settings : the path of tau and what ends it, bounds of w / q, tolerances.
     start : multipliers of an earlier result to start from; not used where they are worse than none.
-    progress : called after each step.
+    progress : called with a ``Step`` after each step of Newton's method.
+
+    Returns
+    -------
+    TreeNewtonResult : read ``converged``, ``status`` and ``warnings`` before the weights. Targets
+        that contradict each other are no error: they are shared out by their scales, and
+        ``residuals`` has what is missed.
 
     Raises
     ------
@@ -118,12 +131,12 @@ class _Run:
         self.y, self.cold = dual.nothing(), start is None
         if start is not None:
             self.y = [dual.blocks.send(np.asarray(a) / dual.units.weight) for a in start]
-        nested = isinstance(problem, PairProblem) and dual.bounded
         self.leaves = (
             LeafNewton(dual.blocks, dual.target[-1], settings.chord_rate, settings.longest_step)
-            if nested
+            if isinstance(dual.blocks, PairBlocks) and dual.bounded
             else None
         )
+        nested = self.leaves is not None
         automatic = (10.0 * settings.tau_path[0],) if nested and start is None else ()
         self.approach = automatic if settings.approach is None else settings.approach
         self.trace: list[Step] = []
