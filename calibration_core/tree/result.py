@@ -167,7 +167,7 @@ class TreeNewtonResult:
         return total**2 / float((self.weights**2).sum()) if total > 0 else 0.0
 
     def summary(self) -> str:
-        """One paragraph for people."""
+        """One paragraph for people: how it ended, steps, seconds, effective sample size."""
         last = self.trace[-1] if self.trace else None
         return (
             f"{self.status}; tau {self.tau:g}, {self.iterations} steps, {self.factorisations}"

@@ -58,15 +58,42 @@ class ScaleRule(SpecModel):
     relative_floor: dict[Level, float]
 
 
+class BystanderRule(SpecModel):
+    """When an untold figure counts as bent (``pipeline/reports/bystanders.py``).
+
+    ``limit``: standard errors of the survey; ``least_records``: records below which the survey says
+    too little of a figure to judge by; ``blocking``: whether a bent figure stops the run.
+    """
+
+    limit: float = Field(gt=0)
+    least_records: int = Field(ge=1)
+    blocking: bool
+
+
+class SurveyEvidence(SpecModel):
+    """How the survey's own estimates are held to (``pipeline/targets/evidence.py``).
+
+    ``use``: whether at all. ``least_records``: of records that count, below which an estimate is
+    left out. ``carry_error_per_year``: relative standard error of carrying a count by population,
+    for each year between survey and target year.
+    """
+
+    use: bool
+    least_records: int = Field(ge=0)
+    carry_error_per_year: float = Field(ge=0)
+
+
 class Method(SpecModel):
     """``data_specs/method.yaml``; a profile's ``method`` states what differs.
 
     ``dense`` and ``refine`` are TreeNewtonSettings, of all pairs and of the selected ones, and
     ``dense_share`` and ``refine_share`` how closely they fit; ``selection`` SelectionSettings;
-    ``limits`` WeightLimits; ``anchor_strength`` as in JointSettings.
+    ``limits`` WeightLimits; ``anchor_strength`` as in JointSettings; ``bystanders`` decides nothing
+    about weights, only what is said of them.
     """
 
     scale: ScaleRule
+    survey_evidence: SurveyEvidence
     dense: TreeNewton
     dense_share: LevelShares
     selection: PairSelection
@@ -74,6 +101,7 @@ class Method(SpecModel):
     refine_share: LevelShares
     anchor_strength: float = Field(ge=0)
     limits: Limits
+    bystanders: BystanderRule
 
     @model_validator(mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from pipeline.specs.alignment import Step
 from pipeline.specs.base import SPEC_ROOT, SpecModel
 from pipeline.specs.method import Method, with_defaults
 from pipeline.specs.states import BY_POSTAL, OUTLYING_AREAS
@@ -37,7 +38,8 @@ class Donor(SpecModel):
 
 class ProfileRecords(SpecModel):
     """The microdata: source and vintage, the year whose dollars they hold, and the series that
-    carries each amount to the target year.
+    carries each amount to the target year. ``steps``: alignments with administrative data that the
+    records of this profile undergo (``data_specs/alignment.yaml``); none unless listed.
     """
 
     source: str
@@ -45,6 +47,7 @@ class ProfileRecords(SpecModel):
     income_year: int
     donor: Donor | None = None
     uprating: dict[str, str] = Field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
 
 
 class Budget(SpecModel):

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from calibration_core.tree.geography import GeographyTree
-from calibration_core.tree.reconcile.levels import ReconcileResult, reconcile
+from calibration_core.tree.reconcile.levels import ReconcileResult, reconcile_tree
 from pipeline.errors import TargetError
 from pipeline.vocabulary import Key
 
@@ -61,7 +61,7 @@ def reconciled_within_wholes(
     result and (leaves, variables) bool, which ones. Wholes take no part in the further rounds: they
     do not move.
     """
-    result = reconcile(tree, y, v, nonnegative=nonnegative)
+    result = reconcile_tree(tree, y, v, nonnegative=nonnegative)
     wholes = wholes_of(keys, nonnegative)
     parts, caps = list(wholes), list(wholes.values())
     held = np.zeros(y[-1].shape, dtype=bool)
@@ -76,7 +76,7 @@ def reconciled_within_wholes(
             part = parts[column]
             y[-1][leaf, part], v[-1][leaf, part] = max(whole[leaf, column], 0.0), 0.0
             held[leaf, part] = True
-        result = reconcile(tree, y, v, nonnegative=nonnegative)
+        result = reconcile_tree(tree, y, v, nonnegative=nonnegative)
     return result, held
 
 

@@ -19,9 +19,14 @@ DESIGNS = ("cube", "systematic", "sampford")
 
 @dataclass(frozen=True)
 class ExchangeSettings:
-    """Attributes: ``limit`` most exchanges for each place of an area (a stop that is never reached
-    in practice); ``cell_penalty`` kappa: cost, in squared scales, of a cell's count moving by one;
-    inf exchanges within cells only; ``threads``.
+    """Of one pass of exchanges.
+
+    Attributes
+    ----------
+    limit : most exchanges for each place of an area, a stop that is never reached in practice.
+    cell_penalty : kappa, the cost, in squared scales, of a cell's count moving by one; inf
+        exchanges within cells only.
+    threads : areas are shared out among so many; results do not depend on it.
     """
 
     limit: float = 8.0
@@ -106,10 +111,17 @@ class SelectionSettings:
 
 @dataclass(frozen=True)
 class JointSettings:
-    """Attributes: ``selection``; ``refine``: the solver. ``anchor_strength``: of soft targets at
-    the dense totals of what has no target (``anchors.anchored``), 0 for none. ``limits``: smallest
-    and largest weights, None for none. ``inside``: a leaf's target is worth a pair where no pair at
-    all would leave it further off than so many scales.
+    """How pairs are chosen and weighed.
+
+    Attributes
+    ----------
+    selection : k, the seed, the draw, exchanges and rounds.
+    refine : the solver of the refits, of the last one too.
+    anchor_strength : of soft targets at the dense totals of what has no target
+        (``anchors.anchored``); 0 for none.
+    limits : smallest and largest weights; None for none.
+    inside : a leaf's target is worth a pair where no pair at all would leave it further off than so
+        many scales.
     """
 
     selection: SelectionSettings

@@ -161,8 +161,8 @@ class Microdata:
     """What a microdata reader returns.
 
     ``persons`` and ``households`` obey the schemas above and are sorted by their keys.
-    ``replicate_weights`` is null unless asked for: household_id, person_number, then one column per
-    replicate. ``provenance`` names every file read; ``notes`` are counted facts.
+    ``replicate_weights`` (``replicates.py``) is null where the survey publishes none.
+    ``provenance`` names every file read; ``notes`` are counted facts.
     """
 
     persons: pl.DataFrame
