@@ -104,9 +104,10 @@ def of_alignment(table: pl.DataFrame) -> dict[str, Any]:
     shown = with_gaps(table)
     steps = shown["step"].unique(maintain_order=True)
     tables = {f"step_{step}": shown.filter(pl.col("step") == step).drop("step") for step in steps}
-    return frame_metadata(
-        table, **{k: dg.MetadataValue.md(markdown_table(v, limit=100)) for k, v in tables.items()}
-    )
+    told: dict[str, Any] = {
+        k: dg.MetadataValue.md(markdown_table(v, limit=100)) for k, v in tables.items()
+    }
+    return frame_metadata(table, **told)
 
 
 def of_solver(result: TreeNewtonResult) -> dict[str, Any]:

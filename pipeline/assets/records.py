@@ -111,7 +111,7 @@ def _records(
     )
     holds = {n: f"Records of the state: {c}" for n, c in zip(RECORDS, contents, strict=True)}
     donors = (DONOR_PERSONS,) if profile.records.donor is not None else ()
-    code = _RECORDS_CODE
+    code: tuple[str, ...] = _RECORDS_CODE
     # Records that no step aligns know nothing of targets, and have no such table.
     aligned_with: tuple[str, ...] = ()
     if profile.records.steps:

@@ -111,8 +111,8 @@ class Treatment(SpecModel):
 
     how: Literal["fitted", "restated", "observed"]
     why: str = Field(min_length=1)
-    factor: float = Field(1.0, gt=0)
-    factor_error: float = Field(0.0, ge=0)
+    factor: float = Field(default=1.0, gt=0)
+    factor_error: float = Field(default=0.0, ge=0)
     source: str = ""
 
     @model_validator(mode="after")
