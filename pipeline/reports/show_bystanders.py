@@ -52,7 +52,7 @@ def summary(report: pl.DataFrame, rule: dict[str, Any]) -> dict[str, Any]:
     return {
         "missing": None,
         **rule,
-        "figures": {name: report.filter(pl.col("status") == name).height for name in STATUSES},
+        "statuses": {name: report.filter(pl.col("status") == name).height for name in STATUSES},
         "judged": judged.height,
         "bent": {
             name: judged.filter(pl.col("bent") == name).height

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.assets.bystanders import CHECK, _check
+from pipeline.assets.common import PROJECT_ROOT
 from pipeline.errors import SpecError, StoreError, TargetError
 from pipeline.io_manager import encode, file_digest, write_atomic
 from pipeline.records.expressions import measure
@@ -246,7 +247,10 @@ def test_the_document_is_json_and_has_every_figure(environment, report):
     assert found["judged"] == document["judged"] == 2
     assert found["bent"] == {"calibration": 1, "selection": 0}
     assert [each["domain"] for each in found["worst"]] == ["age_70_plus", "age_80_plus"]
-    assert sum(found["figures"].values()) == report.height
+    assert sum(found["statuses"].values()) == report.height
+    page = (PROJECT_ROOT / "docs" / "bystanders.md").read_text(encoding="utf-8")
+    names = {*document, *found, *BYSTANDER_SCHEMA, *document["figures"][1]["pulls"][0]}
+    assert {name for name in names if f"`{name}`" not in page} == set()
 
 
 def test_a_report_of_other_weights_says_what_to_materialise(environment, report):
