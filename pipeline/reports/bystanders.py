@@ -13,7 +13,8 @@ profile's limit.
 
 Who pulls is told by ``calibration_core/common/pull.py``: the move from prior to dense weights,
 apart by told variable. ``start`` is what prior weights differ from the survey by before that (a
-household's weight stands for all its persons), ``rest`` what differs between areas.
+household's weight stands for all its persons), ``rest`` what differs between areas, and what rows
+that hold figures to the survey itself push back.
 
 Belongs here: that table. Does not belong here: estimates and errors of the survey
 (``records/survey_estimates.py``), which figures are standard (``data_specs/bystanders.yaml``), how
@@ -35,7 +36,17 @@ from pipeline.records.expressions import Measured
 from pipeline.specs.method import BystanderRule
 from pipeline.specs.variables import Variable
 from pipeline.targets.concept_gap import state_targets
-from pipeline.vocabulary import POPULATION, SMALLEST, STATE, VARIABLE_KEY, Key, is_variable
+from pipeline.vocabulary import (
+    CALIBRATE,
+    DROPPED,
+    POPULATION,
+    SMALLEST,
+    STATE,
+    VALIDATION,
+    VARIABLE_KEY,
+    Key,
+    is_variable,
+)
 from pipeline.weights.problem import SolvableState
 from pipeline.weights.table import StoredWeights
 
@@ -142,7 +153,8 @@ def told_at(state: SolvableState) -> pl.DataFrame:
     by which publications."""
     grid = state.problem.grid
     rows = np.concatenate([level[level >= 0] for level in grid.rows])
-    fitted = state.targets[np.sort(rows)]
+    # Other rows that are fitted hold a figure to the survey itself, and tell nothing.
+    fitted = state.targets[np.sort(rows)].filter(pl.col("role") == CALIBRATE)
     # In the order of the levels, then of the names: nothing depends on the order of rows.
     levels = [pl.when(pl.col("level") == name).then(pl.lit(name)) for name in grid.tree.levels]
     return (
@@ -199,11 +211,12 @@ def _survey(estimates: pl.DataFrame, totals: pl.DataFrame) -> pl.DataFrame:
 
 
 def _official(state: SolvableState) -> pl.DataFrame:
-    """One published figure a variable, of any role, with where it comes from."""
+    """One published figure a variable, of any role of a publication, with where it comes from."""
     fips = state.problem.tree.geoids[0][0]
-    found = state_targets(state.targets, fips).filter(pl.col("target").is_not_null())
+    published = state.targets.filter(pl.col("role").is_in([CALIBRATE, VALIDATION, DROPPED]))
+    found = state_targets(published, fips).filter(pl.col("target").is_not_null())
     source = (
-        state.targets.group_by("level", *VARIABLE_KEY)
+        published.group_by("level", *VARIABLE_KEY)
         .agg(pl.concat_str("source", "vintage", separator=" ").unique().sort().str.join(", "))
         .rename({"source": "official_source", "level": "target_level"})
     )
