@@ -33,6 +33,18 @@ from calibration_core.common.pull import Pull, pull_on
 from calibration_core.common.threads import one_thread
 from pipeline.errors import TargetError
 from pipeline.records.expressions import Measured
+from pipeline.reports.bystander_schema import (
+    BY_CALIBRATION,
+    BY_SELECTION,
+    BYSTANDER_SCHEMA,
+    IMPLIED,
+    NOT_MEASURED,
+    OBSERVED,
+    PULL,
+    PULLS_KEPT,
+    TOLD,
+    UNTOLD,
+)
 from pipeline.specs.method import BystanderRule
 from pipeline.specs.variables import Variable
 from pipeline.targets.concept_gap import state_targets
@@ -50,54 +62,12 @@ from pipeline.vocabulary import (
 from pipeline.weights.problem import SolvableState
 from pipeline.weights.table import StoredWeights
 
-STATUSES = ("told", "implied", "observed", "untold", "not_measured")
-TOLD, IMPLIED, OBSERVED, UNTOLD, NOT_MEASURED = STATUSES
-"""A target fits it; told figures add up to it; an official figure is only compared with; nobody
-publishes it here; the records cannot express it."""
-
-BY_CALIBRATION, BY_SELECTION = "calibration", "selection"
 # Where the survey's error is a smaller share of what simple sampling of as many records would have,
 # its weights were made to meet the figure, and its error says nothing. In RI, VT and DE it is 0.000
 # to 0.008 for persons in group quarters, and 0.09 or more for all others.
 _CONTROLLED = 0.1
 # Own share of squares below which told variables add up to a variable; rounding leaves 1e-20.
 _ADDS_UP = 1e-10
-PULLS_KEPT = 8
-"""Of the told variables, those that pull a figure most, kept with it."""
-
-PULL = pl.Struct(
-    {
-        "variable": pl.String(),
-        "domain": pl.String(),
-        "source": pl.String(),
-        "told_moved": pl.Float64(),
-        "standard_errors": pl.Float64(),
-    }
-)
-"""A told variable: where it is published, the relative move of its own total from prior to dense
-weights, and what that adds to the figure."""
-
-BYSTANDER_SCHEMA: dict[str, pl.DataType] = {
-    "heading": pl.String(),
-    **dict.fromkeys(VARIABLE_KEY, pl.String()),
-    "label": pl.String(),
-    "unit": pl.String(),
-    "records": pl.Int64(),
-    "status": pl.String(),
-    "told_at": pl.String(),
-    **dict.fromkeys(("survey", "standard_error", "prior", "dense", "selected"), pl.Float64()),
-    "official": pl.Float64(),
-    "official_level": pl.String(),
-    "official_source": pl.String(),
-    "official_role": pl.String(),
-    "reason": pl.String(),
-    **dict.fromkeys(("moved_dense", "moved_selected"), pl.Float64()),
-    **dict.fromkeys(("beyond_dense", "beyond_selected"), pl.Float64()),
-    "bent": pl.String(),
-    "start": pl.Float64(),
-    "pulls": pl.List(PULL),
-    "rest": pl.Float64(),
-}
 
 
 @dataclass(frozen=True, eq=False)

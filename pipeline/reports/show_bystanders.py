@@ -15,7 +15,7 @@ from rich import box
 from rich.table import Column, Table
 from rich.text import Text
 
-from pipeline.reports.bystanders import BY_CALIBRATION, BY_SELECTION, STATUSES
+from pipeline.reports.bystander_schema import BY_CALIBRATION, BY_SELECTION, STATUSES
 from pipeline.reports.words import Printer, change
 from pipeline.vocabulary import USD
 
