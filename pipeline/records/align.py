@@ -135,21 +135,13 @@ def _totals(
 ) -> pl.DataFrame:
     tables = {"persons": persons, "households": households, "tax_units": units}
     asked = [task.variables[key] for key in _shown(step, task)]
-    # Before its step an amount may have no column yet.
-    held = [v for v in asked if v.over and _columns(v) <= set(tables[v.over].columns)]
-    return design_totals(tables, held)[0]
-
-
-def _columns(variable: Variable) -> set[str]:
-    """Columns that a variable reads."""
-    texts = (variable.where, variable.value)
-    return {name for text in texts for name in pl.sql_expr(text).meta.root_names()}
+    return design_totals(tables, asked)[0]
 
 
 def _shown(step: Step, task: Task) -> list[Key]:
     """Controls of the step that records can hold, and what is watched, each once."""
-    watched = [tuple(name.split("/")) for name in task.rules.watched]
-    return [k for k in dict.fromkeys([*task.rules.keys_of(step), *watched]) if k in task.variables]
+    shown = dict.fromkeys([*task.rules.keys_of(step), *task.rules.watched_keys])
+    return [key for key in shown if key in task.variables]
 
 
 def _compared(
@@ -206,15 +198,12 @@ def _origin(name: str, was: pl.Series, now: pl.Series, asked: bool) -> pl.Series
 
 def changes_by_origin(persons: pl.DataFrame) -> pl.DataFrame:
     """Persons with an amount, by amount and origin: ``amount``, ``origin``, ``persons``."""
-    names = [c.removesuffix("_origin") for c in persons.columns if c.endswith("_origin")]
-    pieces = [
-        persons.filter(
-            (pl.col(name).fill_null(0.0) != 0) | (pl.col(f"{name}_origin") != "reported")
-        )
-        .group_by(origin=f"{name}_origin")
-        .agg(persons=pl.len())
-        .select(amount=pl.lit(name), origin="origin", persons=pl.col("persons").cast(pl.Int64))
-        for name in names
-    ]
     schema = {"amount": pl.String, "origin": pl.String, "persons": pl.Int64}
+    names = [c.removesuffix("_origin") for c in persons.columns if c.endswith("_origin")]
+    pieces = []
+    for name in names:
+        origin = pl.col(f"{name}_origin")
+        counted = persons.filter((pl.col(name).fill_null(0.0) != 0) | (origin != "reported"))
+        found = counted.group_by(origin=origin).agg(persons=pl.len().cast(pl.Int64))
+        pieces.append(found.select(pl.lit(name).alias("amount"), "origin", "persons"))
     return pl.concat(pieces).sort("amount", "origin") if pieces else pl.DataFrame(schema=schema)

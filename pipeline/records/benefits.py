@@ -108,13 +108,12 @@ def _odds(
     """Odds p / (1 - p) of every person: p is the share of receivers in his cell of ``base``, of
     design-weighted records, shrunk to the share of all ``base`` by PRIOR_RECORDS.
     """
+    cell = [_trait(name, amount).cast(pl.String) for name in traits]
     told = persons.select(
         "design_weight",
         receives=(pl.col(amount).fill_null(0.0) > 0).cast(pl.Float64),
         base=pl.Series(base),
-        cell=pl.concat_str(
-            [_trait(name, amount).cast(pl.String) for name in traits], separator="|"
-        ),
+        cell=pl.concat_str(cell, separator="|"),
     ).with_row_index("row")
     asked = told.filter("base")
     weight = pl.col("design_weight")

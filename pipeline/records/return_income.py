@@ -13,7 +13,8 @@ gross income, are the published ones. Does not belong here: classes from 500,000
   beyond O, but no more than X, is moved from persons drawn by key, whole amounts and one part. What
   X then lacks is donated to other returns. A donation of a dollars goes to a return that lies in
   class k with it, so that dollars by class are met and not only ordered. Amounts donated are
-  quantiles of an exponential distribution of the class's mean: classes publish counts and sums only.
+  quantiles of an exponential distribution of the class's mean: classes publish counts and sums,
+  and nothing of the shape.
 * Classes in which X is not above zero (net losses) get nothing, and say so.
 """
 
@@ -48,7 +49,9 @@ def align_wages(
     wages = persons["wages"].to_numpy()
     band = np.clip(np.minimum(np.nan_to_num(wages), rule.up_to) - rule.start, 0.0, None)
     share, made = 0.0, persons.with_columns(pl.col("wages").alias(TAXABLE_WAGES))
-    for _ in range(ROUNDS if wanted is not None else 0):
+    for _ in range(ROUNDS):
+        if wanted is None:
+            break
         returns = returns_of(made)
         counted = float((returns.weight_of_person * band).sum())
         held = float((returns.weight_of_person * np.nan_to_num(wages)).sum())
@@ -73,9 +76,9 @@ def align_income(
     and with ``partnership`` and ``capital_gains``; and counted notes.
     """
     rule = alignment.income
-    made, notes = _retirement(persons, rule, controls, returns_of)
+    made, note = _retirement(persons, rule, controls, returns_of)
     made = with_amounts(made, [split.to for split in rule.sources])
-    notes = list(notes)
+    notes = [note]
     for split in rule.sources:
         made = _move(made, split, alignment, controls, returns_of, seed, state, notes)
     for split in rule.sources:
@@ -91,15 +94,17 @@ def with_amounts(persons: pl.DataFrame, names: list[str]) -> pl.DataFrame:
 
 def _retirement(
     persons: pl.DataFrame, rule: IncomeRule, controls: Controls, returns_of: Rebuild
-) -> tuple[pl.DataFrame, tuple[SourceNote, ...]]:
+) -> tuple[pl.DataFrame, SourceNote]:
     wanted, factor, made = controls.scaled(rule.retirement), 1.0, persons
     amount = persons["retirement"].to_numpy()
-    for _ in range(ROUNDS if wanted is not None else 0):
+    for _ in range(ROUNDS):
+        if wanted is None:
+            break
         held = float((returns_of(made).weight_of_person * np.nan_to_num(amount)).sum())
         factor = wanted / held if held > 0 else 1.0
         made = made.with_columns(pl.Series("retirement", amount * factor).fill_nan(None))
     count = int((np.nan_to_num(amount) > 0).sum())
-    return made, (SourceNote("retirement_scaled", count, f"retirement times {factor:.3f}"),)
+    return made, SourceNote("retirement_scaled", count, f"retirement times {factor:.3f}")
 
 
 def _move(

@@ -89,7 +89,7 @@ class Returns:
 
     @cached_property
     def weight_of_person(self) -> np.ndarray:
-        """The weight that a person's amounts have on his return, float64 (persons,); zero off it."""
+        """The weight of a person's amounts on his return, float64 (persons,); zero off returns."""
         at = self.of_person
         return np.where(at >= 0, self.weight[at], 0.0)
 
@@ -113,7 +113,7 @@ class Returns:
             "social_security",
             other=pl.col("agi") - pl.col("taxable_social_security"),
             joint=pl.col("filing_status") == "joint",
-        ).with_columns(other=pl.col("other") + pl.lit(given))
+        ).with_columns(other=pl.col("other") + pl.Series(np.broadcast_to(given, self.size)))
         taxable = taxable_social_security(
             pl.col("social_security"), pl.col("other"), pl.col("joint"), self.rule
         )
@@ -162,7 +162,7 @@ class Returns:
             return Places(rows, amounts, dollars)
         scaled = np.zeros(self.size)
         scaled[rows] = amounts * (dollars / held)
-        reached = self.agi_with(pl.Series(scaled))[rows]
+        reached = self.agi_with(scaled)[rows]
         stays = (reached >= low) & (reached < high)
         final = np.where(stays, scaled[rows], amounts)
         lacking = dollars - float((self.weight[rows] * final).sum())

@@ -80,14 +80,13 @@ from pipeline.records.tax_rules import (
     taxable_social_security,
 )
 from pipeline.sources.base import SourceNote
+from pipeline.sources.microdata.schema import ALIGNED_AMOUNTS
 
 FILING_STATUS = ("single", "joint", "head_of_household", "separate")
 _SUMMED = (
     *("wages", "self_employment", "investment_income", "retirement", "social_security"),
     "unemployment_compensation",
 )
-ALIGNED_AMOUNTS = ("capital_gains", "partnership")
-"""Amounts of persons that only alignment puts there; units then have them too."""
 TAXABLE_WAGES = "taxable_wages"
 """Amount of persons that takes the place of ``wages`` on returns, where alignment puts it there."""
 _TRAITS = (
@@ -162,11 +161,11 @@ def _prepare(persons: pl.DataFrame, alignment: dict[str, float]) -> pl.DataFrame
             remedy="Mend the profile",
         )
     summed = _summed(persons)
-    wages = TAXABLE_WAGES if TAXABLE_WAGES in persons.columns else "wages"
+    column = {name: name for name in summed}
+    if TAXABLE_WAGES in persons.columns:
+        column["wages"] = TAXABLE_WAGES
     amounts = (
-        (
-            pl.col(wages if name == "wages" else name).fill_null(0.0) * alignment.get(name, 1.0)
-        ).alias(name)
+        (pl.col(column[name]).fill_null(0.0) * alignment.get(name, 1.0)).alias(name)
         for name in summed
     )
     gross = [name for name in summed if name != "social_security"]

@@ -5,10 +5,10 @@ lowered) to, and of which amounts the difference is made. Does not belong here: 
 (``pareto.py``), classes below (``return_income.py``), controls (``data_specs/alignment.yaml``).
 
 Returns are ranked by the AGI they have; ties by key. The first of them, as many as the IRS counts
-in the highest class (in design weights), stand for it, the next for the class below. Within a class
-the rank is kept: a return of weight w takes the mean of its own part, w wide, of a Pareto
-distribution that has the class's count and sum. The class's dollars are so exact, and its returns to
-within half a weight.
+in the highest class (in design weights), stand for it, the next for the class below. Within a
+class the rank is kept: a return of weight w takes the mean of its own part, w wide, of a Pareto
+distribution that has the class's count and sum. The class's dollars are so exact, and its returns
+to within half a weight.
 
 What a return lacks is made of the amounts that the class lacks, in the class's proportions: wages,
 business, investment, capital gains, partnership. It goes to the primary person; amounts of the
@@ -27,8 +27,9 @@ from pipeline.records.participation import nearest_prefix
 from pipeline.records.return_income import Rebuild, with_amounts
 from pipeline.records.return_places import Returns
 from pipeline.records.tax_rules import AGI_CLASS_STARTS
-from pipeline.records.tax_units import ALIGNED_AMOUNTS, TAXABLE_WAGES
+from pipeline.records.tax_units import TAXABLE_WAGES
 from pipeline.sources.base import SourceNote
+from pipeline.sources.microdata.schema import ALIGNED_AMOUNTS
 from pipeline.specs.alignment import TOP_CLASSES, Alignment, Control, TailRule
 
 _LOWERED = (TAXABLE_WAGES, "self_employment", "investment_income", "retirement", *ALIGNED_AMOUNTS)

@@ -16,7 +16,7 @@ from pipeline.reports.words import Printer
 
 
 def with_gaps(table: pl.DataFrame) -> pl.DataFrame:
-    """``record_alignment`` with ``gap_before`` and ``gap_after``: (total - published) / |published|,
+    """``record_alignment`` with ``gap_before``, ``gap_after``: (total - published) / |published|,
     null where the published figure is zero or withheld, or records hold no such amount.
     """
     published = pl.col("published")

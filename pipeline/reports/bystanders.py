@@ -115,7 +115,7 @@ def bystander_report(state: SolvableState, stored: StoredWeights, watched: Watch
     )
     pulled = _pulls(_moved(_with_status(frame)), watched.measured, weights, told)
     rule = state.profile.method.bystanders
-    return _judged(pulled, rule).select(list(BYSTANDER_SCHEMA)).cast(BYSTANDER_SCHEMA)
+    return _judged(pulled, rule).select(list(BYSTANDER_SCHEMA)).cast(pl.Schema(BYSTANDER_SCHEMA))
 
 
 def told_at(state: SolvableState) -> pl.DataFrame:
@@ -300,7 +300,7 @@ def _largest(
     """The told variables that pull one figure most, largest first; ties by name."""
     size = pull.by_told[:, column] / error
     # Rounded, so that another processor's last bit cannot change the order.
-    order = sorted(range(len(pulling)), key=lambda j: (-round(abs(size[j]), 6), pulling[j]))
+    order = sorted(range(len(pulling)), key=lambda j: (-round(float(abs(size[j])), 6), pulling[j]))
     return [
         {
             "variable": pulling[j][0],

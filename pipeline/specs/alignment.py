@@ -111,6 +111,11 @@ class Alignment(SpecModel):
     classes: dict[str, str]
     watched: tuple[str, ...]
 
+    @property
+    def watched_keys(self) -> list[Key]:
+        """``watched`` as (variable, domain)."""
+        return [key for name in self.watched for key, _ in Control(plus=(name,)).signed()]
+
     def keys_of(self, step: Step) -> list[Key]:
         """Targets that a step is controlled by, in the order of the file, each once."""
         return list(dict.fromkeys(key for key in self._keys(step)))

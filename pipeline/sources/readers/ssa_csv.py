@@ -1,8 +1,9 @@
 """Reader of the Social Security Administration's tables of states as somebody saved them: one sheet
 of the workbook, one CSV file.
 
-Belongs here: finding which sheet a file is, and its cells. Does not belong here: what a sheet holds
-(``ssa.py`` reads it as it reads the workbook's), or tables that others stacked (``ssa_stacked.py``).
+Belongs here: finding which sheet a file is, and its cells. Does not belong here: what a sheet
+holds (``ssa.py`` reads it as it reads the workbook's), or tables that others stacked
+(``ssa_stacked.py``).
 
 A CSV file of a sheet keeps its title, its two lines of headings, its three label columns and its
 footnotes; only the workbook around it is gone.
