@@ -143,8 +143,9 @@ def require_of_one_run(environment: RunEnvironment, state: str, manifest: dict[s
             where=str(path),
             expected="fit report, manifest and weights of one result",
             remedy=(
-                "Materialise fit_report, selection_report, selected_persons, selected_households,"
-                f" run_manifest of {state}, or run `geocal run --states {state}`"
+                "Materialise fit_report, selection_report, bystander_report, selected_persons,"
+                f" selected_households, run_manifest of {state}, or run `geocal run --states"
+                f" {state}`"
             ),
         )
 
