@@ -1,7 +1,7 @@
 """What dense calibration does to figures it was not told: the bystander table of several states.
 
     python -m benchmarks.bystanders --data DIR [--profile rhode_island,counties_2018]
-        [--states RI,VT,DE,WY,ID,NH] [--json FILE]
+        [--states RI,VT,DE,WY,ID,NH] [--json FILE] [--markdown FILE]
 
 A state runs under the first of the profiles that has it. Of each standard figure
 (``data_specs/bystanders.yaml``), by state: the move of dense weights against the survey's own
@@ -9,7 +9,8 @@ estimate, in its standard errors. ``t`` marks a figure that a target fits, ``i``
 figures add up to, ``o`` one with an official figure that is only compared with, ``!`` a bent
 one: beyond the limit of ``data_specs/method.yaml``, and no official figure asks for it. Below
 stand how many are judged and bent, the root mean square of what nobody asked for, and dense weights
-against official figures, in per cent. No pairs are selected.
+against official figures, in per cent. No pairs are selected. ``--markdown`` writes the furthest
+figures of each state, and what pulls them, as docs/bystanders.md shows them.
 
 Belongs here: those tables. Does not belong here: the report (``pipeline/reports/bystanders.py``),
 held-out targets (``selection.py``).
@@ -31,6 +32,7 @@ from rich.table import Table
 
 from benchmarks.state import load_state
 from pipeline import steps
+from pipeline.reports.show_bystanders import against, amount, furthest, pulled_by
 from pipeline.sources.of_profile import read_survey
 from pipeline.specs.bystanders import load_bystanders
 from pipeline.specs.catalog import Catalog, load_catalog
@@ -98,6 +100,18 @@ def moves_table(reports: dict[str, pl.DataFrame], catalog: Catalog) -> Table:
     return table
 
 
+def markdown(report: pl.DataFrame, count: int = 20) -> str:
+    """The figures furthest beyond what was asked, and what pulls them, as a Markdown table."""
+    lines = ["| figure | survey | s.e. | dense | official | moved | pulled by (s.e.) |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for row in furthest(report).head(count).to_dicts():
+        size, moved = row["standard_error"] / abs(row["survey"]), row["moved_dense"]
+        cells = [row["label"], amount(row["survey"], row["unit"]), f"{100 * size:.1f} %"]
+        cells += [against(row, "dense"), against(row, "official"), f"{moved:+.1f}"]
+        lines.append("| " + " | ".join([*cells, pulled_by(row, 2)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def official_table(reports: dict[str, pl.DataFrame], catalog: Catalog) -> Table:
     """Dense weights against official figures, in per cent, where some state has one."""
     table = Table("figure", *reports, title="Dense weights against official figures, in per cent")
@@ -128,6 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="rhode_island,counties_2018")
     parser.add_argument("--states", default="RI,VT,DE,WY,ID,NH")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
     options = parser.parse_args(argv)
     console, catalog = Console(width=140), load_catalog()
     profiles = options.profile.split(",")
@@ -139,6 +154,9 @@ def main(argv: list[str] | None = None) -> int:
         if options.json:
             rows = {name: report.to_dicts() for name, report in reports.items()}
             options.json.write_text(json.dumps(rows, indent=1))
+    if options.markdown:
+        parts = (f"{state}\n\n{markdown(report)}" for state, report in reports.items())
+        options.markdown.write_text("\n".join(parts))
     console.print(moves_table(reports, catalog))
     console.print(official_table(reports, catalog))
     return 0

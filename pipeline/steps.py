@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,6 @@ from calibration_core.tree.select.pairs import Selection
 from calibration_core.tree.solve.newton import TreeNewtonResult
 from calibration_core.tree.totals import pair_totals, pool_totals
 from pipeline.records.assemble import assemble_records
-from pipeline.records.design_totals import design_totals
 from pipeline.records.expressions import measure
 from pipeline.records.survey_estimates import survey_estimates as estimates_of_records
 from pipeline.reports.bystanders import Watched, bystander_report
@@ -50,11 +49,20 @@ from pipeline.specs.states import state_of
 from pipeline.specs.variables import Variable
 from pipeline.targets import concept_gap
 from pipeline.targets.build import BuiltTargets, build_targets
+from pipeline.targets.evidence import survey_evidence
 from pipeline.targets.hard_rules import require_targets
 from pipeline.targets.moves import refuse_large_moves
 from pipeline.targets.reconcile import Reconciled, reconcile_national, reconcile_state
 from pipeline.targets.shares import share_rules
-from pipeline.vocabulary import NATION, STATE, TARGET_KEY, is_area, levels_below
+from pipeline.vocabulary import (
+    EVIDENCE,
+    NATION,
+    STATE,
+    TARGET_KEY,
+    VARIABLE_KEY,
+    is_area,
+    levels_below,
+)
 from pipeline.weights.candidates import Candidates, build_candidates
 from pipeline.weights.places import Places
 from pipeline.weights.problem import SolvableState, build_problem
@@ -93,6 +101,14 @@ def target_variables(catalog: Catalog, profile: Profile) -> tuple[Variable, ...]
     return tuple(variable for variable in found if variable.expressible)
 
 
+def evidence_variables(catalog: Catalog, targets: pl.DataFrame) -> tuple[Variable, ...]:
+    """Variables that only the survey's own estimates speak of, by name."""
+    keys = targets.filter(pl.col("role") == EVIDENCE).select(VARIABLE_KEY).unique()
+    stated = targets.filter(pl.col("role") != EVIDENCE).select(VARIABLE_KEY)
+    only = keys.join(stated, on=VARIABLE_KEY, how="anti")
+    return tuple(catalog.variables[key] for key in sorted(only.iter_rows()))
+
+
 def national_targets(
     catalog: Catalog, profile: Profile, tables: Tables
 ) -> tuple[BuiltTargets, Reconciled]:
@@ -115,14 +131,15 @@ def concept_gaps(
     catalog: Catalog,
     profile: Profile,
     postal: str,
-    records: Mapping[str, pl.DataFrame],
+    estimates: pl.DataFrame,
     below: pl.DataFrame,
     national: pl.DataFrame,
-) -> tuple[pl.DataFrame, tuple[SourceNote, ...]]:
-    """How far design-weighted records are from each target, and the role that follows; notes."""
+) -> pl.DataFrame:
+    """How far design-weighted records are from each target, the role that follows, and the concept
+    error of those that calibrate. ``estimates``: of ``survey_estimates``."""
     fips = state_of(postal).fips
-    totals, notes = design_totals(records, target_variables(catalog, profile))
-    gaps = concept_gap.concept_gaps(
+    totals = estimates.filter(is_area(STATE, fips)).rename({"estimate": "total"})
+    return concept_gap.concept_gaps(
         totals,
         pl.concat([national.filter(is_area(STATE, fips)), below]),
         profile.concept_gap_limit,
@@ -130,7 +147,6 @@ def concept_gaps(
         same_concept=catalog.same_concept(profile),
         same_concept_limit=profile.same_concept_gap_limit,
     )
-    return gaps, notes
 
 
 def survey_estimates(
@@ -156,12 +172,14 @@ class StateInputs:
     national : the same for the nation and all states, reconciled among themselves.
     geography : the areas, all vintages of the profile.
     records : ``persons``, ``households``, ``tax_units`` of the state.
+    estimates : what the survey says of the state and its PUMAs.
     """
 
     below: pl.DataFrame
     national: pl.DataFrame
     geography: pl.DataFrame
     records: Mapping[str, pl.DataFrame]
+    estimates: pl.DataFrame
 
 
 def with_gaps(
@@ -179,19 +197,32 @@ def reconciled_targets(
     below: pl.DataFrame,
     national: pl.DataFrame,
     geography: pl.DataFrame,
+    estimates: pl.DataFrame,
 ) -> Reconciled:
-    """The state's targets as one consistent tree; only rows of role ``calibrate`` take part.
+    """The state's targets as one consistent tree, in which only rows of role ``calibrate`` take
+    part; then the survey's evidence for what none of them states.
 
-    ``below`` and ``national`` have the roles of ``with_gaps``. Raises TargetError if sources
-    contradict each other beyond ``moves.STOPPING_MOVE``.
+    ``below`` and ``national`` have the roles of ``with_gaps``; ``estimates``: of
+    ``survey_estimates``. Raises TargetError if sources contradict each other beyond
+    ``moves.STOPPING_MOVE``.
     """
     areas = areas_of(geography, postal, profile.geography.vintage)
     groups = catalog.categories.values()
     shares = share_rules(catalog, profile)
     reconciled = reconcile_state(below, national, areas, profile.levels, groups, shares)
-    require_targets(reconciled.frame, f"reconciled_targets of {postal}")
     refuse_large_moves(reconciled.frame, profile.accepted_moves, postal)
-    return reconciled
+    evidence = survey_evidence(
+        estimates,
+        reconciled.frame,
+        catalog.variables.values(),
+        profile.method.survey_evidence,
+        state_fips=state_of(postal).fips,
+        vintage=profile.records.vintage,
+        years=profile.target_year - int(profile.records.vintage),
+    )
+    frame = pl.concat([reconciled.frame, evidence]).sort(TARGET_KEY)
+    require_targets(frame, f"reconciled_targets of {postal}")
+    return replace(reconciled, frame=frame)
 
 
 def targets_lost(
@@ -222,7 +253,7 @@ def candidates(
         profile.candidates.elsewhere_share,
     )
     cross = load_cross_categories(profile.cross_categories)
-    variables = target_variables(catalog, profile)
+    variables = (*target_variables(catalog, profile), *evidence_variables(catalog, targets))
     return build_candidates(records, variables, targets, places, cross)
 
 
@@ -362,9 +393,10 @@ def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
     )
     clock.lap("records")
     below = state_targets(catalog, profile, tables, postal).frame
-    gaps, _ = concept_gaps(catalog, profile, postal, made.tables, below, above.frame)
+    estimates, _ = survey_estimates(catalog, postal, made.tables, survey.replicate_weights)
+    gaps = concept_gaps(catalog, profile, postal, estimates, below, above.frame)
     below, national = with_gaps(gaps, postal, below, above.frame)
-    inputs = StateInputs(below, national, geography, made.tables)
+    inputs = StateInputs(below, national, geography, made.tables, estimates)
     clock.lap("targets")
     loaded = prepared(catalog, profile, postal, inputs)
     clock.lap("reconciliation, candidates and problem")
@@ -374,7 +406,9 @@ def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
 def prepared(catalog: Catalog, profile: Profile, postal: str, inputs: StateInputs) -> LoadedState:
     """The steps from reconciliation to the problem."""
     below, national, geography = inputs.below, inputs.national, inputs.geography
-    targets = reconciled_targets(catalog, profile, postal, below, national, geography).frame
+    targets = reconciled_targets(
+        catalog, profile, postal, below, national, geography, inputs.estimates
+    ).frame
     made = candidates(catalog, profile, postal, inputs.records, targets, geography)
     cells = made.cells.table
     ready = solvable(profile, postal, targets, geography, made.units, made.areas, cells)

@@ -45,8 +45,14 @@ VARIABLE_KEY = ("variable", "domain")
 POPULATION: Key = ("persons", "total")
 """Total persons: prior weights and design weights are scaled to it."""
 
-CALIBRATE, VALIDATION, DROPPED = ROLES = ("calibrate", "validation", "dropped")
-"""What becomes of a target: it is fitted, only compared with, or out of reach of these records."""
+CALIBRATE, VALIDATION, DROPPED, EVIDENCE = ROLES = (
+    *("calibrate", "validation", "dropped", "evidence"),
+)
+"""What becomes of a target: it is fitted, only compared with, or out of reach of these records; or
+it is no published target, but the survey's own estimate, held to softly."""
+
+FITTED_ROLES = (CALIBRATE, EVIDENCE)
+"""Roles of rows that weights are fitted to."""
 
 USD = "usd"
 SMALLEST = {"persons": 1.0, "households": 1.0, "returns": 1.0, USD: 1000.0}

@@ -1,7 +1,7 @@
 """Initial weights that are at another level than the targets: in persons, say, beside thousands.
 
-Where the targets imply the sum of weights - a combination v of rows is one on every record, as the
-rows of a margin are - the distances of the exact methods but the logit do not care by which factor
+Targets imply the sum of weights where a combination v of rows is one on every record, as the rows
+of a margin are. Then the distances of the exact methods but the logit do not care by which factor
 all initial weights are multiplied: it changes the distance by a function of that sum alone. So the
 initial weights are multiplied to that sum before solving, and Newton's method starts at the level
 of the targets instead of running there. With lambda the factor and y' the multipliers then found,

@@ -4,8 +4,8 @@ nesting.
 A margin is a set of rows of zeros and ones of which every record has exactly one; rows belong
 together by their group, or, where every target is a group of its own, by standing next to one
 another. One family of rows is nested in another if each of its rows lies within one row of the
-other and they add up to it (county in state); depth counts the longest such chain, a row that all
-records are in being its top.
+other and they add up to it (county in state). The depth counts the longest such chain, a row that
+all records are in being its top.
 
 Belongs here: facts computed from a problem in a few passes over its matrix. Does not belong here:
 what follows from them (``advice.py``).

@@ -64,7 +64,7 @@ _ESTIMATES_CODE = (
 )
 _GAPS_CODE = (
     "pipeline/targets/concept_gap.py",
-    "pipeline/records/design_totals.py",
+    "pipeline/targets/concept_error.py",
     *_CANDIDATES_CODE,
 )
 
@@ -208,11 +208,11 @@ def _concept_gaps(
         group_name=CANDIDATES_GROUP,
         kinds=_KINDS,
         partitions_def=partitions,
-        ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, *RECORDS),
+        ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, SURVEY_ESTIMATES),
         code_version=code_version(*_GAPS_CODE),
         description=(
-            "How far design-weighted records are from each target before calibration, and which"
-            " targets are therefore kept for validation only."
+            "How far design-weighted records are from each target before calibration, which"
+            " targets are therefore kept for validation only, and the concept error of the others."
         ),
         check_specs=check_specs(CONCEPT_GAPS, {"most_targets_calibrate": words}),
     )
@@ -220,13 +220,13 @@ def _concept_gaps(
     def concept_gaps(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
         from pipeline import steps
 
-        postal, records = context.partition_key, _tables(frames)
+        postal, estimates = context.partition_key, frames[SURVEY_ESTIMATES]
         below, national = frames[STATE_TARGETS], frames[NATIONAL_TARGETS]
-        gaps, notes = steps.concept_gaps(catalog, profile, postal, records, below, national)
+        gaps = steps.concept_gaps(catalog, profile, postal, estimates, below, national)
         kept = gaps.filter(pl.col("role") == CALIBRATE).height
         return dg.MaterializeResult(
             value=gaps,
-            metadata=metadata.of_gaps(gaps, postal, profile, notes),
+            metadata=metadata.of_gaps(gaps, postal, profile),
             check_results=[
                 dg.AssetCheckResult(
                     check_name="most_targets_calibrate",

@@ -45,6 +45,10 @@ TOLD, IMPLIED, OBSERVED, UNTOLD, NOT_MEASURED = STATUSES
 publishes it here; the records cannot express it."""
 
 BY_CALIBRATION, BY_SELECTION = "calibration", "selection"
+# Where the survey's error is a smaller share of what simple sampling of as many records would have,
+# its weights were made to meet the figure, and its error says nothing. In RI, VT and DE it is 0.000
+# to 0.008 for persons in group quarters, and 0.09 or more for all others.
+_CONTROLLED = 0.1
 # Own share of squares below which told variables add up to a variable; rounding leaves 1e-20.
 _ADDS_UP = 1e-10
 PULLS_KEPT = 8
@@ -130,7 +134,7 @@ def bystander_report(state: SolvableState, stored: StoredWeights, watched: Watch
     )
     pulled = _pulls(_moved(_with_status(frame)), watched.measured, weights, told)
     rule = state.profile.method.bystanders
-    return _judged(pulled, rule).select(list(BYSTANDER_SCHEMA)).cast(BYSTANDER_SCHEMA)
+    return _judged(pulled, rule).select(list(BYSTANDER_SCHEMA)).cast(pl.Schema(BYSTANDER_SCHEMA))
 
 
 def told_at(state: SolvableState) -> pl.DataFrame:
@@ -233,8 +237,9 @@ def _with_status(frame: pl.DataFrame) -> pl.DataFrame:
 def _moved(frame: pl.DataFrame) -> pl.DataFrame:
     """Moves, and the part of them that nobody asked for, in standard errors; null without one."""
     least = pl.col("unit").replace_strict(SMALLEST, return_dtype=pl.Float64)
-    # A total that the survey's own weights were made to meet has no error to measure by.
-    error = pl.when(pl.col("standard_error") >= least).then("standard_error")
+    simple = _CONTROLLED * pl.col("survey").abs() / pl.col("records").sqrt()
+    enough = pl.col("standard_error") >= pl.max_horizontal(least, simple)
+    error = pl.when(enough).then("standard_error")
     asked = pl.col("official").fill_null(pl.col("survey"))
     low, high = pl.min_horizontal("survey", asked), pl.max_horizontal("survey", asked)
     columns = {}
@@ -312,7 +317,7 @@ def _largest(
     """The told variables that pull one figure most, largest first; ties by name."""
     size = pull.by_told[:, column] / error
     # Rounded, so that another processor's last bit cannot change the order.
-    order = sorted(range(len(pulling)), key=lambda j: (-round(abs(size[j]), 6), pulling[j]))
+    order = sorted(range(len(pulling)), key=lambda j: (-round(float(abs(size[j])), 6), pulling[j]))
     return [
         {
             "variable": pulling[j][0],

@@ -70,6 +70,19 @@ class BystanderRule(SpecModel):
     blocking: bool
 
 
+class SurveyEvidence(SpecModel):
+    """How the survey's own estimates are held to (``pipeline/targets/evidence.py``).
+
+    ``use``: whether at all. ``least_records``: of records that count, below which an estimate is
+    left out. ``carry_error_per_year``: relative standard error of carrying a count by population,
+    for each year between survey and target year.
+    """
+
+    use: bool
+    least_records: int = Field(ge=0)
+    carry_error_per_year: float = Field(ge=0)
+
+
 class Method(SpecModel):
     """``data_specs/method.yaml``; a profile's ``method`` states what differs.
 
@@ -80,6 +93,7 @@ class Method(SpecModel):
     """
 
     scale: ScaleRule
+    survey_evidence: SurveyEvidence
     dense: TreeNewton
     dense_share: LevelShares
     selection: PairSelection

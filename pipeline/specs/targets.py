@@ -99,15 +99,47 @@ class RecordsFrom(SpecModel):
     reason: str
 
 
+class Treatment(SpecModel):
+    """What a published figure may claim of records, which answered other questions than it counts.
+
+    ``fitted``: as published, with the model error that the concept gap measures. ``restated``:
+    times ``factor``, which brings it to the records' concept; ``factor_error`` is the relative
+    standard error of that factor and stands in for the measured gap, ``source`` says where both
+    were measured. ``observed``: compared with, never fitted. A table made from the very questions
+    the records answer (``same_concept``) has no concept error.
+    """
+
+    how: Literal["fitted", "restated", "observed"]
+    why: str = Field(min_length=1)
+    factor: float = Field(default=1.0, gt=0)
+    factor_error: float = Field(default=0.0, ge=0)
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _factor_where_restated(self) -> Treatment:
+        stated = {name for name in ("factor", "factor_error", "source") if getattr(self, name)}
+        wanted = {"factor", "factor_error", "source"} if self.how == "restated" else {"factor"}
+        if stated != wanted or (self.how != "restated" and self.factor != 1.0):
+            raise ValueError(
+                "`factor`, `factor_error` and `source` are all stated where a figure is restated,"
+                " and nowhere else"
+            )
+        return self
+
+
+FITTED = Treatment(how="fitted", why="The default: the measured gap is its model error.")
+
+
 class TargetItem(VariableKey):
     """One published column, or a sum or product of columns, that says what one variable x domain
     totals.
 
     ``times`` multiplies the column or sum (12 months of one). ``years_ahead``: the column speaks of
     so many years after its vintage, for carrying; benefits of December hold the adjustment of next
-    year. ``vintages`` limits the item to vintages that have the column. ``validation_only`` keeps
-    the target out of calibration always, ``validation_only_when_carried`` where it had to be
-    carried from another year, ``records_from`` where the records are older; each says why.
+    year. ``vintages`` limits the item to vintages that have the column. ``treatment`` over the
+    file's; ``validation_only`` is short for the treatment ``observed``, with its why.
+    ``validation_only_when_carried`` keeps the target out of calibration where it had to be carried
+    from another year, ``records_from`` where the records are older; each says why.
     """
 
     column: str | None = None
@@ -119,6 +151,7 @@ class TargetItem(VariableKey):
     vintages: tuple[str, ...] = ()
     carry: CarryRule | None = None
     standard_error: StandardErrorRule | None = None
+    treatment: Treatment | None = None
     validation_only: str = ""
     validation_only_when_carried: str = ""
     records_from: RecordsFrom | None = None
@@ -172,6 +205,7 @@ class TargetSpec(SpecModel):
     data_year: Literal["vintage", "target_year"] = "vintage"
     period_years: Literal[1, 3, 5] = 1
     same_concept: bool = False
+    treatment: Treatment = FITTED
     standard_error: StandardErrorRule
     carry: CarryRule
     nation_minus: tuple[str, ...] = ()
@@ -203,6 +237,12 @@ class TargetSpec(SpecModel):
     def carry_of(self, item: TargetItem) -> CarryRule:
         """The item's own carry rule, or the file's."""
         return item.carry or self.carry
+
+    def treatment_of(self, item: TargetItem) -> Treatment:
+        """The item's own treatment, or the file's."""
+        if item.validation_only:
+            return Treatment(how="observed", why=item.validation_only)
+        return item.treatment or self.treatment
 
     def standard_error_of(self, item: TargetItem) -> StandardErrorRule:
         """The item's own standard-error rule, or the file's."""

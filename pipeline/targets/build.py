@@ -50,6 +50,8 @@ TARGET_SCHEMA: dict[str, pl.DataType] = {
     "vintage": pl.String(),
     "carry_rule": pl.String(),
     "carry_factor": pl.Float64(),
+    "treatment": pl.String(),
+    "concept_error": pl.Float64(),
     "status": pl.String(),
     "role": pl.String(),
     "reason": pl.String(),
@@ -70,7 +72,7 @@ class BuiltTargets:
 class _Measured:
     """One item over all areas: arrays (areas,), NaN where nothing is published; ``factor`` is
     carried over published, ``rule`` its name; ``margin_error`` lacks the error of carrying that
-    ``error`` has.
+    ``error`` has. What is restated is so in all of them.
     """
 
     carried: np.ndarray
@@ -212,8 +214,13 @@ class _SpecBuilder:
             factor = np.divide(carried, published, out=np.ones_like(carried), where=published != 0)
         share = carry.error(self.profile.target_year - year)
         final = carried_standard_error(raw_error, np.ones_like(carried), carried, share)
-        rules = " * ".join(carry.rule) if moved else ""
-        return _Measured(carried, final, raw_error, factor, rules or "none")
+        rules = list(carry.rule) if moved else []
+        treatment = self.spec.treatment_of(item)
+        if treatment.how == "restated":
+            rules.append(f"restated by {treatment.factor:g}")
+        by = treatment.factor
+        carried, final, raw_error = carried * by, final * by, raw_error * by
+        return _Measured(carried, final, raw_error, factor * by, " * ".join(rules) or "none")
 
     def _by_area(
         self, carry: CarryRule, cells: Cells, level: str, cohorts: dict[str, np.ndarray], year: int
@@ -320,6 +327,7 @@ class _SpecBuilder:
             "source": self.spec.source,
             "vintage": self.vintage,
             "carry_rule": measured.rule,
+            "treatment": self.spec.treatment_of(item).how,
             "role": role,
         }
         frame = pl.DataFrame(
@@ -332,6 +340,7 @@ class _SpecBuilder:
                 "margin_standard_error": _nullable(np.where(stated, measured.margin_error, np.nan)),
                 "margin_published": stated,
                 "carry_factor": measured.factor,
+                "concept_error": self._concept_error(item, measured.carried),
                 "status": [given if k else "suppressed" for k in known],
                 "reason": [reason or ("" if k else withheld) for k in known],
             }
@@ -340,12 +349,23 @@ class _SpecBuilder:
             pl.col(name).cast(dtype) for name, dtype in TARGET_SCHEMA.items()
         )
 
+    def _concept_error(self, item: TargetItem, value: np.ndarray) -> pl.Series:
+        """Of each area, in the unit of the value: none of one concept, that of the factor where
+        restated; null until the gap is measured (``concept_gap.py``)."""
+        treatment = self.spec.treatment_of(item)
+        if self.spec.same_concept:
+            return _nullable(np.zeros_like(value))
+        if treatment.how == "restated":
+            return _nullable(treatment.factor_error * np.abs(value))
+        return _nullable(np.full_like(value, np.nan))
+
     def _role(self, item: TargetItem) -> tuple[str, str]:
         variable = self.catalog.variables[(item.variable, item.domain)]
         if not variable.expressible:
             return DROPPED, variable.not_expressible
-        if item.validation_only:
-            return VALIDATION, item.validation_only
+        treatment = self.spec.treatment_of(item)
+        if treatment.how == "observed":
+            return VALIDATION, treatment.why
         records = self.profile.records.vintage
         if item.records_from is not None and int(records) < item.records_from.year:
             return VALIDATION, f"{item.records_from.reason} (records are of {records})"

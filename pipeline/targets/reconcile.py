@@ -257,7 +257,15 @@ def _estimates(
     """
     values = list(grid.read(rows["value"], 0.0))
     # A value without a standard error says nothing about its precision: it must not pull on others.
-    variances = [error**2 for error in grid.read(rows["standard_error"], np.inf)]
+    # Another concept is one more reason why levels need not agree.
+    variances = [
+        error**2 + concept**2
+        for error, concept in zip(
+            grid.read(rows["standard_error"], np.inf),
+            grid.read(rows["concept_error"], 0.0),
+            strict=True,
+        )
+    ]
     keys = grid.keys[0]
     if held:
         of = [i for i, key in enumerate(keys) if key in held]
@@ -318,15 +326,21 @@ def _with_solved(rows: pl.DataFrame, solved: pl.DataFrame) -> pl.DataFrame:
 
 def _derived(rows: pl.DataFrame, solved: pl.DataFrame) -> pl.DataFrame:
     """Rows for what nothing was published for, but other levels now give."""
+    relative = (pl.col("concept_error") / pl.col("published_value").abs()).fill_nan(None)
     described = (
         rows.select(*VARIABLE_KEY, "family", "unit", "role", "reason")
+        .with_columns(rows.select(relative.max().over(VARIABLE_KEY).alias("_relative")))
         .sort(*VARIABLE_KEY, "role", "reason")
         .unique(VARIABLE_KEY, keep="first", maintain_order=True)
     )
     added = solved.join(rows.select(TARGET_KEY), on=TARGET_KEY, how="anti")
     added = added.join(described, on=VARIABLE_KEY, how="left")
     added = added.rename({"_value": "value", "_standard_error": "standard_error"})
-    added = added.with_columns(**{name: pl.lit(fact) for name, fact in DERIVED.items()})
+    added = added.with_columns(
+        # A concept is common to all areas: adding them up does not average it away.
+        (pl.col("_relative") * pl.col("value").abs()).alias("concept_error"),
+        **{name: pl.lit(fact) for name, fact in DERIVED.items()},
+    )
     absent = [name for name in rows.columns if name not in added.columns]
     unpublished = [pl.lit(None, rows.schema[name]).alias(name) for name in absent]
     return added.with_columns(unpublished).select(rows.columns)

@@ -1,8 +1,9 @@
 """The narrowest bounds under which all targets can be met, when the asked ones are too narrow.
 
 The box is opened by a number theta, low_i - theta v_i and high_i + theta v_i (or one end alone), v
-the initial weights (one for bounds on weights). e(theta), the least error in the opened box, is
-convex, falls, and is zero from the wanted theta on. A program at theta gives multipliers y with
+the initial weights (one for bounds on weights). Let e(theta) be the least error in the opened box:
+it is convex, falls, and is zero from the wanted theta on. A program at theta gives multipliers y
+with
 
     e(theta') >= y.b - sum_i max(low_i(theta') u_i, high_i(theta') u_i),   u = A'y,   for every
     theta',
@@ -177,7 +178,7 @@ def explain_bounds(
 
     Codes: ``bounds_too_narrow`` (size: the theta by which both ends must open),
     ``upper_bound_too_low`` (size: the least feasible upper end given the lower),
-    ``lower_bound_too_high`` (size: the largest feasible lower end given the upper); where bounds
+    ``lower_bound_too_high`` (size: the largest feasible lower end given the upper). Where bounds
     differ between records, the sizes are openings in initial weights.
     """
     pair = uniform(problem)

@@ -7,7 +7,7 @@ exactly the records kept.
 
 Louizos, Welling and Kingma (arXiv 1712.01312); one draw of all gates a step, Adam on v and a. With
 ``records=k`` lambda is not given: the count sum_i P(z_i > 0) is held on a course that falls
-geometrically from all records to k, by moving all log odds by one number, found by Newton's method
+geometrically from all records to k, by moving all log odds by one number. Newton's method finds it
 at every step, so that no lambda needs to be tuned; the lambda that this amounts to is reported.
 Weights set out from the dense calibration, divided by the chance that their gate is open, so that
 training begins at the dense solution. The k records of the largest expected contribution e^{v} E z

@@ -9,13 +9,13 @@ targets. The default for sparse files.
     least-squares compromise on S)
 
 Step 2 is the best of several systematic draws (or of draws by the cube method: Deville and Tille,
-Biometrika 91 (2004) 893-912), repaired by exchanges within pools of cells that bring the totals of
-all targets closer (``flat/select/repair.py``): measured, this leaves totals as close as the cube
-method does, in a fraction of its time. Where S cannot meet targets that all records together meet,
-because k is near or below their number, records are swapped until it can or the loss falls no more
-(``flat/select/swaps.py``). This is what "Sparse Calibration for Microdata Synthesis" asks for in
-its open questions and conclusion: selection across categories, then refinement by gradient; here
-the gradient is the dual's, to second order.
+Biometrika 91 (2004) 893-912), repaired by exchanges. They stay within pools of cells and bring the
+totals of all targets closer (``flat/select/repair.py``): measured, this leaves totals as close as
+the cube method does, in a fraction of its time. Where S cannot meet targets that all records
+together meet, because k is near or below their number, records are swapped until it can or the loss
+falls no more (``flat/select/swaps.py``). This is what "Sparse Calibration for Microdata Synthesis"
+asks for in its open questions and conclusion: selection across categories, then refinement by
+gradient; here the gradient is the dual's, to second order.
 
 It fails, and says so, where k is below the number of independent targets: then they are traded off
 in least squares.

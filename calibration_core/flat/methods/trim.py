@@ -7,9 +7,9 @@ that all targets hold again,
     minimise sum_i (w_i - c_i)^2 / (2 c_i)  subject to A w = b, low_i <= w_i <= high_i,   c = d cut
     at the bounds
 
-which is what ReGenesees' ``trimcal`` is for. Without (``keep_totals=False``): what was cut off is
-spread over the weights that were not cut, in equal parts or in proportion to them, again and again
-until none is outside, as ``trimWeights(strict=TRUE)`` of R's survey package does; the sum of
+which is what ReGenesees' ``trimcal`` is for. Without (``keep_totals=False``), what was cut off is
+spread over the weights that were not cut, in equal parts or in proportion to them. That is repeated
+until none is outside, as ``trimWeights(strict=TRUE)`` of R's survey package does. The sum of
 weights is kept and nothing else, and the result says how far the targets moved.
 
 Belongs here: both ways of trimming. Does not belong here: finding good bounds (``conflicts/``).

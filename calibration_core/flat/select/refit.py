@@ -5,8 +5,8 @@ sparse method.
     low_i <= w_i <= high_i
 
 where the targets can be met on S; else the least squares of relative residuals with w >= 0
-(``compromise.least_squares``), and the least Kullback-Leibler distance among its solutions. v are
-the starting weights of the kept records, brought to the level of the targets by one factor.
+(``compromise.least_squares``), and the least Kullback-Leibler distance among its solutions. The v
+are the starting weights of the kept records, brought to the level of the targets by one factor.
 Kullback-Leibler weights are positive, so exactly the kept records stay in the file; those whose
 weight is next to nothing are counted in a warning, never dropped. The bounds of the problem hold
 for the records kept.

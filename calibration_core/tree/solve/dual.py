@@ -38,8 +38,8 @@ _ROUNDING = 4.0 * 2.0**-53
 @dataclass(frozen=True, eq=False)
 class State:
     """At one y, per level: totals, residuals and gradient in units of their scales; the dual
-    objective F, its sum of q H(u) and the size of the terms it is the difference of; and what u is
-    shifted by so that the total of the weights is held (0 where it is not).
+    objective F, its sum of q H(u) and the size of the terms it is the difference of. ``shift`` is
+    what u is shifted by so that the total of the weights is held (0 where it is not).
     """
 
     fitted: Levels

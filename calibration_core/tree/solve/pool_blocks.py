@@ -76,9 +76,9 @@ class PoolBlocks(TreeBlocks):
 
         A variable with targets at several levels has the same column at each, and its curvature
         need be computed once; where records touch few of many variables, G is kept sparse. The
-        coupling with columns that leaves do not have is summed in single precision: it only steers
-        the steps, while the gradient, which decides where they end, and the leaf and border blocks,
-        which keep the matrix definite, are in double.
+        coupling with columns that leaves do not have is summed in single precision, for it only
+        steers the steps. The gradient, which decides where they end, and the leaf and border
+        blocks, which keep the matrix definite, are in double.
         """
         own, width = self.own, self.width
         self._row, self._col = torch.triu_indices(width, width, device=self.device)

@@ -82,8 +82,8 @@ def estimates_of(
 
 def dense(tree: GeographyTree, y, v) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(value, variance, determined) per level by equality-constrained least squares on the
-    written-out system: exact rows are met through their null space, the rest is a pseudo-inverse,
-    and a node is determined if its row lies in the span of the rows there are.
+    written-out system: exact rows are met through their null space, the rest is a pseudo-inverse. A
+    node is determined if its row lies in the span of the rows there are.
     """
     rows, values, variances = (
         np.vstack([incidence(tree, d) for d in range(len(y))]),

@@ -458,7 +458,7 @@ def test_single_precision_couplings_do_not_change_the_answer(link):
 @pytest.mark.parametrize("form", ["pool", "pairs"])
 def test_a_target_that_the_held_total_contradicts_does_not_stop_the_rest(tau, target, form):
     """Two records, the total held at 2, and a target for the same total of ``target``: its
-    multiplier runs to a million and adds the same to every u, which means nothing; the other
+    multiplier runs to a million and adds the same to every u, which means nothing. The other
     target, 1.2 for the first record, is met as if that one were not there.
     """
     tree = GeographyTree.from_leaves(["nation"], [["us"]])

@@ -183,6 +183,17 @@ def test_figures_of_few_records_or_without_an_error_are_listed_and_not_judged(pr
     assert bare["bent"].null_count() == bare.height
 
 
+def test_a_figure_that_the_surveys_weights_were_made_to_meet_is_not_judged(profile):
+    records = toy_state.tables()
+    given = estimates_of(records)
+    share = pl.col("estimate") / pl.col("records").sqrt()
+    for factor, judged in ((0.05, False), (0.2, True)):
+        held = given.with_columns(standard_error=factor * share)
+        found = row(report_of(records, profile, estimates=held), "age_70_plus")
+        assert (found["moved_dense"] is not None) == (found["bent"] is not None) == judged
+        assert found["standard_error"] > 0
+
+
 def test_the_order_of_rows_changes_nothing(profile, report):
     records = toy_state.tables()
     turned = {name: table.reverse() for name, table in records.items()}
