@@ -87,6 +87,19 @@ def target_variables(catalog: Catalog, profile: Profile) -> tuple[Variable, ...]
     return tuple(variable for variable in found if variable.expressible)
 
 
+def measured_variables(catalog: Catalog, profile: Profile) -> tuple[Variable, ...]:
+    """What is measured of every unit, by name: ``target_variables``, and those of the families that
+    a selection keeps beside them (``method.balanced``)."""
+    stated = {variable.key: variable for variable in target_variables(catalog, profile)}
+    kept = {
+        key: variable
+        for key, variable in catalog.variables.items()
+        if variable.family in profile.method.balanced and variable.expressible
+    }
+    both = {**kept, **stated}
+    return tuple(both[key] for key in sorted(both))
+
+
 def national_targets(
     catalog: Catalog, profile: Profile, tables: Tables
 ) -> tuple[BuiltTargets, Reconciled]:
@@ -201,7 +214,7 @@ def candidates(
         profile.candidates.elsewhere_share,
     )
     cross = load_cross_categories(profile.cross_categories)
-    variables = target_variables(catalog, profile)
+    variables = measured_variables(catalog, profile)
     return build_candidates(records, variables, targets, places, cross)
 
 
@@ -278,7 +291,7 @@ def loss_of_stored(
 ) -> tuple[pl.DataFrame, SelectionLoss, StoredWeights]:
     """``selection_report``: what was lost between dense and selected weights."""
     stored = stored_weights(state, dense, weights)
-    unit_of = {v.key: v.unit for v in target_variables(catalog, state.profile)}
+    unit_of = {v.key: v.unit for v in measured_variables(catalog, state.profile)}
     tree = state.problem.tree
     pool = pool_of(state, stored.dense)
     loss, table = measured_loss(pool, state.units, state.table("cells"), stored, unit_of)
