@@ -43,6 +43,8 @@ def test_errors_count_by_size_and_lose_what_sampling_adds():
     noisy = column(error=np.array([1.0, 1.0, 1.0]))
     assert noisy.rmse(given) == pytest.approx(np.sqrt(squares - 1.0))
     assert noisy.rmse(noisy.published) == 0.0
+    gross = column(error=np.array([1.0, 1.0, 1.0]), net=False)
+    assert gross.rmse(given) == pytest.approx(np.sqrt(squares))
 
 
 def test_median_income_is_the_income_at_half_the_weight():
@@ -73,7 +75,7 @@ def test_on_the_sample_every_column_is_published_and_dense_is_better(tmp_path):
     asked = ["--profile", "sample", "--state", "RI", "--data", str(tmp_path / "raw"), "--pairs"]
     assert main([*asked, "--tau", "0.1", "--json", str(out)]) == 0
     said = json.loads(out.read_text())
-    assert len(said["columns"]) == 17
+    assert len(said["columns"]) == 18
     assert said["overall"]["dense"]["against PUMA"] < 1.0
     assert 0.5 < said["tau"][0]["inside"] <= 1.0
-    assert len(said["tau"][0]["errors"]) == 17
+    assert len(said["tau"][0]["errors"]) == 18
