@@ -23,6 +23,10 @@ NATION, STATE, COUNTY, TRACT = LEVELS = get_args(Level)
 LEVEL_RANK = {level: rank for rank, level in enumerate(LEVELS)}
 """0 for the nation and so on: what tables are sorted by."""
 
+PUMA = "puma"
+"""Public use microdata areas: the level of survey estimates below the state, and the column that
+holds a record's. They cross counties, so they are no level of the geography."""
+
 GEOID_LENGTH = {NATION: 0, STATE: 2, COUNTY: 5, TRACT: 11}
 """Characters of a GEOID at each level; an area's GEOID begins with that of every area above it."""
 
@@ -41,8 +45,14 @@ VARIABLE_KEY = ("variable", "domain")
 POPULATION: Key = ("persons", "total")
 """Total persons: prior weights and design weights are scaled to it."""
 
-CALIBRATE, VALIDATION, DROPPED = ROLES = ("calibrate", "validation", "dropped")
-"""What becomes of a target: it is fitted, only compared with, or out of reach of these records."""
+CALIBRATE, VALIDATION, DROPPED, EVIDENCE = ROLES = (
+    *("calibrate", "validation", "dropped", "evidence"),
+)
+"""What becomes of a target: it is fitted, only compared with, or out of reach of these records; or
+it is no published target, but the survey's own estimate, held to softly."""
+
+FITTED_ROLES = (CALIBRATE, EVIDENCE)
+"""Roles of rows that weights are fitted to."""
 
 USD = "usd"
 SMALLEST = {"persons": 1.0, "households": 1.0, "returns": 1.0, USD: 1000.0}

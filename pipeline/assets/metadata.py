@@ -74,10 +74,8 @@ def of_reconciliation(reconciled: Reconciled) -> dict[str, Any]:
     }
 
 
-def of_gaps(
-    gaps: pl.DataFrame, state: str, profile: Profile, notes: Iterable[Any]
-) -> dict[str, Any]:
-    """Concept gaps: which variables do not calibrate, and why."""
+def of_gaps(gaps: pl.DataFrame, state: str, profile: Profile) -> dict[str, Any]:
+    """Concept gaps: which variables do not calibrate, and why; the concept errors of the others."""
     from pipeline.reports.plots import bars
 
     title = f"Concept gaps of {state} before calibration"
@@ -86,13 +84,30 @@ def of_gaps(
     named = finite.select(name=label, gap=pl.col("gap").abs())
     chart = bars(named, "name", "gap", title, "absolute relative gap", synthetic=profile.synthetic)
     wide = gaps.filter(pl.col("role") != CALIBRATE).select(*VARIABLE_KEY, "role", "gap", "reason")
+    erring = gaps.filter(pl.col("concept_error") > 0).sort("concept_error", descending=True)
+    measured = ("gap", "gap_standard_error", "treatment", "concept_error")
     return frame_metadata(
         gaps,
-        notes=notes,
+        concept_errors=dg.MetadataValue.md(
+            markdown_table(erring.select(*VARIABLE_KEY, *measured), limit=100)
+        ),
         not_calibrating=dg.MetadataValue.md(markdown_table(wide, limit=100)),
         calibrating=gaps.height - wide.height,
         plot=inline_png(chart, title),
     )
+
+
+def of_alignment(table: pl.DataFrame) -> dict[str, Any]:
+    """What the steps of the records changed, a table each."""
+    from pipeline.reports.alignment import with_gaps
+
+    shown = with_gaps(table)
+    steps = shown["step"].unique(maintain_order=True)
+    tables = {f"step_{step}": shown.filter(pl.col("step") == step).drop("step") for step in steps}
+    told: dict[str, Any] = {
+        k: dg.MetadataValue.md(markdown_table(v, limit=100)) for k, v in tables.items()
+    }
+    return frame_metadata(table, **told)
 
 
 def of_solver(result: TreeNewtonResult) -> dict[str, Any]:

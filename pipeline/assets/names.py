@@ -15,17 +15,21 @@ WEIGHTS_GROUP, REPORTS_GROUP = "weights", "reports"
 
 RAW_FILES, GEOGRAPHY = "synthetic_raw_files", "geography"
 PERSONS, HOUSEHOLDS = "microdata_persons", "microdata_households"
+REPLICATES = "microdata_replicates"
 DONOR_PERSONS, DONOR_HOUSEHOLDS = "cps_asec_persons", "cps_asec_households"
 
 NATIONAL_TARGETS, STATE_TARGETS = "national_targets", "state_targets"
 RECONCILED, CONCEPT_GAPS = "reconciled_targets", "concept_gaps"
+SURVEY_ESTIMATES = "survey_estimates"
 
 RECORDS = ("record_persons", "record_households", "record_tax_units")
+RECORD_ALIGNMENT = "record_alignment"
 UNITS, AREAS, CELLS = "candidate_units", "candidate_areas", "candidate_cells"
 
 SELECTED_RECORDS = ("selected_persons", "selected_households")
 
 FIT, SELECTION_REPORT, MANIFEST = "fit_report", "selection_report", "run_manifest"
+BYSTANDERS = "bystander_report"
 NATIONAL_FIT, NATIONAL_REPORT = "national_fit", "national_report"
 
 # What a step of weights or reports reads to have its state (``pipeline/steps.py``, ``solvable``).

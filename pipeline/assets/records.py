@@ -27,8 +27,11 @@ from pipeline.assets.names import (
     NATIONAL_TARGETS,
     PERSONS,
     RECONCILED,
+    RECORD_ALIGNMENT,
     RECORDS,
+    REPLICATES,
     STATE_TARGETS,
+    SURVEY_ESTIMATES,
     UNITS,
     inputs_of,
 )
@@ -40,6 +43,7 @@ from pipeline.vocabulary import CALIBRATE
 
 _KINDS = {"polars", "parquet"}
 _RECORDS_CODE = ("pipeline/records", "data_specs/factors", "data_specs/profiles")
+_ALIGNMENT_CODE = ("pipeline/specs/alignment.py", "data_specs/alignment.yaml")
 _CANDIDATES_CODE = (
     "pipeline/records/expressions.py",
     "pipeline/weights/candidates.py",
@@ -50,9 +54,17 @@ _CANDIDATES_CODE = (
     "data_specs/cross_categories",
     "data_specs/profiles",
 )
+_ESTIMATES_CODE = (
+    "pipeline/records/survey_estimates.py",
+    "pipeline/records/design_totals.py",
+    "pipeline/records/expressions.py",
+    "pipeline/steps.py",
+    "pipeline/vocabulary.py",
+    "data_specs/variables",
+)
 _GAPS_CODE = (
     "pipeline/targets/concept_gap.py",
-    "pipeline/records/design_totals.py",
+    "pipeline/targets/concept_error.py",
     *_CANDIDATES_CODE,
 )
 
@@ -60,10 +72,12 @@ _GAPS_CODE = (
 def build_record_assets(
     profile: Profile, partitions: dg.PartitionsDefinition
 ) -> list[dg.AssetsDefinition]:
-    """Record tables, ``concept_gaps`` and the three candidate tables of the profile."""
+    """Record tables, ``survey_estimates``, ``concept_gaps`` and the three candidate tables of the
+    profile."""
     catalog = load_catalog()
     return [
         _records(catalog, profile, partitions),
+        _survey_estimates(catalog, partitions),
         _concept_gaps(catalog, profile, partitions),
         _candidates(catalog, profile, partitions),
     ]
@@ -97,20 +111,34 @@ def _records(
     )
     holds = {n: f"Records of the state: {c}" for n, c in zip(RECORDS, contents, strict=True)}
     donors = (DONOR_PERSONS,) if profile.records.donor is not None else ()
+    code: tuple[str, ...] = _RECORDS_CODE
+    # Records that no step aligns know nothing of targets, and have no such table.
+    aligned_with: tuple[str, ...] = ()
+    if profile.records.steps:
+        aligned_with, code = (NATIONAL_TARGETS,), (*_RECORDS_CODE, *_ALIGNMENT_CODE)
+        holds[RECORD_ALIGNMENT] = (
+            "Totals of the records before and after each step that aligns them with administrative"
+            " data, beside the published figures"
+        )
 
     @dg.multi_asset(
         can_subset=True,
         name="records",
         partitions_def=partitions,
-        ins=inputs_of(PERSONS, HOUSEHOLDS, *donors),
-        outs=_outs(holds, *_RECORDS_CODE),
+        ins=inputs_of(PERSONS, HOUSEHOLDS, *donors, *aligned_with),
+        outs=_outs(holds, *code),
     )
     @permanent_tables
     def records(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
         from pipeline.records.assemble import assemble_records
 
         made = assemble_records(
-            catalog, profile, frames[PERSONS], frames[HOUSEHOLDS], frames.get(DONOR_PERSONS)
+            catalog,
+            profile,
+            frames[PERSONS],
+            frames[HOUSEHOLDS],
+            frames.get(DONOR_PERSONS),
+            frames.get(NATIONAL_TARGETS),
         )
         ids = made.households.select("household_id")
         uprated: str | dg.MetadataValue = "none: records and targets are of one year"
@@ -128,9 +156,46 @@ def _records(
             value = Table(table, {"notes": list(made.notes)})
             shown = frame_metadata(table, notes=made.notes, uprated=uprated)
             results.append(dg.MaterializeResult(asset_key=name, value=value, metadata=shown))
+        if profile.records.steps:
+            shown = metadata.of_alignment(made.alignment)
+            results.append(
+                dg.MaterializeResult(
+                    asset_key=RECORD_ALIGNMENT,
+                    value=Table(made.alignment, {"notes": list(made.notes)}),
+                    metadata=shown,
+                )
+            )
         return results
 
     return records
+
+
+def _survey_estimates(catalog: Catalog, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=SURVEY_ESTIMATES,
+        group_name=CANDIDATES_GROUP,
+        kinds=_KINDS,
+        partitions_def=partitions,
+        ins=inputs_of(REPLICATES, *RECORDS),
+        code_version=code_version(*_ESTIMATES_CODE),
+        description=(
+            "What the survey itself says of the state and its PUMAs: every variable that records"
+            " express, by design weights, with the standard error of 80 replicate weights."
+        ),
+    )
+    @permanent
+    def survey_estimates(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
+        from pipeline import steps
+
+        made, notes = steps.survey_estimates(
+            catalog, context.partition_key, _tables(frames), frames[REPLICATES]
+        )
+        return dg.MaterializeResult(
+            value=Table(made, {"notes": [str(note) for note in notes]}),
+            metadata=frame_metadata(made, notes=notes),
+        )
+
+    return survey_estimates
 
 
 def _concept_gaps(
@@ -143,11 +208,11 @@ def _concept_gaps(
         group_name=CANDIDATES_GROUP,
         kinds=_KINDS,
         partitions_def=partitions,
-        ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, *RECORDS),
+        ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, SURVEY_ESTIMATES),
         code_version=code_version(*_GAPS_CODE),
         description=(
-            "How far design-weighted records are from each target before calibration, and which"
-            " targets are therefore kept for validation only."
+            "How far design-weighted records are from each target before calibration, which"
+            " targets are therefore kept for validation only, and the concept error of the others."
         ),
         check_specs=check_specs(CONCEPT_GAPS, {"most_targets_calibrate": words}),
     )
@@ -155,13 +220,13 @@ def _concept_gaps(
     def concept_gaps(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
         from pipeline import steps
 
-        postal, records = context.partition_key, _tables(frames)
+        postal, estimates = context.partition_key, frames[SURVEY_ESTIMATES]
         below, national = frames[STATE_TARGETS], frames[NATIONAL_TARGETS]
-        gaps, notes = steps.concept_gaps(catalog, profile, postal, records, below, national)
+        gaps = steps.concept_gaps(catalog, profile, postal, estimates, below, national)
         kept = gaps.filter(pl.col("role") == CALIBRATE).height
         return dg.MaterializeResult(
             value=gaps,
-            metadata=metadata.of_gaps(gaps, postal, profile, notes),
+            metadata=metadata.of_gaps(gaps, postal, profile),
             check_results=[
                 dg.AssetCheckResult(
                     check_name="most_targets_calibrate",

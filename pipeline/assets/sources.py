@@ -29,6 +29,7 @@ from pipeline.assets.names import (
     HOUSEHOLDS,
     PERSONS,
     RAW_FILES,
+    REPLICATES,
     SOURCES_GROUP,
 )
 from pipeline.io_manager import Table
@@ -264,7 +265,7 @@ def _geography(
 def _microdata_results(
     names: tuple[str, str], microdata: "Microdata", environment: RunEnvironment, synthetic: bool
 ) -> list[dg.MaterializeResult]:
-    """The two outputs of a survey with their metadata."""
+    """Persons and households of a survey with their metadata."""
     from pipeline.reports.plots import histogram
 
     facts = {"provenance": provenance_facts(microdata.provenance, environment.data)}
@@ -282,6 +283,21 @@ def _microdata_results(
         value = Table(frame, facts)
         results.append(dg.MaterializeResult(asset_key=name, value=value, metadata=shown))
     return results
+
+
+def _replicates_result(microdata: "Microdata", environment: RunEnvironment) -> dg.MaterializeResult:
+    """The replicate weights with their metadata; no rows where the survey has none."""
+    from pipeline.sources.microdata.replicates import no_replicates
+
+    found = microdata.replicate_weights
+    frame = no_replicates() if found is None else found
+    notes = [note for note in microdata.notes if note.code == "replicate_weights_absent"]
+    facts = {
+        "provenance": provenance_facts(microdata.provenance, environment.data),
+        "notes": [str(note) for note in notes],
+    }
+    shown = frame_metadata(frame.select(frame.columns[:6]), notes=notes)
+    return dg.MaterializeResult(asset_key=REPLICATES, value=Table(frame, facts), metadata=shown)
 
 
 def _survey_outs(names: tuple[str, str], what: str) -> dict[str, dg.AssetOut]:
@@ -310,9 +326,23 @@ def _microdata(
         from pipeline.sources.of_profile import read_survey
 
         survey = read_survey(profile, environment.data, context.partition_key)
-        return _microdata_results(names, survey, environment, profile.synthetic)
+        return [
+            *_microdata_results(names, survey, environment, profile.synthetic),
+            _replicates_result(survey, environment),
+        ]
 
-    outs = _survey_outs(names, f"{spec.title}, {profile.records.vintage}")
+    title = f"{spec.title}, {profile.records.vintage}"
+    replicates = dg.AssetOut(
+        is_required=False,
+        group_name=SOURCES_GROUP,
+        kinds=_KINDS,
+        description=(
+            f"{title}: replicate weights of persons, and of households (person number 0), from"
+            " which sampling errors follow; no rows where the files have none."
+        ),
+        code_version=code_version(*_CODE),
+    )
+    outs = {**_survey_outs(names, title), REPLICATES: replicates}
     return _survey("microdata", outs, read, partitions, deps)
 
 
@@ -338,7 +368,7 @@ def _survey(
     partitions: dg.PartitionsDefinition | None,
     deps: list[str],
 ) -> dg.AssetsDefinition:
-    """Two assets of one step, persons and households of a survey."""
+    """The assets of one step: persons and households of a survey, and what else ``outs`` has."""
 
     @dg.multi_asset(
         can_subset=True,

@@ -19,6 +19,7 @@ from pipeline.assets.names import (
     NATIONAL_TARGETS,
     RECONCILED,
     STATE_TARGETS,
+    SURVEY_ESTIMATES,
     TARGETS_GROUP,
     inputs_of,
 )
@@ -38,6 +39,7 @@ _CODE = (
     "data_specs/variables",
     "data_specs/factors",
     "data_specs/profiles",
+    "data_specs/method.yaml",
 )
 # Rounding of sums of some hundred thousand persons leaves a relative gap far below this.
 CATEGORY_TOLERANCE = 1e-6
@@ -167,12 +169,13 @@ def _reconciled(
         group_name=TARGETS_GROUP,
         kinds=_KINDS,
         partitions_def=partitions,
-        ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, GEOGRAPHY, CONCEPT_GAPS),
+        ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, GEOGRAPHY, CONCEPT_GAPS, SURVEY_ESTIMATES),
         code_version=code_version(*_CODE),
         description=(
             "The state's targets as one consistent tree: tracts add up to counties, counties to the"
             " state, each moved by its precision; targets whose concept differs too much from what"
-            " records can say are marked validation."
+            " records can say are marked validation; what no target states is held, softly, to the"
+            " survey's own estimate."
         ),
         check_specs=check_specs(RECONCILED, checks),
     )
@@ -185,7 +188,7 @@ def _reconciled(
             frames[CONCEPT_GAPS], postal, frames[STATE_TARGETS], frames[NATIONAL_TARGETS]
         )
         made = steps.reconciled_targets(
-            catalog, profile, postal, below, national, frames[GEOGRAPHY]
+            catalog, profile, postal, below, national, frames[GEOGRAPHY], frames[SURVEY_ESTIMATES]
         )
         lost = steps.targets_lost(made.frame, postal, below, national)
         title = f"Reconciled targets of {postal}"

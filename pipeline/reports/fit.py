@@ -10,6 +10,9 @@ with the value, not widened by the error of carrying):
   or return, or 1,000 dollars: these are zero, or next to it after reconciliation, and counted
   apart;
 * inside the margin: |f - t| <= 1.645 s, and the same against the published value p.
+
+Estimates of the survey itself (role ``evidence``) are no published targets: summaries and lists of
+the worst leave them out.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pipeline.targets.standard_errors import MARGIN_90
 from pipeline.vocabulary import (
     CALIBRATE,
     DESIGN_SEPARATOR,
+    EVIDENCE,
     LEVEL_RANK,
     NATION,
     SMALLEST,
@@ -112,7 +116,7 @@ def summary_by(frame: pl.DataFrame, fitted: str, by: Sequence[str] = ("level",))
     """One row per level (or level and family): how many targets, how many fitted, shares inside
     margins, error figures.
     """
-    rows = with_errors(frame, fitted)
+    rows = with_errors(frame.filter(pl.col("role") != EVIDENCE), fitted)
     fit = pl.col(fitted).is_not_null()
     are = pl.when(fit).then("absolute_relative_error")
     table = rows.group_by(list(by)).agg(
@@ -139,7 +143,7 @@ def worst_targets(frame: pl.DataFrame, fitted: str = "fitted", count: int = 20) 
     Tracts are ranked by error in published standard errors (a target of two persons misses by 1,000
     % in a draw of sixty records, and inside its margin); the levels above by relative error.
     """
-    rows = with_errors(frame, fitted).filter(
+    rows = with_errors(frame.filter(pl.col("role") != EVIDENCE), fitted).filter(
         pl.col(fitted).is_not_null() & pl.col("absolute_relative_error").is_not_null()
     )
     in_errors = pl.when(pl.col("margin_standard_error") > 0).then(

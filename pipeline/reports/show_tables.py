@@ -13,7 +13,9 @@ import polars as pl
 from rich import box
 from rich.table import Column, Table
 
+from pipeline.reports.alignment import print_alignment
 from pipeline.reports.show import WORST
+from pipeline.reports.show_bystanders import print_worst
 from pipeline.reports.show_loss import print_loss
 from pipeline.reports.words import Printer, percent
 
@@ -26,7 +28,7 @@ _PUBLISHED = "share_inside_published_margin"
 
 def print_state(report: dict[str, Any], printer: Printer, *, every: bool = False) -> None:
     """Everything ``geocal show`` prints: fit, worst targets, targets not fitted, weights, what
-    selection lost, seconds and memory.
+    selection lost, untold figures that moved most, seconds and memory.
 
     ``every``: long lists whole, not their first rows.
     """
@@ -34,9 +36,18 @@ def print_state(report: dict[str, Any], printer: Printer, *, every: bool = False
     _print_worst(report, printer)
     _print_not_fitted(report, printer, every)
     _print_moved(report, printer, every)
+    print_alignment(report, printer, every)
+    _print_model_errors(report, printer, every)
+    _print_survey(report, printer, every)
     printer.print("Weights: " + ", ".join(_figures(report["weights"])), highlight=False)
     print_loss(report, printer)
+    print_untold(report, printer)
     _print_seconds(report, printer)
+
+
+def print_untold(report: dict[str, Any], printer: Printer) -> None:
+    """Figures without a target that moved furthest from the survey."""
+    print_worst(report["bystanders"], report["state"], report["synthetic"], printer)
 
 
 def print_fit(report: dict[str, Any], printer: Printer) -> None:
@@ -188,6 +199,35 @@ def _print_moved(report: dict[str, Any], printer: Printer, every: bool) -> None:
         printer.print(
             f"{rest:,} more with --verbose, or in `geocal show {report['state']} --json`."
         )
+
+
+def _print_model_errors(report: dict[str, Any], printer: Printer, every: bool) -> None:
+    rows = report["model_errors"]
+    if not rows:
+        return
+    title = "Targets of another concept than the records': how far they are not met"
+    figures = ("published", "concept error", "fitted off by")
+    columns = [Column(name, justify="right") for name in figures]
+    table = Table("variable and domain", "treatment", *columns, title=title, title_justify="left")
+    for row in rows if every else rows[:WORST]:
+        off = f"{row['difference']:+.1%}"
+        shown = (f"{row['value']:,.0f}", percent(row["concept_error"], 1), off)
+        table.add_row(f"{row['variable']} {row['domain']}", row["treatment"], *shown)
+    printer.print(table)
+
+
+def _print_survey(report: dict[str, Any], printer: Printer, every: bool) -> None:
+    rows = report["held_to_survey"]
+    if not rows:
+        return
+    title = f"Held to the survey's own estimate, no target: {len(rows)}, the furthest off first"
+    columns = [Column(name, justify="right") for name in ("survey", "fitted", "in s.e.")]
+    table = Table("variable and domain", *columns, title=title, title_justify="left")
+    for row in rows if every else rows[:WORST]:
+        off = "" if row["errors_in_se"] is None else f"{row['errors_in_se']:+.1f}"
+        shown = (f"{row['value']:,.0f}", f"{row['fitted']:,.0f}", off)
+        table.add_row(f"{row['variable']} {row['domain']}", *shown)
+    printer.print(table)
 
 
 def _figures(weights: dict[str, float]) -> Iterator[str]:

@@ -5,7 +5,9 @@ The scale s_j of a tract target is the standard error of its published margin wh
 else its reconciled one: one unit of loss is one standard error of what was published. Above the
 tract it is a share (``scale.above_tract``) of the reconciled standard error, since totals of large
 areas are known well and users compare them first. Either is at least ``scale.relative_floor`` of
-the value, so that an exact target stays finite, and at least the smallest amount that counts.
+the value, so that an exact target stays finite, and at least the smallest amount that counts. The
+concept error of a publication is added in quadrature and never tightened, and an estimate of the
+survey itself has its own standard error: neither is known better for being of a large area.
 
 Belongs here: from tables to the problem's arrays, and the one object that later steps take. Does
 not belong here: solving (``solve.py``), knobs of solvers (``settings.py``), results as tables
@@ -28,7 +30,8 @@ from pipeline.errors import StoreError
 from pipeline.specs.profiles import Profile
 from pipeline.targets.grid import TargetGrid, area_tree
 from pipeline.vocabulary import (
-    CALIBRATE,
+    EVIDENCE,
+    FITTED_ROLES,
     SMALLEST,
     TRACT,
     VARIABLE_KEY,
@@ -124,7 +127,7 @@ def build_problem(
     geography : the state's areas in the vintage of the targets.
     """
     tree = area_tree(geography, profile.levels)
-    fitted = (pl.col("role") == CALIBRATE) & pl.col("value").is_not_null()
+    fitted = pl.col("role").is_in(FITTED_ROLES) & pl.col("value").is_not_null()
     fitted &= pl.col("standard_error").is_not_null()
     stated = targets.filter(fitted).select("level", *VARIABLE_KEY).unique()
     keys, designs, unsupported = [], [], set()
@@ -150,13 +153,15 @@ def target_scales(targets: pl.DataFrame, profile: Profile) -> pl.Series:
     published = targets["margin_standard_error"].to_numpy()
     is_tract = (targets["level"] == TRACT).to_numpy()
     own = np.where(np.isnan(published), error, published)
-    error = np.where(is_tract, own, rule.above_tract * error)
+    is_evidence = (targets["role"] == EVIDENCE).to_numpy()
+    error = np.where(is_tract | is_evidence, own, rule.above_tract * error)
     share = targets["level"].replace_strict(
         rule.relative_floor, default=0.0, return_dtype=pl.Float64
     )
     floor = share.to_numpy() * np.abs(targets["value"].to_numpy())
     least = targets["unit"].replace_strict(SMALLEST, return_dtype=pl.Float64).to_numpy()
-    return pl.Series(np.maximum(np.maximum(error, floor), least))
+    concept = targets["concept_error"].fill_null(0.0).to_numpy()
+    return pl.Series(np.hypot(np.maximum(np.maximum(error, floor), least), concept))
 
 
 def pool_problem(state: SolvableState) -> PoolProblem:
@@ -180,3 +185,11 @@ def design_matrix(units: pl.DataFrame, keys: Sequence[Key]) -> np.ndarray:
 def attributes_of(units: pl.DataFrame) -> np.ndarray:
     """Everything measured of each unit, (units, variables) float64, in the order of the columns."""
     return design_matrix(units, [key_of(name) for name in design_columns(units.columns)])
+
+
+def untold_columns(state: SolvableState) -> np.ndarray:
+    """(columns,) int64 places in ``attributes_of`` of variables that no target of the state speaks
+    of, whatever its role: those that the profile keeps beside its targets."""
+    stated = set(state.targets.select(VARIABLE_KEY).unique().iter_rows())
+    keys = [key_of(name) for name in design_columns(state.units.columns)]
+    return np.flatnonzero([key not in stated for key in keys])

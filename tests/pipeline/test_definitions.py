@@ -26,6 +26,7 @@ GROUPS = {
     "state_targets": ("targets", True),
     "reconciled_targets": ("targets", True),
     "concept_gaps": ("candidates", True),
+    "survey_estimates": ("candidates", True),
     "record_persons": ("candidates", True),
     "record_tax_units": ("candidates", True),
     "candidate_units": ("candidates", True),
@@ -35,10 +36,12 @@ GROUPS = {
     "selected_households": ("weights", True),
     "fit_report": ("reports", True),
     "selection_report": ("reports", True),
+    "bystander_report": ("reports", True),
     "run_manifest": ("reports", True),
     "national_report": ("reports", False),
     "geography": ("sources", False),
     "microdata_persons": ("sources", True),
+    "microdata_replicates": ("sources", True),
 }
 
 

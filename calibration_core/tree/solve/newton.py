@@ -29,10 +29,9 @@ bounds on ratios: weights answer so steeply that leaves solved alone run away fr
 leaves would gain nothing.
 
 tau is not chosen by hand: the solver follows ``tau_path`` downwards, each solution warm-starting
-the next, and stops at the first tau for which the share of targets of each level within ``inside``
-scales reaches ``share``. That is a discrepancy principle: fit the targets as closely as their
+the next, to where a named rule ends it (``stopping.py``): fit the targets as closely as their
 errors justify, and no closer, so that weights stay as near the prior as possible. Where targets
-conflict the shares may be out of reach; then it stops when lowering tau gains less than
+conflict the shares asked may be out of reach; then it stops when lowering tau gains less than
 ``least_gain`` of the targets.
 
 Where prior weights and targets are far apart throughout (shares against persons, say), it sets out
@@ -40,7 +39,7 @@ from prior weights times the one factor that brings them together, as nearly as 
 
 Belongs here: the iteration. Does not belong here: F (``dual.py``), linear algebra (``arrow.py``),
 passes over records (``pool_blocks.py``, ``pair_blocks.py``), what is said of the outcome
-(``outcome.py``).
+(``outcome.py``), rules that end the path (``stopping.py``).
 """
 
 from __future__ import annotations
@@ -55,12 +54,13 @@ from calibration_core.common import newton as rules
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import SettingsError
 from calibration_core.tree.problem import PairProblem, PoolProblem
-from calibration_core.tree.result import Step, TreeNewtonResult, TreeNewtonSettings
+from calibration_core.tree.result import PathPoint, Step, TreeNewtonResult, TreeNewtonSettings
 from calibration_core.tree.solve.arrow import FactorisationError, inner
 from calibration_core.tree.solve.dual import Dual, Levels, State, largest
 from calibration_core.tree.solve.leaf_newton import LeafNewton
 from calibration_core.tree.solve.outcome import FAR_APART, Outcome, result_of
 from calibration_core.tree.solve.pair_blocks import PairBlocks
+from calibration_core.tree.solve.stopping import ended_at, path_point
 
 __all__ = ["Step", "TreeNewtonResult", "TreeNewtonSettings", "calibrate_tree"]
 
@@ -152,25 +152,53 @@ class _Run:
         self.bring_together()
         for tau in self.approach:
             self.descend(tau, _ROUGHLY * settings.path_tolerance)
-        tau, met = settings.tau_path[0], -math.inf
-        for tau in settings.tau_path:
-            _, state = self.descend(tau, settings.path_tolerance)
-            before, met = met, self.share_met(state)
-            enough = self.shares_met(state) or met - before < settings.least_gain
-            if enough or self.steps >= settings.max_iterations:
-                break
+        tau, points = self.follow_path()
         converged, state = self.descend(tau, settings.tolerance)
         outcome = Outcome(
             tau=tau,
             y=self.y,
             state=state,
             converged=converged,
-            path_met=self.shares_met(state),
+            path_met=self.path_met(points, state),
+            path=tuple(points),
             steps=self.steps,
             factorisations=self.factorisations,
             trace=tuple(self.trace),
         )
         return result_of(self.dual, outcome, time.perf_counter() - began)
+
+    def follow_path(self) -> tuple[float, list[PathPoint]]:
+        """tau where the rule of the settings ends the path, the multipliers near its solution; and
+        what each tau on the way said of itself.
+        """
+        settings, points, met = self.settings, [], -math.inf
+        for tau in settings.tau_path:
+            _, state = self.descend(tau, settings.path_tolerance)
+            points.append(path_point(self.dual, self.y, state, tau))
+            end = ended_at(points, settings)
+            if end is not None:
+                return self.back_to(points, end), points
+            before, met = met, self.share_met(state)
+            stuck = settings.stop == "share" and met - before < settings.least_gain
+            if stuck or self.steps >= settings.max_iterations:
+                break
+        return points[-1].tau, points
+
+    def back_to(self, points: list[PathPoint], end: int) -> float:
+        """tau of one of ``points``. Where that is the last but one its solution is taken up again,
+        unless scales have changed since.
+        """
+        tau = points[end].tau
+        if end < len(points) - 1 and len(self.path) == 2 and self.path[0][0] == tau:
+            self.path = self.path[:1]
+            _, self.y, self.shift = self.path[0]
+        return tau
+
+    def path_met(self, points: list[PathPoint], state: State) -> bool:
+        """Whether the rule of the settings has what it asks for, at the end."""
+        if self.settings.stop == "share":
+            return self.shares_met(state)
+        return ended_at(points, self.settings) is not None
 
     def bring_together(self) -> None:
         """Where the typical target is many times what prior weights give it, set out from weights

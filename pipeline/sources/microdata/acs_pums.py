@@ -23,7 +23,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.errors import ProfileError, SourceLayoutError
+from pipeline.errors import ProfileError
 from pipeline.ordered_sums import sum_across
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote
 from pipeline.sources.files import RawFile
@@ -32,6 +32,7 @@ from pipeline.sources.microdata.acs_pums_codes import PUERTO_RICO
 from pipeline.sources.microdata.acs_pums_files import check_year, open_pums, read_state
 from pipeline.sources.microdata.acs_pums_housing import read_households, rebuild_households
 from pipeline.sources.microdata.columns import SurveyColumns, yes_no
+from pipeline.sources.microdata.replicates import replicate_weights
 from pipeline.sources.microdata.schema import Microdata, check_microdata
 from pipeline.sources.named import reader
 from pipeline.specs.states import State
@@ -85,7 +86,6 @@ def read_pums(
     period: int = 1,
     source: str = "acs_pums_1yr",
     url: str = "",
-    with_replicates: bool = False,
 ) -> Microdata:
     """Read one state's PUMS.
 
@@ -94,8 +94,9 @@ def read_pums(
     file a household's weight is PWGTP of its reference person, its income the sum of its members'
     total income, and tenure and food stamps are null; with one they are WGTP, HINCP, TEN and FS. A
     person in group quarters is a unit of one with weight PWGTP. ``weeks_worked`` is WKWN, or the
-    lower end of the WKW class; 0 for persons of 16 or more who did not work. ``replicate_weights``
-    (with_replicates): household_id, person_number, PWGTP1 to PWGTP80, signed integers.
+    lower end of the WKW class; 0 for persons of 16 or more who did not work. Replicate weights are
+    PWGTP1 to PWGTP80, of households WGTP1 to WGTP80 where there is a housing file
+    (``replicates.py``).
 
     Raises SourceFileError (no file), SourceLayoutError (columns, members, wrong state or year),
     SourceValueError (an impossible value, with its line), RecordsError (no records of the state;
@@ -103,19 +104,12 @@ def read_pums(
     """
     asked = (year, state_fips, period, url)
     raws = open_pums(person_file, "p", *asked)
-    replicates = codes.REPLICATES if with_replicates else ()
-    optional = (*codes.PERSON_OPTIONAL, *replicates)
+    optional = (*codes.PERSON_OPTIONAL, *codes.PERSON_REPLICATES)
     columns = read_state(raws, codes.PERSON_COLUMNS, optional, state_fips)
-    if absent := [name for name in replicates if not columns.has(name)]:
-        raise SourceLayoutError(
-            f"Replicate weights are missing: {', '.join(absent[:3])} ...",
-            where=columns.label,
-            expected="PWGTP1 to PWGTP80",
-            remedy="Download the full file",
-        )
     notes: list[SourceNote] = []
     check_year(columns, year, period, notes)
     persons = _persons(columns, year, state_fips, source, notes)
+    housing = None
     if housing_file is None:
         households = rebuild_households(persons, columns.label)
         rebuilt = households.filter(~pl.col("is_group_quarters")).height
@@ -123,7 +117,9 @@ def read_pums(
         notes.append(SourceNote("households_rebuilt", rebuilt, detail))
     else:
         housing_raws = open_pums(housing_file, "h", *asked)
-        housing = read_state(housing_raws, codes.HOUSING_COLUMNS, (), state_fips)
+        housing = read_state(
+            housing_raws, codes.HOUSING_COLUMNS, codes.HOUSING_REPLICATES, state_fips
+        )
         check_year(housing, year, period, [])
         households = read_households(housing, persons, source, year, notes)
         raws = [*raws, *housing_raws]
@@ -131,20 +127,14 @@ def read_pums(
     weight = households_checked.filter("is_group_quarters")["design_weight"]
     detail = f"persons in group quarters, each a unit of one; weight {weight.sum():,.0f}"
     notes.append(SourceNote("group_quarters", len(weight), detail))
+    replicates = replicate_weights(columns, persons, housing, year, notes)
     return Microdata(
         persons_checked,
         households_checked,
         tuple(raw.provenance for raw in raws),
         tuple(notes),
-        _replicate_weights(columns, persons) if with_replicates else None,
+        replicates,
     )
-
-
-def _replicate_weights(columns: SurveyColumns, persons: pl.DataFrame) -> pl.DataFrame:
-    """household_id, person_number, PWGTP1 to PWGTP80, sorted by key; ``persons`` in file order."""
-    values = (columns.integer(name, nullable=False).alias(name) for name in codes.REPLICATES)
-    keys = ("household_id", "person_number")
-    return persons.select(keys).with_columns(values).sort(keys)
 
 
 def _persons(

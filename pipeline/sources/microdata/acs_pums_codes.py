@@ -109,4 +109,5 @@ HOUSING_COLUMNS: tuple[str | tuple[str, ...], ...] = (
     *("SERIALNO", ("ST", "STATE"), "ADJINC", "WGTP", "NP", ("TYPE", "TYPEHUGQ")),
     *("TEN", "FS", "HINCP"),
 )
-REPLICATES = tuple(f"PWGTP{i}" for i in range(1, 81))
+PERSON_REPLICATES = tuple(f"PWGTP{i}" for i in range(1, 81))
+HOUSING_REPLICATES = tuple(f"WGTP{i}" for i in range(1, 81))

@@ -75,16 +75,13 @@ def test_suppressed_controlled_and_uncomputable_cells_arrive_as_such(folder, cat
 def test_the_microdata_readers_return_the_vocabulary_of_the_truth(folder, postal, fips):
     base = folder / "acs_pums/2022_1yr"
     read = read_pums(
-        base / f"csv_p{postal}.zip",
-        base / f"csv_h{postal}.zip",
-        year=2022,
-        state_fips=fips,
-        with_replicates=True,
+        base / f"csv_p{postal}.zip", base / f"csv_h{postal}.zip", year=2022, state_fips=fips
     )
     truth = read_truth(folder)
     persons, true = read.persons, truth.persons.filter(pl.col("state_fips") == fips)
     assert read.replicate_weights is not None
     assert read.replicate_weights.width == 82
+    assert (read.replicate_weights["person_number"] == 0).sum() == read.households.height
     assert set(persons["puma"]) == set(true["puma"])
     for column in (
         "sex",

@@ -48,6 +48,34 @@ def test_scales_by_hand(profile):
     assert (scales[2] == 1.0).all()
 
 
+def test_a_concept_error_is_added_and_never_tightened(profile):
+    records = tables()
+    goal = targets(records)
+    wide = goal.with_columns(concept_error=0.1 * pl.col("value"))
+    frames = (goal, wide)
+    plain, modelled = (
+        build_problem(frame, candidates(records, frame).units, GEOGRAPHY, profile).targets
+        for frame in frames
+    )
+    for before, after, values in zip(plain.scales, modelled.scales, plain.values, strict=True):
+        np.testing.assert_allclose(after, np.hypot(before, 0.1 * np.abs(values)))
+
+
+def test_evidence_is_fitted_and_keeps_its_own_standard_error(profile):
+    records = tables()
+    goal = targets(records)
+    soft = (pl.col("level") == "state") & (pl.col("domain") == "age_65_plus")
+    role = pl.when(soft).then(pl.lit("evidence")).otherwise("role")
+    told = build_problem(goal, candidates(records, goal).units, GEOGRAPHY, profile)
+    held = goal.with_columns(role=role)
+    problem = build_problem(held, candidates(records, held).units, GEOGRAPHY, profile)
+    column = problem.grid.keys[0].index(("persons", "age_65_plus"))
+    assert problem.grid.rows[0][0, column] >= 0
+    error = held.filter(soft)["standard_error"][0]
+    assert problem.targets.scales[0][0, column] == pytest.approx(error)
+    assert told.targets.scales[0][0, column] == pytest.approx(0.1 * error)
+
+
 def test_a_place_without_a_target_has_no_scale(profile):
     records = tables()
     gone = (pl.col("geoid") == GEOGRAPHY["tract"][2]) & (pl.col("domain") == "age_65_plus")

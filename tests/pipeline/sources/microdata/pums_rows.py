@@ -52,7 +52,6 @@ ADULT = {
     "RETP": "0",
     "OIP": "0",
     "PINCP": "49900",
-    "PWGTP1": "-3",
 }
 CHILD = {
     **ADULT,

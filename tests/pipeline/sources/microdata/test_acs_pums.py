@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import RecordsError, SourceFileError, SourceLayoutError, SourceValueError
 from pipeline.sources.microdata.acs_pums import read_pums
+from pipeline.sources.microdata.replicates import REPLICATE_SCHEMA
 from tests.pipeline.sources.microdata.pums_rows import (
     ADULT,
     CHILD,
@@ -178,13 +179,39 @@ def test_the_housing_file_gives_weight_income_tenure_and_food_stamps(tmp_path: P
     assert "weight 7 of 36" in next(note.detail for note in data.notes if note.code == "vacant")
 
 
+def numbered(name: str, first: int) -> dict[str, str]:
+    return {f"{name}{i}": str(i + first) for i in range(1, 81)}
+
+
 def test_replicate_weights_come_with_their_keys_and_may_be_negative(tmp_path: Path) -> None:
-    full = {**ADULT, **{f"PWGTP{i}": str(i - 3) for i in range(1, 81)}}
-    replicates = read(tmp_path, [full], with_replicates=True).replicate_weights
-    assert replicates.columns[:2] == ["household_id", "person_number"] and replicates.width == 82
-    assert replicates["PWGTP1"][0] == -2 and replicates["PWGTP80"][0] == 77
+    full = [{**row, **numbered("PWGTP", -3)} for row in (ADULT, CHILD, STUDENT)]
+    replicates = read(tmp_path, full).replicate_weights
+    assert replicates.schema == pl.Schema(REPLICATE_SCHEMA)
+    assert replicates["replicate_1"][0] == -2 and replicates["replicate_80"][0] == 77
+    # Three persons; the household of the adult and the student's own.
+    assert replicates.filter(pl.col("person_number") == 0).height == 2 and replicates.height == 5
+
+
+def test_households_have_the_replicate_weights_of_the_housing_file(tmp_path: Path) -> None:
+    homes = [{**row, **numbered("WGTP", 500)} for row in (HOME, VACANT, DORM)]
+    people = [{**row, **numbered("PWGTP", 0)} for row in (ADULT, CHILD, STUDENT)]
+    data = read_pums(
+        archive(tmp_path, people),
+        archive(tmp_path, homes, "psam_h44.csv", "csv_hri.zip"),
+        year=2018,
+        state_fips="44",
+    )
+    own = data.replicate_weights.filter(pl.col("person_number") == 0)
+    assert sorted(own["replicate_1"]) == [1, 501]
+
+
+def test_files_without_replicate_weights_say_so_and_parts_of_them_are_refused(tmp_path) -> None:
+    plain = read(tmp_path, [ADULT])
+    assert plain.replicate_weights is None
+    assert counts(plain.notes)["replicate_weights_absent"] == 1
+    (tmp_path / "b").mkdir()
     with pytest.raises(SourceLayoutError, match="PWGTP2"):
-        read(tmp_path, [ADULT], with_replicates=True)
+        read(tmp_path / "b", [{**ADULT, "PWGTP1": "3"}])
 
 
 @pytest.mark.parametrize(
