@@ -44,7 +44,7 @@ from benchmarks.nation_problem import add_truth, pool_size, state_problem, state
 from benchmarks.nation_states import Clock, StateFigures, StateOptions, StateWork, solve_states
 from calibration_core.errors import ProblemError
 from calibration_core.tree.geography import GeographyTree
-from calibration_core.tree.reconcile.levels import reconcile
+from calibration_core.tree.reconcile.levels import reconcile_tree
 from calibration_core.tree.select.settings import SelectionSettings
 
 SOLVED = ("reconcile", "set up states", "dense calibration", "selection", "refinement")
@@ -83,7 +83,7 @@ def run(geography: pl.DataFrame, options: argparse.Namespace, console: Console) 
         for t, level, geoids in zip(true, tree.levels, tree.geoids, strict=True)
     ]
     began = clock.lap("invent the population", began)
-    agreed = reconcile(tree, [t[0] for t in tables], [t[1] ** 2 for t in tables])
+    agreed = reconcile_tree(tree, [t[0] for t in tables], [t[1] ** 2 for t in tables])
     began = clock.lap("reconcile", began)
     solving = StateOptions(
         options.pairs,

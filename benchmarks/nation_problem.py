@@ -23,7 +23,7 @@ from benchmarks.nation_population import (
 from benchmarks.nation_states import MARGIN_90
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PoolProblem, make_targets
-from calibration_core.tree.reconcile.levels import reconcile
+from calibration_core.tree.reconcile.levels import reconcile_tree
 
 _CHUNK = 200
 
@@ -49,7 +49,7 @@ def one_state(
         published(t, level, geoids, seed)
         for t, level, geoids in zip(true, tree.levels, tree.geoids, strict=True)
     ]
-    agreed = reconcile(tree, [t[0] for t in tables], [t[1] ** 2 for t in tables])
+    agreed = reconcile_tree(tree, [t[0] for t in tables], [t[1] ** 2 for t in tables])
     return state_problem(pool, sub, span, 0, tree, tables, agreed, beyond)
 
 

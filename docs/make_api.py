@@ -30,7 +30,7 @@ WIDTH = 100
 # Page, package, what a reader finds there.
 PACKAGES = (
     ("calibration", "calibration_core", "one matrix of targets x records, any method"),
-    # ("tree", "calibration_core.tree", "targets on a tree of areas, pairs of records and areas"),
+    ("tree", "calibration_core.tree", "targets on a tree of areas, pairs of records and areas"),
     ("errors", "calibration_core.errors", "what is raised, and how to read it"),
 )
 COMMANDS = "command_line"

@@ -10,7 +10,9 @@ Document (``manifests/<STATE>.json``):
 * ``inputs``: raw files with ``file, member, bytes, sha256`` and the tables read from them;
 * ``tables``: by asset ``path`` (relative to the profile's folder), ``sha256, rows, bytes, run_id,
   materialized`` (UTC), ``seconds``;
-* ``seconds_by_asset, seconds_total, peak_memory_mb``.
+* ``seconds_by_asset, seconds_total, peak_memory_mb``;
+* ``bystanders``, added by the asset: what calibration did to every measured variable, told or not
+  (``docs/bystanders.md``).
 """
 
 from __future__ import annotations

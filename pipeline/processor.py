@@ -30,9 +30,10 @@ __all__ = ["processor_facts", "processor_line"]
 def processor_facts() -> dict[str, Any]:
     """``model, architecture, numpy, blas, torch, numba`` and ``threads``.
 
-    numpy : SIMD extensions in use beyond its baseline. blas : kernel of each BLAS library by file
-    name. torch, numba : instruction set, None where the process has not loaded it. threads : cores,
-    and threads that BLAS, torch and polars may use; these change seconds, not numbers.
+    Of numpy the SIMD extensions in use beyond its baseline, of BLAS the kernel of each library by
+    file name. Of torch and numba the instruction set, None where the process has not loaded it. Of
+    threads the cores, and how many BLAS, torch and polars may use; these change seconds, not
+    numbers.
     """
     libraries = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
     torch = sys.modules.get("torch")

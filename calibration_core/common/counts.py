@@ -67,10 +67,10 @@ def split_units(by_record) -> RowUnits:
     column = x.indices[place]
     order = np.argsort(column, kind="stable")
     place, ends = place[order], np.searchsorted(column[order], np.arange(targets + 1))
-    for j in np.flatnonzero(odd):
+    for j in np.flatnonzero(odd).tolist():
         _sort_out(found, j, x.data[place[ends[j] : ends[j + 1]]])
     if np.isfinite(found.unit).all():
-        for j in np.flatnonzero(odd):
+        for j in np.flatnonzero(odd).tolist():
             where = place[ends[j] : ends[j + 1]]
             x.data[where] = _over(x.data[where], found, j)
     return found
@@ -85,7 +85,7 @@ def split_rows(data: np.ndarray, pointers: np.ndarray) -> RowUnits:
         return found
     ones = np.minimum.reduceat(data, first) == 1.0
     ones &= np.maximum.reduceat(data, first) == 1.0
-    odd = np.flatnonzero(some)[~ones]
+    odd = np.flatnonzero(some)[~ones].tolist()
     for j in odd:
         _sort_out(found, j, data[pointers[j] : pointers[j + 1]])
     if np.isfinite(found.unit).all():
@@ -102,7 +102,7 @@ def _all_ones(some: np.ndarray) -> RowUnits:
 
 def _split_dense(x: np.ndarray) -> RowUnits:
     found = _all_ones((x != 0.0).any(axis=0))
-    odd = np.flatnonzero(((x != 1.0) & (x != 0.0)).any(axis=0))
+    odd = np.flatnonzero(((x != 1.0) & (x != 0.0)).any(axis=0)).tolist()
     for j in odd:
         _sort_out(found, j, x[:, j])
     if np.isfinite(found.unit).all():

@@ -81,7 +81,7 @@ class Number:
             return False
         if self.whole and not isinstance(value, (int, np.integer)):
             return False
-        return (
+        return bool(
             (self.least is None or value >= self.least)
             and (self.most is None or value <= self.most)
             and (self.above is None or value > self.above)

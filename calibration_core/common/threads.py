@@ -7,8 +7,8 @@ which linear algebra has one thread, and what is worth sharing out is cut into b
 depend on the problem alone, threads of our own take whole blocks, and what comes out of them is
 added in the order of the blocks.
 
-It costs nothing: sharing out a small product takes longer in waiting than it gains. 100,000
-records x 126 targets took twice as long with two threads of BLAS as with one, and the dense
+It costs nothing: sharing out a small product takes longer in waiting than it gains. A problem of
+100,000 records x 126 targets took twice as long with two threads of BLAS as with one, and the dense
 weights of Rhode Island six times as long beside other work on the same cores.
 
 What still depends on the processor is which instructions BLAS, torch, numpy and numba choose.

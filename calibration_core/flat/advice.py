@@ -126,7 +126,7 @@ def advise(
     figures = figures_of(problem, records)
     keep = figures.weights_vary if preserve_weights is None else preserve_weights
     judged = [Judge(figures, keep).of(name) for name in METHODS]
-    order = {name: place for place, name in enumerate(METHODS)}
+    order: dict[str, int] = {name: place for place, name in enumerate(METHODS)}
     return Advice(figures, tuple(sorted(judged, key=lambda r: (-r.score, order[r.method]))))
 
 

@@ -149,7 +149,7 @@ def nearest_filled(filled: np.ndarray, affinity: np.ndarray) -> np.ndarray:
             if filled[c + 1]
             else (right[c + 1], min(right_affinity[c + 1], affinity[c]))
         )
-    for c in np.flatnonzero(~filled):
+    for c in np.flatnonzero(~filled).tolist():
         go_left = right[c] < 0 or (
             left[c] >= 0 and (left_affinity[c], left[c] - c) >= (right_affinity[c], c - right[c])
         )

@@ -85,7 +85,10 @@ def from_margins(
     if unmatched not in ("refuse", "keep"):
         raise ProblemError(f"unmatched is {unmatched!r}", expected="'refuse' or 'keep'")
     table = _Table(frame, margins)
-    rows, targets, names, groups = [], [], [], []
+    rows: list[sparse.csr_array] = []
+    targets: list[float] = []
+    names: list[str] = []
+    groups: list[str] = []
     for key, wanted in margins.items():
         columns, group = _key(key)
         if len(columns) == 1 and _is_number(wanted):

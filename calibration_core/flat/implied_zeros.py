@@ -1,11 +1,11 @@
 """Records that can only weigh zero: found before solving, and told by name of what leaves them out.
 
 Weights are not negative. If every record counts in the row r at least as much as in the row s, and
-the targets of the two are equal, then sum_i w_i (r_i - s_i) = 0, so a record that counts more in r
-weighs zero in every solution. r and s may be rows, sums of a margin, or sums of those rows of a
-margin that lie within another row: the margin by region counts everybody, the margin by sex leaves
-out whoever stated none, and both add up to the population. A target of zero is the case s = 0. If
-the target of s is larger than that of r, no weights meet both.
+the targets of the two are equal, then sum_i w_i (r_i - s_i) = 0. So a record that counts more in r
+weighs zero in every solution. Both may be rows, sums of a margin, or sums of those rows of a margin
+that lie within another row. For example, the margin by region counts everybody, the margin by sex
+leaves out whoever stated none, and both add up to the population. A target of zero is the case s =
+0. If the target of s is larger than that of r, no weights meet both.
 
 Setting such weights to zero is exact, and leaves a problem with finite multipliers: an exponential
 reaches zero only at minus infinity. Where a combination of more rows implies zeros, a linear

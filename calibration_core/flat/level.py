@@ -1,7 +1,7 @@
 """Initial weights that are at another level than the targets: in persons, say, beside thousands.
 
-Where the targets imply the sum of weights - a combination v of rows is one on every record, as the
-rows of a margin are - the distances of the exact methods but the logit do not care by which factor
+Targets imply the sum of weights where a combination v of rows is one on every record, as the rows
+of a margin are. Then the distances of the exact methods but the logit do not care by which factor
 all initial weights are multiplied: it changes the distance by a function of that sum alone. So the
 initial weights are multiplied to that sum before solving, and Newton's method starts at the level
 of the targets instead of running there. With lambda the factor and y' the multipliers then found,
@@ -60,7 +60,7 @@ class AtLevel:
 
     def given(self, multipliers: np.ndarray) -> np.ndarray:
         """Multipliers of the problem at its level as those of the problem as it was given."""
-        if self.factor == 1.0:
+        if self.factor == 1.0 or self.ones is None:
             return multipliers
         if isinstance(self.distance, (Raking, BoundedRaking)):
             return multipliers + np.log(self.factor) * self.ones

@@ -127,7 +127,8 @@ class Judge:
         return ""
 
     def _exact(self, method: str) -> tuple[int, list[str], dict]:
-        f, reasons, settings = self.f, [], {}
+        f, settings = self.f, {}
+        reasons: list[str] = []
         score = _EXACT_SCORES[method] + self._own_merit(method, reasons)
         score += self._weights_kept(method, reasons)
         if self.conflicts_with(method):
@@ -183,7 +184,7 @@ class Judge:
 
     def _linear_preference(self, reasons: list[str]) -> int:
         f = self.f
-        if f.linear_negative is None:
+        if f.linear_negative is None or f.linear_ratios is None:
             reasons.append("exact, one linear system")
             return 0
         low, high = f.linear_ratios
@@ -257,6 +258,8 @@ class Judge:
         """Points off, and the reason, where k is below what the targets need."""
         f, k = self.f, self.f.records_asked
         needed = f.rank if f.rank is not None else f.targets
+        if k is None:
+            return 0
         if k < needed:
             reasons.append(
                 f"k = {k:,} is below the {needed:,} independent targets, which must be traded off"
@@ -348,6 +351,8 @@ def counted(number: int, word: str) -> str:
     return f"{number:,} {first}s{space}{rest}"
 
 
-def range_words(bounds: tuple[float, float]) -> str:
+def range_words(bounds: tuple[float, float] | None) -> str:
     """0.5 to 2."""
+    if bounds is None:
+        return "no bounds"
     return f"{bounds[0]:.4g} to {bounds[1]:.4g}"

@@ -239,7 +239,7 @@ class CalibrationProblem:
         def pick(a):
             return None if a is None else a[index]
 
-        bounds = {
+        bounds: dict[str, Any] = {
             name: None if (b := getattr(self, name)) is None else (b[0][index], b[1][index])
             for name in ("ratio_bounds", "weight_bounds")
         }

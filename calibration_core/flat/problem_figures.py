@@ -4,8 +4,8 @@ nesting.
 A margin is a set of rows of zeros and ones of which every record has exactly one; rows belong
 together by their group, or, where every target is a group of its own, by standing next to one
 another. One family of rows is nested in another if each of its rows lies within one row of the
-other and they add up to it (county in state); depth counts the longest such chain, a row that all
-records are in being its top.
+other and they add up to it (county in state). The depth counts the longest such chain, a row that
+all records are in being its top.
 
 Belongs here: facts computed from a problem in a few passes over its matrix. Does not belong here:
 what follows from them (``advice.py``).
@@ -126,13 +126,12 @@ def figures_of(problem: CalibrationProblem, records_asked: int | None = None) ->
     levels = {int(j) for f in margins for j in f.rows}
     totals = [f for f in margins if f.rows.size == 1]
     depth, nested = _nesting(problem, [f for f in families if f.code is not None])
-    small = m <= MOST_TARGETS
-    seen = precheck.look(problem) if small else None
-    findings = tuple(seen.blocking) if small else ()
-    infeasible = _infeasible(seen) if small else None
+    seen = precheck.look(problem) if m <= MOST_TARGETS else None
+    findings = () if seen is None else tuple(seen.blocking)
+    infeasible = None if seen is None else _infeasible(seen)
     told = findings if infeasible is None else (infeasible,)
     sizes = [w.size for w in told if np.isfinite(w.size)]
-    ratios = _linear_ratios(problem, seen) if small else None
+    ratios = None if seen is None else _linear_ratios(problem, seen)
     start, given = problem.start, problem.initial_weights is not None
     mean = float(start.mean())
     return ProblemFigures(
@@ -155,7 +154,7 @@ def figures_of(problem: CalibrationProblem, records_asked: int | None = None) ->
         least_target=float((problem.targets * problem.total_unit).min()),
         ratio_range=_ratio_range(problem),
         bounds_enclose_one=_enclose_one(problem),
-        rank=seen.rows.kept.size if small else None,
+        rank=None if seen is None else seen.rows.kept.size,
         conflicts=findings,
         infeasible=infeasible,
         largest_conflict=max(sizes, default=float("nan")),
@@ -250,7 +249,8 @@ def _nesting(problem: CalibrationProblem, families: list[_Family]) -> tuple[int,
         ]
     )
     order = sorted(range(len(families)), key=lambda f: families[f].rows.size)
-    depth, nested = {}, set()
+    depth: dict[int, int] = {}
+    nested: set[int] = set()
     for place, fine in enumerate(order):
         depth[fine] = 1
         for coarse in order[:place]:
@@ -263,6 +263,8 @@ def _nesting(problem: CalibrationProblem, families: list[_Family]) -> tuple[int,
 
 
 def _refines(fine: _Family, coarse: _Family, sketch: np.ndarray) -> bool:
+    if fine.code is None or coarse.code is None:
+        return False
     whole = sketch[:, fine.rows].sum(axis=1)
     if not np.allclose(whole, sketch[:, coarse.rows].sum(axis=1), rtol=1e-9, atol=0.0):
         return False

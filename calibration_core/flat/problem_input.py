@@ -77,7 +77,7 @@ class _Reader:
             if names and (found is None or labels.is_numbering(found)):
                 found, whose = names, "target_names"
         for name in vectors:
-            own = [labels.name_of(x) for x in labels.labels_of(f[name])]
+            own = [labels.name_of(x) for x in labels.labels_of(f[name]) or ()]
             by_name = bool(names) and set(own) == set(names)
             side = (names, "target_names") if by_name else (found, whose)
             f[name] = labels.aligned(f[name], side[0], name, side[1])

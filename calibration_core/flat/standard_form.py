@@ -42,15 +42,16 @@ def standard_form(problem: CalibrationProblem, *, ordered: bool = False) -> Cali
     row, weight = problem.matrix.unit, _weight_unit(problem)
     total = row * weight
     bounds = problem.weight_bounds
+    origin = Origin(row, weight)
     form = problem.change(
         matrix=problem.matrix.unitless,
         targets=problem.targets / total,
         initial_weights=_over(problem.initial_weights, weight),
         standard_errors=_over(problem.standard_errors, total),
         weight_bounds=None if bounds is None else tuple(end / weight for end in bounds),
-        origin=Origin(row, weight),
+        origin=origin,
     )
-    return _in_order(form) if ordered else form
+    return _in_order(form, origin) if ordered else form
 
 
 def as_given(result: CalibrationResult, problem: CalibrationProblem) -> CalibrationResult:
@@ -96,12 +97,12 @@ def _detail_back(name: str, value: Any, record: np.ndarray) -> Any:
     return value
 
 
-def _in_order(problem: CalibrationProblem) -> CalibrationProblem:
+def _in_order(problem: CalibrationProblem, origin: Origin) -> CalibrationProblem:
     target = _target_order(problem)
     problem = problem.take_targets(target)
     record = _record_order(problem)
     problem = problem.take_records(record)
-    return problem.change(origin=replace(problem.origin, record=record, target=target))
+    return problem.change(origin=origin.take_targets(target).take_records(record))
 
 
 def _target_order(problem: CalibrationProblem) -> np.ndarray:

@@ -14,7 +14,11 @@ Belongs here: those two decorators. Does not belong here: a loop.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 
 loop = numba.njit(cache=True, nogil=True)
-part = numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Options that numba has, and its published types lack.
+_NO_WAY_IN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+part = numba.njit(nogil=True, **_NO_WAY_IN)

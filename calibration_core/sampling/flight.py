@@ -101,10 +101,10 @@ def settle(flight: Flight, queue: np.ndarray, by_cell: bool, land: bool) -> int:
     """Settle units in place until no direction is left; returns how many uniform numbers have been
     used.
 
-    queue : open units, in the order they come. by_cell : sorted by cell, with the counts of cells
-    held until none has more than one open unit; else no cell is held. land : of a flight by cell,
-    give up variables too, until no cell has more than one; else all variables are held to the end,
-    and no more units stay open than variables and cells.
+    Open units come in the order of ``queue``. With ``by_cell`` it is sorted by cell, and counts of
+    cells are held until none has more than one open unit; else no cell is held. With ``land`` a
+    flight by cell gives up variables too, until no cell has more than one. Else all variables are
+    held to the end, and no more units stay open than variables and cells.
     """
     for v in range(flight.columns.shape[1]):
         _hold(flight, v)

@@ -61,8 +61,24 @@ def make_targets(
     scales: Sequence[np.ndarray],
     names: Sequence[Sequence[str]] = (),
 ) -> Targets:
-    """Check and freeze targets; ``names`` as in Targets. Raises ProblemError on wrong shapes,
-    non-finite values, or scales that are not positive.
+    """Check and freeze targets.
+
+    Parameters
+    ----------
+    tree : the areas; everything else has one array per level of it, top first.
+    designs : per level, (records, variables) float64: what one record adds to each variable. Levels
+        may have different variables; those with the same column are recognised and passed over
+        once.
+    values : per level, (areas, variables) float64: what the totals should be, in the unit of the
+        design times weights.
+    scales : per level, (areas, variables) float64 > 0, in the unit of the values: the error s that
+        one unit of loss stands for, such as a standard error; inf where there is no target.
+    names : per level, what to call its variables in messages.
+
+    Raises
+    ------
+    ProblemError : wrong shapes, values in use or contributions that are not finite, scales that are
+        not positive, names that are not one per variable.
     """
     if not (len(designs) == len(values) == len(scales) == len(tree.levels)):
         raise ProblemError(
@@ -130,11 +146,17 @@ class PoolProblem:
 
     Attributes
     ----------
-    tree, targets : see above.
-    record_prior : (records,) float64 >= 0, for example design weights.
+    tree : the areas.
+    targets : at every level of the tree, as ``make_targets`` gives them.
+    record_prior : (records,) float64 >= 0, for example design weights, in units of weight.
     group : (records,) int64 in [0, groups): records that share their prior over leaves, for example
         a PUMA.
-    leaf_prior : (leaves, groups) float64 >= 0: share of a record's prior that lies in each leaf.
+    leaf_prior : (leaves, groups) float64 >= 0: share of a record's prior that lies in each leaf;
+        zero where its group cannot be. Columns need not sum to one: the solver moves the level.
+
+    Raises
+    ------
+    ProblemError : shapes disagree, a prior is negative or not finite, or a group is not there.
     """
 
     tree: GeographyTree
@@ -197,6 +219,8 @@ class PairProblem:
 
     Attributes
     ----------
+    tree : the areas.
+    targets : at every level of the tree, as ``make_targets`` gives them.
     leaf : (pairs,) int64 index of each pair's leaf, sorted ascending.
     record : (pairs,) int64 index of its record in the designs.
     prior_weight : (pairs,) float64 > 0.

@@ -1,4 +1,5 @@
-"""What the tree solver is told and what it answers: settings, one entry of its trace, the result.
+"""What the tree solver is told and what it answers: settings, entries of its trace and its path,
+the result.
 
 Belongs here: those frozen objects. Does not belong here: the problem (``problem.py``), the
 iteration (``tree/solve/newton.py``).
@@ -7,12 +8,16 @@ iteration (``tree/solve/newton.py``).
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from calibration_core.common.warnings import CalibrationWarning
+from calibration_core.common.weight_shape import effective_sample_size
 from calibration_core.errors import SettingsError
+
+STOPS = ("share", "discrepancy", "risk")
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,11 @@ class TreeNewtonSettings:
     inside : a target counts as met when |fit - target| <= inside * scale; 1.645 is the 90 % margin.
     share : per level (top first), the share of targets to be met before tau stops falling; 0 asks
         nothing of that level.
+    stop : the rule that ends the path (``solve/stopping.py``): "share", as asked in ``share``;
+        "discrepancy", where residuals of the finest level are what errors of one scale leave; or
+        "risk", where the estimated error of its totals is smallest.
     least_gain : smallest rise of the share met (targets of all levels with a share asked) for which
-        tau goes on falling.
+        tau goes on falling; of the rule "share" alone.
     ratio_bounds : smallest and largest w / q, or None for none. Bounds that a PairProblem has for
         each pair stand in their place.
     hold_total : keep the sum of weights at the sum of the prior exactly: F has N log(sum q exp(u) /
@@ -49,6 +57,7 @@ class TreeNewtonSettings:
     tau_path: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
     approach: tuple[float, ...] | None = None
     inside: float = 1.645
+    stop: str = "share"
     share: tuple[float, ...] = ()
     least_gain: float = 0.001
     ratio_bounds: tuple[float, float] | None = None
@@ -71,6 +80,12 @@ class TreeNewtonSettings:
             raise SettingsError(
                 f"approach and tau_path are {path}",
                 expected="positive numbers, strictly decreasing",
+            )
+        if self.stop not in STOPS:
+            raise SettingsError(
+                f"The rule that ends the path is {self.stop!r}",
+                expected=f"one of {', '.join(STOPS)}",
+                remedy="Correct the name of `stop`",
             )
         if not 0 < self.chord_rate < 1:
             raise SettingsError(f"chord_rate is {self.chord_rate}", expected="between 0 and 1")
@@ -114,6 +129,43 @@ class Step:
 
 
 @dataclass(frozen=True)
+class PathPoint:
+    """What the solution at one tau says of itself (``solve/stopping.py``).
+
+    Attributes
+    ----------
+    tau : the prior strength.
+    inside : per level, the share of targets within ``inside`` scales; 1 where there is none.
+    targets : n, of the finest level.
+    squares : sum of their squared residuals, in scales.
+    parameters : p, the number of parameters that the fit spends on them; NaN where the rule does
+        not ask for it.
+    """
+
+    tau: float
+    inside: tuple[float, ...]
+    targets: int
+    squares: float
+    parameters: float
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the finest level's residuals, in scales."""
+        return math.sqrt(self.squares / max(self.targets, 1))
+
+    @property
+    def variance(self) -> float:
+        """sum r^2 / (n - p): one where scales are the errors of the targets and nothing more."""
+        left = self.targets - self.parameters
+        return self.squares / left if left > 0 else math.nan
+
+    @property
+    def risk(self) -> float:
+        """(sum r^2 + 2 p) / n - 1: the estimated mean squared error of totals, in scales."""
+        return (self.squares + 2.0 * self.parameters) / max(self.targets, 1) - 1.0
+
+
+@dataclass(frozen=True)
 class TreeNewtonResult:
     """Outcome of a hierarchical calibration.
 
@@ -124,14 +176,15 @@ class TreeNewtonResult:
     fitted, residuals : per level, (areas, variables): totals of the weights, and fitted minus
         target (NaN where no target).
     converged : gradient tolerance met at the final tau. ``status`` says so in words.
-    path_met : whether the shares asked were reached; when False the smallest tau of the path was
-        used.
+    path_met : whether the shares asked were reached or, of another rule, whether it ended the path;
+        when False the smallest tau of the path was used, or the last that gained anything.
+    path : what each tau on the way said of itself, those of ``approach`` left out.
     tau, iterations, factorisations, trace, seconds : as they were.
     prior_unit : as used; at the optimum a_j.w - b_j = -(tau / prior_unit) s_j y_j.
     duality_gap : primal minus dual objective at the final tau, relative to the primal.
     divergence : the distance of the weights from the prior, without tau.
     warnings : facts the caller should show: ``not_converged``, ``prior_far_from_targets``,
-        ``scales_widened``, ``shares_not_met``, ``targets_missed``.
+        ``scales_widened``, ``shares_not_met``, ``path_ended``, ``targets_missed``.
     """
 
     weights: np.ndarray
@@ -141,6 +194,7 @@ class TreeNewtonResult:
     converged: bool
     status: str
     path_met: bool
+    path: tuple[PathPoint, ...]
     tau: float
     prior_unit: float
     iterations: int
@@ -163,11 +217,10 @@ class TreeNewtonResult:
     @property
     def effective_sample_size(self) -> float:
         """Kish's (sum w)^2 / sum w^2 over all pairs."""
-        total = float(self.weights.sum())
-        return total**2 / float((self.weights**2).sum()) if total > 0 else 0.0
+        return effective_sample_size(self.weights)
 
     def summary(self) -> str:
-        """One paragraph for people."""
+        """One paragraph for people: how it ended, steps, seconds, effective sample size."""
         last = self.trace[-1] if self.trace else None
         return (
             f"{self.status}; tau {self.tau:g}, {self.iterations} steps, {self.factorisations}"

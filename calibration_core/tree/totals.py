@@ -54,8 +54,22 @@ def pair_totals(
     record: np.ndarray,
     weights: np.ndarray,
 ) -> tuple[np.ndarray, ...]:
-    """Totals of written-out pairs: ``leaf``, ``record`` (pairs,) int64 indices, ``weights``
-    (pairs,) float64; else as ``pool_totals``.
+    """Totals of written-out pairs.
+
+    Parameters
+    ----------
+    tree : levels top first.
+    designs : per level, (records, variables) float64.
+    leaf, record : (pairs,) int64 indices into the leaves and the designs' records.
+    weights : (pairs,) float64.
+
+    Returns
+    -------
+    per level, (areas, variables) float64.
+
+    Raises
+    ------
+    ProblemError : shapes disagree.
     """
     if not leaf.shape == record.shape == weights.shape or len(designs) != len(tree.levels):
         raise ProblemError(

@@ -38,7 +38,7 @@ def table_of(frame: pl.DataFrame, limit: int = 12) -> dg.MetadataValue:
     return dg.MetadataValue.md(markdown_table(frame, limit=limit) if frame.height else "none")
 
 
-def list_of(lines: Iterable[str], otherwise: str = "none") -> dg.MetadataValue:
+def list_of(lines: Iterable[object], otherwise: str = "none") -> dg.MetadataValue:
     """Lines as a Markdown list, or ``otherwise`` where there are none."""
     return dg.MetadataValue.md("\n".join(f"* {text}" for text in lines) or otherwise)
 
@@ -95,6 +95,19 @@ def of_gaps(gaps: pl.DataFrame, state: str, profile: Profile) -> dict[str, Any]:
         calibrating=gaps.height - wide.height,
         plot=inline_png(chart, title),
     )
+
+
+def of_alignment(table: pl.DataFrame) -> dict[str, Any]:
+    """What the steps of the records changed, a table each."""
+    from pipeline.reports.alignment import with_gaps
+
+    shown = with_gaps(table)
+    steps = shown["step"].unique(maintain_order=True)
+    tables = {f"step_{step}": shown.filter(pl.col("step") == step).drop("step") for step in steps}
+    told: dict[str, Any] = {
+        k: dg.MetadataValue.md(markdown_table(v, limit=100)) for k, v in tables.items()
+    }
+    return frame_metadata(table, **told)
 
 
 def of_solver(result: TreeNewtonResult) -> dict[str, Any]:

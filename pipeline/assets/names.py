@@ -23,11 +23,13 @@ RECONCILED, CONCEPT_GAPS = "reconciled_targets", "concept_gaps"
 SURVEY_ESTIMATES = "survey_estimates"
 
 RECORDS = ("record_persons", "record_households", "record_tax_units")
+RECORD_ALIGNMENT = "record_alignment"
 UNITS, AREAS, CELLS = "candidate_units", "candidate_areas", "candidate_cells"
 
 SELECTED_RECORDS = ("selected_persons", "selected_households")
 
 FIT, SELECTION_REPORT, MANIFEST = "fit_report", "selection_report", "run_manifest"
+BYSTANDERS = "bystander_report"
 NATIONAL_FIT, NATIONAL_REPORT = "national_fit", "national_report"
 
 # What a step of weights or reports reads to have its state (``pipeline/steps.py``, ``solvable``).

@@ -27,6 +27,7 @@ from pipeline.assets.names import (
     NATIONAL_TARGETS,
     PERSONS,
     RECONCILED,
+    RECORD_ALIGNMENT,
     RECORDS,
     REPLICATES,
     STATE_TARGETS,
@@ -42,6 +43,7 @@ from pipeline.vocabulary import CALIBRATE
 
 _KINDS = {"polars", "parquet"}
 _RECORDS_CODE = ("pipeline/records", "data_specs/factors", "data_specs/profiles")
+_ALIGNMENT_CODE = ("pipeline/specs/alignment.py", "data_specs/alignment.yaml")
 _CANDIDATES_CODE = (
     "pipeline/records/expressions.py",
     "pipeline/weights/candidates.py",
@@ -109,20 +111,34 @@ def _records(
     )
     holds = {n: f"Records of the state: {c}" for n, c in zip(RECORDS, contents, strict=True)}
     donors = (DONOR_PERSONS,) if profile.records.donor is not None else ()
+    code: tuple[str, ...] = _RECORDS_CODE
+    # Records that no step aligns know nothing of targets, and have no such table.
+    aligned_with: tuple[str, ...] = ()
+    if profile.records.steps:
+        aligned_with, code = (NATIONAL_TARGETS,), (*_RECORDS_CODE, *_ALIGNMENT_CODE)
+        holds[RECORD_ALIGNMENT] = (
+            "Totals of the records before and after each step that aligns them with administrative"
+            " data, beside the published figures"
+        )
 
     @dg.multi_asset(
         can_subset=True,
         name="records",
         partitions_def=partitions,
-        ins=inputs_of(PERSONS, HOUSEHOLDS, *donors),
-        outs=_outs(holds, *_RECORDS_CODE),
+        ins=inputs_of(PERSONS, HOUSEHOLDS, *donors, *aligned_with),
+        outs=_outs(holds, *code),
     )
     @permanent_tables
     def records(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
         from pipeline.records.assemble import assemble_records
 
         made = assemble_records(
-            catalog, profile, frames[PERSONS], frames[HOUSEHOLDS], frames.get(DONOR_PERSONS)
+            catalog,
+            profile,
+            frames[PERSONS],
+            frames[HOUSEHOLDS],
+            frames.get(DONOR_PERSONS),
+            frames.get(NATIONAL_TARGETS),
         )
         ids = made.households.select("household_id")
         uprated: str | dg.MetadataValue = "none: records and targets are of one year"
@@ -140,6 +156,15 @@ def _records(
             value = Table(table, {"notes": list(made.notes)})
             shown = frame_metadata(table, notes=made.notes, uprated=uprated)
             results.append(dg.MaterializeResult(asset_key=name, value=value, metadata=shown))
+        if profile.records.steps:
+            shown = metadata.of_alignment(made.alignment)
+            results.append(
+                dg.MaterializeResult(
+                    asset_key=RECORD_ALIGNMENT,
+                    value=Table(made.alignment, {"notes": list(made.notes)}),
+                    metadata=shown,
+                )
+            )
         return results
 
     return records

@@ -1,8 +1,8 @@
 """Assets of the group ``reports`` of one state: fit, what selection lost, its run manifest.
 
 Belongs here: bringing stored figures together. Does not belong here: the steps that make them
-(``pipeline/steps.py``), what is shown (``metadata.py``), or reports over all states
-(``national_reports.py``).
+(``pipeline/steps.py``), what is shown (``metadata.py``), the bystander report (``bystanders.py``),
+or reports over all states (``national_reports.py``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,10 @@ import dagster as dg
 import polars as pl
 
 from pipeline.assets import metadata
+from pipeline.assets.bystanders import build_bystanders
 from pipeline.assets.common import check_specs, code_version, permanent
 from pipeline.assets.names import (
+    BYSTANDERS,
     CELLS,
     DENSE,
     FIT,
@@ -57,6 +59,7 @@ def build_state_reports(
     return [
         _fit(profile, environment, partitions),
         _selection(profile, partitions),
+        build_bystanders(profile, partitions),
         _manifest(environment, partitions, facts, upstream),
     ]
 
@@ -162,14 +165,14 @@ def _manifest(
 ) -> dg.AssetsDefinition:
     partitioned = {
         key: asset.partitions_def is not None for asset in upstream for key in asset.keys
-    } | {dg.AssetKey(FIT): True, dg.AssetKey(SELECTION_REPORT): True}
+    } | {dg.AssetKey(name): True for name in (FIT, SELECTION_REPORT, BYSTANDERS)}
 
     @dg.asset(
         name=MANIFEST,
         group_name=REPORTS_GROUP,
         kinds={"json"},
         partitions_def=partitions,
-        deps=[FIT, SELECTION_REPORT, *SELECTED_RECORDS],
+        deps=[FIT, SELECTION_REPORT, BYSTANDERS, *SELECTED_RECORDS],
         code_version=code_version("pipeline/manifest.py"),
         description=(
             "What the state's tables were made from, by which code, in how many seconds: a JSON"
@@ -179,7 +182,13 @@ def _manifest(
     @permanent
     def run_manifest(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         state = context.partition_key
+        from pipeline.reports.show import bystander_document, bystanders
+
         manifest = build_manifest(context.instance, environment, partitioned, state, facts)
+        # A manifest is made of what there is; a report of older weights does not belong to it.
+        found = bystanders(environment, state)
+        whole = not found["missing"]
+        manifest["bystanders"] = bystander_document(environment, state) if whole else found
         write_manifest(environment, state, manifest)
         short = {
             name: manifest[name]

@@ -140,6 +140,13 @@ def show(
     ],
     profile: Profile = None,
     output: Output = None,
+    bystanders: Annotated[
+        bool,
+        typer.Option(
+            "--bystanders",
+            help="Every figure, told or not, against the survey's own estimate, and what pulls it.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show a state's last result: fit, worst targets, weights, seconds.
@@ -148,7 +155,7 @@ def show(
     """
     from pipeline.cli.listing import show_state
 
-    show_state(terminal, state, profile, output, as_json)
+    show_state(terminal, state, profile, output, as_json, bystanders)
 
 
 @app.command()

@@ -82,18 +82,27 @@ def _row(name: str, item: Profile | GeocalError) -> dict[str, Any]:
 
 
 def show_state(
-    terminal: Terminal, state: str, profile: str | None, output: Path | None, as_json: bool
+    terminal: Terminal,
+    state: str,
+    profile: str | None,
+    output: Path | None,
+    as_json: bool,
+    bystanders: bool = False,
 ) -> None:
-    """The last result of one state, as tables or as JSON."""
+    """The last result of one state, or its bystander report alone, as tables or as JSON."""
     environment = run_environment(profile, None, output)
     with Waiting(terminal, "reading the last result"):
         postal = one_state(state, catalog.load_catalog().profile(environment.profile))
-        from pipeline.reports.show import state_report
+        from pipeline.reports.show import bystander_document, state_report
+        from pipeline.reports.show_bystanders import print_all
         from pipeline.reports.show_tables import print_state
 
         terminal.detail(f"Reading {environment.root}")
-        report = state_report(environment, postal)
+        wanted = bystander_document if bystanders else state_report
+        report = wanted(environment, postal)
     if as_json:
         terminal.text(json.dumps(report, indent=2))
+    elif bystanders:
+        print_all(report, terminal, every=terminal.verbose)
     else:
         print_state(report, terminal, every=terminal.verbose)

@@ -116,7 +116,7 @@ def _say_what_failed(terminal: Terminal, outcome: ProfileOutcome) -> None:
 
 def _print_results(terminal: Terminal, asked: Asked, states: Iterable[str | None]) -> None:
     from pipeline.reports.show import state_report
-    from pipeline.reports.show_tables import print_fit
+    from pipeline.reports.show_tables import print_fit, print_untold
 
     for state in filter(None, states):
         try:
@@ -125,6 +125,7 @@ def _print_results(terminal: Terminal, asked: Asked, states: Iterable[str | None
             terminal.error(str(error))
         else:
             print_fit(report, terminal)
+            print_untold(report, terminal)
 
 
 def _print_seconds(terminal: Terminal, jobs: Iterable[JobOutcome]) -> None:

@@ -8,19 +8,23 @@ tables.
    documented proxy;
 2. households get the attributes their persons imply;
 3. amounts are carried to the target year by the profile's published series;
-4. persons are put into tax units under the target year's rules.
+4. where the profile lists steps, persons' amounts are aligned with administrative data;
+5. persons are put into tax units under the target year's rules.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
+from pipeline.errors import RecordsError
+from pipeline.records.align import ALIGNMENT_SCHEMA, Task, align_records, changes_by_origin
 from pipeline.records.donation import donate, proxy_unemployment_compensation
 from pipeline.records.tax_units import build_tax_units
 from pipeline.records.units import build_units
 from pipeline.records.uprating import AmountFactor, uprate
+from pipeline.specs.alignment import load_alignment
 from pipeline.specs.catalog import Catalog
 from pipeline.specs.factors import SeriesFactor, factor_of
 from pipeline.specs.profiles import Profile
@@ -31,7 +35,8 @@ DONATED = "unemployment_compensation"
 @dataclass(frozen=True)
 class Records:
     """``persons``, ``households`` and ``tax_units`` of one state; ``uprated``: amount, factor,
-    rule; ``notes``: counted facts as text.
+    rule; ``notes``: counted facts as text; ``alignment``: what each step changed (ALIGNMENT_SCHEMA,
+    no rows without steps).
     """
 
     persons: pl.DataFrame
@@ -39,6 +44,7 @@ class Records:
     tax_units: pl.DataFrame
     uprated: pl.DataFrame
     notes: tuple[str, ...]
+    alignment: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ALIGNMENT_SCHEMA))
 
     @property
     def tables(self) -> dict[str, pl.DataFrame]:
@@ -67,9 +73,11 @@ def assemble_records(
     persons: pl.DataFrame,
     households: pl.DataFrame,
     donors: pl.DataFrame | None,
+    targets: pl.DataFrame | None = None,
 ) -> Records:
     """Record tables of one state. ``donors``: persons of the donor survey, or None for the proxy.
-    Raises RecordsError, TargetError.
+    ``targets``: target rows of the state, which the profile's steps align with; needed where it
+    lists any. Raises RecordsError, TargetError.
     """
     if donors is None:
         people, notes = proxy_unemployment_compensation(persons)
@@ -80,6 +88,42 @@ def assemble_records(
         {"persons": units.persons, "households": units.households},
         uprating_factors(catalog, profile),
     )
-    tax_units, tax_notes = build_tax_units(carried["persons"], profile.target_year)
-    texts = tuple(map(str, (*notes, *units.notes, *tax_notes)))
-    return Records(carried["persons"], carried["households"], tax_units, applied, texts)
+    if profile.records.steps:
+        task = _task(catalog, profile, carried["persons"], targets)
+        aligned = align_records(carried["persons"], carried["households"], task)
+        made, table, more = aligned.persons, aligned.table, aligned.notes
+    else:
+        made, table, more = carried["persons"], pl.DataFrame(schema=ALIGNMENT_SCHEMA), ()
+    tax_units, tax_notes = build_tax_units(made, profile.target_year)
+    origins = (
+        f"{row['amount']}: {row['persons']:,} persons {row['origin']}"
+        for row in changes_by_origin(made).iter_rows(named=True)
+    )
+    texts = (*map(str, (*notes, *units.notes, *more, *tax_notes)), *origins)
+    return Records(made, carried["households"], tax_units, applied, texts, table)
+
+
+def _task(
+    catalog: Catalog, profile: Profile, persons: pl.DataFrame, targets: pl.DataFrame | None
+) -> Task:
+    """What the steps of the profile need. Raises RecordsError where targets are missing, or the
+    records are of several states.
+    """
+    states = persons["state_fips"].unique().sort().to_list()
+    if targets is None or len(states) != 1:
+        raise RecordsError(
+            "Records cannot be aligned "
+            + ("without targets" if targets is None else f"for {len(states)} states at once"),
+            where=f"records: steps of profile {profile.id}",
+            expected="records of one state, and the targets of nation and states",
+            remedy="Pass the table `national_targets`, and one state at a time",
+        )
+    return Task(
+        profile.records.steps,
+        load_alignment(),
+        targets,
+        catalog.variables,
+        states[0],
+        profile.target_year,
+        profile.seed,
+    )

@@ -20,6 +20,7 @@ import polars as pl
 
 from pipeline.errors import RecordsError, TargetError
 from pipeline.sources.base import SourceNote
+from pipeline.sources.microdata.schema import ALIGNED_AMOUNTS
 
 _TIE_BREAKS = ("person_number", "tax_unit")
 
@@ -136,6 +137,8 @@ def measure(
         if absent := sorted(unknown[spec.over].intersection(item.columns)):
             names = f"column {', '.join(absent)} of {spec.over}"
             reason = f"{names} is null for every record of this source"
+            if not set(absent) <= set(floating[spec.over].columns):
+                reason = f"{names} is there only where the profile aligns records"
             inexpressible.append(Inexpressible(spec.variable, spec.domain, absent[0], reason))
             continue
         _check_types(item, floating[spec.over])
@@ -150,10 +153,11 @@ def measure(
 
 
 def _unknown_columns(table: pl.DataFrame) -> set[str]:
-    """Columns that are null for every record."""
+    """Columns that are null for every record, and amounts that only alignment would have added."""
+    without = set(ALIGNED_AMOUNTS) - set(table.columns)
     if table.is_empty():
-        return set()
-    return {name for name in table.columns if table[name].null_count() == table.height}
+        return without
+    return without | {name for name in table.columns if table[name].null_count() == table.height}
 
 
 def _accumulate(
@@ -244,7 +248,7 @@ def _parse(spec: VariableLike, over: str, tables: Mapping[str, pl.DataFrame]) ->
     condition = _sql(where, "where", name) if where else None
     item = _Parsed(name, condition, _sql(text, "value", name))
     for column in item.columns:
-        if column not in known:
+        if column not in known and column not in ALIGNED_AMOUNTS:
             near = difflib.get_close_matches(column, known, n=1, cutoff=0.4)
             raise TargetError(
                 f"{name} uses column {column!r}, which table {over} does not have"

@@ -40,7 +40,8 @@ The rule, in order (figures by year in the YAML):
    thresholds. Persons in institutions file only if they must.
 
 Adjusted gross income = wages + self-employment + investment + retirement + unemployment
-compensation + taxable Social Security.
+compensation + taxable Social Security (+ capital gains + partnership income, and taxable wages in
+place of wages, where the profile's steps put them on the records: docs/records_aligned.md).
 
 Measured on the ACS PUMS 2018 of ten states (DE ID MT ND NE NH RI SD VT WY) with the proxy for
 unemployment compensation, weighted by the primary person, against Historic Table 2 of tax year
@@ -79,13 +80,15 @@ from pipeline.records.tax_rules import (
     taxable_social_security,
 )
 from pipeline.sources.base import SourceNote
+from pipeline.sources.microdata.schema import ALIGNED_AMOUNTS
 
 FILING_STATUS = ("single", "joint", "head_of_household", "separate")
 _SUMMED = (
     *("wages", "self_employment", "investment_income", "retirement", "social_security"),
     "unemployment_compensation",
 )
-_GROSS = tuple(name for name in _SUMMED if name != "social_security")
+TAXABLE_WAGES = "taxable_wages"
+"""Amount of persons that takes the place of ``wages`` on returns, where alignment puts it there."""
 _TRAITS = (
     *("household_id", "person_number", "state_fips", "is_group_quarters", "age", "sex"),
     *("relationship", "marital_status", "school"),
@@ -93,9 +96,9 @@ _TRAITS = (
 _COLUMNS = (
     *("household_id", "tax_unit", "state_fips", "primary_person", "secondary_person"),
     *("filing_status", "is_filer", "is_dependent_return", "individuals", "dependents"),
-    *("primary_age", "elderly", *_SUMMED, "taxable_social_security", "gross_income"),
-    *("agi", "agi_class", "agi_class_county"),
+    *("primary_age", "elderly", *_SUMMED),
 )
+_RESULTS = ("taxable_social_security", "gross_income", "agi", "agi_class", "agi_class_county")
 
 
 def build_tax_units(
@@ -157,15 +160,28 @@ def _prepare(persons: pl.DataFrame, alignment: dict[str, float]) -> pl.DataFrame
             expected=f"positive factors for {', '.join(_SUMMED)}",
             remedy="Mend the profile",
         )
-    amounts = (pl.col(name).fill_null(0.0) * alignment.get(name, 1.0) for name in _SUMMED)
+    summed = _summed(persons)
+    column = {name: name for name in summed}
+    if TAXABLE_WAGES in persons.columns:
+        column["wages"] = TAXABLE_WAGES
+    amounts = (
+        (pl.col(column[name]).fill_null(0.0) * alignment.get(name, 1.0)).alias(name)
+        for name in summed
+    )
+    gross = [name for name in summed if name != "social_security"]
     return (
         persons.select(*_TRAITS, *amounts, pl.col("total_income").fill_null(0.0))
         .sort("household_id", "person_number")
         .with_row_index("person")
         .with_columns(
-            gross=sum_across(_GROSS), receipts=sum_across(pl.col(name).clip(0) for name in _GROSS)
+            gross=sum_across(gross), receipts=sum_across(pl.col(name).clip(0) for name in gross)
         )
     )
+
+
+def _summed(table: pl.DataFrame) -> list[str]:
+    """Amounts that a unit has as the sum of its members', as far as the records hold them."""
+    return [*_SUMMED, *(name for name in ALIGNED_AMOUNTS if name in table.columns)]
 
 
 def _members(people: pl.DataFrame, rules: TaxRules) -> pl.DataFrame:
@@ -195,7 +211,7 @@ def _members(people: pl.DataFrame, rules: TaxRules) -> pl.DataFrame:
         primary_age=pl.col("age").max(),
         aged_members=(pl.col("age") >= rules.aged).sum().cast(pl.Int32),
         married=(pl.col("marital_status") == "married").any(),
-        **{name: sum_in_order(name, "person") for name in (*_SUMMED, "receipts", "gross")},
+        **{n: sum_in_order(n, "person") for n in (*_summed(people), "receipts", "gross")},
     )
     return units.join(claimed, on="unit", how="left").with_columns(
         pl.col("dependents").fill_null(0), pl.col("qualifies").fill_null(False)
@@ -237,7 +253,7 @@ def _units(people: pl.DataFrame, rules: TaxRules, law: TaxYear) -> pl.DataFrame:
             agi_class=agi_class(pl.col("agi")),
             agi_class_county=agi_class(pl.col("agi"), county=True),
         )
-        .select(_COLUMNS)
+        .select(*_COLUMNS, *_summed(people)[len(_SUMMED) :], *_RESULTS)
     )
 
 

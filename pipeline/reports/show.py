@@ -17,13 +17,16 @@ import polars as pl
 from pipeline.errors import StoreError
 from pipeline.io_manager import decode, file_digest, read_facts
 from pipeline.manifest import read_manifest
+from pipeline.reports.alignment import alignment_rows
 from pipeline.reports.fit import summary_by, weight_summary, worst_targets
 from pipeline.reports.model_error import model_errors, survey_held
 from pipeline.reports.selection_report import loss_summary
+from pipeline.reports.show_bystanders import summary
 from pipeline.settings import RunEnvironment
 from pipeline.targets.moves import moved
 
 WORST = 15
+BYSTANDERS = "bystander_report"
 _VERSIONS = ("geocal", "code_sha256", "specs_sha256", "python")
 _OF_THE_MANIFEST = frozenset(_VERSIONS) | {
     "synthetic",
@@ -140,8 +143,9 @@ def require_of_one_run(environment: RunEnvironment, state: str, manifest: dict[s
             where=str(path),
             expected="fit report, manifest and weights of one result",
             remedy=(
-                "Materialise fit_report, selection_report, selected_persons, selected_households,"
-                f" run_manifest of {state}, or run `geocal run --states {state}`"
+                "Materialise fit_report, selection_report, bystander_report, selected_persons,"
+                f" selected_households, run_manifest of {state}, or run `geocal run --states"
+                f" {state}`"
             ),
         )
 
@@ -162,22 +166,64 @@ def selection_loss(environment: RunEnvironment, state: str) -> dict[str, Any]:
     materialise. A run of an earlier version has no such table, and the rest of the document stands
     without it.
     """
-    path = environment.table_path("selection_report", state)
+    missing = _not_there(environment, "selection_report", state)
+    if missing:
+        return {"missing": missing}
+    return loss_summary(stored(environment, "selection_report", state))
+
+
+def _not_there(environment: RunEnvironment, report: str, state: str) -> str:
+    """Why a report of the state cannot be shown, and what to materialise; "" where it can."""
+    path = environment.table_path(report, state)
     remedy = (
-        f"materialise selection_report of {state} (`dg launch --assets selection_report --partition"
-        f" {state}`), or run `geocal run --states {state}`"
+        f"materialise {report} of {state} (`dg launch --assets {report} --partition {state}`), or"
+        f" run `geocal run --states {state}`"
     )
     if not path.exists():
-        return {"missing": f"There is no selection_report of {state}: {remedy}"}
+        return f"There is no {report} of {state}: {remedy}"
     made_from = read_facts(path).get("inputs", {}).get(f"weights[{state}]")
     if made_from != file_digest(environment.table_path("weights", state).read_bytes()):
-        return {
-            "missing": (
-                f"selection_report of {state} was made from other weights than those stored now:"
-                f" {remedy}"
-            )
-        }
-    return loss_summary(stored(environment, "selection_report", state))
+        return f"{report} of {state} was made from other weights than those stored now: {remedy}"
+    return ""
+
+
+def bystanders(environment: RunEnvironment, state: str) -> dict[str, Any]:
+    """``show_bystanders.summary`` of the state, or only ``missing``, as ``selection_loss``."""
+    missing = _not_there(environment, BYSTANDERS, state)
+    if missing:
+        return {"missing": missing}
+    facts = read_facts(environment.table_path(BYSTANDERS, state))
+    rule = {name: facts[name] for name in ("limit", "least_records")}
+    found = summary(stored(environment, BYSTANDERS, state), rule)
+    return found | {"worst": [_finite(row) for row in found["worst"]]}
+
+
+def bystander_document(environment: RunEnvironment, state: str) -> dict[str, Any]:
+    """What ``geocal show STATE --bystanders --json`` prints: the summary, and every figure.
+
+    Raises StoreError if there is no such report of the weights stored now.
+    """
+    found = bystanders(environment, state)
+    if found["missing"]:
+        raise StoreError(
+            f"The bystander report of {state} cannot be shown",
+            where=str(environment.table_path(BYSTANDERS, state)),
+            expected="a report of the weights stored now",
+            remedy=found["missing"],
+        )
+    report = stored(environment, BYSTANDERS, state)
+    figures = [_finite(row) for row in report.iter_rows(named=True)]
+    del found["worst"], found["missing"]
+    facts = read_facts(environment.table_path(BYSTANDERS, state))
+    whose = {"profile": environment.profile, "synthetic": facts["synthetic"], "state": state}
+    return {**whose, **found, "figures": figures}
+
+
+def _alignment(environment: RunEnvironment, state: str) -> dict[str, Any]:
+    """``record_alignment`` of the state, where its profile aligns records."""
+    if not environment.table_path("record_alignment", state).exists():
+        return {}
+    return {"record_alignment": alignment_rows(stored(environment, "record_alignment", state))}
 
 
 def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
@@ -206,9 +252,11 @@ def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
         "ess": summary.pop("ess"),
         "weights": {name: value for name, value in summary.items() if name != "pairs"},
         "selection_loss": selection_loss(environment, state),
+        "bystanders": bystanders(environment, state),
         "levels": levels_of(fit, "fitted"),
         "dense_levels": levels_of(fit, "fitted_dense"),
         **({"truth_levels": truth_levels(fit)} if "truth" in fit.columns else {}),
+        **_alignment(environment, state),
         "worst_targets": [_finite(row) for row in worst_targets(fit, count=WORST).to_dicts()],
         "not_fitted": not_fitted(fit).to_dicts(),
         "moved_by_reconciliation": moved(fit).to_dicts(),

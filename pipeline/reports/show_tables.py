@@ -13,7 +13,9 @@ import polars as pl
 from rich import box
 from rich.table import Column, Table
 
+from pipeline.reports.alignment import print_alignment
 from pipeline.reports.show import WORST
+from pipeline.reports.show_bystanders import print_worst
 from pipeline.reports.show_loss import print_loss
 from pipeline.reports.words import Printer, percent
 
@@ -26,7 +28,7 @@ _PUBLISHED = "share_inside_published_margin"
 
 def print_state(report: dict[str, Any], printer: Printer, *, every: bool = False) -> None:
     """Everything ``geocal show`` prints: fit, worst targets, targets not fitted, weights, what
-    selection lost, seconds and memory.
+    selection lost, untold figures that moved most, seconds and memory.
 
     ``every``: long lists whole, not their first rows.
     """
@@ -34,11 +36,18 @@ def print_state(report: dict[str, Any], printer: Printer, *, every: bool = False
     _print_worst(report, printer)
     _print_not_fitted(report, printer, every)
     _print_moved(report, printer, every)
+    print_alignment(report, printer, every)
     _print_model_errors(report, printer, every)
     _print_survey(report, printer, every)
     printer.print("Weights: " + ", ".join(_figures(report["weights"])), highlight=False)
     print_loss(report, printer)
+    print_untold(report, printer)
     _print_seconds(report, printer)
+
+
+def print_untold(report: dict[str, Any], printer: Printer) -> None:
+    """Figures without a target that moved furthest from the survey."""
+    print_worst(report["bystanders"], report["state"], report["synthetic"], printer)
 
 
 def print_fit(report: dict[str, Any], printer: Printer) -> None:

@@ -115,7 +115,7 @@ _TABLES: dict[str, Callable[[Counter], list]] = {
     "B19001": _b19001,
     "B19013": lambda c: [c.median_of_units(c.income(), c.household)],
     "B19025": lambda c: [c.income() * c.household],
-    "B19052": lambda c: _with(c, "wages", "self_employment"),
+    "B19052": lambda c: _with(c, "wages"),
     "B19053": lambda c: _with(c, "self_employment"),
     "B19055": lambda c: _with(c, "social_security"),
     "B19056": lambda c: _with(c, "ssi"),

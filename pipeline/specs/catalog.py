@@ -15,12 +15,20 @@ from typing import TypeVar
 
 from pipeline.errors import ProfileError, SpecError
 from pipeline.specs.base import SPEC_ROOT, load_yaml
-from pipeline.specs.factors import AgeSexFactor, Factor, FactorFile, GrowthFactor, RatioFactor
+from pipeline.specs.factors import (
+    AgeGroupFactor,
+    AgeSexFactor,
+    Factor,
+    FactorFile,
+    GrowthFactor,
+    RatioFactor,
+    TrendFactor,
+)
 from pipeline.specs.folders import SpecEntries, SpecFolder
 from pipeline.specs.profiles import Profile
 from pipeline.specs.references import check_groups, check_profile, check_target_file
 from pipeline.specs.sources import SourceSpec, load_source
-from pipeline.specs.targets import CarryRule, TargetItem, TargetSpec
+from pipeline.specs.targets import AgeSexCell, CarryRule, TargetItem, TargetSpec
 from pipeline.specs.variables import CategoryFile, CategoryGroup, Variable, VariableFile
 
 NOT_FACTORS = frozenset({"tax_rules.yaml"})
@@ -101,14 +109,27 @@ class Catalog:
         return min(current) if current else max(allowed)
 
     def data_year(self, spec: TargetSpec, vintage: str, profile: Profile) -> int:
-        """The year the target file's numbers speak of before carrying."""
-        return profile.target_year if spec.data_year == "target_year" else int(vintage)
+        """The year the target file's numbers speak of before carrying: of a table of five years,
+        the middle one.
+        """
+        if spec.data_year == "target_year":
+            return profile.target_year
+        return int(vintage) - spec.period_years // 2
 
     def carry_of(self, spec: TargetSpec, item: TargetItem, profile: Profile) -> CarryRule:
-        """The carry rule in force: the profile's override of the file, else the item's, else the
-        file's.
+        """The carry rule in force: the profile's override of the item (``file:variable/domain``),
+        else of the file, else the item's own, else the file's.
         """
-        return profile.carry_overrides.get(spec.id) or spec.carry_of(item)
+        stated = profile.carry_overrides
+        own = stated.get(f"{spec.id}:{item.variable}/{item.domain}")
+        return own or stated.get(spec.id) or spec.carry_of(item)
+
+    def partition_of(self, spec: TargetSpec) -> tuple[AgeSexCell, ...]:
+        """The age-by-sex cells that a target file's rules rest on: its own, else those of the file
+        that it names.
+        """
+        other = spec.age_sex_partition_of
+        return self.targets[other].age_sex_partition if other else spec.age_sex_partition
 
     def rules_in_force(self, profile: Profile, levels: Iterable[str] | None = None) -> set[str]:
         """Factors that are evaluated for ``profile``: those of items whose data year is not the
@@ -123,6 +144,7 @@ class Catalog:
                     for item in spec.items_of(vintage)
                     for rule in self.carry_of(spec, item, profile).rule
                 }
+        rules |= {f.of for f in map(self.factors.get, rules) if isinstance(f, AgeGroupFactor)}
         for rule in list(rules):
             factor = self.factors.get(rule)
             if isinstance(factor, AgeSexFactor):
@@ -161,6 +183,8 @@ def _tables_of(factor: Factor, profile: Profile) -> set[tuple[str, str]]:
         }
     if isinstance(factor, GrowthFactor):
         return {(p.source, p.vintage) for p in (factor.start, factor.end)}
+    if isinstance(factor, TrendFactor):
+        return {(factor.source, factor.start_vintage), (factor.source, factor.end_vintage)}
     if isinstance(factor, AgeSexFactor):
         return {(factor.national, factor.national_vintage)} | (
             {(factor.control.source, factor.control.vintage)} if factor.control else set()

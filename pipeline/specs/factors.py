@@ -130,6 +130,49 @@ class GrowthFactor(SpecModel):
         return self
 
 
+class TrendFactor(SpecModel):
+    """Geometric growth of the item's own column between two vintages of its own source, going on:
+    factor = (end / start)^((to - from) / (end_year - start_year)).
+
+    ``start_year``, ``end_year``: years that the two vintages speak of (of a five-year table the
+    middle ones). ``area``: where the growth is measured; a state without a row is the sum of its
+    counties.
+    """
+
+    id: str
+    kind: Literal["trend"]
+    title: str
+    source: str
+    area: Area
+    start_vintage: str
+    start_year: int
+    end_vintage: str
+    end_year: int
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _forwards(self) -> TrendFactor:
+        if self.end_year <= self.start_year:
+            raise ValueError(f"factor {self.id}: the end must lie after the start")
+        return self
+
+
+class AgeGroupFactor(SpecModel):
+    """Growth of the persons of ``ages`` (first and last, both included) as the age-by-sex factor
+    ``of`` carries them: for what goes with their number, such as households that hold one.
+
+    factor(a) = sum over cells c within the ages of carried(a, c) / sum of B(a, c); one where the
+    area has nobody of these ages.
+    """
+
+    id: str
+    kind: Literal["age_group"]
+    title: str
+    of: str
+    ages: tuple[int, int]
+    note: str = ""
+
+
 class AgeSexFactor(SpecModel):
     """Cohort carrying of the cells of an age-by-sex partition, then scaled so that they add up to
     the area's published population.
@@ -172,12 +215,15 @@ class AgeSexFactor(SpecModel):
 
 
 Factor = Annotated[
-    SeriesFactor | RatioFactor | GrowthFactor | AgeSexFactor, Field(discriminator="kind")
+    SeriesFactor | RatioFactor | GrowthFactor | TrendFactor | AgeGroupFactor | AgeSexFactor,
+    Field(discriminator="kind"),
 ]
 FACTOR_ADAPTER: TypeAdapter[Factor] = TypeAdapter(Factor)
 
 
-_Kind = TypeVar("_Kind", SeriesFactor, RatioFactor, GrowthFactor, AgeSexFactor)
+_Kind = TypeVar(
+    "_Kind", SeriesFactor, RatioFactor, GrowthFactor, TrendFactor, AgeGroupFactor, AgeSexFactor
+)
 
 
 def factor_of(factors: Mapping[str, Factor], name: str, kind: type[_Kind]) -> _Kind:

@@ -67,7 +67,7 @@ class Layout(SpecModel):
     ``parts`` says how a column's name tells estimate from margin: by suffix (DP05_0001E,
     DP05_0001M), infix (B19001_E001, B19001_M001), prefix (E_TOTPOP, M_TOTPOP) or not at all (plain:
     no margins). ``category_column`` names the column of a tidy file whose value completes a
-    column's ``rename`` at {category}.
+    column's ``rename`` at {category}. ``items`` maps labels of a workbook's rows to columns.
     """
 
     separator: str = ","
@@ -81,4 +81,5 @@ class Layout(SpecModel):
     stratum_columns: tuple[str, ...] = ()
     category_column: str | None = None
     sheets: tuple[SheetSpec, ...] = ()
+    items: dict[str, str] = Field(default_factory=dict)
     year_pattern: str | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -58,6 +58,18 @@ class ScaleRule(SpecModel):
     relative_floor: dict[Level, float]
 
 
+class BystanderRule(SpecModel):
+    """When an untold figure counts as bent (``pipeline/reports/bystanders.py``).
+
+    ``limit``: standard errors of the survey; ``least_records``: records below which the survey says
+    too little of a figure to judge by; ``blocking``: whether a bent figure stops the run.
+    """
+
+    limit: float = Field(gt=0)
+    least_records: int = Field(ge=1)
+    blocking: bool
+
+
 class SurveyEvidence(SpecModel):
     """How the survey's own estimates are held to (``pipeline/targets/evidence.py``).
 
@@ -76,7 +88,9 @@ class Method(SpecModel):
 
     ``dense`` and ``refine`` are TreeNewtonSettings, of all pairs and of the selected ones, and
     ``dense_share`` and ``refine_share`` how closely they fit; ``selection`` SelectionSettings;
-    ``limits`` WeightLimits; ``anchor_strength`` as in JointSettings.
+    ``limits`` WeightLimits; ``anchor_strength``, ``anchor_finest``, ``goals`` as in JointSettings;
+    ``balanced`` families of variables that a selection keeps beside those with a target;
+    ``bystanders`` decides nothing about weights, only what is said of them.
     """
 
     scale: ScaleRule
@@ -87,7 +101,11 @@ class Method(SpecModel):
     refine: TreeNewton
     refine_share: LevelShares
     anchor_strength: float = Field(ge=0)
+    anchor_finest: float = Field(ge=0)
+    goals: Literal["targets", "dense"]
+    balanced: tuple[str, ...]
     limits: Limits
+    bystanders: BystanderRule
 
     @model_validator(mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from pipeline.specs.alignment import Step
 from pipeline.specs.base import SPEC_ROOT, SpecModel
 from pipeline.specs.method import Method, with_defaults
 from pipeline.specs.states import BY_POSTAL, OUTLYING_AREAS
@@ -37,7 +38,8 @@ class Donor(SpecModel):
 
 class ProfileRecords(SpecModel):
     """The microdata: source and vintage, the year whose dollars they hold, and the series that
-    carries each amount to the target year.
+    carries each amount to the target year. ``steps``: alignments with administrative data that the
+    records of this profile undergo (``data_specs/alignment.yaml``); none unless listed.
     """
 
     source: str
@@ -45,6 +47,7 @@ class ProfileRecords(SpecModel):
     income_year: int
     donor: Donor | None = None
     uprating: dict[str, str] = Field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
 
 
 class Budget(SpecModel):
@@ -68,6 +71,18 @@ class ProfileCandidates(SpecModel):
     elsewhere_share: float = Field(default=0.2, ge=0, le=1)
 
 
+class AcceptedMove(SpecModel):
+    """Figures that reconciliation may move beyond the limit (``pipeline/targets/moves.py``), and
+    why. Without ``geoids`` every area of the level.
+    """
+
+    level: Level
+    variable: str
+    domain: str
+    geoids: tuple[str, ...] = ()
+    reason: str = Field(min_length=20)
+
+
 class Profile(SpecModel):
     """``data_specs/profiles/<id>.yaml``; ``sources`` maps a source id to the vintages wanted,
     ``targets`` lists target files by id.
@@ -76,8 +91,9 @@ class Profile(SpecModel):
     ``same_concept_gap_limit``: the same for tables made from the very questions the records answer,
     where the gap is sampling and change over time, not concept.
     ``cross_categories``: the file in ``data_specs/cross_categories/`` whose cells records are
-    selected by. ``carry_overrides``: by target file, another carry rule than the file's own, for a
-    profile that lacks the series it needs.
+    selected by. ``carry_overrides``: by target file, or item of one (``file:variable/domain``),
+    another carry rule than the file's own, for a profile that lacks the series it needs.
+    ``accepted_moves``: what reconciliation may move beyond the limit.
     """
 
     id: str
@@ -91,6 +107,7 @@ class Profile(SpecModel):
     sources: dict[str, tuple[str, ...]]
     targets: tuple[str, ...] = Field(min_length=1)
     carry_overrides: dict[str, CarryRule] = Field(default_factory=dict)
+    accepted_moves: tuple[AcceptedMove, ...] = ()
     budget: Budget
     seed: int
     concept_gap_limit: float = Field(0.25, gt=0)

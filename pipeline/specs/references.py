@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pipeline.errors import SpecError
+from pipeline.specs.alignment import load_alignment
 from pipeline.specs.factors import SeriesFactor
 from pipeline.specs.profiles import Profile
 from pipeline.specs.targets import TargetSpec
 from pipeline.specs.variables import CategoryGroup
+from pipeline.vocabulary import STATE
 
 if TYPE_CHECKING:
     from pipeline.specs.catalog import Catalog
@@ -63,6 +65,13 @@ def check_target_file(catalog: Catalog, spec: TargetSpec) -> TargetSpec:
             )
         for rule in spec.carry_of(item).rule:
             _check_rule(catalog, rule, where)
+    if spec.age_sex_partition_of and spec.age_sex_partition_of not in catalog.targets:
+        raise _fault(
+            f"`age_sex_partition_of` names {spec.age_sex_partition_of!r}, which is no target file",
+            where,
+            _listed(catalog.targets),
+            "Correct it",
+        )
     return spec
 
 
@@ -73,7 +82,8 @@ def check_profile(catalog: Catalog, profile: Profile) -> Profile:
     """
     where = f"profiles/{profile.id}.yaml"
     _check_sources(catalog, profile, where)
-    for name in (*profile.targets, *profile.carry_overrides):
+    overridden = (name.partition(":")[0] for name in profile.carry_overrides)
+    for name in (*profile.targets, *overridden):
         if name not in catalog.targets:
             found = f"Target file {name!r} does not exist"
             raise _fault(found, where, _listed(catalog.targets), "Correct `targets`")
@@ -89,6 +99,15 @@ def check_profile(catalog: Catalog, profile: Profile) -> Profile:
         for rule in carry.rule:
             _check_rule(catalog, rule, where)
     _check_stated_once(catalog, profile, where)
+    _check_steps(catalog, profile, where)
+    families = {variable.family for variable in catalog.variables.values()}
+    if unknown := set(profile.method.balanced) - families:
+        raise _fault(
+            f"No variable has the family {_listed(unknown)}",
+            where,
+            _listed(families),
+            "Correct `method.balanced`",
+        )
     for source, vintage in sorted(catalog.required_tables(profile)):
         if vintage not in profile.sources.get(source, ()):
             raise _fault(
@@ -125,6 +144,28 @@ def _check_stated_once(catalog: Catalog, profile: Profile, where: str) -> None:
                     "one file for each",
                     "Leave one of the two out",
                 )
+
+
+def _check_steps(catalog: Catalog, profile: Profile, where: str) -> None:
+    """Every step's controls are targets of the profile at the state."""
+    if not profile.records.steps:
+        return
+    stated = {
+        (item.variable, item.domain)
+        for spec in catalog.specs_of(profile, [STATE])
+        for item in spec.items_of(catalog.vintage_of(spec, profile))
+    }
+    alignment = load_alignment()
+    for step in profile.records.steps:
+        missing = [key for key in alignment.keys_of(step) if key not in stated]
+        if missing:
+            raise _fault(
+                f"Step {step} is controlled by {'/'.join(missing[0])}, which no target file of the"
+                " profile states for states",
+                where,
+                "every control of alignment.yaml among the targets",
+                "Add the target file, or take the step out of `records: steps`",
+            )
 
 
 def _check_rule(catalog: Catalog, rule: str, where: str) -> None:

@@ -43,14 +43,30 @@ class StandardErrorRule(SpecModel):
 class CarryRule(SpecModel):
     """How a value of another year is carried to the target year.
 
-    ``rule`` names one factor, or several that are multiplied, or ``none``. ``relative_error`` is
-    the standard error of carrying as a share of the value; it is added in quadrature, and only
-    where the data year differs from the target year.
+    ``rule`` names one factor, or several that are multiplied, or ``none``. The standard error of
+    carrying over L years, as a share of the value, is relative_error + relative_error_per_year * L.
+    It is added in quadrature, and only where the data year differs from the target year. Errors of
+    one table at 2, 4, 6 and 8 years lie on a line (``benchmarks/carry_errors.py``), hence no root.
+
+    ``share_error_per_year``: the same for the area's share of its state. Where it is given and the
+    state's own figure is of the target year, the areas of the state are scaled to that figure, and
+    this error replaces the other (``pipeline/targets/shares.py``).
     """
 
     rule: tuple[str, ...]
     relative_error: float = Field(0.0, ge=0)
+    relative_error_per_year: float = Field(0.0, ge=0)
+    share_error_per_year: float | None = Field(None, ge=0)
     why: str
+
+    def error(self, years: float) -> float:
+        """Relative standard error of a figure carried over ``years``; 0 over none."""
+        return self.relative_error + self.relative_error_per_year * abs(years) if years else 0.0
+
+    def share_error(self, years: float) -> float | None:
+        """The same of a share of the state, or None where shares are not taken."""
+        per_year = self.share_error_per_year
+        return None if per_year is None else per_year * abs(years)
 
     @field_validator("rule", mode="before")
     @classmethod
@@ -95,8 +111,8 @@ class Treatment(SpecModel):
 
     how: Literal["fitted", "restated", "observed"]
     why: str = Field(min_length=1)
-    factor: float = Field(1.0, gt=0)
-    factor_error: float = Field(0.0, ge=0)
+    factor: float = Field(default=1.0, gt=0)
+    factor_error: float = Field(default=0.0, ge=0)
     source: str = ""
 
     @model_validator(mode="after")
@@ -118,8 +134,10 @@ class TargetItem(VariableKey):
     """One published column, or a sum or product of columns, that says what one variable x domain
     totals.
 
-    ``vintages`` limits the item to vintages that have the column. ``treatment`` over the file's;
-    ``validation_only`` is short for the treatment ``observed``, with its why.
+    ``times`` multiplies the column or sum (12 months of one). ``years_ahead``: the column speaks of
+    so many years after its vintage, for carrying; benefits of December hold the adjustment of next
+    year. ``vintages`` limits the item to vintages that have the column. ``treatment`` over the
+    file's; ``validation_only`` is short for the treatment ``observed``, with its why.
     ``validation_only_when_carried`` keeps the target out of calibration where it had to be carried
     from another year, ``records_from`` where the records are older; each says why.
     """
@@ -128,6 +146,8 @@ class TargetItem(VariableKey):
     sum: Sum | None = None
     product: Product | None = None
     stratum: str = ""
+    times: float = Field(1.0, gt=0)
+    years_ahead: int = Field(0, ge=0, le=1)
     vintages: tuple[str, ...] = ()
     carry: CarryRule | None = None
     standard_error: StandardErrorRule | None = None
@@ -171,7 +191,10 @@ class TargetSpec(SpecModel):
 
     ``nation_minus``: areas of level ``other`` to take out of the national row. ``exclude_geoids``:
     codes (or their beginnings) to leave out. ``recode_geoids``: areas renamed since, old code to
-    present code.
+    present code. ``age_sex_partition_of``: another target file of the same source, whose partition
+    the carry rules of this one use. ``period_years``: years that the table averages, of which the
+    vintage is the last; its figures speak of the middle one. Carrying from there always adds error,
+    so that a figure the table controls (margin 0) is not exact for a single year.
     """
 
     id: str
@@ -180,6 +203,7 @@ class TargetSpec(SpecModel):
     title: str
     vintages: tuple[str, ...] = ()
     data_year: Literal["vintage", "target_year"] = "vintage"
+    period_years: Literal[1, 3, 5] = 1
     same_concept: bool = False
     treatment: Treatment = FITTED
     standard_error: StandardErrorRule
@@ -188,17 +212,22 @@ class TargetSpec(SpecModel):
     exclude_geoids: tuple[str, ...] = ()
     recode_geoids: dict[str, str] = Field(default_factory=dict)
     age_sex_partition: tuple[AgeSexCell, ...] = ()
+    age_sex_partition_of: str = ""
     items: tuple[TargetItem, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _keys_unique(self) -> TargetSpec:
-        seen: set[tuple[str, str]] = set()
+        seen: dict[tuple[str, str], list[set[str]]] = {}
         for item in self.items:
-            if (item.variable, item.domain) in seen:
+            others = seen.setdefault((item.variable, item.domain), [])
+            own = set(item.vintages)
+            # Two items of one variable must be of different vintages; an item without is of all.
+            if any(not own or not other or own & other for other in others):
                 raise ValueError(
                     f"{item.variable}/{item.domain} appears twice; one file states a variable once"
+                    " in a vintage"
                 )
-            seen.add((item.variable, item.domain))
+            others.append(own)
         return self
 
     def items_of(self, vintage: str) -> tuple[TargetItem, ...]:

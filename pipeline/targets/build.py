@@ -20,11 +20,12 @@ import polars as pl
 from pipeline.errors import TargetError
 from pipeline.sources.base import SourceNote
 from pipeline.specs.catalog import Catalog
-from pipeline.specs.factors import AgeSexFactor, Factor
+from pipeline.specs.factors import Factor
 from pipeline.specs.profiles import Profile
 from pipeline.specs.targets import TargetItem, TargetSpec
 from pipeline.targets.carry import Carrier, Tables
-from pipeline.targets.published_cells import Cells, Column, published_cells
+from pipeline.targets.item_factors import ItemFactors
+from pipeline.targets.published_cells import Column, published_cells
 from pipeline.targets.standard_errors import (
     carried_standard_error,
     cell_standard_error,
@@ -168,6 +169,7 @@ class _SpecBuilder:
         self.carrier, self.notes = carrier, notes
         self.data_year = catalog.data_year(spec, vintage, profile)
         self.moved = self.data_year != profile.target_year
+        self.partition = catalog.partition_of(spec)
 
     def _columns(self, item: TargetItem) -> list[Column]:
         year = self.profile.target_year
@@ -180,37 +182,40 @@ class _SpecBuilder:
         """Rows at one level, from the published long table ``frame``."""
         items = self.spec.items_of(self.vintage)
         columns = [column for item in items for column in self._columns(item)]
-        columns += [(cell.column, "") for cell in self.spec.age_sex_partition]
+        columns += [(cell.column, "") for cell in self.partition]
         cells = published_cells(
             self.spec, self.vintage, columns, frame, level, state_fips, self._note
         )
-        cohorts: dict[str, np.ndarray] = {}
-        return pl.concat([self._item_rows(item, cells, level, cohorts) for item in items])
+        factors = ItemFactors(self.carrier, self.spec, self.vintage, self.partition, cells, level)
+        return pl.concat([self._item_rows(item, factors) for item in items])
 
-    def _measure(
-        self, item: TargetItem, cells: Cells, level: str, cohorts: dict[str, np.ndarray]
-    ) -> _Measured:
-        at = [cells.columns[column] for column in self._columns(item)]
+    def _measure(self, item: TargetItem, factors: ItemFactors) -> _Measured:
+        cells, columns = factors.cells, self._columns(item)
+        at = [cells.columns[column] for column in columns]
         value, margin, controlled = (
             x[:, at] for x in (cells.estimate, cells.margin, cells.controlled)
         )
+        if item.times != 1.0:
+            value, margin = value * item.times, margin * item.times
+        year = self.data_year + item.years_ahead
+        moved = year != self.profile.target_year
         rule = self.spec.standard_error_of(item)
         error = cell_standard_error(rule, value, margin, controlled)
         carry = self.catalog.carry_of(self.spec, item, self.profile)
-        cohort = self.carrier.age_sex_rule(carry.rule) if self.moved else None
-        if cohort is None:
+        name = f"{item.variable}/{item.domain}"
+        by_column = factors.by_column(carry.rule, columns, year, name) if moved else None
+        if by_column is None:
             published, plain, plain_error = _combine(item, value, value, error)
-            factor = self.carrier.factors(carry.rule, level, cells.geoids, self.data_year)
+            factor = factors.by_area(carry.rule, year)
             carried, raw_error = plain * factor, plain_error * factor
         else:
-            by_column = self._age_sex_factors(cohort, item, cells, level, cohorts)
             published, carried, raw_error = _combine(
                 item, value, value * by_column, error * by_column
             )
             factor = np.divide(carried, published, out=np.ones_like(carried), where=published != 0)
-        share = carry.relative_error if self.moved else 0.0
+        share = carry.error(self.profile.target_year - year)
         final = carried_standard_error(raw_error, np.ones_like(carried), carried, share)
-        rules = list(carry.rule) if self.moved else []
+        rules = list(carry.rule) if moved else []
         treatment = self.spec.treatment_of(item)
         if treatment.how == "restated":
             rules.append(f"restated by {treatment.factor:g}")
@@ -218,40 +223,9 @@ class _SpecBuilder:
         carried, final, raw_error = carried * by, final * by, raw_error * by
         return _Measured(carried, final, raw_error, factor * by, " * ".join(rules) or "none")
 
-    def _age_sex_factors(
-        self,
-        factor: AgeSexFactor,
-        item: TargetItem,
-        cells: Cells,
-        level: str,
-        cohorts: dict[str, np.ndarray],
-    ) -> np.ndarray:
-        """Factors by column of ``item``, shape (areas, columns); ``cohorts`` keeps those of the
-        whole partition by factor.
-        """
-        partition = self.spec.age_sex_partition
-        if factor.id not in cohorts:
-            values = cells.estimate[:, [cells.columns[(c.column, "")] for c in partition]]
-            cohorts[factor.id] = self.carrier.age_sex(
-                factor, partition, self.spec.source, self.vintage, level, cells.geoids, values
-            )
-        position = {cell.column: i for i, cell in enumerate(partition)}
-        names = [name for name, _ in self._columns(item)]
-        if outside := [name for name in names if name not in position]:
-            raise TargetError(
-                f"Column {outside[0]} is carried by {factor.id} but is no cell of the age-by-sex"
-                " partition",
-                where=f"data_specs/targets/{self.spec.id}.yaml, {item.variable}/{item.domain}",
-                expected="columns listed under `age_sex_partition`",
-                remedy="Write the item as a sum of cells, or give it another carry rule",
-            )
-        return np.stack([cohorts[factor.id][:, position[name]] for name in names], axis=1)
-
-    def _item_rows(
-        self, item: TargetItem, cells: Cells, level: str, cohorts: dict[str, np.ndarray]
-    ) -> pl.DataFrame:
+    def _item_rows(self, item: TargetItem, factors: ItemFactors) -> pl.DataFrame:
         variable = self.catalog.variables[(item.variable, item.domain)]
-        measured = self._measure(item, cells, level, cohorts)
+        measured = self._measure(item, factors)
         known = ~np.isnan(measured.carried)
         no_margin = (known & np.isnan(measured.error)).sum()
         detail = "values published without a margin of error; their variance is taken as infinite"
@@ -263,7 +237,7 @@ class _SpecBuilder:
         given = "published" if item.column is not None else "derived"
         withheld = "withheld or not available in the publication"
         same = {
-            "level": level,
+            "level": factors.level,
             "variable": item.variable,
             "domain": item.domain,
             "family": variable.family,
@@ -276,7 +250,7 @@ class _SpecBuilder:
         }
         frame = pl.DataFrame(
             {
-                "geoid": cells.geoids,
+                "geoid": factors.cells.geoids,
                 "value": value,
                 "standard_error": error,
                 "published_value": value,

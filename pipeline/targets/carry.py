@@ -17,12 +17,14 @@ import polars as pl
 
 from pipeline.errors import TargetError
 from pipeline.specs.factors import (
+    AgeGroupFactor,
     AgeSexFactor,
     Factor,
     GrowthFactor,
     GrowthPoint,
     RatioFactor,
     SeriesFactor,
+    TrendFactor,
     factor_of,
 )
 from pipeline.specs.states import OUTLYING_AREAS
@@ -139,11 +141,24 @@ class Carrier:
         """
         return next((f for f in map(self.rule, rule) if isinstance(f, AgeSexFactor)), None)
 
+    def age_group_rule(self, rule: tuple[str, ...]) -> AgeGroupFactor | None:
+        """The factor of an age group in ``rule``, if there is one (it stands alone)."""
+        return next((f for f in map(self.rule, rule) if isinstance(f, AgeGroupFactor)), None)
+
+    def follows_trend(self, rule: tuple[str, ...]) -> bool:
+        """Whether a factor of ``rule`` depends on the column carried."""
+        return any(isinstance(self.rule(name), TrendFactor) for name in rule)
+
     def factors(
-        self, rule: tuple[str, ...], level: str, geoids: list[str], data_year: int
+        self,
+        rule: tuple[str, ...],
+        level: str,
+        geoids: list[str],
+        data_year: int,
+        column: tuple[str, str] = ("", ""),
     ) -> np.ndarray:
         """Product of the factors of ``rule``, one number per area, shape (areas,). All ones where
-        no year lies between.
+        no year lies between. ``column``: name and stratum of what is carried, for trends.
         """
         result = np.ones(len(geoids))
         if data_year == self.target_year:
@@ -155,6 +170,8 @@ class Carrier:
                 result = result * self._ratio(factor, level, geoids, data_year)
             elif isinstance(factor, GrowthFactor):
                 result = result * self._growth(factor, level, geoids, data_year)
+            elif isinstance(factor, TrendFactor):
+                result = result * self._trend(factor, level, geoids, data_year, column)
             else:
                 raise TargetError(
                     f"Factor {factor.id} carries age-by-sex cells only",
@@ -200,6 +217,30 @@ class Carrier:
             end = np.where(end > 0, end, start)
         span = (self.target_year - data_year) / (factor.end.year - factor.start.year)
         return (end / _above_zero(start, areas, f"{factor.id} {factor.start.year}")) ** span
+
+    def _trend(
+        self,
+        factor: TrendFactor,
+        level: str,
+        geoids: list[str],
+        data_year: int,
+        column: tuple[str, str],
+    ) -> np.ndarray:
+        name, stratum = column
+        points = (
+            GrowthPoint(
+                source=factor.source, vintage=vintage, column=name, stratum=stratum, year=year
+            )
+            for vintage, year in (
+                (factor.start_vintage, factor.start_year),
+                (factor.end_vintage, factor.end_year),
+            )
+        )
+        start, end = points
+        grown = GrowthFactor(
+            id=factor.id, kind="growth", title=factor.title, area=factor.area, start=start, end=end
+        )
+        return self._growth(grown, level, geoids, data_year)
 
     def _at(self, point: GrowthPoint, level: str, geoids: list[str]) -> np.ndarray:
         """The published cell of each area, shape (areas,)."""

@@ -20,7 +20,7 @@ import polars as pl
 
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.reconcile.categories import Group, reconcile_categories
-from calibration_core.tree.reconcile.levels import reconcile
+from calibration_core.tree.reconcile.levels import reconcile_tree
 from pipeline.specs.variables import CategoryGroup
 from pipeline.vocabulary import Key
 
@@ -134,7 +134,7 @@ def _follow(figures: LevelFigures, columns: list[int], depth: int) -> None:
     held = np.where(known, (_EXACT * np.abs(top) + 1e-12) ** 2, np.inf)
     y = [top, *(a[:, columns] for a in figures.own_values[depth + 1 :])]
     v = [held, *(a[:, columns] for a in figures.own_variances[depth + 1 :])]
-    again = reconcile(below, y, v, nonnegative=figures.nonnegative[columns])
+    again = reconcile_tree(below, y, v, nonnegative=figures.nonnegative[columns])
     for level in range(depth + 1, len(values)):
         values[level][:, columns] = again.values[level - depth]
         variances[level][:, columns] = again.variances[level - depth]

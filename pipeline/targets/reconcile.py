@@ -2,10 +2,12 @@
 ``calibration_core.tree.reconcile.levels``, and back.
 
 Order: the nation with all states, once; then, for each state, its reconciled state values with its
-counties and tracts. A state value published for the target year is held there, so that states keep
-adding up to the nation. One carried from another year is fused by precision with what lies below
-it, because the error of carrying is common to all states. Categories that partition a parent (age
-bands, races) are made to add up at every level above the finest (``category_step.py``).
+counties and tracts. Figures below the state that only say how its total is shared are scaled to it
+first (``shares.py``). A state value published for the target year is held there, so that states
+keep adding up to the nation. One carried from another year is fused by precision with what lies
+below it, because the error of carrying is common to all states. Categories that partition a parent
+(age bands, races) are made to add up at every level above the finest (``category_step.py``). Last,
+no part stays above its whole (``wholes.py``).
 
 Belongs here: the glue and the report of what moved. Does not belong here: the sweeps themselves, or
 building targets.
@@ -13,19 +15,21 @@ building targets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
 
 from calibration_core.tree.geography import GeographyTree
-from calibration_core.tree.reconcile.levels import reconcile
 from pipeline.errors import TargetError
 from pipeline.specs.variables import CategoryGroup
 from pipeline.targets.category_step import LevelFigures, settle_categories
 from pipeline.targets.grid import TargetGrid, area_tree
 from pipeline.targets.moves import moved
+from pipeline.targets.shares import Place, ShareRule, scaled_to_state
+from pipeline.targets.wholes import hold_parts_within_wholes, reconciled_within_wholes
 from pipeline.vocabulary import (
     CALIBRATE,
     COUNTY,
@@ -67,6 +71,7 @@ class Reconciled:
     agreement : chi-square and degrees of freedom by variable.
     categories : one row per group and level, applied or not and why, with the gap before and after.
     converged : non-negativity settled.
+    above_whole : values that lay above their whole and were brought down to it (``wholes.py``).
     """
 
     frame: pl.DataFrame
@@ -74,6 +79,7 @@ class Reconciled:
     agreement: pl.DataFrame
     categories: pl.DataFrame
     converged: bool
+    above_whole: int = 0
 
     @property
     def largest_category_gap(self) -> float:
@@ -101,6 +107,7 @@ def reconcile_state(
     areas: pl.DataFrame,
     levels: tuple[str, ...],
     groups: Iterable[CategoryGroup] = (),
+    shares: Mapping[Place, ShareRule] = MappingProxyType({}),
 ) -> Reconciled:
     """Reconcile one state's counties and tracts with its state values.
 
@@ -112,6 +119,7 @@ def reconcile_state(
         ``tract``.
     levels : the profile's levels, nation first.
     groups : categories that partition a parent.
+    shares : figures that are scaled to the state's own first (``shares.share_rules``).
 
     Raises TargetError if a county or tract of the targets is not in the geography, or an area of
     the finest level has no target while others have. An area that is not in the geography and in
@@ -121,7 +129,8 @@ def reconcile_state(
     tree = area_tree(areas, levels)
     state_targets = owned_areas(state_targets, tree)
     own = national.filter(is_area(STATE, fips))
-    rows = pl.concat([own, state_targets.filter(pl.col("level") != STATE)])
+    below = scaled_to_state(state_targets.filter(pl.col("level") != STATE), own, shares)
+    rows = pl.concat([own, below])
     held = {
         (r["variable"], r["domain"])
         for r in own.iter_rows(named=True)
@@ -200,10 +209,14 @@ def _reconcile(
     y, v = _estimates(rows, grid, held)
     unit = {tuple(key): unit for *key, unit in rows.select(*VARIABLE_KEY, "unit").iter_rows()}
     nonnegative = np.array([unit[key] not in SIGNED_UNITS for key in keys])
-    result = reconcile(tree, y, v, nonnegative=nonnegative)
+    published_variance = v[-1].copy()
+    result, capped = reconciled_within_wholes(tree, keys, y, v, nonnegative)
     values, variances = [a.copy() for a in result.values], [a.copy() for a in result.variances]
     figures = LevelFigures(tree, keys, y, v, values, variances, nonnegative)
     by_category, categories = settle_categories(figures, groups, category_depths)
+    above = hold_parts_within_wholes(tree, keys, values, variances, nonnegative)
+    # At its whole a figure is as uncertain as it was published, not exact.
+    variances[-1][capped] = published_variance[capped]
     frame = _rows_out(rows, grid, values, variances)
     agreement = pl.DataFrame(
         {
@@ -215,7 +228,9 @@ def _reconcile(
             "moved_by_categories": [key in by_category for key in keys],
         }
     )
-    return Reconciled(frame, moved(frame), agreement, categories, result.converged)
+    return Reconciled(
+        frame, moved(frame), agreement, categories, result.converged, above + int(capped.sum())
+    )
 
 
 def _tight(values: np.ndarray) -> np.ndarray:

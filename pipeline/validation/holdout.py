@@ -21,8 +21,8 @@ import numpy as np
 import polars as pl
 
 from calibration_core.tree.problem import PoolProblem
+from pipeline.loaded_state import LoadedState, prepared
 from pipeline.specs.catalog import Catalog
-from pipeline.steps import LoadedState, prepared
 from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.measures import TargetSet, target_set
 from pipeline.vocabulary import (

@@ -2,7 +2,7 @@
 
 A unit of a PUMA lies in the areas of its PUMA in proportion to their population, and a small share
 of it anywhere in the state. Where the PUMAs of the records and the areas are of different vintages,
-PUMAs link to areas through the counties both share: how a PUMA's people spread over counties is not
+PUMAs link to areas through the counties both share. How a PUMA's people spread over counties is not
 published, so its number of tracts in each stands in for it (tracts are drawn to about 4,000 persons
 each).
 

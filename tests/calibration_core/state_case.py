@@ -86,8 +86,9 @@ def make_state(seed: int = 0, records: int = 160, tracts: tuple[int, ...] = (3, 
 
 def random_problem(seed: int) -> tuple[Pool, Balance, int, int]:
     """(pool, balance, pairs, floor): up to six areas without targets, some empty, some of less than
-    a household, weights of one size or over many orders of magnitude, records that are certain to
-    be drawn, one to three classes of cells, k from one per area to every pair.
+    a household. Weights are of one size or over many orders of magnitude, and some records are
+    certain to be drawn. There are one to three classes of cells, and k goes from one per area to
+    every pair.
     """
     rng = np.random.default_rng(seed)
     leaves, records = int(rng.integers(1, 7)), int(rng.integers(2, 40))

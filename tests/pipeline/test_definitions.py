@@ -36,6 +36,7 @@ GROUPS = {
     "selected_households": ("weights", True),
     "fit_report": ("reports", True),
     "selection_report": ("reports", True),
+    "bystander_report": ("reports", True),
     "run_manifest": ("reports", True),
     "national_report": ("reports", False),
     "geography": ("sources", False),

@@ -1,8 +1,9 @@
 """The narrowest bounds under which all targets can be met, when the asked ones are too narrow.
 
 The box is opened by a number theta, low_i - theta v_i and high_i + theta v_i (or one end alone), v
-the initial weights (one for bounds on weights). e(theta), the least error in the opened box, is
-convex, falls, and is zero from the wanted theta on. A program at theta gives multipliers y with
+the initial weights (one for bounds on weights). Let e(theta) be the least error in the opened box:
+it is convex, falls, and is zero from the wanted theta on. A program at theta gives multipliers y
+with
 
     e(theta') >= y.b - sum_i max(low_i(theta') u_i, high_i(theta') u_i),   u = A'y,   for every
     theta',
@@ -69,9 +70,10 @@ def uniform(problem: CalibrationProblem) -> Uniform | None:
     """The bounds of the problem as one pair of numbers; None if it has none, both kinds, or
     different ones for different records.
     """
-    if (problem.ratio_bounds is None) == (problem.weight_bounds is None):
+    given = [b for b in (problem.ratio_bounds, problem.weight_bounds) if b is not None]
+    if len(given) != 1:
         return None
-    low, high = (x[problem.start > 0] for x in problem.ratio_bounds or problem.weight_bounds)
+    low, high = (x[problem.start > 0] for x in given[0])
     if low.min() != low.max() or high.min() != high.max():
         return None
     return Uniform(float(low[0]), float(high[0]), problem.ratio_bounds is not None)
@@ -176,7 +178,7 @@ def explain_bounds(
 
     Codes: ``bounds_too_narrow`` (size: the theta by which both ends must open),
     ``upper_bound_too_low`` (size: the least feasible upper end given the lower),
-    ``lower_bound_too_high`` (size: the largest feasible lower end given the upper); where bounds
+    ``lower_bound_too_high`` (size: the largest feasible lower end given the upper). Where bounds
     differ between records, the sizes are openings in initial weights.
     """
     pair = uniform(problem)
@@ -189,7 +191,7 @@ def explain_bounds(
         opening(program, low, high, *e, unit, now + (deadline - now) * (k + 1) / 3)
         for k, e in enumerate(ends)
     )
-    cut = ()
+    cut: tuple[CalibrationWarning, ...] = ()
     if not (both.complete and upper.complete and lower.complete):
         text = (
             "The search for the narrowest bounds was stopped by its limit of time: narrower ones "

@@ -108,7 +108,8 @@ def diagnose(
     problem = standard_form(problem)
     seen = precheck.look(problem, tolerance=tolerance)
     findings, rows = list(seen.findings), seen.supported
-    smallest, bounds, feasible = 0.0, None, not seen.blocking
+    smallest, bounds = 0.0, None
+    feasible: bool | None = not seen.blocking
     if rows.size:
         verdict = feasibility.judge(
             seen.problem, rows, seen.box, tolerance=tolerance, seconds=seconds, gap=GAP
@@ -117,8 +118,10 @@ def diagnose(
         feasible = False if seen.blocking else verdict.feasible
         smallest = verdict.error
         findings += verdict.findings
-        program = Program(seen.problem, rows, tolerance)
         if problem.initial_weights is not None:
+            # Bounds are told as the caller would give them: for all his records, those that can
+            # only weigh zero too.
+            program = Program(problem, rows, tolerance)
             deadline = began + seconds
             bounds = _smallest_bounds(program, verdict.feasible, findings, deadline)
         if bounds is None and time.perf_counter() >= began + seconds:

@@ -190,8 +190,8 @@ def _fewest(
         "The fewest changes that would make all targets feasible (margins counted by their largest "
         f"relative change): {listed}"
     )
-    names = tuple(problem.target_names[program.rows[j]] for j in changed)
-    return CalibrationWarning("fewest_changes", text, names, answer.value)
+    named = tuple(problem.target_names[program.rows[j]] for j in changed)
+    return CalibrationWarning("fewest_changes", text, named, answer.value)
 
 
 def _change(

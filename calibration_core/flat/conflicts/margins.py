@@ -182,9 +182,9 @@ class _Margins:
             return []
         alike = [i for i in np.flatnonzero(best) if i != reference]
         told, factor = self.problem.weight_unit, float(factors[k] / factors[reference])
-        units = [written_unit(self.problem, index) for index in pair]
-        if None not in units:
-            told, factor = told * units[0], factor * units[1] / units[0]
+        one, other = (written_unit(self.problem, index) for index in pair)
+        if one is not None and other is not None:
+            told, factor = told * one, factor * other / one
         if totals[k] != 0:
             self.adjusted[pair[1]] *= totals[reference] / totals[k]
         return [

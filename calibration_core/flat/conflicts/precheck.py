@@ -110,7 +110,8 @@ def look(problem: CalibrationProblem, box: Box | None = None, tolerance: float =
     left = without(problem, [f.records for f in implied])
     if left is not problem:
         rows = row_structure(left.matrix, left.start)
-        box = tuple(np.where(left.start > 0, end, 0.0) for end in box)
+        low, high = (np.where(left.start > 0, end, 0.0) for end in box)
+        box = low, high
     agreed = agreement(left, rows, tolerance)
     zeros = [f.warning for f in implied]
     findings = [
@@ -237,8 +238,8 @@ def _disagreement(problem: CalibrationProblem, d: margins.Disagreement) -> Calib
         f"{left_out}; {alike}, so no weights meet both. Correct one of them{times}, or take the "
         "compromise"
     )
-    names = tuple(problem.target_names[j] for j in np.concatenate([d.reference, d.other]))
-    return CalibrationWarning("margin_totals_disagree", text, names, abs(d.share))
+    named = tuple(problem.target_names[j] for j in np.concatenate([d.reference, d.other]))
+    return CalibrationWarning("margin_totals_disagree", text, named, abs(d.share))
 
 
 def _relation(problem: CalibrationProblem, r: margins.Relation) -> CalibrationWarning:

@@ -53,27 +53,26 @@ def explain(result: CalibrationResult) -> tuple[CalibrationWarning, ...]:
     ``targets`` are the names of all targets that pull noticeably, those that pull up first;
     ``size`` is D_up / D_down - 1, for a conflict with bounds the largest relative miss.
     """
-    if result.multipliers is None:
+    y = result.multipliers
+    if y is None:
         return ()
     problem, missed = result.problem, ~result.targets_met
     pull = np.where(
-        missed,
-        np.abs(result.multipliers) * np.maximum(np.abs(result.fitted), np.abs(problem.targets)),
-        0.0,
+        missed, np.abs(y) * np.maximum(np.abs(result.fitted), np.abs(problem.targets)), 0.0
     )
     if not pull.any() or not np.isfinite(pull).all():
         return ()
     # A target pulls towards itself; multipliers that push the other way belong to targets that are
     # held, not missed.
-    up = (result.multipliers > 0) & (pull > 0) & (result.residuals < 0)
-    down = (result.multipliers < 0) & (pull > 0) & (result.residuals > 0)
+    up = (y > 0) & (pull > 0) & (result.residuals < 0)
+    down = (y < 0) & (pull > 0) & (result.residuals > 0)
     groups = {g: k for k, g in enumerate(dict.fromkeys(problem.groups))}
     member = np.array([groups[g] for g in problem.groups])
     part = _parts(problem, member, len(groups), up | down)
     found = []
     for label in np.unique(part[up | down]):
         here = part == label
-        finding = _sentence(result, member, pull, up & here, down & here)
+        finding = _sentence(result, y, member, pull, up & here, down & here)
         found += [finding] if finding is not None else []
     found.sort(key=lambda pair: -pair[0])
     return tuple(finding for _, finding in found[:_MOST_SENTENCES])
@@ -97,12 +96,13 @@ def _parts(
 
 def _sentence(
     result: CalibrationResult,
+    y: np.ndarray,
     member: np.ndarray,
     pull: np.ndarray,
     up: np.ndarray,
     down: np.ndarray,
 ):
-    problem, y = result.problem, result.multipliers
+    problem = result.problem
     ups, downs = _sides(result, member, pull, up), _sides(result, member, pull, down)
     strength = sum(s.pull for s in ups), sum(s.pull for s in downs)
     total = max(strength)

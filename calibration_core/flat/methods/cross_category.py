@@ -12,8 +12,8 @@ the file's total. Records are drawn by systematic sampling on probability propor
 sorted within cells by the continuous rows (see ``flat/select/draw.py``).
 
 It fails where targets are continuous and ``refit="ipf"``: those are then only as close as the draw
-makes them, and the result names them; and with k near the number of targets, where no weights of
-the drawn records may meet all (use hybrid).
+makes them, and the result names them. It also fails with k near the number of targets, where no
+weights of the drawn records may meet all (use hybrid).
 
 Belongs here: this method. Does not belong here: cells, allocation, draws, refits.
 """

@@ -78,8 +78,8 @@ class Settings:
     scale : s: "relative" (|b| + epsilon), "standard_error", or "both" (the root of the sum of their
         squares).
     epsilon : added to |b|, in the unit each target was given in, as calibration of tax and benefit
-        models does with 1; None for nothing, whereupon the scale of a target of zero is what the
-        initial weights add to it, and no unit matters.
+        models does with 1. None for nothing: then the scale of a target of zero is what the initial
+        weights add to it, and no unit matters.
     relative_size : multiplies |b| + epsilon: 0.01 makes one per cent of a target the unit of its
         residual.
     target_weights : omega: None for ones, one number a target (0: only looked at), "groups" or

@@ -7,7 +7,7 @@ exactly the records kept.
 
 Louizos, Welling and Kingma (arXiv 1712.01312); one draw of all gates a step, Adam on v and a. With
 ``records=k`` lambda is not given: the count sum_i P(z_i > 0) is held on a course that falls
-geometrically from all records to k, by moving all log odds by one number, found by Newton's method
+geometrically from all records to k, by moving all log odds by one number. Newton's method finds it
 at every step, so that no lambda needs to be tuned; the lambda that this amounts to is reported.
 Weights set out from the dense calibration, divided by the chance that their gate is open, so that
 training begins at the dense solution. The k records of the largest expected contribution e^{v} E z
@@ -271,7 +271,8 @@ def _train(problem, usable, dense, k, settings: Settings, progress) -> _Trained:
     ) - torch.log(gates.mean(log_odds, heat))
     first = float(chance.sum().cpu())
     adam = _Adam(log_weights, settings.weight_rate), _Adam(log_odds, settings.gate_rate)
-    trace, before, price = [], None, float("nan")
+    trace: list[float] = []
+    before, price = np.empty(0, dtype=np.int64), float("nan")
     for epoch in range(settings.epochs):
         done = min(1.0, epoch / (settings.anneal * settings.epochs))
         heat = schedule.at(done)
@@ -362,11 +363,11 @@ class _Adam:
 
 
 def _on_device(matrix: sparse.csr_array, device: torch.device) -> torch.Tensor:
-    parts = (
+    begins, records = (
         torch.as_tensor(np.asarray(x, dtype=np.int64)) for x in (matrix.indptr, matrix.indices)
     )
     return torch.sparse_csr_tensor(
-        *parts, torch.as_tensor(matrix.data), size=matrix.shape, check_invariants=False
+        begins, records, torch.as_tensor(matrix.data), size=matrix.shape, check_invariants=False
     ).to(device)
 
 

@@ -9,13 +9,13 @@ targets. The default for sparse files.
     least-squares compromise on S)
 
 Step 2 is the best of several systematic draws (or of draws by the cube method: Deville and Tille,
-Biometrika 91 (2004) 893-912), repaired by exchanges within pools of cells that bring the totals of
-all targets closer (``flat/select/repair.py``): measured, this leaves totals as close as the cube
-method does, in a fraction of its time. Where S cannot meet targets that all records together meet,
-because k is near or below their number, records are swapped until it can or the loss falls no more
-(``flat/select/swaps.py``). This is what "Sparse Calibration for Microdata Synthesis" asks for in
-its open questions and conclusion: selection across categories, then refinement by gradient; here
-the gradient is the dual's, to second order.
+Biometrika 91 (2004) 893-912), repaired by exchanges. They stay within pools of cells and bring the
+totals of all targets closer (``flat/select/repair.py``): measured, this leaves totals as close as
+the cube method does, in a fraction of its time. Where S cannot meet targets that all records
+together meet, because k is near or below their number, records are swapped until it can or the loss
+falls no more (``flat/select/swaps.py``). This is what "Sparse Calibration for Microdata Synthesis"
+asks for in its open questions and conclusion: selection across categories, then refinement by
+gradient; here the gradient is the dual's, to second order.
 
 It fails, and says so, where k is below the number of independent targets: then they are traded off
 in least squares.
@@ -32,6 +32,7 @@ from typing import ClassVar
 import numpy as np
 
 from calibration_core.common.settings import Choice, Number, Rule, check
+from calibration_core.common.weight_shape import effective_sample_size
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.methods._usable import usable
 from calibration_core.flat.methods.cross_category import (
@@ -41,11 +42,7 @@ from calibration_core.flat.methods.cross_category import (
     to_draw_by,
 )
 from calibration_core.flat.problem import CalibrationProblem
-from calibration_core.flat.result import (
-    CalibrationResult,
-    CalibrationWarning,
-    effective_sample_size,
-)
+from calibration_core.flat.result import CalibrationResult, CalibrationWarning
 from calibration_core.flat.select.cell_allocation import check_budget, record_budget
 from calibration_core.flat.select.draw import draw_records
 from calibration_core.flat.select.refit import concluded, refit

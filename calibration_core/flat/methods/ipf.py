@@ -134,10 +134,10 @@ def margins_of(problem: CalibrationProblem) -> tuple[list[np.ndarray], list[int]
             members.append((problem.groups[j], [j]))
         else:
             home.append(j)
-    members = _merge(members, overlap)
+    margins = _merge(members, overlap)
     table = problem.matrix.target_major()
     codes = []
-    for rows in members:
+    for rows in margins:
         code = np.full(
             problem.matrix.records, len(rows), dtype=np.int16 if len(rows) < 32_000 else np.int32
         )
@@ -151,7 +151,7 @@ def margins_of(problem: CalibrationProblem) -> tuple[list[np.ndarray], list[int]
             )
             code[touched] = place
         codes.append(code)
-    return codes, [len(rows) for rows in members], [np.asarray(rows) for rows in members]
+    return codes, [len(rows) for rows in margins], [np.asarray(rows) for rows in margins]
 
 
 def _merge(members: list[tuple[str, list[int]]], overlap: np.ndarray) -> list[list[int]]:

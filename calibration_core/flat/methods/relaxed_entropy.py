@@ -25,7 +25,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from calibration_core.common.distances import BoundedRaking, Raking
+from calibration_core.common.distances import BoundedRaking, Distance, Raking
 from calibration_core.common.settings import Choice, Either, Number, Numbers, Rule, Word, check
 from calibration_core.errors import ProblemError
 from calibration_core.flat.conflicts import precheck
@@ -188,7 +188,7 @@ def _limits(problem: CalibrationProblem):
 
 def _at_level(problem: CalibrationProblem, seen: precheck.Seen) -> AtLevel:
     """The problem and its distance, initial weights at the level of the targets."""
-    distance = Raking()
+    distance: Distance = Raking()
     if problem.bounded:
         low, high = _limits(problem)
         start = np.where(problem.start > 0, problem.start, 1.0)

@@ -7,9 +7,9 @@ that all targets hold again,
     minimise sum_i (w_i - c_i)^2 / (2 c_i)  subject to A w = b, low_i <= w_i <= high_i,   c = d cut
     at the bounds
 
-which is what ReGenesees' ``trimcal`` is for. Without (``keep_totals=False``): what was cut off is
-spread over the weights that were not cut, in equal parts or in proportion to them, again and again
-until none is outside, as ``trimWeights(strict=TRUE)`` of R's survey package does; the sum of
+which is what ReGenesees' ``trimcal`` is for. Without (``keep_totals=False``), what was cut off is
+spread over the weights that were not cut, in equal parts or in proportion to them. That is repeated
+until none is outside, as ``trimWeights(strict=TRUE)`` of R's survey package does. The sum of
 weights is kept and nothing else, and the result says how far the targets moved.
 
 Belongs here: both ways of trimming. Does not belong here: finding good bounds (``conflicts/``).
@@ -148,23 +148,23 @@ def _keeping_sum(problem: CalibrationProblem, settings: Settings) -> Calibration
             # What is left to share out is below the rounding of the sum.
             weights = np.clip(weights, low, high)
             break
-    inside = bool(((weights >= low * (1 - 1e-12)) & (weights <= high * (1 + 1e-12))).all())
+    held = bool(((weights >= low * (1 - 1e-12)) & (weights <= high * (1 + 1e-12))).all())
     result = CalibrationResult(
         problem=problem,
         method="trim",
         settings=settings,
         weights=weights,
-        converged=inside,
+        converged=held,
         status="",
         iterations=rounds,
         loss_trace=tuple(trace),
         tolerance=max(settings.tolerance, LEAST_TOLERANCE),
         details={"sum_kept": abs(float(weights.sum()) - total) <= 1e-9 * total},
     )
-    done = finish(result, inside, time.perf_counter() - began)
+    done = finish(result, held, time.perf_counter() - began)
     status = (
         "weights are within the bounds and keep their sum; targets were not held"
-        if inside
+        if held
         else "some weights are still outside the bounds"
     )
-    return replace(done, converged=inside and done.details["sum_kept"], status=status)
+    return replace(done, converged=held and bool(done.details["sum_kept"]), status=status)

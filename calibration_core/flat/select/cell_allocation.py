@@ -23,14 +23,17 @@ def record_budget(records: int | None, sparsity: float | None, total: int) -> in
     BudgetError : k is not between 1 and ``total``, the records of positive weight are checked by
         ``sampling/probabilities.py``.
     """
-    if (records is None) == (sparsity is None):
+    if records is not None and sparsity is None:
+        k = int(records)
+    elif sparsity is not None and records is None:
+        k = max(1, round(total * (1.0 - sparsity)))
+    else:
         given = "neither" if records is None else "both"
         raise SettingsError(
             f"Of records and sparsity, {given} was given",
             expected="one of them",
             remedy="Pass records=1000, or sparsity=0.9",
         )
-    k = int(records) if records is not None else max(1, round(total * (1.0 - sparsity)))
     if not 1 <= k <= total:
         raise BudgetError(
             f"{k:,} records are asked for, the problem has {total:,}", expected=f"1 to {total:,}"

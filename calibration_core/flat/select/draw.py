@@ -4,13 +4,13 @@ the cells lost.
 Two designs. ``systematic``: the cells' counts are rounded, then each cell is drawn systematically
 along its records sorted by the continuous rows, from a random start conditioned on the count. With
 share f + r (f whole, 0 <= r < 1) and start u, the points u, u + 1, ... below the share are f + 1
-where u < r and f elsewhere; u is drawn on that side, so over both roundings u is uniform and the
-inclusion probability of every record is exactly pi_i (Madow, Annals of Mathematical Statistics 20
-(1949) 333-354; Tille, Sampling Algorithms, 2006, section 7.1). The starts of the pools are spread
-evenly over their range (Latin hypercube: McKay, Beckman and Conover, Technometrics 21 (1979)
-239-245), so that errors of the pools cancel; each is uniform. ``balanced``: the cube method on
-records, with counts of cells within rounding and Horvitz-Thompson totals of all targets held.
-Starting weights are w_i / pi_i, scaled so that each pool of cells keeps its mass.
+where u < r and f elsewhere. The start is drawn on that side, so over both roundings it is uniform
+and the inclusion probability of every record is exactly pi_i (Madow, Annals of Mathematical
+Statistics 20 (1949) 333-354; Tille, Sampling Algorithms, 2006, section 7.1). The starts of the
+pools are spread evenly over their range (Latin hypercube: McKay, Beckman and Conover, Technometrics
+21 (1979) 239-245), so that errors of the pools cancel; each is uniform. ``balanced``: the cube
+method on records, with counts of cells within rounding and Horvitz-Thompson totals of all targets
+held. Starting weights are w_i / pi_i, scaled so that each pool of cells keeps its mass.
 
 With several draws the one whose totals are closest before any refinement is kept; then pi_i is the
 design of each draw, not of the best one.
@@ -177,12 +177,14 @@ class _Design:
         return np.lexsort((np.arange(self.weights.size), size, self.code))
 
     def best(self, seed: int, design: str, draws: int, sweeps: int) -> Draw:
-        best = None
-        for number in range(draws):
-            generator = np.random.default_rng([seed, number])
-            draw = self._systematic if design == "systematic" else self._balanced
-            trial = self._conclude(np.sort(draw(generator)), 0)
-            if best is None or trial.error < best.error * _BETTER:
+        draw = self._systematic if design == "systematic" else self._balanced
+        trials = (
+            self._conclude(np.sort(draw(np.random.default_rng([seed, number]))), 0)
+            for number in range(draws)
+        )
+        best = next(trials)
+        for trial in trials:
+            if trial.error < best.error * _BETTER:
                 best = trial
         return self._conclude(*self._repair(best.selected, sweeps)) if sweeps else best
 

@@ -5,8 +5,8 @@ sparse method.
     low_i <= w_i <= high_i
 
 where the targets can be met on S; else the least squares of relative residuals with w >= 0
-(``compromise.least_squares``), and the least Kullback-Leibler distance among its solutions. v are
-the starting weights of the kept records, brought to the level of the targets by one factor.
+(``compromise.least_squares``), and the least Kullback-Leibler distance among its solutions. The v
+are the starting weights of the kept records, brought to the level of the targets by one factor.
 Kullback-Leibler weights are positive, so exactly the kept records stay in the file; those whose
 weight is next to nothing are counted in a warning, never dropped. The bounds of the problem hold
 for the records kept.
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration_core.common.distances import BoundedRaking, Raking
+from calibration_core.common.distances import BoundedRaking, Distance, Raking
 from calibration_core.errors import BudgetError, ProblemError
 from calibration_core.flat.problem import CalibrationProblem
 from calibration_core.flat.result import CalibrationResult, CalibrationWarning
@@ -63,7 +63,7 @@ class Refit:
     iterations: int
     trace: tuple[float, ...]
     warnings: tuple[CalibrationWarning, ...]
-    multipliers: np.ndarray
+    multipliers: np.ndarray | None
     status: str
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -99,7 +99,8 @@ def refit(
     kept = problem.take_records(index, initial_weights=start).change(
         ratio_bounds=None, weight_bounds=None
     )
-    distance, bounds = Raking(), None
+    distance: Distance = Raking()
+    bounds: tuple[np.ndarray, np.ndarray] | None = None
     if problem.bounded:
         low, high = (limit[index] for limit in problem.limits)
         bounds = (np.maximum(low, 0.0), high)

@@ -1,14 +1,14 @@
 """Repairing a draw before any weight is refined: exchanges within pools of cells that bring the
 starting totals closer to the targets.
 
-While that lowers ||e||^2, e the error of the Horvitz-Thompson totals in units of the targets, a
-drawn record gives its place to one of its pool that is not drawn, the best exchange of all first
-(``sampling/exchange.py``, the loop that the tree wing uses too). A drawn record adds a w / pi.
-Only records whose inclusion probabilities are of one size, within a factor of four, are exchanged,
-so a rare record does not stand in for a common one. k and the count of every pool stay. This is a
-deterministic local search, like the purposive exchange of balanced designs (Valliant, Dorfman and
-Royall, Finite Population Sampling, 2000, section 3.4); inclusion probabilities hold only roughly
-afterwards.
+Let e be the error of the Horvitz-Thompson totals in units of the targets. While it lowers
+||e||^2, a drawn record gives its place to one of its pool that is not drawn, the best exchange of
+all first (``sampling/exchange.py``, the loop that the tree wing uses too). A drawn record adds a w
+/ pi. Only records whose inclusion probabilities are of one size, within a factor of four, are
+exchanged, so a rare record does not stand in for a common one. k and the count of every pool stay.
+This is a deterministic local search, like the purposive exchange of balanced designs (Valliant,
+Dorfman and Royall, Finite Population Sampling, 2000, section 3.4); inclusion probabilities hold
+only roughly afterwards.
 
 Belongs here: who may be exchanged for whom. Does not belong here: the loop, the draw (``draw.py``),
 swaps judged by refitted weights (``swaps.py``).

@@ -1,8 +1,8 @@
 """A Hessian of a flat dual as a damped Cholesky factor with a unit diagonal.
 
 The Hessian H of the variables that are free is brought to a unit diagonal, R H R with R = diag(H)^
--1/2, so that units do not matter, and raised by a share of that diagonal (Levenberg and Marquardt)
-where rounding has left it indefinite, or where the iteration asks for shorter steps.
+-1/2, so that units do not matter. It is raised by a share of that diagonal (Levenberg and
+Marquardt) where rounding has left it indefinite, or where the iteration asks for shorter steps.
 
 Belongs here: that factor, for every Newton method on a flat dual. Does not belong here: how a
 Hessian is formed, when damping is asked for (``common/newton.py``).
@@ -64,7 +64,7 @@ def damped_factor(
     """Factorise ``hessian`` (free, free) with at least ``damping``.
 
     ``borrowed`` (free,) is what stands for the curvature of a variable that has none of its own,
-    and nan for all others: where all records of a target sit on their bounds F is a straight line
+    and nan for all others. Where all records of a target sit on their bounds F is a straight line
     in its multiplier, and the Hessian has no step to offer.
     """
     curvature = np.diagonal(hessian)

@@ -128,9 +128,9 @@ def target_weights(problem: CalibrationProblem, choice=None) -> np.ndarray:
     Parameters
     ----------
     choice : None for ones; an array of one number per target; "groups": every group of targets
-        weighs the same in all; "bases": counts and amounts weigh the same in all, and within each a
-        target weighs in proportion to max(|b_j|, 1)^0.5 (counts and amounts: ``common/counts.py``).
-        The two named choices have mean one.
+        weighs the same in all; "bases": so do counts and amounts. Within each of the two a target
+        weighs in proportion to max(|b_j|, 1)^0.5 (counts and amounts: ``common/counts.py``). The
+        two named choices have mean one.
 
     Raises
     ------

@@ -5,8 +5,8 @@
 
 v >= 0 are the L1 weights, p the penalty. The chi-square term makes this an elastic net (Zou and
 Hastie, JRSS B 67, 2005): a vertex of the constraints has at most as many positive weights as there
-are targets, so that plain L1 cannot keep more; it loses its say as p grows, and where p is large
-the solution is the one of plain L1. The dual has one variable a target,
+are targets, so that plain L1 cannot keep more. The term loses its say as p grows, and where p is
+large the solution is the one of plain L1. The dual has one variable a target,
 
     w_i = d_i clip(1 + u_i - p v_i, 0, high_i / d_i),   u = A' y,   r_j = -kappa s_j^2 y_j
 

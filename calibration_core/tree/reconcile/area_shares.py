@@ -132,7 +132,20 @@ def calibrate_shares(
     *,
     progress: Callable[[ShareStep], None] | None = None,
 ) -> AreaSharesResult:
-    """Find the multipliers. ``progress`` is called after each Newton step."""
+    """Share every record of a national file out among areas, so that the areas meet their targets
+    and each record's weights add up to its national one.
+
+    Parameters
+    ----------
+    problem : the file, what every area should add up to, and prior shares.
+    settings : the path of tau and what ends it, tolerances.
+    progress : called with a ``ShareStep`` after each step of Newton's method.
+
+    Returns
+    -------
+    AreaSharesResult : read ``converged`` and ``warnings``; ``weights_of`` and ``chunks`` compute
+        the weights.
+    """
     return _Run(problem, settings, progress).solve()
 
 

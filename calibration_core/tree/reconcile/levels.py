@@ -99,7 +99,7 @@ class ReconcileResult:
         )
 
     def summary(self) -> str:
-        """One paragraph for people."""
+        """One paragraph for people: rounds, values held at zero, chi-square."""
         used = self.degrees_of_freedom > 0
         ratio = self.chi_square[used] / self.degrees_of_freedom[used]
         worst = f", at most {ratio.max():.2f}" if ratio.size else ""
@@ -113,7 +113,7 @@ class ReconcileResult:
 
 
 @one_thread()
-def reconcile(
+def reconcile_tree(
     tree: GeographyTree,
     estimates: Sequence[np.ndarray],
     variances: Sequence[np.ndarray],
@@ -122,7 +122,8 @@ def reconcile(
     max_rounds: int = 50,
     names: Sequence[str] = (),
 ) -> ReconcileResult:
-    """Reconcile estimates of several variables at once.
+    """One consistent tree of values: for each variable, those that add up and move the estimates
+    as little as their variances allow.
 
     Parameters
     ----------
@@ -132,6 +133,11 @@ def reconcile(
     nonnegative : per variable, whether leaf values must be >= 0 (default: all).
     max_rounds : limit of the active-set rounds for non-negativity.
     names : what to call the variables in errors; their numbers where empty.
+
+    Returns
+    -------
+    ReconcileResult : ``values`` and their ``variances`` per level, by how many standard errors each
+        estimate moved, and a chi-square that says whether the levels agree at all.
 
     Raises
     ------
@@ -172,7 +178,7 @@ def reconcile(
 def _checked(
     tree: GeographyTree, estimates: Sequence[np.ndarray], variances: Sequence[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Estimates and variances as float64, one array per level; raises as ``reconcile`` does."""
+    """Estimates and variances as float64, one array a level; raises as ``reconcile_tree``."""
     if len(estimates) != len(tree.levels) or len(variances) != len(tree.levels):
         raise ProblemError(
             f"{len(estimates)} estimate and {len(variances)} variance arrays for {len(tree.levels)}"

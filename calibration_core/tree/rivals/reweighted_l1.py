@@ -36,6 +36,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration_core.common.threads import one_thread
+from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.errors import SettingsError
 from calibration_core.tree.problem import PoolProblem
 from calibration_core.tree.rivals.refit import largest_pairs, refitted
@@ -96,7 +97,8 @@ _STANDARD = Settings()
 def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     """Reweight, keep the largest, refit."""
     began = time.perf_counter()
-    weights, warnings = task.pool.dense, tuple[str, ...]()
+    weights = task.pool.dense
+    warnings: tuple[CalibrationWarning, ...] = ()
     if task.pairs < int((task.pool.dense > 0).sum()):
         with one_thread():
             weights = _reweighted(task, settings)

@@ -26,7 +26,7 @@ import numpy as np
 from calibration_core.common.threads import one_thread
 from calibration_core.tree.problem import PairProblem, Targets
 from calibration_core.tree.result import TreeNewtonResult
-from calibration_core.tree.select.anchors import anchored
+from calibration_core.tree.select.anchors import anchored, toward_dense
 from calibration_core.tree.select.balance import Balance, balance_of
 from calibration_core.tree.select.lost import lost_cells
 from calibration_core.tree.select.pairs import Selection, exchange_pairs, select_pairs
@@ -47,10 +47,17 @@ _LEAST = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class RefinedPairs:
-    """Attributes: ``result``: of the solver, its levels with the caller's own targets only.
-    ``anchored``: how many soft targets there were beside them. ``starting``: (k,) float64 the
-    starting weights used, after limits; ``limited``: pairs whose starting weight a limit changed;
-    ``relaxed_areas``: areas too small for the smallest weight asked.
+    """The weights of selected pairs.
+
+    Attributes
+    ----------
+    result : of the solver: ``result.weights`` (k,) float64 in the order of the pairs, fitted totals
+        and residuals of the caller's own targets only, whatever the refit aimed at, status and
+        warnings.
+    anchored : how many soft targets there were beside the caller's.
+    starting : (k,) float64 the starting weights used, after limits.
+    limited : number of pairs whose starting weight a limit changed.
+    relaxed_areas : indices of leaves too small for the smallest weight asked.
     """
 
     result: TreeNewtonResult
@@ -68,14 +75,29 @@ def select_jointly(
     pairs_per_area: np.ndarray | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Selection:
-    """Choose exactly k pairs that can be weighed well.
+    """Choose exactly k pairs of a record and a leaf that can be weighed well: a balanced draw in
+    proportion to dense weight, then rounds of refitting and exchanging.
 
     Parameters
     ----------
-    pairs_per_area : as ``pairs.select_pairs``.
+    pool : areas, targets and the dense solution, with a cell and a place in the order for each
+        record.
+    settings : k, the seed, the draw and the rounds; the solver of the refits.
+    pairs_per_area : (leaves,) int64 pairs each leaf gets, summing to k; default: by the rule of
+        ``settings.selection``.
     progress : called with a few words after each step.
 
-    Raises ProblemError, BudgetError, SettingsError as ``select_pairs``, ``calibrate_tree``.
+    Returns
+    -------
+    Selection : ``leaf`` and ``record`` of every pair, (k,) int64, sorted, with its starting weight;
+        what was lost and given back is named. ``refine_pairs`` gives the weights. The same pool and
+        settings give the same pairs, however many threads there are.
+
+    Raises
+    ------
+    ProblemError : shapes disagree. BudgetError : k is below the number of areas with weight, or
+        above the number of pairs with positive weight. SettingsError : as ``calibrate_tree``, or
+        the rule "neyman" without a target at the finest level.
     """
     say = progress or (lambda text: None)
     options = settings.selection
@@ -104,24 +126,36 @@ def refine_pairs(
 
     Parameters
     ----------
+    pool : what the pairs were chosen from; its targets are what the weights are to meet.
     pairs : with their starting weights (``weight``), or a PairProblem that holds them
         (``prior_weight``).
+    settings : the solver of the refit, the strength of anchors, limits of weights.
     start : multipliers of an earlier refit of the same targets.
+    progress : called with a ``Step`` after each step of Newton's method.
+
+    Returns
+    -------
+    RefinedPairs : read ``result.status`` and ``result.warnings`` before ``result.weights``.
+
+    Raises
+    ------
+    ProblemError, SettingsError : as ``PairProblem`` and ``calibrate_tree``.
     """
     starting = pairs.prior_weight if isinstance(pairs, PairProblem) else pairs.weight
     leaf, targets = pairs.leaf, pool.targets
     counts = np.bincount(leaf, minlength=pool.leaves)
     bounds = settings.refine.ratio_bounds
     kept = limited(starting, leaf, pool.leaves, settings.limits, bounds)
-    soft = anchored(pool, counts, settings.anchor_strength)
+    aims = toward_dense(pool) if settings.goals == "dense" else targets
+    strengths = settings.anchor_strength, settings.anchor_finest
+    soft = anchored(pool, counts, strengths[0], finest=strengths[1], targets=aims)
     problem = PairProblem(pool.tree, soft, leaf, pairs.record, kept.weight, kept.ratio_bounds)
     result = calibrate_tree(problem, settings.refine, start=start, progress=progress)
     own = [design.shape[1] for design in targets.designs]
-    trimmed = replace(
-        result,
-        fitted=tuple(f[:, :n] for f, n in zip(result.fitted, own, strict=True)),
-        residuals=tuple(r[:, :n] for r, n in zip(result.residuals, own, strict=True)),
-    )
+    fitted = tuple(f[:, :n] for f, n in zip(result.fitted, own, strict=True))
+    both = zip(fitted, targets.values, targets.scales, strict=True)
+    residuals = tuple(np.where(np.isfinite(s), f - b, np.nan) for f, b, s in both)
+    trimmed = replace(result, fitted=fitted, residuals=residuals)
     return RefinedPairs(
         trimmed, soft.count - targets.count, kept.weight, kept.changed, kept.relaxed
     )

@@ -5,14 +5,14 @@ Two sets of weights speak of the same areas: dense weights of every (leaf, recor
 of the k selected pairs. For each area of each level, and for all areas together, with D and S the
 dense and selected weight of the area's records:
 
-- cell distance: 1/2 sum over cells of |D_c / D - S_c / S| (total variation), the share of
+* cell distance: 1/2 sum over cells of |D_c / D - S_c / S| (total variation), the share of
   households in another cell.
-- uncovered share: share of D in cells that no selected pair of the area represents.
-- Kolmogorov distance: max over x of |F_D(x) - F_S(x)| (Kolmogorov 1933), for each continuous
+* uncovered share: share of D in cells that no selected pair of the area represents.
+* Kolmogorov distance: max over x of |F_D(x) - F_S(x)| (Kolmogorov 1933), for each continuous
   variable.
-- quantiles: of the positive amounts, and the share of positive amounts apart, each under D and
+* quantiles: of the positive amounts, and the share of positive amounts apart, each under D and
   under S.
-- correlations: largest and root mean square difference over pairs of variables, of Pearson and of
+* correlations: largest and root mean square difference over pairs of variables, of Pearson and of
   rank correlations.
 
 All are zero where the selected weights are the dense ones written out. Areas are taken one after

@@ -15,13 +15,19 @@ from calibration_core.tree.result import TreeNewtonSettings
 from calibration_core.tree.select.weight_limits import WeightLimits
 
 DESIGNS = ("cube", "systematic", "sampford")
+GOALS = ("targets", "dense")
 
 
 @dataclass(frozen=True)
 class ExchangeSettings:
-    """Attributes: ``limit`` most exchanges for each place of an area (a stop that is never reached
-    in practice); ``cell_penalty`` kappa: cost, in squared scales, of a cell's count moving by one;
-    inf exchanges within cells only; ``threads``.
+    """Of one pass of exchanges.
+
+    Attributes
+    ----------
+    limit : most exchanges for each place of an area, a stop that is never reached in practice.
+    cell_penalty : kappa, the cost, in squared scales, of a cell's count moving by one; inf
+        exchanges within cells only.
+    threads : areas are shared out among so many; results do not depend on it.
     """
 
     limit: float = 8.0
@@ -106,10 +112,20 @@ class SelectionSettings:
 
 @dataclass(frozen=True)
 class JointSettings:
-    """Attributes: ``selection``; ``refine``: the solver. ``anchor_strength``: of soft targets at
-    the dense totals of what has no target (``anchors.anchored``), 0 for none. ``limits``: smallest
-    and largest weights, None for none. ``inside``: a leaf's target is worth a pair where no pair at
-    all would leave it further off than so many scales.
+    """How pairs are chosen and weighed.
+
+    Attributes
+    ----------
+    selection : k, the seed, the draw, exchanges and rounds.
+    refine : the solver of the refits, of the last one too.
+    anchor_strength : of soft targets at the dense totals of what has no target
+        above the leaves (``anchors.anchored``); 0 for none.
+    limits : smallest and largest weights; None for none.
+    inside : a leaf's target is worth a pair where no pair at all would leave it further off than so
+        many scales.
+    goals : what the refit aims at in the leaves: the "targets", or the totals that the "dense"
+        weights give for them.
+    anchor_finest : as ``anchor_strength``, in the leaves, of the pool's ``anchors``.
     """
 
     selection: SelectionSettings
@@ -117,3 +133,13 @@ class JointSettings:
     anchor_strength: float = 0.25
     limits: WeightLimits | None = None
     inside: float = 1.645
+    goals: str = "targets"
+    anchor_finest: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.goals not in GOALS:
+            raise SettingsError(
+                f"The goals of the refit are {self.goals!r}",
+                expected=f"one of {', '.join(GOALS)}",
+                remedy="Correct the name",
+            )

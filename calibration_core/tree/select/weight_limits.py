@@ -29,9 +29,17 @@ _ROOM = 0.02
 
 @dataclass(frozen=True)
 class WeightLimits:
-    """Attributes: ``smallest`` weight of any pair, in households, 0 for none; ``largest_share``: of
-    its area's total that one pair may have, 1 for no limit (where an area has few pairs, twice an
-    even share is always allowed).
+    """How small and how large the weight of a pair may be.
+
+    Attributes
+    ----------
+    smallest : weight of any pair, in the unit of weights (households); 0 for none.
+    largest_share : of its area's total that one pair may have; 1 for no limit. Where an area has
+        few pairs, twice an even share is always allowed.
+
+    Raises
+    ------
+    SettingsError : a limit that is negative, or a share outside (0, 1].
     """
 
     smallest: float = 0.0

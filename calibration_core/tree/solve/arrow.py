@@ -14,7 +14,7 @@ Belongs here: linear algebra on the arrow. Does not belong here: how blocks come
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,12 +52,12 @@ class LeafBlocks:
 @dataclass(frozen=True, eq=False)
 class LeafFactor:
     """What is kept of some leaves: their index, L of their block L L' (leaves, p, p), and L^-1
-    times their coupling (leaves, p, distinct).
+    times their coupling (leaves, p, distinct), without columns in a tree of one level.
     """
 
     leaves: slice | torch.Tensor
     lower: torch.Tensor
-    coupling: torch.Tensor | None
+    coupling: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def eliminate(blocks, part: LeafBlocks, ridge: float) -> Eliminated:
     scale = blocks.inverse[-1][here]
     lower = cholesky((part.own * scale[:, :, None]).mul_(scale[:, None, :]), ridge)
     if part.cross is None:
-        return Eliminated(LeafFactor(here, lower, None), ())
+        return Eliminated(LeafFactor(here, lower, lower[:, :, :0]), ())
     # From the right and transposed, so that what comes out has its rows beside each other in
     # memory.
     coupling = torch.linalg.solve_triangular(
@@ -115,17 +115,18 @@ class ArrowFactor:
     ) -> None:
         tree, self._widths = blocks.tree, blocks.widths
         self._parents, self._blocks, self._ridge = blocks.parents, blocks, ridge
-        above = blocks.distinct if blocks.deep else 0
-        self._chain = chain = blocks.chain(blocks.inverse) if above else None
         self.parts: list[LeafFactor] = []
         self._levels: list[tuple[torch.Tensor, torch.Tensor]] = []
-        schur = blocks.zeros(tree.sizes[-2], above, above) if above else None
+        if not blocks.deep:
+            self.parts += [part.factor for part in leaves]
+            return
+        above = blocks.distinct
+        self._chain = chain = blocks.chain(blocks.inverse)
+        schur = blocks.zeros(tree.sizes[-2], above, above)
         for part in leaves:
             self.parts.append(part.factor)
             for node, taken in part.taken:
                 schur[node].sub_(taken)
-        if schur is None:
-            return
         border(schur)
         schur = (
             schur[:, blocks.place[:, None], blocks.place[None, :]]
@@ -200,7 +201,7 @@ class ArrowFactor:
         return answers
 
 
-def stretches(parent: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+def stretches(parent: np.ndarray) -> tuple[tuple[int, int, int], ...]:
     """Consecutive equal entries: (entry, first, past the last)."""
     parent = np.asarray(parent, dtype=np.int64)
     edges = [*np.flatnonzero(np.diff(parent, prepend=-1)).tolist(), parent.size]

@@ -33,7 +33,8 @@ _ENTRIES_AT_A_TIME = 30_000
 # Columns whose largest entry is between 2^-10 and 2^10 are taken as they are.
 _PLAIN = 10
 
-Item, Answer = TypeVar("Item"), TypeVar("Answer")
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 class TreeBlocks:
@@ -232,10 +233,9 @@ def _hashes(design: np.ndarray) -> list[int]:
     """A number for every column: sum over rows, modulo 2^64, of its mixed bits times an odd number
     of the row.
     """
-    odd = np.random.default_rng(0).integers(0, 2**63, design.shape[0], dtype=np.uint64) * np.uint64(
-        2
-    ) + np.uint64(1)
-    total = np.zeros(design.shape[1], dtype=np.uint64)
+    half = np.random.default_rng(0).integers(0, 2**63, design.shape[0], dtype=np.uint64)
+    odd: np.ndarray = np.asarray(half * np.uint64(2) + np.uint64(1))
+    total: np.ndarray = np.zeros(design.shape[1], dtype=np.uint64)
     for rows in _chunks(design):
         # Adding zero makes one of the two zeros.
         bits = (design[rows] + 0.0).view(np.uint64)

@@ -38,8 +38,8 @@ _ROUNDING = 4.0 * 2.0**-53
 @dataclass(frozen=True, eq=False)
 class State:
     """At one y, per level: totals, residuals and gradient in units of their scales; the dual
-    objective F, its sum of q H(u) and the size of the terms it is the difference of; and what u is
-    shifted by so that the total of the weights is held (0 where it is not).
+    objective F, its sum of q H(u) and the size of the terms it is the difference of. ``shift`` is
+    what u is shifted by so that the total of the weights is held (0 where it is not).
     """
 
     fitted: Levels
@@ -71,8 +71,12 @@ class Dual:
     def __init__(self, problem: PoolProblem | PairProblem, settings: TreeNewtonSettings) -> None:
         self.problem, self.settings = problem, settings
         self.units = units_of(problem, settings.prior_unit)
-        kind = PoolBlocks if isinstance(problem, PoolProblem) else PairBlocks
-        self.blocks = kind(problem, settings.device, self.units.weight)
+        device, unit = settings.device, self.units.weight
+        self.blocks: PoolBlocks | PairBlocks = (
+            PoolBlocks(problem, device, unit)
+            if isinstance(problem, PoolProblem)
+            else PairBlocks(problem, device, unit)
+        )
         self.link = make_link(settings.ratio_bounds)
         of_pairs = isinstance(problem, PairProblem) and problem.ratio_bounds is not None
         self.bounded = settings.ratio_bounds is not None or of_pairs

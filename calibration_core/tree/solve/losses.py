@@ -136,7 +136,7 @@ class RobustTreeResult:
         return self.inner.weights
 
     def summary(self) -> str:
-        """One paragraph for people."""
+        """One paragraph for people: how it ended, rounds, targets beyond the cut."""
         return (
             f"{'converged' if self.converged else 'stopped before convergence'};"
             f" {len(self.objective_trace) - 1} outer rounds, objective"
@@ -154,11 +154,21 @@ def calibrate_tree_robust(
     *,
     progress: Callable[[Step], None] | None = None,
 ) -> RobustTreeResult:
-    """Solve with a loss that forgives outliers.
+    """As ``calibrate_tree``, with a loss that forgives outliers in place of the square.
 
     The first round is the plain square over the settings' whole tau path; later rounds stay at the
     tau it ended on. The capped loss starts from the Huber optimum of the same cut where that is
     lower.
+
+    Parameters
+    ----------
+    problem, settings : as ``calibrate_tree``.
+    loss : which one, where it bends, and when the outer rounds end.
+    progress : called with a ``Step`` after each step of Newton's method, of every round.
+
+    Returns
+    -------
+    RobustTreeResult : read ``converged``, ``beyond`` and ``warnings`` before the weights.
 
     Raises
     ------
@@ -316,7 +326,7 @@ class _Rounds:
                 f" with a gradient of {gradient:.1e}; the tolerance is {loss.tolerance:.0e}."
             )
             warnings.append(CalibrationWarning("outer_not_converged", text, size=gradient))
-        if loss.kind == "capped" and sum(beyond):
+        if loss.kind == "capped" and any(beyond):
             counts = ", ".join(
                 f"{n} at level {level}" for n, level in zip(beyond, levels, strict=True) if n
             )

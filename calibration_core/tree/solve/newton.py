@@ -22,25 +22,24 @@ whose gradient is that of F along z and whose Hessian is the Schur complement of
 itself is Newton's for x and z together, which is Newton's for z and, for x, its linear predictor;
 leaves that this leaves at their optimum cost nothing more. So the number of steps hardly depends on
 the number of leaves (nonlinear elimination: Cai and Keyes, SIAM Journal on Scientific Computing 24,
-2002; variable projection: Golub and Pereyra, SIAM Journal on Numerical Analysis 10, 1973). Where
-the total is held leaves depend on each other, and steps are taken jointly; so they are without
-bounds on ratios, where weights answer so steeply that leaves solved alone run away from the levels
-above (65 factorisations for 27 on ``benchmarks.nested``), and in a pool, where a pass over all
-records for a few leaves would gain nothing.
+2002; variable projection: Golub and Pereyra, SIAM Journal on Numerical Analysis 10, 1973). Steps
+are taken jointly where the total is held, for then leaves depend on each other. So they are without
+bounds on ratios: weights answer so steeply that leaves solved alone run away from the levels above
+(65 factorisations for 27 on ``benchmarks.nested``). In a pool a pass over all records for a few
+leaves would gain nothing.
 
 tau is not chosen by hand: the solver follows ``tau_path`` downwards, each solution warm-starting
-the next, and stops at the first tau for which the share of targets of each level within ``inside``
-scales reaches ``share`` (a discrepancy principle: fit the targets as closely as their errors
-justify, and no closer, so that weights stay as near the prior as possible). Where targets conflict
-the shares may be out of reach; then it stops when lowering tau gains less than ``least_gain`` of
-the targets.
+the next, to where a named rule ends it (``stopping.py``): fit the targets as closely as their
+errors justify, and no closer, so that weights stay as near the prior as possible. Where targets
+conflict the shares asked may be out of reach; then it stops when lowering tau gains less than
+``least_gain`` of the targets.
 
 Where prior weights and targets are far apart throughout (shares against persons, say), it sets out
 from prior weights times the one factor that brings them together, as nearly as multipliers can.
 
 Belongs here: the iteration. Does not belong here: F (``dual.py``), linear algebra (``arrow.py``),
 passes over records (``pool_blocks.py``, ``pair_blocks.py``), what is said of the outcome
-(``outcome.py``).
+(``outcome.py``), rules that end the path (``stopping.py``).
 """
 
 from __future__ import annotations
@@ -55,11 +54,13 @@ from calibration_core.common import newton as rules
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import SettingsError
 from calibration_core.tree.problem import PairProblem, PoolProblem
-from calibration_core.tree.result import Step, TreeNewtonResult, TreeNewtonSettings
+from calibration_core.tree.result import PathPoint, Step, TreeNewtonResult, TreeNewtonSettings
 from calibration_core.tree.solve.arrow import FactorisationError, inner
 from calibration_core.tree.solve.dual import Dual, Levels, State, largest
 from calibration_core.tree.solve.leaf_newton import LeafNewton
 from calibration_core.tree.solve.outcome import FAR_APART, Outcome, result_of
+from calibration_core.tree.solve.pair_blocks import PairBlocks
+from calibration_core.tree.solve.stopping import ended_at, path_point
 
 __all__ = ["Step", "TreeNewtonResult", "TreeNewtonSettings", "calibrate_tree"]
 
@@ -82,14 +83,26 @@ def calibrate_tree(
     start: tuple[np.ndarray, ...] | None = None,
     progress: Callable[[Step], None] | None = None,
 ) -> TreeNewtonResult:
-    """Solve a hierarchical calibration problem.
+    """Weights near their prior that reproduce targets at every level of a tree:
+
+        minimise_w   1/2 sum_j ((a_j.w - b_j) / s_j)^2
+                     + tau sum_i [ w_i log(w_i / q_i) - w_i + q_i ]
+
+    over pairs i of a record and a leaf; with ratio bounds the divergence of the logit method.
 
     Parameters
     ----------
-    problem : the pool or pair form.
-    settings : solver settings.
+    problem : targets, scales s and prior weights q: a ``PoolProblem``, in which every leaf may use
+        every record, or a ``PairProblem`` of written-out pairs.
+    settings : the path of tau and what ends it, bounds of w / q, tolerances.
     start : multipliers of an earlier result to start from; not used where they are worse than none.
-    progress : called after each step.
+    progress : called with a ``Step`` after each step of Newton's method.
+
+    Returns
+    -------
+    TreeNewtonResult : read ``converged``, ``status`` and ``warnings`` before the weights. Targets
+        that contradict each other are no error: they are shared out by their scales, and
+        ``residuals`` has what is missed.
 
     Raises
     ------
@@ -118,12 +131,12 @@ class _Run:
         self.y, self.cold = dual.nothing(), start is None
         if start is not None:
             self.y = [dual.blocks.send(np.asarray(a) / dual.units.weight) for a in start]
-        nested = isinstance(problem, PairProblem) and dual.bounded
         self.leaves = (
             LeafNewton(dual.blocks, dual.target[-1], settings.chord_rate, settings.longest_step)
-            if nested
+            if isinstance(dual.blocks, PairBlocks) and dual.bounded
             else None
         )
+        nested = self.leaves is not None
         automatic = (10.0 * settings.tau_path[0],) if nested and start is None else ()
         self.approach = automatic if settings.approach is None else settings.approach
         self.trace: list[Step] = []
@@ -139,25 +152,53 @@ class _Run:
         self.bring_together()
         for tau in self.approach:
             self.descend(tau, _ROUGHLY * settings.path_tolerance)
-        tau, met = settings.tau_path[0], -math.inf
-        for tau in settings.tau_path:
-            _, state = self.descend(tau, settings.path_tolerance)
-            before, met = met, self.share_met(state)
-            enough = self.shares_met(state) or met - before < settings.least_gain
-            if enough or self.steps >= settings.max_iterations:
-                break
+        tau, points = self.follow_path()
         converged, state = self.descend(tau, settings.tolerance)
         outcome = Outcome(
             tau=tau,
             y=self.y,
             state=state,
             converged=converged,
-            path_met=self.shares_met(state),
+            path_met=self.path_met(points, state),
+            path=tuple(points),
             steps=self.steps,
             factorisations=self.factorisations,
             trace=tuple(self.trace),
         )
         return result_of(self.dual, outcome, time.perf_counter() - began)
+
+    def follow_path(self) -> tuple[float, list[PathPoint]]:
+        """tau where the rule of the settings ends the path, the multipliers near its solution; and
+        what each tau on the way said of itself.
+        """
+        settings, points, met = self.settings, [], -math.inf
+        for tau in settings.tau_path:
+            _, state = self.descend(tau, settings.path_tolerance)
+            points.append(path_point(self.dual, self.y, state, tau))
+            end = ended_at(points, settings)
+            if end is not None:
+                return self.back_to(points, end), points
+            before, met = met, self.share_met(state)
+            stuck = settings.stop == "share" and met - before < settings.least_gain
+            if stuck or self.steps >= settings.max_iterations:
+                break
+        return points[-1].tau, points
+
+    def back_to(self, points: list[PathPoint], end: int) -> float:
+        """tau of one of ``points``. Where that is the last but one its solution is taken up again,
+        unless scales have changed since.
+        """
+        tau = points[end].tau
+        if end < len(points) - 1 and len(self.path) == 2 and self.path[0][0] == tau:
+            self.path = self.path[:1]
+            _, self.y, self.shift = self.path[0]
+        return tau
+
+    def path_met(self, points: list[PathPoint], state: State) -> bool:
+        """Whether the rule of the settings has what it asks for, at the end."""
+        if self.settings.stop == "share":
+            return self.shares_met(state)
+        return ended_at(points, self.settings) is not None
 
     def bring_together(self) -> None:
         """Where the typical target is many times what prior weights give it, set out from weights

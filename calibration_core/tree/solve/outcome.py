@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration_core.common.warnings import CalibrationWarning, few_names
-from calibration_core.tree.result import Step, TreeNewtonResult
+from calibration_core.tree.result import PathPoint, Step, TreeNewtonResult, TreeNewtonSettings
 from calibration_core.tree.solve.arrow import inner
 from calibration_core.tree.solve.dual import Dual, Levels, State
 
@@ -24,13 +24,14 @@ _NAMED = 20
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Where the iteration ended: tau, multipliers and state; and what it took."""
+    """Where the iteration ended: tau, multipliers and state; the path there, and what it took."""
 
     tau: float
     y: Levels
     state: State
     converged: bool
     path_met: bool
+    path: tuple[PathPoint, ...]
     steps: int
     factorisations: int
     trace: tuple[Step, ...]
@@ -68,6 +69,7 @@ def result_of(dual: Dual, outcome: Outcome, seconds: float) -> TreeNewtonResult:
         converged=outcome.converged,
         status="converged" if outcome.converged else "stopped before convergence",
         path_met=outcome.path_met,
+        path=outcome.path,
         tau=outcome.tau,
         prior_unit=dual.units.prior,
         iterations=outcome.steps,
@@ -98,7 +100,9 @@ def _warnings(dual: Dual, outcome: Outcome, residuals: tuple[np.ndarray, ...]):
             size=factor,
         )
     yield from _widened(dual)
-    if settings.share and not outcome.path_met:
+    if settings.stop != "share":
+        yield from _path_ended(settings, outcome)
+    elif settings.share and not outcome.path_met:
         reached = ", ".join(
             f"{name} {hit / max(n, 1):.4f} of {wanted:g} asked"
             for name, (hit, n), wanted in zip(
@@ -112,6 +116,19 @@ def _warnings(dual: Dual, outcome: Outcome, residuals: tuple[np.ndarray, ...]):
             f" {outcome.tau:g}: {reached}.",
         )
     yield from _missed(dual, residuals)
+
+
+def _path_ended(settings: TreeNewtonSettings, outcome: Outcome):
+    if outcome.path_met or not outcome.path:
+        return
+    last = outcome.path[-1]
+    yield CalibrationWarning(
+        "path_ended",
+        f"tau came to the end of its path, {outcome.tau:g}, before the rule {settings.stop!r} was"
+        f" met: residuals of {last.targets:,} targets have a mean square of"
+        f" {last.rms**2:.3g} scales, and {last.parameters:,.0f} parameters were spent.",
+        size=outcome.tau,
+    )
 
 
 def _widened(dual: Dual):

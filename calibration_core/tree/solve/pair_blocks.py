@@ -43,12 +43,17 @@ Share = tuple[int, torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Leaves of like length, padded. ``pairs`` (leaves, longest) int64 into the pairs, -1 where
-    there is none; ``record`` the same into the records, or a slice of them where one leaf has
-    consecutive records; ``prior`` (leaves, longest), 0 where there is none; ``link`` where pairs
-    have bounds of their own; ``nodes`` the stretches of leaves of one node just above: (node,
-    first, past the last); ``kept`` their design rows (leaves, longest, columns), while memory
-    allows.
+    """Leaves of like length, padded.
+
+    Attributes
+    ----------
+    leaves : (leaves,) int64 which ones.
+    pairs : (leaves, longest) int64 into the pairs, -1 where there is none.
+    record : the same into the records, or a slice of them where one leaf has consecutive records.
+    prior : (leaves, longest) float64, 0 where there is none.
+    link : where pairs have bounds of their own, else None.
+    nodes : stretches of leaves of one node just above: (node, first, past the last).
+    kept : their design rows (leaves, longest, columns), while memory allows.
     """
 
     leaves: torch.Tensor

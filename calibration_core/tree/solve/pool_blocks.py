@@ -76,17 +76,19 @@ class PoolBlocks(TreeBlocks):
 
         A variable with targets at several levels has the same column at each, and its curvature
         need be computed once; where records touch few of many variables, G is kept sparse. The
-        coupling with columns that leaves do not have is summed in single precision: it only steers
-        the steps, while the gradient, which decides where they end, and the leaf and border blocks,
-        which keep the matrix definite, are in double.
+        coupling with columns that leaves do not have is summed in single precision, for it only
+        steers the steps. The gradient, which decides where they end, and the leaf and border
+        blocks, which keep the matrix definite, are in double.
         """
         own, width = self.own, self.width
         self._row, self._col = torch.triu_indices(width, width, device=self.device)
-        self._sparse, self._square = self._sparse_square(own.cpu().numpy()), None
+        self._sparse = self._sparse_square(own.cpu().numpy())
+        self._square: torch.Tensor | None = None
         if self._sparse is None and self.records * self._row.numel() * 8 <= _BYTES:
             self._square = (own[:, self._row] * own[:, self._col]).contiguous()
         self._columns = torch.cat([own[:, self.shared], self.extra], dim=1)
-        self._extra, self._kept = (), None
+        self._extra: tuple[torch.Tensor, ...] = ()
+        self._kept: torch.Tensor | None = None
         if self.extra.shape[1]:
             self._single = own.to(torch.float32)
             parts = max(1, -(-self.records * width * self.extra.shape[1] * 4 // _BYTES))
@@ -114,9 +116,9 @@ class PoolBlocks(TreeBlocks):
         a, b = column[left], column[right]
         index = np.stack([a * width - a * (a - 1) // 2 + b - a, record[left]])
         size = (self._row.numel(), self.records)
-        value = self.send(value[left] * value[right])
+        products = self.send(value[left] * value[right])
         return torch.sparse_coo_tensor(
-            torch.as_tensor(index), value, size, device=self.device, check_invariants=True
+            torch.as_tensor(index), products, size, device=self.device, check_invariants=True
         ).coalesce()
 
     def _couple(self, extra: torch.Tensor) -> torch.Tensor:
@@ -178,7 +180,7 @@ class PoolBlocks(TreeBlocks):
             prior, u, ratio = pairs(span)
             weights = ratio * prior
             part = float(link.potential(u, ratio, prior, weights).sum())
-            by_node = self._by_node(span, weights) if nodes is not None else []
+            by_node = self._by_node(span, weights) if self.deep else []
             return part, weights @ self.own, by_node
 
         for span, (part, totals, by_node) in zip(
@@ -187,23 +189,23 @@ class PoolBlocks(TreeBlocks):
             potential += part
             leaf[span[0] : span[1]] = totals
             _add(nodes, by_node)
-        above = self.totals_above(nodes @ self._columns) if nodes is not None else []
+        above = self.totals_above(nodes @ self._columns) if self.deep else []
         return [*above, leaf], potential
 
-    def _nodes(self) -> torch.Tensor | None:
-        return self.zeros(self.tree.sizes[-2], self.records) if self.deep else None
+    def _nodes(self) -> torch.Tensor:
+        """Zeros for sums by node just above the leaves; no rows in a tree of one level."""
+        return self.zeros(self.tree.sizes[-2] if self.deep else 0, self.records)
 
     def factor(self, multipliers: list[torch.Tensor], link: Link, ridge: float) -> ArrowFactor:
         """Factorise D A diag(q G') A' D + ridge I, leaves streamed."""
-        nodes, shared, pairs = self._nodes(), None, self._pairs(multipliers, link)
-        if nodes is not None:
-            shared = self.zeros(nodes.shape[0], self.shared.numel(), self.shared.numel())
+        nodes, pairs = self._nodes(), self._pairs(multipliers, link)
+        shared = self.zeros(nodes.shape[0], self.shared.numel(), self.shared.numel())
 
         def one(span: tuple[int, int]) -> tuple[Eliminated, list[Share], list[Share]]:
             prior, u, ratio = pairs(span)
             slope = link.slope(u, ratio) * prior
             own = self._own_block(slope)
-            if nodes is None:
+            if not self.deep:
                 return eliminate(self, LeafBlocks(span, own, None, ()), ridge), [], []
             beside = own[:, :, self.shared]
             cross = torch.cat([beside, *self._beside(slope)], dim=2) if self._extra else beside
@@ -223,15 +225,14 @@ class PoolBlocks(TreeBlocks):
         own = self.own
         width, count = own.shape[1], slope.shape[0]
         block = torch.empty((count, width, width), dtype=torch.float64, device=self.device)
-        if self._sparse is None and self._square is None:
+        if self._sparse is not None:
+            flat = torch.sparse.mm(self._sparse, slope.T).T
+        elif self._square is not None:
+            flat = slope @ self._square
+        else:
             for t in range(count):
                 block[t] = (own * slope[t][:, None]).T @ own
             return block
-        flat = (
-            slope @ self._square
-            if self._sparse is None
-            else torch.sparse.mm(self._sparse, slope.T).T
-        )
         block[:, self._row, self._col] = flat
         block[:, self._col, self._row] = flat
         return block
@@ -307,6 +308,6 @@ def _spans(leaves: int, records: int, device: str) -> list[tuple[int, int]]:
     return list(itertools.pairwise(leaves * i // count for i in range(count + 1)))
 
 
-def _add(nodes: torch.Tensor | None, shares: list[Share]) -> None:
+def _add(nodes: torch.Tensor, shares: list[Share]) -> None:
     for node, share in shares:
         nodes[node] += share

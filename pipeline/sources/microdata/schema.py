@@ -58,6 +58,10 @@ COMPONENTS = tuple(name for name in AMOUNTS if name != "total_income")
 In the ACS ``other_income`` contains unemployment compensation.
 """
 
+ALIGNED_AMOUNTS = ("capital_gains", "partnership")
+"""Amounts that no survey read here asks for: persons of record tables, and tax units, have them
+where the profile's steps put them there (``pipeline/records/align.py``)."""
+
 
 def _one_of(values: tuple[str, ...], nullable: bool = False) -> dy.String:
     return dy.String(

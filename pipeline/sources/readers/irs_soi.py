@@ -17,7 +17,7 @@ import polars as pl
 
 from pipeline.errors import SourceValueError
 from pipeline.sources.base import ReadRequest, SourceNote, SourceTable
-from pipeline.sources.files import FileProvenance
+from pipeline.sources.files import FileProvenance, RawFile
 from pipeline.sources.named import reader
 from pipeline.sources.tables.areas import keep_areas, padded, refuse_bad_codes
 from pipeline.sources.tables.cells import long_table
@@ -32,6 +32,7 @@ _OTHER_AREAS = (
 )  # "other areas" (abroad, APO, territories) and Puerto Rico: part of US, of no state
 
 Areas = Callable[[ReadRequest, pl.DataFrame, FileProvenance], pl.DataFrame]
+Wide = Callable[[ReadRequest, RawFile], pl.DataFrame]
 
 
 @reader("irs_historic_table_2")
@@ -41,7 +42,12 @@ def read_historic_table_2(request: ReadRequest) -> SourceTable:
     Returns a PublishedTable: US is the nation (geoid ""), OA and PR have level ``other``; the
     stratum is the AGI class.
     """
-    return _read(request, _postal_areas, ("STATE", "AGI_STUB"))
+    return historic_table_2(request, _delimited)
+
+
+def historic_table_2(request: ReadRequest, wide: Wide) -> SourceTable:
+    """Historic Table 2 from whatever ``wide`` makes of a file: STATE, AGI_STUB and text columns."""
+    return _read(request, _postal_areas, ("STATE", "AGI_STUB"), wide)
 
 
 @reader("irs_county")
@@ -56,14 +62,19 @@ def read_county(request: ReadRequest) -> SourceTable:
     )
 
 
-def _read(request: ReadRequest, areas: Areas, taken: tuple[str, ...]) -> SourceTable:
+def _delimited(request: ReadRequest, raw: RawFile) -> pl.DataFrame:
+    return delimited(raw, encoding=request.spec.encoding, separator=request.layout.separator)
+
+
+def _read(
+    request: ReadRequest, areas: Areas, taken: tuple[str, ...], wide: Wide = _delimited
+) -> SourceTable:
     frames: list[pl.DataFrame] = []
     notes: list[SourceNote] = []
     provenance: list[FileProvenance] = []
     for file in request.files:
         raw = request.open(file)
-        frame = delimited(raw, encoding=request.spec.encoding, separator=request.layout.separator)
-        frame = areas(request, apply_renames(request, frame), raw.provenance)
+        frame = areas(request, apply_renames(request, wide(request, raw)), raw.provenance)
         kept, left_out = keep_areas(frame, request, file, raw.provenance)
         refuse_duplicates(kept, raw.provenance)
         measures, unread = checked_measures(request, file, kept, kept, raw.provenance, taken)

@@ -66,9 +66,9 @@ def read_workbook(request: ReadRequest) -> SourceTable:
         for spec in request.layout.sheets:
             for name, state in _sheets(spec, book.sheet_names, raw.provenance):
                 where = replace(raw.provenance, member=name)
-                cells = _plain(sheet(book, name, raw.provenance.path))
-                years |= _years(request, cells)
-                part, more = _read_sheet(request, spec, cells, state, where)
+                cells = plain_cells(sheet(book, name, raw.provenance.path))
+                years |= years_of(request, cells)
+                part, more = read_sheet(request, spec, cells, state, where)
                 parts.append(part)
                 notes += more
         refuse_year(years, request, raw.provenance.path, "title")
@@ -104,14 +104,14 @@ def _sheets(
     return found
 
 
-def _plain(cells: pl.DataFrame) -> pl.DataFrame:
+def plain_cells(cells: pl.DataFrame) -> pl.DataFrame:
     """Cells with single plain spaces, which titles, headings and area names are compared in."""
     letters = [name for name in cells.columns if name != ROW]
     text = pl.col(letters).str.replace_all("\u00a0", " ", literal=True)
     return cells.with_columns(text.str.replace_all(r"\s+", " ").str.strip_chars())
 
 
-def _years(request: ReadRequest, cells: pl.DataFrame) -> set[str]:
+def years_of(request: ReadRequest, cells: pl.DataFrame) -> set[str]:
     """Years that the sheet's first rows print in the form the spec names (``December 2022``)."""
     pattern = request.layout.year_pattern
     if pattern is None:
@@ -119,7 +119,7 @@ def _years(request: ReadRequest, cells: pl.DataFrame) -> set[str]:
     return set(re.findall(pattern, row_text(cells.head(6))))
 
 
-def _read_sheet(
+def read_sheet(
     request: ReadRequest,
     spec: SheetSpec,
     cells: pl.DataFrame,

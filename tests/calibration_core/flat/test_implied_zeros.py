@@ -191,3 +191,15 @@ def test_nobody_is_emptied_who_can_have_weight(seed):
     assert implied_zeros(problem, low, 1e-9) == ()
     assert zeros_by_program(problem, np.arange(len(rows)), low, 1e-9) is None
     assert calibrate(problem, "raking").converged
+
+
+def test_the_narrowest_bounds_told_are_feasible_when_they_are_given():
+    # Two records of 22 can only weigh zero: w/d of 0.9 to 1.1 serve the others, not them.
+    sex = np.array([0] * 10 + [1] * 10 + [2] * 2)
+    rows = np.array([sex == 0, sex == 1, np.ones(22)], dtype=float)
+    names = ["sex:F", "sex:M", "all"]
+    problem = CalibrationProblem(rows, [11.0, 11.0, 22.0], np.ones(22), target_names=names)
+    told = diagnose(problem)
+    low, high = told.smallest_bounds
+    assert told.feasible and low == 0.0
+    assert diagnose(problem.change(ratio_bounds=(low, high * (1 + 1e-9)))).feasible

@@ -165,8 +165,8 @@ def test_soft_targets_are_dense_totals_beside_the_given_ones(case):
 
 def test_totals_without_a_target_come_out_at_the_dense_ones(case):
     """Refitted from a draw that was not balanced at all, the totals of state and counties that
-    nothing asks for are near the dense ones where they are anchored, and far from them where they
-    are not; targets are met either way.
+    nothing asks for are near the dense ones where they are anchored. Without anchors they are far
+    from them; targets are met either way.
     """
     drawn = select_pairs(replace(case, classes=()), joint(280, design="systematic").selection)
     goals = [case.tree.sum_leaves(case.dense @ case.attributes[:, 7:], depth) for depth in (0, 1)]

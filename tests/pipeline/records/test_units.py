@@ -141,7 +141,7 @@ def test_rhode_island_agrees_with_acs_tables_within_their_margins(realdata: Path
     for column, published, margin in (
         ("any_self_employment", 33_558, 2_663),
         ("any_ssi", 31_864, 3_187),
-        ("any_earnings", 293_121, 5_880),
+        ("any_wages", 293_121, 5_880),
     ):
         assert abs(weight.filter(homes[column]).sum() - published) <= 2 * margin, column
     for column, published, margin in (

@@ -232,7 +232,7 @@ def _random_tables(size: int, seed: int) -> dict[str, pl.DataFrame]:
             "food_stamps": flag(),
             "any_social_security": flag(),
             "any_ssi": flag(),
-            "any_earnings": flag(),
+            "any_wages": flag(),
             "any_self_employment": flag(),
             "aggregate_social_security": dollars(),
             "aggregate_ssi": dollars(),
@@ -245,6 +245,8 @@ def _random_tables(size: int, seed: int) -> dict[str, pl.DataFrame]:
         "retirement",
         "taxable_social_security",
         "unemployment_compensation",
+        "capital_gains",
+        "partnership",
         "agi",
     )
     tax_units = pl.DataFrame(
