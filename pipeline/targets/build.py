@@ -20,11 +20,12 @@ import polars as pl
 from pipeline.errors import TargetError
 from pipeline.sources.base import SourceNote
 from pipeline.specs.catalog import Catalog
-from pipeline.specs.factors import AgeSexFactor, Factor
+from pipeline.specs.factors import Factor
 from pipeline.specs.profiles import Profile
-from pipeline.specs.targets import CarryRule, TargetItem, TargetSpec
+from pipeline.specs.targets import TargetItem, TargetSpec
 from pipeline.targets.carry import Carrier, Tables
-from pipeline.targets.published_cells import Cells, Column, published_cells
+from pipeline.targets.item_factors import ItemFactors
+from pipeline.targets.published_cells import Column, published_cells
 from pipeline.targets.standard_errors import (
     carried_standard_error,
     cell_standard_error,
@@ -185,13 +186,12 @@ class _SpecBuilder:
         cells = published_cells(
             self.spec, self.vintage, columns, frame, level, state_fips, self._note
         )
-        cohorts: dict[str, np.ndarray] = {}
-        return pl.concat([self._item_rows(item, cells, level, cohorts) for item in items])
+        factors = ItemFactors(self.carrier, self.spec, self.vintage, self.partition, cells, level)
+        return pl.concat([self._item_rows(item, factors) for item in items])
 
-    def _measure(
-        self, item: TargetItem, cells: Cells, level: str, cohorts: dict[str, np.ndarray]
-    ) -> _Measured:
-        at = [cells.columns[column] for column in self._columns(item)]
+    def _measure(self, item: TargetItem, factors: ItemFactors) -> _Measured:
+        cells, columns = factors.cells, self._columns(item)
+        at = [cells.columns[column] for column in columns]
         value, margin, controlled = (
             x[:, at] for x in (cells.estimate, cells.margin, cells.controlled)
         )
@@ -202,10 +202,11 @@ class _SpecBuilder:
         rule = self.spec.standard_error_of(item)
         error = cell_standard_error(rule, value, margin, controlled)
         carry = self.catalog.carry_of(self.spec, item, self.profile)
-        by_column = self._by_column(carry, item, cells, level, cohorts, year) if moved else None
+        name = f"{item.variable}/{item.domain}"
+        by_column = factors.by_column(carry.rule, columns, year, name) if moved else None
         if by_column is None:
             published, plain, plain_error = _combine(item, value, value, error)
-            factor = self._by_area(carry, cells, level, cohorts, year)
+            factor = factors.by_area(carry.rule, year)
             carried, raw_error = plain * factor, plain_error * factor
         else:
             published, carried, raw_error = _combine(
@@ -222,92 +223,9 @@ class _SpecBuilder:
         carried, final, raw_error = carried * by, final * by, raw_error * by
         return _Measured(carried, final, raw_error, factor * by, " * ".join(rules) or "none")
 
-    def _by_area(
-        self, carry: CarryRule, cells: Cells, level: str, cohorts: dict[str, np.ndarray], year: int
-    ) -> np.ndarray:
-        """Factors from ``year`` that are the same for every column, shape (areas,)."""
-        moved = year != self.profile.target_year
-        group = self.carrier.age_group_rule(carry.rule) if moved else None
-        if group is None:
-            return self.carrier.factors(carry.rule, level, cells.geoids, year)
-        cohort = self.carrier.age_sex_rule((group.of,))
-        if cohort is None:
-            raise TargetError(
-                f"Factor {group.id} is of {group.of}, which carries no ages",
-                where="data_specs/factors",
-                expected="a factor of kind age_sex",
-                remedy="Correct `of`",
-            )
-        factors = self._cohort_factors(cohort, cells, level, cohorts)
-        values = self._partition_values(cells)
-        low, high = group.ages
-        inside = [low <= c.ages[0] and c.ages[1] <= high for c in self.partition]
-        before = np.nansum(values[:, inside], axis=1)
-        after = np.nansum(values[:, inside] * factors[:, inside], axis=1)
-        return np.divide(after, before, out=np.ones_like(after), where=before > 0)
-
-    def _by_column(
-        self,
-        carry: CarryRule,
-        item: TargetItem,
-        cells: Cells,
-        level: str,
-        cohorts: dict[str, np.ndarray],
-        year: int,
-    ) -> np.ndarray | None:
-        """Factors that differ by column, shape (areas, columns), or None where they do not."""
-        cohort = self.carrier.age_sex_rule(carry.rule)
-        if cohort is not None:
-            return self._age_sex_factors(cohort, item, cells, level, cohorts)
-        if not self.carrier.follows_trend(carry.rule):
-            return None
-        where = (carry.rule, level, cells.geoids, year)
-        return np.stack([self.carrier.factors(*where, c) for c in self._columns(item)], axis=1)
-
-    def _partition_values(self, cells: Cells) -> np.ndarray:
-        """Published values of the age-by-sex partition, (areas, cells)."""
-        return cells.estimate[:, [cells.columns[(c.column, "")] for c in self.partition]]
-
-    def _cohort_factors(
-        self, factor: AgeSexFactor, cells: Cells, level: str, cohorts: dict[str, np.ndarray]
-    ) -> np.ndarray:
-        """Factors of the whole partition, (areas, cells), kept in ``cohorts``."""
-        if factor.id not in cohorts:
-            values = self._partition_values(cells)
-            place = (self.spec.source, self.vintage, level, cells.geoids)
-            cohorts[factor.id] = self.carrier.age_sex(factor, self.partition, *place, values)
-        return cohorts[factor.id]
-
-    def _age_sex_factors(
-        self,
-        factor: AgeSexFactor,
-        item: TargetItem,
-        cells: Cells,
-        level: str,
-        cohorts: dict[str, np.ndarray],
-    ) -> np.ndarray:
-        """Factors by column of ``item``, shape (areas, columns); ``cohorts`` keeps those of the
-        whole partition by factor.
-        """
-        partition = self.partition
-        self._cohort_factors(factor, cells, level, cohorts)
-        position = {cell.column: i for i, cell in enumerate(partition)}
-        names = [name for name, _ in self._columns(item)]
-        if outside := [name for name in names if name not in position]:
-            raise TargetError(
-                f"Column {outside[0]} is carried by {factor.id} but is no cell of the age-by-sex"
-                " partition",
-                where=f"data_specs/targets/{self.spec.id}.yaml, {item.variable}/{item.domain}",
-                expected="columns listed under `age_sex_partition`",
-                remedy="Write the item as a sum of cells, or give it another carry rule",
-            )
-        return np.stack([cohorts[factor.id][:, position[name]] for name in names], axis=1)
-
-    def _item_rows(
-        self, item: TargetItem, cells: Cells, level: str, cohorts: dict[str, np.ndarray]
-    ) -> pl.DataFrame:
+    def _item_rows(self, item: TargetItem, factors: ItemFactors) -> pl.DataFrame:
         variable = self.catalog.variables[(item.variable, item.domain)]
-        measured = self._measure(item, cells, level, cohorts)
+        measured = self._measure(item, factors)
         known = ~np.isnan(measured.carried)
         no_margin = (known & np.isnan(measured.error)).sum()
         detail = "values published without a margin of error; their variance is taken as infinite"
@@ -319,7 +237,7 @@ class _SpecBuilder:
         given = "published" if item.column is not None else "derived"
         withheld = "withheld or not available in the publication"
         same = {
-            "level": level,
+            "level": factors.level,
             "variable": item.variable,
             "domain": item.domain,
             "family": variable.family,
@@ -332,7 +250,7 @@ class _SpecBuilder:
         }
         frame = pl.DataFrame(
             {
-                "geoid": cells.geoids,
+                "geoid": factors.cells.geoids,
                 "value": value,
                 "standard_error": error,
                 "published_value": value,

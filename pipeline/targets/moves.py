@@ -39,11 +39,11 @@ def moved(targets: pl.DataFrame) -> pl.DataFrame:
     """Published targets that reconciliation moved by more than two of their standard errors, the
     largest moves first, then exact ones that moved at all.
 
-    A standard error is ``published_standard_error``, that of the figure in the target year: the
-    published margin's and, where the figure was carried, the error of carrying. A target whose
-    published error is zero is exact: it has no errors to count in
-    (``adjustment_in_standard_errors`` null) and is listed when it moved by more than a millionth of
-    its value.
+    A standard error is that of the figure in the target year, as reconciliation takes it:
+    ``published_standard_error`` (the margin's and, where the figure was carried, the error of
+    carrying) and the concept error, in quadrature. A target whose error is zero is exact: it has no
+    errors to count in (``adjustment_in_standard_errors`` null) and is listed when it moved by more
+    than a millionth of its value.
     """
     return _beyond(targets, LARGE_MOVE)
 
@@ -51,7 +51,8 @@ def moved(targets: pl.DataFrame) -> pl.DataFrame:
 def _beyond(targets: pl.DataFrame, limit: float) -> pl.DataFrame:
     """Rows that moved by more than ``limit`` standard errors, the largest moves first."""
     move = pl.col("value") - pl.col("published_value")
-    error = pl.col("published_standard_error")
+    concept = pl.col("concept_error").fill_null(0.0)
+    error = (pl.col("published_standard_error") ** 2 + concept**2).sqrt()
     size = pl.when(error > 0).then(move / error)
     exact_moved = (error == 0) & (
         move.abs() > LEAST_MOVE * pl.max_horizontal(pl.col("published_value").abs(), pl.lit(1.0))

@@ -46,11 +46,12 @@ def share_rules(catalog: Catalog, profile: Profile) -> dict[Place, ShareRule]:
     below = levels_below(STATE, profile.levels)
     for spec in catalog.specs_of(profile, below):
         vintage = catalog.vintage_of(spec, profile)
-        years = profile.target_year - catalog.data_year(spec, vintage, profile)
-        for item in spec.items_of(vintage) if years else ():
+        data_year = catalog.data_year(spec, vintage, profile)
+        for item in spec.items_of(vintage):
+            years = profile.target_year - data_year - item.years_ahead
             carry = catalog.carry_of(spec, item, profile)
             share = carry.share_error(years)
-            if share is None:
+            if share is None or not years:
                 continue
             for level in set(below) & set(spec.levels):
                 rules[level, item.variable, item.domain] = ShareRule(carry.error(years), share)
@@ -65,7 +66,7 @@ def scaled_to_state(
     Parameters
     ----------
     targets : rows of the levels below the state (``build.TARGET_SCHEMA``).
-    state : the state's rows. A figure counts where it is not carried (``carry_factor`` 1).
+    state : the state's rows. A figure counts where it is not carried; restated it may be.
     rules : by level, variable, domain.
 
     A row becomes k times itself, k = state / sum of the level's areas; its variance
@@ -80,7 +81,9 @@ def scaled_to_state(
         schema={**dict.fromkeys(place, pl.String), "_own": pl.Float64, "_share": pl.Float64},
         orient="row",
     )
-    current = (pl.col("carry_factor") == 1.0) & pl.col("value").is_not_null()
+    rule = pl.col("carry_rule")
+    current = (rule == "none") | rule.str.starts_with("restated by")
+    current &= pl.col("value").is_not_null()
     figures = state.filter(current).select(*VARIABLE_KEY, _state="value")
     totals = (
         targets.sort("geoid")
@@ -102,15 +105,17 @@ def scaled_to_state(
     scaled, k, x = pl.col("_k").is_not_null(), pl.col("_k"), pl.col("value")
     sampling = (pl.col("standard_error") ** 2 - (pl.col("_own") * x) ** 2).clip(lower_bound=0.0)
     error = k * (sampling + (pl.col("_share") * x) ** 2).sqrt()
-    rule = pl.when(pl.col("carry_rule") == "none").then(pl.lit(SHARE_RULE))
     changed = {
         "value": x * k,
         "published_value": pl.col("published_value") * k,
         "standard_error": error,
         "published_standard_error": error,
         "margin_standard_error": pl.col("margin_standard_error") * k,
+        "concept_error": pl.col("concept_error") * k,
         "carry_factor": pl.col("carry_factor") * k,
-        "carry_rule": rule.otherwise(pl.col("carry_rule") + " * " + SHARE_RULE),
+        "carry_rule": pl.when(rule == "none")
+        .then(pl.lit(SHARE_RULE))
+        .otherwise(rule + " * " + SHARE_RULE),
     }
     return rows.with_columns(
         **{name: pl.when(scaled).then(new).otherwise(name) for name, new in changed.items()}

@@ -102,8 +102,8 @@ def _edit(path: Path, old: str, new: str) -> None:
         pytest.param(
             "profiles/rhode_island.yaml",
             "  - pep_counties",
-            "  - pep_counties\n  - county_svi",
-            "svi_counties",
+            "  - pep_counties\n  - tract_b19001",
+            "acs5_detailed_tracts",
             id="target-without-its-source",
         ),
         pytest.param(

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.targets.grid import TargetGrid, area_tree
@@ -40,6 +40,7 @@ def test_the_tree_has_the_levels_below_the_nation_in_order():
     assert area_tree(AREAS, LEVELS[:3]).geoids[-1] == ("44001", "44003")
 
 
+@settings(deadline=None)
 @given(st.randoms())
 def test_values_find_their_places_whatever_the_order_of_rows(random):
     order = list(range(table().height))
