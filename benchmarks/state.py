@@ -7,6 +7,6 @@ Belongs here: nothing but the name benchmarks know it by. Does not belong here: 
 
 from __future__ import annotations
 
-from pipeline.steps import LoadedState, load_state
+from pipeline.loaded_state import LoadedState, load_state
 
 __all__ = ["LoadedState", "load_state"]

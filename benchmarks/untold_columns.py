@@ -3,7 +3,7 @@
     python -m benchmarks.untold_columns --profile rhode_island --data DIR [--state RI]
         [--pairs 20 60 120 240] [--tau 1 0.3 0.1 0.03 0.01] [--json FILE] [--plot FILE.png]
 
-A line per column of ``untold_columns.yaml`` and one for median household income: the error
+A line per column of ``untold_columns.yaml`` and two for median household income: the error
 (``untold_measures.py``) of the share that the published PUMA has as a whole, of the dense weights,
 and of the selected ones at each number of pairs per tract. Below stand, over the columns without
 income, the geometric mean of errors against dense and against the PUMA's share, and how many
@@ -32,7 +32,7 @@ from rich.table import Table
 
 from benchmarks.state import load_state
 from benchmarks.untold_figure import frontier_of_untold
-from benchmarks.untold_measures import MEDIAN_INCOME, Column, untold_columns
+from benchmarks.untold_measures import Column, untold_columns
 from calibration_core.tree.select.joint import refine_pairs, select_jointly
 from calibration_core.tree.solve.newton import TreeNewtonResult, calibrate_tree
 from pipeline.weights.problem import SolvableState, attributes_of, pool_problem
@@ -83,7 +83,7 @@ def known_share(state: SolvableState, columns: list[Column]) -> list[float]:
 def overall(columns: list[Column], rows: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     """Per set of weights, over the columns without income: geometric means of its errors against
     those of dense and of the PUMA's share; columns that are worse than the share."""
-    own = [i for i, column in enumerate(columns) if column.id != MEDIAN_INCOME]
+    own = [i for i, column in enumerate(columns) if not column.is_income]
     dense, share = (np.array(rows[name])[own] for name in ("dense", "PUMA"))
     found = {}
     for name, errors in rows.items():
@@ -144,12 +144,12 @@ def over_tau(state: SolvableState, columns: list[Column], taus: list[float]) -> 
 def tau_table(columns: list[Column], rows: list[dict]) -> Table:
     """What each tau costs and gains; errors against those of the smallest tau."""
     table = Table("tau", "inside", "rms, scales", "ESS", "columns", "median income, %")
-    own = [i for i, column in enumerate(columns) if column.id != MEDIAN_INCOME]
+    own = [i for i, column in enumerate(columns) if not column.is_income]
     last = np.array(rows[-1]["errors"])
     for row in rows:
         e = np.array(row["errors"])
         ratio = float(np.exp(np.log(e[own] / last[own]).mean()))
-        income = f"{e[-1]:.2f}" if len(own) < len(columns) else ""
+        income = f"{e[-2]:.2f}" if len(own) < len(columns) else ""
         table.add_row(
             f"{row['tau']:g}",
             f"{row['inside']:.2%}",
@@ -186,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
         "PUMA": [column.rmse(column.of_puma) for column in columns],
         "dense": errors_of(columns, written_out(result.weights)),
     }
-    for per_area in options.pairs:
+    for per_area in sorted(options.pairs):
         rows[str(per_area)] = errors_of(columns, selected(state, result.weights, per_area))
     known = known_share(state, columns)
     console.print(table_of(columns, known, rows))

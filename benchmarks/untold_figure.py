@@ -10,7 +10,7 @@ import altair as alt
 import numpy as np
 
 from benchmarks.figure_style import BLUE, GREEN, GREY, heading, lines, render, rule
-from benchmarks.untold_measures import MEDIAN_INCOME, Column
+from benchmarks.untold_measures import Column
 
 
 def frontier_of_untold(columns: list[Column], rows: dict[str, list[float]]) -> bytes:
@@ -54,8 +54,8 @@ def _mean(ratios: np.ndarray) -> float:
 
 
 def _homes(column: Column) -> bool:
-    return column.id != MEDIAN_INCOME and float(column.whole.max()) == 1.0
+    return not column.is_income and float(column.whole.max()) == 1.0
 
 
 def _persons(column: Column) -> bool:
-    return column.id != MEDIAN_INCOME and not _homes(column)
+    return not column.is_income and not _homes(column)

@@ -8,7 +8,8 @@ Census counted in 2020 and the weights count another year. The error of weights 
 
 n_t the published persons or households, se_t the standard error where a margin is published (else
 0): what the publication's own sampling adds is taken off. Median household income is measured the
-same way, relative to the published median.
+same way, relative to the published median, with its sampling error left in and taken off: it comes
+from the same interviews as targets do, so weights that fit their errors look better at it.
 
 Belongs here: those figures. Does not belong here: weights, the table that compares them
 (``untold_columns.py``), the list of columns (``untold_columns.yaml``).
@@ -16,7 +17,7 @@ Belongs here: those figures. Does not belong here: weights, the table that compa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,11 +26,13 @@ import numpy as np
 import polars as pl
 import yaml
 
+from calibration_core.errors import GeocalError
 from pipeline.errors import SpecError
+from pipeline.loaded_state import LoadedState
 from pipeline.records.expressions import measure
 from pipeline.sources.registry import read_source
 from pipeline.specs.sources import load_source
-from pipeline.steps import LoadedState, areas_of
+from pipeline.steps import areas_of
 
 COLUMNS_FILE = Path(__file__).with_suffix(".yaml").with_name("untold_columns.yaml")
 _CENSUS = ("census2020_dp_tracts", "2020")
@@ -50,6 +53,7 @@ class Column:
     error : (areas,) float64 its standard error, 0 without a margin.
     size : (areas,) float64 persons or households published; 0 where nothing was.
     group : (areas,) int64 PUMA of the area.
+    net : whether the published figure's own sampling is taken off the error.
     part, whole : (records,) float64 contributions to the column, and to what it is a share of; of
         median income the household income, and whether a record has one.
     """
@@ -62,6 +66,12 @@ class Column:
     group: np.ndarray
     part: np.ndarray
     whole: np.ndarray
+    net: bool = True
+
+    @property
+    def is_income(self) -> bool:
+        """Whether it is a median of income and no share."""
+        return self.id == MEDIAN_INCOME
 
     @property
     def of_puma(self) -> np.ndarray:
@@ -72,7 +82,7 @@ class Column:
 
     def given(self, leaf: np.ndarray, record: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """(areas,) the same figure from pairs: (k,) leaf, record and weight."""
-        if self.id == MEDIAN_INCOME:
+        if self.is_income:
             return self._medians(leaf, record, weight)
         areas = self.published.size
         part = np.bincount(leaf, weight * self.part[record], areas)
@@ -94,14 +104,15 @@ class Column:
     def rmse(self, given: np.ndarray) -> float:
         """The error of ``given`` (areas,): points of percent; of median income percent."""
         unit = 100.0 / np.where(self.published > 0, self.published, 1.0)
-        unit = unit if self.id == MEDIAN_INCOME else np.ones(unit.size)
-        squares = ((given - self.published) * unit) ** 2 - (self.error * unit) ** 2
+        unit = unit if self.is_income else np.ones(unit.size)
+        error = self.error if self.net else np.zeros(unit.size)
+        squares = ((given - self.published) * unit) ** 2 - (error * unit) ** 2
         return float(np.sqrt(max(0.0, self.size @ squares / self.size.sum())))
 
 
 def untold_columns(loaded: LoadedState, data: Path) -> tuple[list[Column], list[str]]:
-    """The columns of the file, median income last; and the labels of those that are not published
-    in ``data``."""
+    """The columns of the file, median income last, with and net of its sampling; and the labels of
+    those that are not published in ``data``."""
     said = yaml.safe_load(COLUMNS_FILE.read_text(encoding="utf-8"))
     tables = _Published(loaded, data)
     wanted = [{"source": _CENSUS[0], "minus": [], **item} for item in said["columns"]]
@@ -164,18 +175,18 @@ def _median_income(loaded: LoadedState, tables: _Published) -> list[Column]:
     known = np.isfinite(median) & np.isfinite(margin)
     homes = loaded.inputs.records["households"].sort("household_id")
     counted = ~homes["is_group_quarters"] & homes["household_income"].is_not_null()
-    return [
-        Column(
-            MEDIAN_INCOME,
-            "Median household income (percent)",
-            np.where(known, median, 0.0),
-            np.where(known, margin, 0.0) / _MARGIN_90,
-            np.where(known, size, 0.0),
-            tables.group,
-            homes["household_income"].fill_null(0.0).to_numpy().astype(np.float64),
-            counted.to_numpy().astype(np.float64),
-        )
-    ]
+    gross = Column(
+        MEDIAN_INCOME,
+        "Median household income (percent)",
+        np.where(known, median, 0.0),
+        np.where(known, margin, 0.0) / _MARGIN_90,
+        np.where(known, size, 0.0),
+        tables.group,
+        homes["household_income"].fill_null(0.0).to_numpy().astype(np.float64),
+        counted.to_numpy().astype(np.float64),
+        net=False,
+    )
+    return [gross, replace(gross, label="the same, net of sampling", net=True)]
 
 
 class _Published:
@@ -202,8 +213,6 @@ class _Published:
 
     def has(self, source: str, columns: list[str]) -> bool:
         """Whether the file is there and publishes all of ``columns``."""
-        from calibration_core.errors import GeocalError
-
         try:
             return set(columns) <= set(self.frame(source)["column"].unique())
         except GeocalError:

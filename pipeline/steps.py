@@ -1,8 +1,8 @@
 """The chain of a state, written once: from raw files to weights and their fit.
 
 Each step is one function: tables in, a table out, and beside it whatever is worth telling. The
-assets of ``pipeline/assets`` store what a step makes and say what is worth telling; ``load_state``
-takes the same steps in one go, without Dagster, for validation and benchmarks.
+assets of ``pipeline/assets`` store what a step makes and say what is worth telling;
+``load_state`` (``pipeline/loaded_state.py``) takes the same steps in one go, without Dagster.
 
     read_tables, read_geography, read_survey, read_donor         raw files (sources/of_profile)
     national_targets, state_targets                              published targets
@@ -19,9 +19,8 @@ results, Dagster.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,6 @@ from calibration_core.tree.select.loss_report import SelectionLoss
 from calibration_core.tree.select.pairs import Selection
 from calibration_core.tree.solve.newton import TreeNewtonResult
 from calibration_core.tree.totals import pair_totals, pool_totals
-from pipeline.records.assemble import assemble_records
 from pipeline.records.expressions import measure
 from pipeline.records.survey_estimates import survey_estimates as estimates_of_records
 from pipeline.reports.bystanders import Watched, bystander_report
@@ -40,9 +38,9 @@ from pipeline.reports.fit import fitted_targets
 from pipeline.reports.loss_rows import held_out_rows, measured_loss
 from pipeline.reports.truth import truth_totals
 from pipeline.sources.base import SourceNote
-from pipeline.sources.of_profile import Tables, read_donor, read_geography, read_survey, read_tables
+from pipeline.sources.of_profile import Tables
 from pipeline.specs.bystanders import load_bystanders
-from pipeline.specs.catalog import Catalog, load_catalog
+from pipeline.specs.catalog import Catalog
 from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.specs.profiles import Profile
 from pipeline.specs.states import state_of
@@ -107,6 +105,19 @@ def evidence_variables(catalog: Catalog, targets: pl.DataFrame) -> tuple[Variabl
     stated = targets.filter(pl.col("role") != EVIDENCE).select(VARIABLE_KEY)
     only = keys.join(stated, on=VARIABLE_KEY, how="anti")
     return tuple(catalog.variables[key] for key in sorted(only.iter_rows()))
+
+
+def measured_variables(catalog: Catalog, profile: Profile) -> tuple[Variable, ...]:
+    """What is measured of every unit, by name: ``target_variables``, and those of the families that
+    a selection keeps beside them (``method.balanced``)."""
+    stated = {variable.key: variable for variable in target_variables(catalog, profile)}
+    kept = {
+        key: variable
+        for key, variable in catalog.variables.items()
+        if variable.family in profile.method.balanced and variable.expressible
+    }
+    both = {**kept, **stated}
+    return tuple(both[key] for key in sorted(both))
 
 
 def national_targets(
@@ -253,7 +264,9 @@ def candidates(
         profile.candidates.elsewhere_share,
     )
     cross = load_cross_categories(profile.cross_categories)
-    variables = (*target_variables(catalog, profile), *evidence_variables(catalog, targets))
+    measured = {variable.key: variable for variable in measured_variables(catalog, profile)}
+    measured |= {variable.key: variable for variable in evidence_variables(catalog, targets)}
+    variables = tuple(measured[key] for key in sorted(measured))
     return build_candidates(records, variables, targets, places, cross)
 
 
@@ -330,7 +343,7 @@ def loss_of_stored(
 ) -> tuple[pl.DataFrame, SelectionLoss, StoredWeights]:
     """``selection_report``: what was lost between dense and selected weights."""
     stored = stored_weights(state, dense, weights)
-    unit_of = {v.key: v.unit for v in target_variables(catalog, state.profile)}
+    unit_of = {key: variable.unit for key, variable in catalog.variables.items()}
     tree = state.problem.tree
     pool = pool_of(state, stored.dense)
     loss, table = measured_loss(pool, state.units, state.table("cells"), stored, unit_of)
@@ -351,76 +364,3 @@ def bystanders(
     ordered = [found[key] for key in sorted(found)]
     measured = measure(records, ordered, state.units["household_id"])
     return bystander_report(state, stored, Watched(found, headings, measured, estimates))
-
-
-# All of it up to the problem, without Dagster.
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedState:
-    """A state ready to be calibrated, what it was made from, and the seconds each step
-    before took.
-    """
-
-    inputs: StateInputs
-    candidates: Candidates
-    ready: SolvableState
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-
-def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
-    """Every step up to the calibration problem of one state.
-
-    ``data``: the folder of raw files; of a synthetic profile, the generated ones.
-
-    Raises a GeocalError that names file, column and row if a file is missing or not what it should
-    be.
-    """
-    clock = _Clock()
-    catalog = load_catalog()
-    profile = catalog.profile(profile_id)
-    tables = read_tables(catalog, profile, postal, data)
-    geography = read_geography(profile, data, [postal]).frame
-    clock.lap("published tables")
-    donor = profile.records.donor
-    donors = None if donor is None else read_donor(donor, data).persons
-    survey = read_survey(profile, data, postal)
-    clock.lap("microdata")
-    _, above = national_targets(catalog, profile, tables)
-    clock.lap("national targets")
-    made = assemble_records(
-        catalog, profile, survey.persons, survey.households, donors, above.frame
-    )
-    clock.lap("records")
-    below = state_targets(catalog, profile, tables, postal).frame
-    estimates, _ = survey_estimates(catalog, postal, made.tables, survey.replicate_weights)
-    gaps = concept_gaps(catalog, profile, postal, estimates, below, above.frame)
-    below, national = with_gaps(gaps, postal, below, above.frame)
-    inputs = StateInputs(below, national, geography, made.tables, estimates)
-    clock.lap("targets")
-    loaded = prepared(catalog, profile, postal, inputs)
-    clock.lap("reconciliation, candidates and problem")
-    return LoadedState(inputs, loaded.candidates, loaded.ready, clock.seconds)
-
-
-def prepared(catalog: Catalog, profile: Profile, postal: str, inputs: StateInputs) -> LoadedState:
-    """The steps from reconciliation to the problem."""
-    below, national, geography = inputs.below, inputs.national, inputs.geography
-    targets = reconciled_targets(
-        catalog, profile, postal, below, national, geography, inputs.estimates
-    ).frame
-    made = candidates(catalog, profile, postal, inputs.records, targets, geography)
-    cells = made.cells.table
-    ready = solvable(profile, postal, targets, geography, made.units, made.areas, cells)
-    return LoadedState(inputs, made, ready)
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = round(now - self._last, 3)
-        self._last = now

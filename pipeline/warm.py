@@ -53,9 +53,10 @@ def _small_state(folder: Path) -> None:
     from threadpoolctl import threadpool_limits
 
     from calibration_core import CalibrationProblem, calibrate
+    from pipeline.loaded_state import load_state
     from pipeline.sample.generate import generate_sample
     from pipeline.sample.settings import small_settings
-    from pipeline.steps import dense_weights, load_state, refined_weights, selected_pairs
+    from pipeline.steps import dense_weights, refined_weights, selected_pairs
     from pipeline.weights.settings import pairs_of
 
     generate_sample(folder, small_settings())

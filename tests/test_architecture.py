@@ -99,6 +99,7 @@ PIPELINE = (
     ("weights",),
     ("reports",),
     ("steps",),
+    ("loaded_state",),
     ("validation", "warm"),
     ("assets",),
     ("jobs",),

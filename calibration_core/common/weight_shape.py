@@ -16,6 +16,12 @@ import numpy as np
 TOP_SHARE = 0.01
 
 
+def effective_sample_size(weights: np.ndarray) -> float:
+    """Kish's (sum w)^2 / sum w^2 of weights of any shape; zero where all of them are."""
+    square = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / square if square > 0 else 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class WeightShape:
     """Figures of the positive weights of each area; every attribute has shape (areas,). Zero

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from calibration_core.common.warnings import CalibrationWarning
+from calibration_core.common.weight_shape import effective_sample_size
 from calibration_core.flat.html import result_html
 from calibration_core.flat.labels import labelled
 from calibration_core.flat.problem import CalibrationProblem
@@ -171,9 +172,3 @@ class CalibrationResult:
             ]
         lines += [f"  ! {w.message}" for w in self.warnings]
         return "\n".join(lines)
-
-
-def effective_sample_size(weights: np.ndarray) -> float:
-    """Kish's (sum w)^2 / sum w^2 of (records,) weights; zero where all of them are."""
-    square = float((weights**2).sum())
-    return float(weights.sum()) ** 2 / square if square > 0 else 0.0

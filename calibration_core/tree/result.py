@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration_core.common.warnings import CalibrationWarning
+from calibration_core.common.weight_shape import effective_sample_size
 from calibration_core.errors import SettingsError
 
 STOPS = ("share", "discrepancy", "risk")
@@ -216,8 +217,7 @@ class TreeNewtonResult:
     @property
     def effective_sample_size(self) -> float:
         """Kish's (sum w)^2 / sum w^2 over all pairs."""
-        total = float(self.weights.sum())
-        return total**2 / float((self.weights**2).sum()) if total > 0 else 0.0
+        return effective_sample_size(self.weights)
 
     def summary(self) -> str:
         """One paragraph for people: how it ended, steps, seconds, effective sample size."""

@@ -182,10 +182,13 @@ def _manifest(
     @permanent
     def run_manifest(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         state = context.partition_key
-        from pipeline.reports.show import bystander_document
+        from pipeline.reports.show import bystander_document, bystanders
 
         manifest = build_manifest(context.instance, environment, partitioned, state, facts)
-        manifest["bystanders"] = bystander_document(environment, state)
+        # A manifest is made of what there is; a report of older weights does not belong to it.
+        found = bystanders(environment, state)
+        whole = not found["missing"]
+        manifest["bystanders"] = bystander_document(environment, state) if whole else found
         write_manifest(environment, state, manifest)
         short = {
             name: manifest[name]

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from pipeline.cli.asked import Asked
+    from pipeline.loaded_state import LoadedState
     from pipeline.specs.catalog import Catalog
-    from pipeline.steps import LoadedState
     from pipeline.validation.runs import Validation
 
 
@@ -96,7 +96,8 @@ def run_validation(terminal: Terminal, asked: Asked, wanted: Wanted) -> int:
 
 def _loader(asked: Asked, catalog: Catalog, say: Callable[[str], None]) -> Callable:
     """Loads a state; of the synthetic sample after making its files, and with the truth."""
-    from pipeline.steps import load_state, truth_of
+    from pipeline.loaded_state import load_state
+    from pipeline.steps import truth_of
 
     data, synthetic = asked.environment.data, asked.profile.synthetic
     if synthetic:

@@ -21,7 +21,8 @@ import numpy as np
 
 from pipeline.errors import RecordsError
 
-_LIMITS = (-20.0, 50.0)
+_EXPONENT = 500.0
+"""Largest power of e that is formed in the search; the mean is then within 1/500 of an end."""
 _STEPS = 200
 _AWAY = 1e-7
 """Kept from 0 and 1, where the formulas have gaps; moves a mean by less than 1e-6 of itself."""
@@ -42,7 +43,8 @@ def pareto_index(low: float, high: float, mean: float) -> float:
         )
     if math.isinf(high):
         return mean / (mean - low)
-    bottom, top = _LIMITS
+    top = _EXPONENT / math.log(high / low)
+    bottom = -top
     for _ in range(_STEPS):
         middle = (bottom + top) / 2
         if part_means(low, high, middle, np.array([0.0, 1.0]))[0] > mean:

@@ -13,7 +13,8 @@ profile's limit.
 
 Who pulls is told by ``calibration_core/common/pull.py``: the move from prior to dense weights,
 apart by told variable. ``start`` is what prior weights differ from the survey by before that (a
-household's weight stands for all its persons), ``rest`` what differs between areas.
+household's weight stands for all its persons), ``rest`` what differs between areas, and what rows
+that hold figures to the survey itself push back.
 
 Belongs here: that table. Does not belong here: estimates and errors of the survey
 (``records/survey_estimates.py``), which figures are standard (``data_specs/bystanders.yaml``), how
@@ -32,61 +33,41 @@ from calibration_core.common.pull import Pull, pull_on
 from calibration_core.common.threads import one_thread
 from pipeline.errors import TargetError
 from pipeline.records.expressions import Measured
+from pipeline.reports.bystander_schema import (
+    BY_CALIBRATION,
+    BY_SELECTION,
+    BYSTANDER_SCHEMA,
+    IMPLIED,
+    NOT_MEASURED,
+    OBSERVED,
+    PULL,
+    PULLS_KEPT,
+    TOLD,
+    UNTOLD,
+)
 from pipeline.specs.method import BystanderRule
 from pipeline.specs.variables import Variable
 from pipeline.targets.concept_gap import state_targets
-from pipeline.vocabulary import POPULATION, SMALLEST, STATE, VARIABLE_KEY, Key, is_variable
+from pipeline.vocabulary import (
+    CALIBRATE,
+    DROPPED,
+    POPULATION,
+    SMALLEST,
+    STATE,
+    VALIDATION,
+    VARIABLE_KEY,
+    Key,
+    is_variable,
+)
 from pipeline.weights.problem import SolvableState
 from pipeline.weights.table import StoredWeights
 
-STATUSES = ("told", "implied", "observed", "untold", "not_measured")
-TOLD, IMPLIED, OBSERVED, UNTOLD, NOT_MEASURED = STATUSES
-"""A target fits it; told figures add up to it; an official figure is only compared with; nobody
-publishes it here; the records cannot express it."""
-
-BY_CALIBRATION, BY_SELECTION = "calibration", "selection"
 # Where the survey's error is a smaller share of what simple sampling of as many records would have,
 # its weights were made to meet the figure, and its error says nothing. In RI, VT and DE it is 0.000
 # to 0.008 for persons in group quarters, and 0.09 or more for all others.
 _CONTROLLED = 0.1
 # Own share of squares below which told variables add up to a variable; rounding leaves 1e-20.
 _ADDS_UP = 1e-10
-PULLS_KEPT = 8
-"""Of the told variables, those that pull a figure most, kept with it."""
-
-PULL = pl.Struct(
-    {
-        "variable": pl.String(),
-        "domain": pl.String(),
-        "source": pl.String(),
-        "told_moved": pl.Float64(),
-        "standard_errors": pl.Float64(),
-    }
-)
-"""A told variable: where it is published, the relative move of its own total from prior to dense
-weights, and what that adds to the figure."""
-
-BYSTANDER_SCHEMA: dict[str, pl.DataType] = {
-    "heading": pl.String(),
-    **dict.fromkeys(VARIABLE_KEY, pl.String()),
-    "label": pl.String(),
-    "unit": pl.String(),
-    "records": pl.Int64(),
-    "status": pl.String(),
-    "told_at": pl.String(),
-    **dict.fromkeys(("survey", "standard_error", "prior", "dense", "selected"), pl.Float64()),
-    "official": pl.Float64(),
-    "official_level": pl.String(),
-    "official_source": pl.String(),
-    "official_role": pl.String(),
-    "reason": pl.String(),
-    **dict.fromkeys(("moved_dense", "moved_selected"), pl.Float64()),
-    **dict.fromkeys(("beyond_dense", "beyond_selected"), pl.Float64()),
-    "bent": pl.String(),
-    "start": pl.Float64(),
-    "pulls": pl.List(PULL),
-    "rest": pl.Float64(),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +123,8 @@ def told_at(state: SolvableState) -> pl.DataFrame:
     by which publications."""
     grid = state.problem.grid
     rows = np.concatenate([level[level >= 0] for level in grid.rows])
-    fitted = state.targets[np.sort(rows)]
+    # Other rows that are fitted hold a figure to the survey itself, and tell nothing.
+    fitted = state.targets[np.sort(rows)].filter(pl.col("role") == CALIBRATE)
     # In the order of the levels, then of the names: nothing depends on the order of rows.
     levels = [pl.when(pl.col("level") == name).then(pl.lit(name)) for name in grid.tree.levels]
     return (
@@ -199,11 +181,12 @@ def _survey(estimates: pl.DataFrame, totals: pl.DataFrame) -> pl.DataFrame:
 
 
 def _official(state: SolvableState) -> pl.DataFrame:
-    """One published figure a variable, of any role, with where it comes from."""
+    """One published figure a variable, of any role of a publication, with where it comes from."""
     fips = state.problem.tree.geoids[0][0]
-    found = state_targets(state.targets, fips).filter(pl.col("target").is_not_null())
+    published = state.targets.filter(pl.col("role").is_in([CALIBRATE, VALIDATION, DROPPED]))
+    found = state_targets(published, fips).filter(pl.col("target").is_not_null())
     source = (
-        state.targets.group_by("level", *VARIABLE_KEY)
+        published.group_by("level", *VARIABLE_KEY)
         .agg(pl.concat_str("source", "vintage", separator=" ").unique().sort().str.join(", "))
         .rename({"source": "official_source", "level": "target_level"})
     )

@@ -19,6 +19,7 @@ from pipeline.io_manager import decode, file_digest, read_facts
 from pipeline.manifest import read_manifest
 from pipeline.reports.alignment import alignment_rows
 from pipeline.reports.fit import summary_by, weight_summary, worst_targets
+from pipeline.reports.model_error import model_errors, survey_held
 from pipeline.reports.selection_report import loss_summary
 from pipeline.reports.show_bystanders import summary
 from pipeline.settings import RunEnvironment
@@ -142,8 +143,9 @@ def require_of_one_run(environment: RunEnvironment, state: str, manifest: dict[s
             where=str(path),
             expected="fit report, manifest and weights of one result",
             remedy=(
-                "Materialise fit_report, selection_report, selected_persons, selected_households,"
-                f" run_manifest of {state}, or run `geocal run --states {state}`"
+                "Materialise fit_report, selection_report, bystander_report, selected_persons,"
+                f" selected_households, run_manifest of {state}, or run `geocal run --states"
+                f" {state}`"
             ),
         )
 
@@ -258,6 +260,8 @@ def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
         "worst_targets": [_finite(row) for row in worst_targets(fit, count=WORST).to_dicts()],
         "not_fitted": not_fitted(fit).to_dicts(),
         "moved_by_reconciliation": moved(fit).to_dicts(),
+        "model_errors": model_errors(fit).to_dicts(),
+        "held_to_survey": survey_held(fit).to_dicts(),
         "seconds_by_asset": manifest["seconds_by_asset"],
         "seconds_total": manifest["seconds_total"],
         "peak_memory_mb": manifest["peak_memory_mb"],

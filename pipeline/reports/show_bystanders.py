@@ -15,7 +15,7 @@ from rich import box
 from rich.table import Column, Table
 from rich.text import Text
 
-from pipeline.reports.bystanders import BY_CALIBRATION, BY_SELECTION, STATUSES
+from pipeline.reports.bystander_schema import BY_CALIBRATION, BY_SELECTION, STATUSES
 from pipeline.reports.words import Printer, change
 from pipeline.vocabulary import USD
 
@@ -52,7 +52,7 @@ def summary(report: pl.DataFrame, rule: dict[str, Any]) -> dict[str, Any]:
     return {
         "missing": None,
         **rule,
-        "figures": {name: report.filter(pl.col("status") == name).height for name in STATUSES},
+        "statuses": {name: report.filter(pl.col("status") == name).height for name in STATUSES},
         "judged": judged.height,
         "bent": {
             name: judged.filter(pl.col("bent") == name).height

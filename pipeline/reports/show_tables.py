@@ -37,6 +37,8 @@ def print_state(report: dict[str, Any], printer: Printer, *, every: bool = False
     _print_not_fitted(report, printer, every)
     _print_moved(report, printer, every)
     print_alignment(report, printer, every)
+    _print_model_errors(report, printer, every)
+    _print_survey(report, printer, every)
     printer.print("Weights: " + ", ".join(_figures(report["weights"])), highlight=False)
     print_loss(report, printer)
     print_untold(report, printer)
@@ -197,6 +199,35 @@ def _print_moved(report: dict[str, Any], printer: Printer, every: bool) -> None:
         printer.print(
             f"{rest:,} more with --verbose, or in `geocal show {report['state']} --json`."
         )
+
+
+def _print_model_errors(report: dict[str, Any], printer: Printer, every: bool) -> None:
+    rows = report["model_errors"]
+    if not rows:
+        return
+    title = "Targets of another concept than the records': how far they are not met"
+    figures = ("published", "concept error", "fitted off by")
+    columns = [Column(name, justify="right") for name in figures]
+    table = Table("variable and domain", "treatment", *columns, title=title, title_justify="left")
+    for row in rows if every else rows[:WORST]:
+        off = f"{row['difference']:+.1%}"
+        shown = (f"{row['value']:,.0f}", percent(row["concept_error"], 1), off)
+        table.add_row(f"{row['variable']} {row['domain']}", row["treatment"], *shown)
+    printer.print(table)
+
+
+def _print_survey(report: dict[str, Any], printer: Printer, every: bool) -> None:
+    rows = report["held_to_survey"]
+    if not rows:
+        return
+    title = f"Held to the survey's own estimate, no target: {len(rows)}, the furthest off first"
+    columns = [Column(name, justify="right") for name in ("survey", "fitted", "in s.e.")]
+    table = Table("variable and domain", *columns, title=title, title_justify="left")
+    for row in rows if every else rows[:WORST]:
+        off = "" if row["errors_in_se"] is None else f"{row['errors_in_se']:+.1f}"
+        shown = (f"{row['value']:,.0f}", f"{row['fitted']:,.0f}", off)
+        table.add_row(f"{row['variable']} {row['domain']}", *shown)
+    printer.print(table)
 
 
 def _figures(weights: dict[str, float]) -> Iterator[str]:

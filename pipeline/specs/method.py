@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -88,8 +88,9 @@ class Method(SpecModel):
 
     ``dense`` and ``refine`` are TreeNewtonSettings, of all pairs and of the selected ones, and
     ``dense_share`` and ``refine_share`` how closely they fit; ``selection`` SelectionSettings;
-    ``limits`` WeightLimits; ``anchor_strength`` as in JointSettings; ``bystanders`` decides nothing
-    about weights, only what is said of them.
+    ``limits`` WeightLimits; ``anchor_strength``, ``anchor_finest``, ``goals`` as in JointSettings;
+    ``balanced`` families of variables that a selection keeps beside those with a target;
+    ``bystanders`` decides nothing about weights, only what is said of them.
     """
 
     scale: ScaleRule
@@ -100,6 +101,9 @@ class Method(SpecModel):
     refine: TreeNewton
     refine_share: LevelShares
     anchor_strength: float = Field(ge=0)
+    anchor_finest: float = Field(ge=0)
+    goals: Literal["targets", "dense"]
+    balanced: tuple[str, ...]
     limits: Limits
     bystanders: BystanderRule
 

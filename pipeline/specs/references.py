@@ -100,6 +100,14 @@ def check_profile(catalog: Catalog, profile: Profile) -> Profile:
             _check_rule(catalog, rule, where)
     _check_stated_once(catalog, profile, where)
     _check_steps(catalog, profile, where)
+    families = {variable.family for variable in catalog.variables.values()}
+    if unknown := set(profile.method.balanced) - families:
+        raise _fault(
+            f"No variable has the family {_listed(unknown)}",
+            where,
+            _listed(families),
+            "Correct `method.balanced`",
+        )
     for source, vintage in sorted(catalog.required_tables(profile)):
         if vintage not in profile.sources.get(source, ()):
             raise _fault(

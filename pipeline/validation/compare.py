@@ -30,9 +30,9 @@ from calibration_core.tree.select.pairs import allocate_pairs
 from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.solve.newton import TreeNewtonResult
 from pipeline.errors import ProfileError
+from pipeline.loaded_state import LoadedState
 from pipeline.specs.catalog import Catalog
 from pipeline.specs.profiles import Profile
-from pipeline.steps import LoadedState
 from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.holdout import HeldOut, has_targets, hold_out
 from pipeline.validation.measures import error_rows, weight_figures

@@ -21,11 +21,19 @@ import numpy as np
 import polars as pl
 
 from calibration_core.tree.problem import PoolProblem
+from pipeline.loaded_state import LoadedState, prepared
 from pipeline.specs.catalog import Catalog
-from pipeline.steps import LoadedState, prepared
 from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.measures import TargetSet, target_set
-from pipeline.vocabulary import CALIBRATE, LEVELS, NATION, TARGET_KEY, VALIDATION
+from pipeline.vocabulary import (
+    CALIBRATE,
+    EVIDENCE,
+    LEVELS,
+    NATION,
+    TARGET_KEY,
+    VALIDATION,
+    VARIABLE_KEY,
+)
 from pipeline.weights.problem import SolvableState, pool_problem
 
 _MOVED = 1e-6
@@ -103,16 +111,19 @@ def hold_out(
     """
     whole, inputs = loaded.ready, loaded.inputs
     below, national = (_without(frame, group) for frame in (inputs.below, inputs.national))
-    inputs = replace(inputs, below=below, national=national)
+    asked = _without_estimates(inputs.estimates, group, catalog)
+    inputs = replace(inputs, below=below, national=national, estimates=asked)
     state = prepared(catalog, whole.profile, whole.postal, inputs).ready
     pool = pool_problem(state)
     withheld = _withheld(whole, group)
-    inside = target_set(state.problem, state.targets, state.problem.grid.used, pool, truth)
+    inside = target_set(state.problem, state.targets, _published(state), pool, truth)
     outside = target_set(whole.problem, whole.targets, withheld, pool, truth)
     levels = whole.problem.tree.levels
     counts = {level: int(used.sum()) for level, used in zip(levels, withheld, strict=True)}
     of_group = pl.col("family").is_in(group.families)
-    stated = whole.targets.filter(of_group & (pl.col("level") != NATION)).height
+    stated = whole.targets.filter(
+        of_group & (pl.col("level") != NATION) & (pl.col("role") != EVIDENCE)
+    ).height
     moved, largest = _moved(inside.frame, whole.targets)
     return HeldOut(
         group=group,
@@ -138,11 +149,27 @@ def _without(targets: pl.DataFrame, group: HoldOutGroup) -> pl.DataFrame:
     )
 
 
+def _without_estimates(
+    estimates: pl.DataFrame, group: HoldOutGroup, catalog: Catalog
+) -> pl.DataFrame:
+    """What the survey says, the group apart: its own estimate would tell what is withheld."""
+    keys = [key for key, v in catalog.variables.items() if v.family in group.families]
+    schema = dict.fromkeys(VARIABLE_KEY, pl.String)
+    held = pl.DataFrame(keys, schema=schema, orient="row")
+    return estimates.join(held, on=VARIABLE_KEY, how="anti", maintain_order="left")
+
+
+def _published(state: SolvableState) -> list[np.ndarray]:
+    """Per level, (areas, variables): targets that are fitted and published, evidence apart."""
+    told = (state.targets["role"] != EVIDENCE).to_numpy()
+    return [(row >= 0) & told[np.maximum(row, 0)] for row in state.problem.grid.rows]
+
+
 def _withheld(state: SolvableState, group: HoldOutGroup) -> list[np.ndarray]:
     """Per level, (areas, variables): targets of the group among those that the whole state fits."""
     of_group = np.isin(state.targets["family"].to_numpy(), group.families)
-    rows = state.problem.grid.rows
-    return [(row >= 0) & of_group[np.maximum(row, 0)] for row in rows]
+    rows = zip(state.problem.grid.rows, _published(state), strict=True)
+    return [told & of_group[np.maximum(row, 0)] for row, told in rows]
 
 
 def _determined(state: SolvableState, group: HoldOutGroup, catalog: Catalog) -> tuple[str, ...]:

@@ -185,3 +185,11 @@ def design_matrix(units: pl.DataFrame, keys: Sequence[Key]) -> np.ndarray:
 def attributes_of(units: pl.DataFrame) -> np.ndarray:
     """Everything measured of each unit, (units, variables) float64, in the order of the columns."""
     return design_matrix(units, [key_of(name) for name in design_columns(units.columns)])
+
+
+def untold_columns(state: SolvableState) -> np.ndarray:
+    """(columns,) int64 places in ``attributes_of`` of variables that no target of the state speaks
+    of, whatever its role: those that the profile keeps beside its targets."""
+    stated = set(state.targets.select(VARIABLE_KEY).unique().iter_rows())
+    keys = [key_of(name) for name in design_columns(state.units.columns)]
+    return np.flatnonzero([key not in stated for key in keys])

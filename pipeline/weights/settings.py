@@ -46,6 +46,8 @@ def joint_settings(state: SolvableState, pairs: int) -> JointSettings:
         selection=selection,
         refine=refine_settings(state),
         anchor_strength=method.anchor_strength,
+        anchor_finest=method.anchor_finest,
+        goals=method.goals,
         limits=method.limits.settings(),
         inside=MARGIN_90,
     )

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import bystanders
-from pipeline.reports.bystanders import BYSTANDER_SCHEMA
+from pipeline.reports.bystander_schema import BYSTANDER_SCHEMA
 from pipeline.specs.catalog import load_catalog
 
 

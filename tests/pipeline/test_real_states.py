@@ -44,8 +44,8 @@ def rhode_island(realdata, outputs) -> dict:
     return run("rhode_island", ["RI"], realdata, outputs)["RI"]
 
 
-def test_rhode_island_keeps_exactly_sixty_pairs_a_tract(rhode_island):
-    assert rhode_island["k"] == 60 * 250
+def test_rhode_island_keeps_exactly_120_pairs_a_tract(rhode_island):
+    assert rhode_island["k"] == 120 * 250
     assert rhode_island["areas"] == 246  # nobody lives in four of the 250
     assert rhode_island["weights"]["smallest_weight"] > 0.01
 

@@ -16,10 +16,11 @@ from polars.testing import assert_frame_equal
 import pipeline.cli as cli
 from calibration_core.errors import ProblemError
 from calibration_core.tree.rivals import PAIR_METHODS
+from pipeline.loaded_state import load_state
 from pipeline.sample.generate import generate_sample
 from pipeline.sample.settings import load_settings
 from pipeline.specs.catalog import load_catalog
-from pipeline.steps import load_state, truth_of
+from pipeline.steps import truth_of
 from pipeline.validation.compare import steps_of, validate
 from pipeline.validation.families import hold_out_groups
 from pipeline.validation.frontier import frontier

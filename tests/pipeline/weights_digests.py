@@ -21,6 +21,7 @@ from pathlib import Path
 import polars as pl
 
 from pipeline import steps
+from pipeline.loaded_state import load_state
 from pipeline.sample.generate import generate_sample
 from pipeline.sample.settings import load_settings
 from pipeline.specs.catalog import load_catalog
@@ -34,7 +35,7 @@ DIGITS = 5
 
 def weights_of(folder: Path, postal: str) -> pl.DataFrame:
     """The product of one state of the sample, by the steps of a run."""
-    state = steps.load_state(PROFILE, postal, folder).ready
+    state = load_state(PROFILE, postal, folder).ready
     dense, _ = steps.dense_weights(state)
     pairs = pairs_of(state.profile, len(state.leaves))
     selected, _ = steps.selected_pairs(state, dense, pairs)

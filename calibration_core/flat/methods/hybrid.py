@@ -32,6 +32,7 @@ from typing import ClassVar
 import numpy as np
 
 from calibration_core.common.settings import Choice, Number, Rule, check
+from calibration_core.common.weight_shape import effective_sample_size
 from calibration_core.flat.conflicts.agreement import LEAST_TOLERANCE
 from calibration_core.flat.methods._usable import usable
 from calibration_core.flat.methods.cross_category import (
@@ -41,11 +42,7 @@ from calibration_core.flat.methods.cross_category import (
     to_draw_by,
 )
 from calibration_core.flat.problem import CalibrationProblem
-from calibration_core.flat.result import (
-    CalibrationResult,
-    CalibrationWarning,
-    effective_sample_size,
-)
+from calibration_core.flat.result import CalibrationResult, CalibrationWarning
 from calibration_core.flat.select.cell_allocation import check_budget, record_budget
 from calibration_core.flat.select.draw import draw_records
 from calibration_core.flat.select.refit import concluded, refit

@@ -1,9 +1,9 @@
 """Soft targets that anchor a refit to the dense solution.
 
 The refit of few pairs moves weights towards the targets, and would pay for them with figures that
-nobody looks at. So the dense totals of variables without a target of their level, above the finest
-one, are soft targets. Their scale is ``strength`` times the standard error of a simple random draw
-(``balance.py``), summed in squares over the areas below, and at least half of what one pair of mean
+nobody looks at. So the dense totals of variables without a target of their level are soft targets.
+Their scale is a strength times the standard error of a simple random draw (``balance.py``), summed
+in squares over the areas below; above the finest level it is at least half of what one pair of mean
 weight adds. Soft targets for variables of a larger sample are those of two-phase calibration
 (Sarndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, section 9.7).
 
@@ -11,6 +11,8 @@ Belongs here: those targets. Does not belong here: what a draw keeps (``balance.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,20 +29,40 @@ _BLOCK = 512
 
 
 @one_thread()
-def anchored(pool: Pool, pairs_per_area: np.ndarray, strength: float) -> Targets:
-    """Targets with soft ones beside them: at every level above the finest, the dense totals of all
-    columns its design lacks. New columns come after those there were; ``strength`` 0 adds none.
+def anchored(
+    pool: Pool,
+    pairs_per_area: np.ndarray,
+    strength: float,
+    *,
+    finest: float = 0.0,
+    targets: Targets | None = None,
+) -> Targets:
+    """Targets with soft ones beside them: above the finest level the dense totals of all columns
+    that a level's design lacks, at the finest those of the pool's ``anchors``. New columns come
+    after those there were.
+
+    Parameters
+    ----------
+    strength, finest : of soft targets at levels above the finest, and at the finest, in standard
+        errors of a simple random draw; 0 adds none.
+    targets : those they stand beside, of the pool's designs; None for the pool's.
     """
-    tree, targets, dense = pool.tree, pool.targets, pool.dense
-    if strength <= 0 or len(tree.levels) == 1:
-        return targets
+    tree, dense = pool.tree, pool.dense
+    targets = pool.targets if targets is None else targets
     designs, values, scales = list(targets.designs), list(targets.values), list(targets.scales)
-    for depth in range(len(tree.levels) - 1):
-        extra = unique_columns(
-            targets.designs[depth],
-            *(d for i, d in enumerate(targets.designs) if i != depth),
-            pool.attributes,
+    last = len(tree.levels) - 1
+    strengths = [strength] * last + [finest]
+    if max(strengths) <= 0:
+        return targets
+    for depth in range(last + 1):
+        if strengths[depth] <= 0:
+            continue
+        others = (
+            [pool.attributes[:, pool.anchors]]
+            if depth == last
+            else [*(d for i, d in enumerate(targets.designs) if i != depth), pool.attributes]
         )
+        extra = unique_columns(targets.designs[depth], *others)
         if not extra.shape[1]:
             continue
         totals, errors = totals_and_errors(dense, extra, pairs_per_area)
@@ -53,14 +75,37 @@ def anchored(pool: Pool, pairs_per_area: np.ndarray, strength: float) -> Targets
         np.add.at(spread, above, errors**2)
         designs[depth] = np.hstack([targets.designs[depth], extra])
         values[depth] = np.hstack([targets.values[depth], goal])
-        lump = (
-            float(dense.sum())
-            / max(int(pairs_per_area.sum()), 1)
-            * _mean_contribution(dense, extra)
+        # Of an area of the finest level what one pair adds is its own, and errors say it.
+        least = (
+            0.0
+            if depth == last
+            else (
+                _LUMP
+                * float(dense.sum())
+                / max(int(pairs_per_area.sum()), 1)
+                * _mean_contribution(dense, extra)
+            )
         )
-        soft = np.where(spread > 0, np.maximum(strength * np.sqrt(spread), _LUMP * lump), np.inf)
+        soft = np.where(spread > 0, np.maximum(strengths[depth] * np.sqrt(spread), least), np.inf)
         scales[depth] = np.hstack([targets.scales[depth], soft])
     return make_targets(tree, designs, values, scales)
+
+
+@one_thread()
+def toward_dense(pool: Pool) -> Targets:
+    """The pool's targets with the dense totals in place of the finest level's values, scales kept.
+
+    The dense solution has weighed these targets against their errors once. A refit of few pairs
+    that aims at its totals does not fit the errors again.
+    """
+    targets = pool.targets
+    own, used = targets.designs[-1], np.isfinite(targets.scales[-1])
+    totals = np.empty(used.shape)
+    for begin in range(0, pool.leaves, _BLOCK):
+        part = slice(begin, begin + _BLOCK)
+        totals[part] = np.asarray(pool.dense[part], dtype=np.float64) @ own
+    values = (*targets.values[:-1], np.where(used, totals, targets.values[-1]))
+    return replace(targets, values=values)
 
 
 def _mean_contribution(dense: np.ndarray, rows: np.ndarray) -> np.ndarray:

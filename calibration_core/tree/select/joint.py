@@ -26,7 +26,7 @@ import numpy as np
 from calibration_core.common.threads import one_thread
 from calibration_core.tree.problem import PairProblem, Targets
 from calibration_core.tree.result import TreeNewtonResult
-from calibration_core.tree.select.anchors import anchored
+from calibration_core.tree.select.anchors import anchored, toward_dense
 from calibration_core.tree.select.balance import Balance, balance_of
 from calibration_core.tree.select.lost import lost_cells
 from calibration_core.tree.select.pairs import Selection, exchange_pairs, select_pairs
@@ -52,7 +52,8 @@ class RefinedPairs:
     Attributes
     ----------
     result : of the solver: ``result.weights`` (k,) float64 in the order of the pairs, fitted totals
-        and residuals of the caller's own targets only, status and warnings.
+        and residuals of the caller's own targets only, whatever the refit aimed at, status and
+        warnings.
     anchored : how many soft targets there were beside the caller's.
     starting : (k,) float64 the starting weights used, after limits.
     limited : number of pairs whose starting weight a limit changed.
@@ -145,15 +146,16 @@ def refine_pairs(
     counts = np.bincount(leaf, minlength=pool.leaves)
     bounds = settings.refine.ratio_bounds
     kept = limited(starting, leaf, pool.leaves, settings.limits, bounds)
-    soft = anchored(pool, counts, settings.anchor_strength)
+    aims = toward_dense(pool) if settings.goals == "dense" else targets
+    strengths = settings.anchor_strength, settings.anchor_finest
+    soft = anchored(pool, counts, strengths[0], finest=strengths[1], targets=aims)
     problem = PairProblem(pool.tree, soft, leaf, pairs.record, kept.weight, kept.ratio_bounds)
     result = calibrate_tree(problem, settings.refine, start=start, progress=progress)
     own = [design.shape[1] for design in targets.designs]
-    trimmed = replace(
-        result,
-        fitted=tuple(f[:, :n] for f, n in zip(result.fitted, own, strict=True)),
-        residuals=tuple(r[:, :n] for r, n in zip(result.residuals, own, strict=True)),
-    )
+    fitted = tuple(f[:, :n] for f, n in zip(result.fitted, own, strict=True))
+    both = zip(fitted, targets.values, targets.scales, strict=True)
+    residuals = tuple(np.where(np.isfinite(s), f - b, np.nan) for f, b, s in both)
+    trimmed = replace(result, fitted=fitted, residuals=residuals)
     return RefinedPairs(
         trimmed, soft.count - targets.count, kept.weight, kept.changed, kept.relaxed
     )

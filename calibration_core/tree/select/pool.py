@@ -40,6 +40,8 @@ class Pool:
         selection keeps beside the targets.
     classes : one (categories, cells) bool for each class of cells (size of household, tenure, ...),
         nested, most important first: counts of these are rounded too.
+    anchors : (columns,) int64 columns of ``attributes`` whose dense totals a refit may keep in the
+        leaves too (``anchors.anchored``); every one of them adds to the size of a leaf's block.
     affinity : (cells, cells) how near cells are to each other; None for equally near.
 
     Raises ProblemError if shapes disagree or a value is not usable.
@@ -53,6 +55,7 @@ class Pool:
     attributes: np.ndarray
     classes: tuple[np.ndarray, ...] = ()
     affinity: np.ndarray | None = None
+    anchors: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         leaves, records = len(self.tree.leaves), self.targets.designs[-1].shape[0]
@@ -71,12 +74,14 @@ class Pool:
             )
         cell = np.array(self.cell, dtype=np.int64)
         order = np.array(self.order, dtype=np.float64)
-        arrays = {
+        anchors = np.array([] if self.anchors is None else self.anchors, dtype=np.int64)
+        arrays: dict[str, object] = {
             "dense": dense,
             "cell": cell,
             "order": order,
             "attributes": np.array(self.attributes, dtype=np.float64),
             "classes": tuple(np.asarray(members, dtype=bool) for members in self.classes),
+            "anchors": anchors,
         }
         if records and (cell.min() < 0 or not np.isfinite(order).all()):
             raise ProblemError(
@@ -84,6 +89,8 @@ class Pool:
                 where="pool",
                 expected="cells >= 0 and finite values",
             )
+        inside = (anchors >= 0) & (anchors < known[1])
+        self._require(bool(inside.all()), "anchors", "columns of attributes")
         for name, value in arrays.items():
             object.__setattr__(self, name, value)
         for members in self.classes:

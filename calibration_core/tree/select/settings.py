@@ -15,6 +15,7 @@ from calibration_core.tree.result import TreeNewtonSettings
 from calibration_core.tree.select.weight_limits import WeightLimits
 
 DESIGNS = ("cube", "systematic", "sampford")
+GOALS = ("targets", "dense")
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,13 @@ class JointSettings:
     selection : k, the seed, the draw, exchanges and rounds.
     refine : the solver of the refits, of the last one too.
     anchor_strength : of soft targets at the dense totals of what has no target
-        (``anchors.anchored``); 0 for none.
+        above the leaves (``anchors.anchored``); 0 for none.
     limits : smallest and largest weights; None for none.
     inside : a leaf's target is worth a pair where no pair at all would leave it further off than so
         many scales.
+    goals : what the refit aims at in the leaves: the "targets", or the totals that the "dense"
+        weights give for them.
+    anchor_finest : as ``anchor_strength``, in the leaves, of the pool's ``anchors``.
     """
 
     selection: SelectionSettings
@@ -129,3 +133,13 @@ class JointSettings:
     anchor_strength: float = 0.25
     limits: WeightLimits | None = None
     inside: float = 1.645
+    goals: str = "targets"
+    anchor_finest: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.goals not in GOALS:
+            raise SettingsError(
+                f"The goals of the refit are {self.goals!r}",
+                expected=f"one of {', '.join(GOALS)}",
+                remedy="Correct the name",
+            )

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from calibration_core.common.digits import to_choose_by
 from calibration_core.errors import BudgetError, ProblemError, SettingsError
-from calibration_core.sampling.probabilities import inclusion_probabilities
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PoolProblem, make_targets
 from calibration_core.tree.rivals import (
@@ -25,90 +24,22 @@ from calibration_core.tree.rivals import (
     reweighted_l1,
     run_pair_method,
 )
-from calibration_core.tree.rivals.pool_descent import TreeLoss
-from calibration_core.tree.rivals.proportional import randomised_systematic
-from calibration_core.tree.rivals.refit import largest_pairs
 from calibration_core.tree.rivals.task import check_outcome
 from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
+from tests.calibration_core.tree.pair_task import REFINE, loss_of, make_task
 
-REFINE = TreeNewtonSettings(
-    tau_path=(1.0, 0.1), ratio_bounds=(0.05, 10.0), tolerance=1e-6, path_tolerance=0.5
-)
-LEVELS = ("state", "county", "tract")
 # As registered, but for the number of gradient steps.
 METHODS = {
     **PAIR_METHODS,
     "hard_concrete": partial(hard_concrete.run, settings=hard_concrete.Settings(epochs=40)),
 }
+
+
 RANDOM = {"random", "proportional", "cross_category", "hard_concrete"}
+
+
 every_method = pytest.mark.parametrize("name", sorted(METHODS))
-
-
-def make_tree(rng: np.random.Generator, depth: int) -> GeographyTree:
-    """``depth`` levels; the top has one area, or several where it is the only level."""
-    if depth == 1:
-        return GeographyTree.from_leaves(("tract",), [[f"{i}" for i in range(3)]])
-    paths = [["0"] * 5, [f"0{i}" for i in rng.integers(0, 2, 5)], [f"leaf{i}" for i in range(5)]]
-    return GeographyTree.from_leaves(LEVELS[3 - depth :], [paths[0], *paths[4 - depth :]])
-
-
-def make_task(seed: int, depth: int = 2, records: int = 14, fill: float = 0.5) -> PairTask:
-    """Targets are noisy totals of the dense weights; about a fifth of the pairs have none, and one
-    leaf is empty where there are five.
-
-    ``fill``: pairs asked for as a share of those there are, at random a leaf; 0 is one a leaf and 1
-    is all.
-    """
-    rng = np.random.default_rng(seed)
-    tree = make_tree(rng, depth)
-    leaves = len(tree.leaves)
-    dense = rng.gamma(0.5, 8.0, (leaves, records)) * (rng.random((leaves, records)) < 0.8)
-    dense[:, 0] = 1.0
-    if leaves == 5:
-        dense[3] = 0.0
-    category = rng.integers(0, 3, records)
-    common = np.column_stack(
-        [np.ones(records), category == 0, category == 1, rng.poisson(2.0, records)]
-    ).astype(float)
-    designs = [
-        common if depth == 1 else np.column_stack([common, rng.lognormal(9.0, 1.0, records)])
-        for _ in tree.levels
-    ]
-    values = [
-        tree.sum_leaves(dense @ d, depth) * rng.lognormal(0.0, 0.05, (size, d.shape[1]))
-        for depth, (d, size) in enumerate(zip(designs, tree.sizes, strict=True))
-    ]
-    scales = [0.05 * np.abs(v) + 1.0 for v in values]
-    scales[-1][0, 1] = np.inf
-    targets = make_targets(tree, designs, values, scales)
-    order = rng.normal(size=records)
-    pool = Pool(tree, targets, dense, category.astype(np.int64), order, common)
-    usable = (dense > 0).sum(axis=1)
-    wanted = usable * (fill if fill in (0.0, 1.0) else rng.uniform(0, 2 * fill, leaves))
-    counts = np.clip(np.round(wanted), np.minimum(1, usable), usable).astype(np.int64)
-    return PairTask(pool, counts, seed, REFINE)
-
-
-def loss_of(task: PairTask, outcome: PairOutcome) -> float:
-    """1/2 sum of squared scaled residuals over all levels, written out pair by pair."""
-    total = 0.0
-    for depth, (design, value, scale) in enumerate(
-        zip(
-            task.pool.targets.designs,
-            task.pool.targets.values,
-            task.pool.targets.scales,
-            strict=True,
-        )
-    ):
-        fit = np.zeros(value.shape)
-        np.add.at(
-            fit,
-            task.pool.tree.ancestor_of_leaves(depth)[outcome.leaf],
-            outcome.weights[:, None] * design[outcome.record],
-        )
-        total += 0.5 * float((((fit - value) / scale)[np.isfinite(scale)] ** 2).sum())
-    return total
 
 
 @every_method
@@ -252,115 +183,6 @@ def test_cross_category_says_what_it_could_not_do():
     )
     totals = np.bincount(outcome.leaf, weights=outcome.weights)
     assert np.allclose(totals, task.pool.dense.sum(axis=1), rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("mass", "room", "count", "rule", "exact"),
-    [
-        pytest.param(
-            [97, 1, 1, 1],
-            [50, 50, 50, 50],
-            4,
-            [3, 1, 1, 1],
-            [3, 0, 0, 1],
-            id="too many small cells",
-        ),
-        pytest.param([50, 50, 50], [9, 9, 9], 4, [1, 1, 1], [2, 1, 1], id="all rounded down"),
-        pytest.param(
-            [90, 10, 0], [2, 9, 0], 6, [5, 1, 0], [2, 4, 0], id="no more records than there are"
-        ),
-        pytest.param([0, 0], [0, 0], 0, [0, 0], [0, 0], id="empty"),
-    ],
-)
-def test_counts_of_cells(mass, room, count, rule, exact):
-    found = cross_category.cell_counts(np.array(mass, dtype=float), np.array(room), count)
-    assert [x.tolist() for x in found] == [rule, exact]
-
-
-def test_amounts_and_negative_rows_are_not_counts():
-    design = np.array([[0.0, 1, 0, 0.7, 200], [1, -1, 0, 2, 0], [5, 0, 0, 0, 1]])
-    assert cross_category.count_rows(design).tolist() == [0]
-
-
-@given(
-    seed=st.integers(0, 10**6),
-    records=st.integers(1, 60),
-    spread=st.sampled_from([0.1, 1.0, 3.0]),
-    data=st.data(),
-)
-@settings(max_examples=100, deadline=None)
-def test_randomised_systematic_draws_the_count_and_all_certain_units(seed, records, spread, data):
-    rng = np.random.default_rng(seed)
-    weights = rng.lognormal(0.0, spread, records)
-    count = data.draw(st.integers(1, records))
-    probability = inclusion_probabilities(weights, count)
-    drawn = randomised_systematic(probability, count, rng)
-    assert drawn.size == count and (np.diff(drawn) > 0).all()
-    assert np.isin(np.flatnonzero(probability >= 1), drawn).all()
-
-
-def test_randomised_systematic_keeps_its_inclusion_probabilities():
-    probability = inclusion_probabilities(np.array([50.0, 8, 7, 6, 5, 4, 3, 2, 1, 0]), 4)
-    rng, draws = np.random.default_rng(0), 4000
-    hits = np.zeros(10)
-    for _ in range(draws):
-        hits[randomised_systematic(probability, 4, rng)] += 1
-    error = np.sqrt(probability * (1 - probability) / draws)
-    assert (np.abs(hits / draws - probability) <= 4.5 * error).all()
-
-
-@pytest.mark.parametrize("delta", [np.inf, 3.0])
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_tree_loss_and_its_slopes(depth, delta):
-    task = make_task(21, depth)
-    loss = TreeLoss(task.pool, delta, torch.float64)
-    rng = np.random.default_rng(2)
-    weights, way = (
-        torch.as_tensor(task.pool.dense * rng.uniform(0.5, 2.0, task.pool.dense.shape)),
-        torch.as_tensor(rng.normal(size=task.pool.dense.shape)),
-    )
-    value, slope = loss.value_and_slope(weights)
-    if np.isinf(delta):
-        leaf, record = np.nonzero(task.pool.dense)
-        kept = weights.numpy()[leaf, record]
-        assert value == pytest.approx(
-            loss_of(task, PairOutcome("x", leaf, record, kept, kept, 0.0, 0.0, True, "")), rel=1e-9
-        )
-    step = 1e-4
-    along = (
-        loss.value_and_slope(weights + step * way)[0]
-        - loss.value_and_slope(weights - step * way)[0]
-    ) / (2 * step)
-    assert along == pytest.approx(float((slope * way).sum()), rel=1e-5)
-
-
-@given(seed=st.integers(0, 10**6), share=st.floats(0.2, 1.2))
-@settings(max_examples=40, deadline=None)
-def test_penalised_prior_has_the_count_asked_for_and_the_leaf_totals(seed, share):
-    rng = np.random.default_rng(seed)
-    weights = rng.lognormal(0.0, 1.5, (3, 40))
-    totals = weights.sum(axis=1)
-    half, eps = np.full((3, 1), 0.3), np.full((3, 1), 1.0)
-    before = reweighted_l1.smooth_count(weights, half)
-    prior = reweighted_l1.penalised_prior(weights, eps, share * before, half, totals)
-    after = reweighted_l1.smooth_count(prior, half)
-    assert np.allclose(prior.sum(axis=1), totals)
-    assert (after <= np.maximum(share, 1.0 if share >= 1 else share) * before * (1 + 1e-9)).all()
-    if share >= 1:
-        assert np.allclose(prior, weights)
-    else:
-        assert (after >= 0.95 * share * before).all()
-
-
-def test_largest_pairs_breaks_ties_by_dense_weight_and_raises_the_smallest():
-    task = make_task(1, depth=1, records=5)
-    pool = replace(task.pool, dense=np.array([[1.0, 3, 2, 0, 5]] * 3))
-    task = replace(task, pool=pool, pairs_per_area=np.array([3, 1, 4]))
-    weights = np.array([[100.0, 0, 0, 9, 0], [1.0, 1, 1, 1, 1], [1.0, 2, 3, 4, 5]])
-    chosen, starting, warnings = largest_pairs(task, weights)
-    assert [c.tolist() for c in chosen] == [[0, 1, 4], [4], [0, 1, 2, 4]]
-    assert starting[0] == pytest.approx([100.0, 1 / 3, 1 / 3])
-    assert len(warnings) == 2 and "2 of 8 pairs were raised" in str(warnings[1])
 
 
 def test_an_unknown_name_lists_what_there_is():

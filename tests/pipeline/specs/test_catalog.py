@@ -245,6 +245,8 @@ def _random_tables(size: int, seed: int) -> dict[str, pl.DataFrame]:
         "retirement",
         "taxable_social_security",
         "unemployment_compensation",
+        "capital_gains",
+        "partnership",
         "agi",
     )
     tax_units = pl.DataFrame(

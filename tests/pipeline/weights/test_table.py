@@ -6,6 +6,7 @@ import pytest
 
 from pipeline import steps
 from pipeline.errors import InvariantError
+from pipeline.specs.catalog import load_catalog
 from pipeline.weights.table import (
     dense_array,
     dense_table,
@@ -68,8 +69,7 @@ def _other(name):
         pytest.param(lambda s, d, p, w: steps.refined_weights(s, d, p), id="refined_weights"),
         pytest.param(lambda s, d, p, w: steps.fit_of_stored(s, d, w), id="fit_of_stored"),
         pytest.param(
-            lambda s, d, p, w: steps.loss_of_stored(steps.load_catalog(), s, d, w),
-            id="loss_of_stored",
+            lambda s, d, p, w: steps.loss_of_stored(load_catalog(), s, d, w), id="loss_of_stored"
         ),
     ],
 )

@@ -27,9 +27,10 @@ import hashlib, json, sys
 from pathlib import Path
 from pipeline import steps
 from pipeline.io_manager import encode
+from pipeline.loaded_state import load_state
 from pipeline.weights.settings import pairs_of
 
-loaded = steps.load_state("sample", "DE", Path(sys.argv[1]))
+loaded = load_state("sample", "DE", Path(sys.argv[1]))
 state = loaded.ready
 dense, _ = steps.dense_weights(state)
 pairs, _ = steps.selected_pairs(state, dense, pairs_of(state.profile, len(state.leaves)))
@@ -44,6 +45,7 @@ import hashlib, json
 import numpy as np
 import polars as pl
 from pipeline.io_manager import encode
+from pipeline.loaded_state import load_state
 from pipeline.ordered_sums import mean_in_order, series_total, sum_across, sum_in_order
 
 rng = np.random.default_rng(0)

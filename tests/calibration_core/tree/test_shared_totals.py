@@ -1,0 +1,113 @@
+"""Exchanges that see totals of areas above: what steepest descent written out in numpy makes.
+
+Belongs here: totals that areas share. Does not belong here: an area's own
+(``test_pair_exchange.py``).
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calibration_core.common.digits import SUM_BITS, rounded
+from calibration_core.tree.select.balance import Shared
+from calibration_core.tree.select.settings import ExchangeSettings
+from tests.calibration_core.tree.exchange_case import PENALTIES, Case, make_case, value_of
+
+
+def make_shared(case: Case, seed: int) -> Shared:
+    """Three totals that areas add to in turn, some not at all, by columns that areas' own variables
+    need not have.
+    """
+    rng = np.random.default_rng([seed, 1])
+    rows = rng.lognormal(0, 1, (case.cell.size, 2)) * (rng.random((case.cell.size, 2)) < 0.7)
+    slot = np.column_stack([rng.choice([-1, 0, 1], case.areas), rng.choice([-1, 2], case.areas)])
+    goals = rounded(rng.uniform(5, 40, 3), SUM_BITS)
+    return Shared(rows, slot, goals, rng.uniform(0.5, 3, 3))
+
+
+def shared_value(case: Case, shared: Shared, record: np.ndarray) -> float:
+    """Sum of squares of the errors of shared totals, added up place by place."""
+    totals = np.zeros(shared.goals.size)
+    for t in range(case.areas):
+        for a in range(case.place_offsets[t], case.place_offsets[t + 1]):
+            for column, slot in enumerate(shared.slot[t]):
+                if slot >= 0:
+                    totals[slot] += case.weight[a] * shared.rows[record[a], column]
+    return float((((totals - shared.goals) / shared.scales) ** 2).sum())
+
+
+def possible_exchanges(case, t, record, penalty):
+    """Records of all places after each exchange that area ``t`` may make."""
+    for a in case.place_offsets[t] + np.flatnonzero(~case.fixed[case.places(t)]):
+        for coming in case.candidates(t):
+            if coming in record[case.places(t)] or (
+                penalty == math.inf and case.cell[coming] != case.cell[record[a]]
+            ):
+                continue
+            new = record.copy()
+            new[a] = coming
+            yield new
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.sampled_from(PENALTIES))
+def test_shared_totals_count_as_the_areas_own_do(seed, penalty):
+    """Area after area, the best exchange by its own errors and the shared ones as they then stand:
+    written out, sweep by sweep, until none helps or four sweeps are made.
+    """
+    case = make_case(seed)
+    shared = make_shared(case, seed)
+    result = case(ExchangeSettings(50.0, penalty), shared)
+    record, made = case.record.copy(), np.zeros(case.areas, dtype=int)
+
+    def own(t, r, kappa=0.0):
+        return value_of(case, t, r[case.places(t)], kappa, case.record[case.places(t)])
+
+    for _ in range(4):
+        before = made.copy()
+        for t in range(case.areas):
+            while True:
+                now, best = (
+                    own(t, record, penalty) + shared_value(case, shared, record),
+                    (0.0, None),
+                )
+                for new in possible_exchanges(case, t, record, penalty):
+                    change = own(t, new, penalty) + shared_value(case, shared, new) - now
+                    best = min(best, (change, new), key=lambda pair: pair[0])
+                if best[0] >= -1e-9 * max(now, 1e-12):
+                    break
+                record, made[t] = best[1], made[t] + 1
+        if (made == before).all():
+            break
+    assert result.record.tolist() == record.tolist() and result.exchanges.tolist() == made.tolist()
+    # Errors of shared totals are rounded to 30 bits.
+    assert result.shared_before == pytest.approx(shared_value(case, shared, case.record), rel=1e-8)
+    assert result.shared_after == pytest.approx(
+        shared_value(case, shared, record), rel=1e-7, abs=1e-10
+    )
+    for t in np.flatnonzero(np.diff(case.place_offsets)):
+        assert result.before[t] == pytest.approx(own(t, case.record), rel=1e-9)
+
+    def value(r):
+        return sum(own(t, r, penalty) for t in range(case.areas)) + shared_value(case, shared, r)
+
+    assert value(record) < value(case.record) or not made.any()
+
+
+def test_shared_totals_know_no_threads_and_none_is_as_none_given():
+    case = make_case(3, areas=9, records=40)
+    shared = make_shared(case, 3)
+    one, three = (case(ExchangeSettings(8.0, 0.5, threads), shared) for threads in (1, 3))
+    assert (
+        one.record.tolist() == three.record.tolist()
+        and one.shared_after == three.shared_after < one.shared_before
+    )
+    nothing = replace(shared, slot=np.full_like(shared.slot, -1))
+    assert (
+        case(ExchangeSettings(8.0), nothing).record.tolist()
+        == case(ExchangeSettings(8.0)).record.tolist()
+    )
