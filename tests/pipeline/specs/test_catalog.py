@@ -69,8 +69,10 @@ def test_rhode_island_states_enough_variables(catalog: Catalog, level: str, at_l
     assert len({(i.variable, i.domain) for i in open_items}) >= at_least
 
 
-def test_every_variable_is_used_by_a_target(catalog: Catalog) -> None:
+def test_every_variable_is_used_by_a_target_or_balanced(catalog: Catalog) -> None:
     used = {(i.variable, i.domain) for spec in catalog.targets.values() for i in spec.items}
+    families = {name for p in catalog.profiles.values() for name in p.method.balanced}
+    used |= {key for key, each in catalog.variables.items() if each.family in families}
     assert set(catalog.variables) - used == set()
 
 
