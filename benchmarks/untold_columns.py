@@ -64,7 +64,7 @@ def selected(
     pool = pool_of(state, dense)
     if not balanced:
         known = np.delete(pool.attributes, pool.anchors, axis=1)
-        pool = replace(pool, attributes=known, anchors=None)
+        pool = replace(pool, attributes=known, anchors=pool.anchors[:0])
     settings = joint_settings(state, per_area * pool.leaves)
     chosen = select_jointly(pool, settings)
     return chosen.leaf, chosen.record, refine_pairs(pool, chosen, settings).result.weights

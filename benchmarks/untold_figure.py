@@ -25,7 +25,9 @@ def frontier_of_untold(columns: Sequence[Column], runs: Mapping[str, Errors]) ->
     ``runs`` has errors of one number of pairs at least.
     """
     own = [i for i, column in enumerate(columns) if not column.is_income]
-    selected, dense, ticks = {}, [], set()
+    selected: dict[str, tuple] = {}
+    dense: list[alt.Chart] = []
+    ticks: set[int] = set()
     for (name, rows), colour in zip(runs.items(), COLOURS, strict=False):
         share = np.array(rows["PUMA"])[own]
         mean = {
