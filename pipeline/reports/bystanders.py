@@ -64,8 +64,8 @@ from pipeline.weights.table import StoredWeights
 
 # Where the survey's error is a smaller share of what simple sampling of as many records would have,
 # its weights were made to meet the figure, or nearly, and its error says nothing of a move. It is
-# 0.00 to 0.01 for group quarters, 0.11 to 0.31 for race by age (RI), 0.15 for white persons and 0.24
-# for citizens of 18 and over (VT); of all other untold figures of RI, VT and DE 0.36 and more.
+# 0.00 to 0.01 for group quarters, 0.11 to 0.31 for race by age (RI), 0.15 for white persons and
+# 0.24 for citizens of 18 and over (VT); of all other untold figures of RI, VT and DE 0.36 and more.
 _CONTROLLED = 1 / 3
 # Own share of squares below which told variables add up to a variable; rounding leaves 1e-20.
 _ADDS_UP = 1e-10
