@@ -7,12 +7,13 @@ not belong here: a step, or anything after the problem.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.records.assemble import assemble_records
 from pipeline.sources.of_profile import read_donor, read_geography, read_survey, read_tables
+from pipeline.specs.alignment import Step
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
 from pipeline.steps import (
@@ -42,10 +43,13 @@ class LoadedState:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
+def load_state(
+    profile_id: str, postal: str, data: Path, record_steps: Sequence[Step] | None = None
+) -> LoadedState:
     """Every step up to the calibration problem of one state.
 
-    ``data``: the folder of raw files; of a synthetic profile, the generated ones.
+    ``data``: the folder of raw files; of a synthetic profile, the generated ones. ``record_steps``:
+    alignments of the records in place of the profile's own.
 
     Raises a GeocalError that names file, column and row if a file is missing or not what it should
     be.
@@ -53,6 +57,9 @@ def load_state(profile_id: str, postal: str, data: Path) -> LoadedState:
     clock = _Clock()
     catalog = load_catalog()
     profile = catalog.profile(profile_id)
+    if record_steps is not None:
+        records = profile.records.model_copy(update={"steps": tuple(record_steps)})
+        profile = profile.model_copy(update={"records": records})
     tables = read_tables(catalog, profile, postal, data)
     geography = read_geography(profile, data, [postal]).frame
     clock.lap("published tables")

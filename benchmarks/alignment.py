@@ -1,0 +1,110 @@
+"""What each step that aligns records moves after calibration: steps on and off, all else the same.
+
+    python -m benchmarks.alignment --data DIR [--profile rhode_island] [--state RI]
+
+For no step, and for the steps of ``data_specs/alignment.yaml`` one more at a time: dense weights,
+and what they give for figures that no step aims at, against the survey's own total, and for figures
+of SSA and the IRS, against these. ``docs/records_aligned.md`` quotes it. A state takes minutes for
+each line.
+
+Belongs here: those runs and that table. Does not belong here: the steps, or how weights compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from benchmarks.state import LoadedState, load_state
+from pipeline import steps
+from pipeline.specs.alignment import STEPS
+from pipeline.specs.states import state_of
+from pipeline.vocabulary import POPULATION, STATE, is_area
+
+FILED = "case when is_filer then {} else 0 end"
+# Name: table, value by row, and the official figure where there is one.
+FIGURES: dict[str, tuple[str, str, tuple[str, str] | None]] = {
+    "wages of persons": ("persons", "wages", None),
+    "persons with wages over 100,000": ("persons", "wages > 100000", None),
+    "investment income, reported": ("persons", "investment_income", None),
+    "retirement income, reported": ("persons", "retirement", None),
+    "self-employment, reported": ("persons", "self_employment", None),
+    "total income": ("persons", "total_income", None),
+    "employed": ("persons", "employment = 'employed'", None),
+    "veterans": ("persons", "veteran", None),
+    "disabled": ("persons", "disability", None),
+    "poor": ("persons", "poverty_ratio < 100", None),
+    "couples with own children": (
+        "households",
+        "household_type = 'married_couple' and own_children_under_18 > 0",
+        None,
+    ),
+    "AGI": ("tax_units", FILED.format("agi"), ("usd_agi", "total")),
+    "AGI of a million and more": (
+        "tax_units",
+        "case when is_filer and agi_class = '10' then agi else 0 end",
+        ("usd_agi", "agi_1000000_plus"),
+    ),
+    "taxable Social Security": (
+        "tax_units",
+        FILED.format("taxable_social_security"),
+        ("usd_taxable_social_security", "total"),
+    ),
+    "Social Security, persons": ("persons", "social_security > 0", ("persons", "oasdi")),
+    "Social Security, dollars": ("persons", "social_security", ("usd_oasdi", "total")),
+    "SSI, persons": ("persons", "ssi > 0", ("persons", "ssi")),
+    "SSI, dollars": ("persons", "ssi", ("usd_ssi", "total")),
+}
+
+
+def relative(state: LoadedState, weight: pl.DataFrame, fips: str) -> dict[str, float]:
+    """Each figure's difference from the official one, else from the survey's own total."""
+    own = state.inputs.national.filter(is_area(STATE, fips))
+    rows = own.select("variable", "domain", "published_value").iter_rows()
+    official = {(variable, domain): value for variable, domain, value in rows}
+    records = state.inputs.records
+    growth = official[POPULATION] / records["persons"]["design_weight"].sum()
+    found = {}
+    for name, (table, value, key) in FIGURES.items():
+        column = f"{value}_reported" if name.endswith("reported") else value
+        if column not in records[table].columns and name.endswith("reported"):
+            column = value
+        rows = records[table].join(weight, on="household_id", how="left")
+        amount = pl.sql_expr(column).cast(pl.Float64).fill_null(0.0)
+        held = rows.select((amount * pl.col("dense").fill_null(0.0)).sum()).item()
+        if key is not None:
+            found[name] = held / official[key] - 1
+        else:
+            designed = rows.select((amount * pl.col("design_weight")).sum()).item()
+            found[name] = held / (designed * growth) - 1
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--profile", default="rhode_island")
+    parser.add_argument("--state", default="RI")
+    asked = parser.parse_args()
+    lines = {}
+    for count in range(len(STEPS) + 1):
+        state = load_state(asked.profile, asked.state, asked.data, STEPS[:count])
+        dense, _ = steps.dense_weights(state.ready)
+        sums = dense.select(pl.selectors.float()).to_numpy().sum(axis=1)
+        weight = pl.DataFrame({"household_id": dense["household_id"], "dense": sums})
+        name = STEPS[count - 1] if count else "none"
+        lines[name] = relative(state, weight, state_of(asked.state).fips)
+        lines[name]["records' ESS"] = float(sums.sum() ** 2 / np.square(sums).sum())
+        print(f"{name} done", flush=True)
+    print(" " * 34 + "".join(f"{name:>15}" for name in lines))
+    for figure in (*FIGURES, "records' ESS"):
+        cells = (lines[name][figure] for name in lines)
+        shown = (f"{c:>15,.0f}" if figure == "records' ESS" else f"{c:>+15.1%}" for c in cells)
+        print(f"{figure:<34}" + "".join(shown))
+
+
+if __name__ == "__main__":
+    main()
