@@ -33,7 +33,6 @@ from rich.table import Table
 from benchmarks.state import load_state
 from pipeline import steps
 from pipeline.reports.show_bystanders import against, amount, furthest, pulled_by
-from pipeline.sources.of_profile import read_survey
 from pipeline.specs.bystanders import load_bystanders
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.weights.table import StoredWeights
@@ -54,12 +53,10 @@ def dense_report(catalog: Catalog, profile: str, state: str, data: Path) -> pl.D
     """The bystander report of dense weights; its selected columns repeat the dense ones."""
     loaded = load_state(profile, state, data)
     records = loaded.inputs.records
-    survey = read_survey(loaded.ready.profile, data, state)
-    estimates, _ = steps.survey_estimates(catalog, state, records, survey.replicate_weights)
     _, result = steps.dense_weights(loaded.ready)
     each = np.arange(result.weights.shape[1])
     stored = StoredWeights(result.weights, np.zeros_like(each), each, result.weights.sum(axis=0))
-    return steps.bystanders(catalog, loaded.ready, records, estimates, stored)
+    return steps.bystanders(catalog, loaded.ready, records, loaded.inputs.estimates, stored)
 
 
 def cell(row: dict[str, Any] | None) -> str:

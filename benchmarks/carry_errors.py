@@ -84,7 +84,7 @@ def compare(
         sampling=sampling,
     )
     own, share, noise = (rows[n].to_numpy() for n in ("own", "share", "sampling"))
-    total = float(both[VALUE].sum() / both[f"{VALUE}_later"].sum() - 1.0)
+    total = float(both[VALUE].to_numpy().sum() / both[f"{VALUE}_later"].to_numpy().sum()) - 1.0
     within = float("nan") if level == "state" else spread(share, noise)
     return CarryError(name, item, level, rule, lag, rows.height, total, spread(own, noise), within)
 

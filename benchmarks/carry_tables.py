@@ -40,14 +40,40 @@ SVI_FILES = {2014: "SVI_2014_US_county.csv", 2018: "SVI_2018_US_county.csv"} | {
 }
 # Meanings changed in 2020 (POV to POV150; SNGPNT without cohabiting parents): not compared across.
 SVI_BREAK = {"SNGPNT"}
-SVI_ITEMS = ("AGE65", "AGE17", "POV", "POV150", "UNEMP", "NOHSDP", "DISABL", "SNGPNT", "MINRTY")
+SVI_ITEMS: tuple[str, ...] = (
+    "AGE65",
+    "AGE17",
+    "POV",
+    "POV150",
+    "UNEMP",
+    "NOHSDP",
+    "DISABL",
+    "SNGPNT",
+    "MINRTY",
+)
 SVI_ITEMS += ("GROUPQ", "HH", "TOTPOP", "HISP", "AFAM", "ASIAN")
 S1901_YEARS = (2010, 2012, 2013, 2018, 2019, 2020, 2021, 2022)
-S1901_CLASSES = ("under_10000", "10000_14999", "15000_24999", "25000_34999", "35000_49999")
+S1901_CLASSES: tuple[str, ...] = (
+    "under_10000",
+    "10000_14999",
+    "15000_24999",
+    "25000_34999",
+    "35000_49999",
+)
 S1901_CLASSES += ("50000_74999", "75000_99999", "100000_149999", "150000_199999", "200000_plus")
 IRS_2009 = {"Return_Num": "N1", "Exmpt_Num": "N2", "AGI": "A00100", "Wages_Salaries": "A00200"}
 IRS_DOLLARS = {"A00100": "average_wage_index", "A00200": "average_wage_index", "A02500": "cola"}
-IRS_ITEMS = ("N1", "MARS1", "MARS2", "MARS4", "N2", "A00100", "N00200", "A00200", "N02300")
+IRS_ITEMS: tuple[str, ...] = (
+    "N1",
+    "MARS1",
+    "MARS2",
+    "MARS4",
+    "N2",
+    "A00100",
+    "N00200",
+    "A00200",
+    "N02300",
+)
 IRS_ITEMS += ("N02500", "A02500", "A00900")
 SSI_BOOKS = {2011: "ssi_sc11.xlsx", 2017: "ssi_sc17.xlsx", 2024: "ssi_sc24.xlsx"}
 SSI_FIRST_COLUMN = {"total": 3, "age_under_18": 6, "age_18_64": 7, "age_65_plus": 8}

@@ -1,7 +1,8 @@
 """How good weights are at tract columns that they were not told: dense, and selected at several k.
 
     python -m benchmarks.untold_columns --profile rhode_island --data DIR [--state RI]
-        [--pairs 20 60 120 240] [--tau 1 0.3 0.1 0.03 0.01] [--json FILE] [--plot FILE.png]
+        [--pairs 20 60 120 240] [--unbalanced] [--tau 1 0.3 0.1 0.03 0.01]
+        [--json FILE] [--plot FILE.png]
 
 A line per column of ``untold_columns.yaml`` and two for median household income: the error
 (``untold_measures.py``) of the share that the published PUMA has as a whole, of the dense weights,
@@ -9,7 +10,8 @@ and of the selected ones at each number of pairs per tract. Below stand, over th
 income, the geometric mean of errors against dense and against the PUMA's share, and how many
 columns are worse than that share. ``known`` says how much of a column's variance over records
 follows from variables that selection balances (least squares, by prior weight): near 1, the column
-was told to the selection under another name.
+was told to the selection under another name. ``--unbalanced`` shows how such columns fare at which
+selection does not look: it chooses once more without the variables that no target speaks of.
 
 ``--tau`` solves the dense problem at each of these too, and prints what every one costs and gains:
 share of tract targets within 1.645 scales, their root mean square in scales, effective sample size,
@@ -54,9 +56,15 @@ def errors_of(columns: list[Column], pairs: Triple) -> list[float]:
     return [column.rmse(column.given(*pairs)) for column in columns]
 
 
-def selected(state: SolvableState, dense: np.ndarray, per_area: int) -> Triple:
-    """As a run chooses and weighs ``per_area`` pairs per area."""
+def selected(
+    state: SolvableState, dense: np.ndarray, per_area: int, balanced: bool = True
+) -> Triple:
+    """As a run chooses and weighs ``per_area`` pairs per area; or as it would without the variables
+    that no target speaks of."""
     pool = pool_of(state, dense)
+    if not balanced:
+        known = np.delete(pool.attributes, pool.anchors, axis=1)
+        pool = replace(pool, attributes=known, anchors=pool.anchors[:0])
     settings = joint_settings(state, per_area * pool.leaves)
     chosen = select_jointly(pool, settings)
     return chosen.leaf, chosen.record, refine_pairs(pool, chosen, settings).result.weights
@@ -170,6 +178,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--state", default="RI")
     parser.add_argument("--data", type=Path, required=True, help="folder of raw files")
     parser.add_argument("--pairs", type=int, nargs="*", default=[20, 60, 120, 240])
+    parser.add_argument("--unbalanced", action="store_true", help="also without balanced families")
     parser.add_argument("--tau", type=float, nargs="*", default=[])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
@@ -186,10 +195,17 @@ def main(argv: list[str] | None = None) -> int:
         "PUMA": [column.rmse(column.of_puma) for column in columns],
         "dense": errors_of(columns, written_out(result.weights)),
     }
+    bare = dict(rows)
     for per_area in sorted(options.pairs):
         rows[str(per_area)] = errors_of(columns, selected(state, result.weights, per_area))
+        if options.unbalanced:
+            pairs = selected(state, result.weights, per_area, balanced=False)
+            bare[str(per_area)] = errors_of(columns, pairs)
     known = known_share(state, columns)
     console.print(table_of(columns, known, rows))
+    if options.unbalanced:
+        console.print("Without balanced variables that no target speaks of:")
+        console.print(table_of(columns, known, bare))
     taus = over_tau(state, columns, options.tau) if options.tau else []
     if taus:
         console.print(tau_table(columns, taus))
@@ -205,8 +221,9 @@ def main(argv: list[str] | None = None) -> int:
             "tau": taus,
         }
         options.json.write_text(json.dumps(said, indent=1))
-    if options.plot:
-        options.plot.write_bytes(frontier_of_untold(columns, rows))
+    if options.plot and options.pairs:
+        runs = {"balanced": rows, **({"not balanced": bare} if options.unbalanced else {})}
+        options.plot.write_bytes(frontier_of_untold(columns, runs))
     return 0
 
 

@@ -6,56 +6,47 @@ Belongs here: that chart. Does not belong here: figures it draws, the look (``fi
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import altair as alt
 import numpy as np
+import polars as pl
 
-from benchmarks.figure_style import BLUE, GREEN, GREY, heading, lines, render, rule
+from benchmarks.figure_style import COLOURS, heading, lines, render, rule
 from benchmarks.untold_measures import Column
 
+Errors = Mapping[str, Sequence[float]]
+"""By column, of "PUMA", "dense" and each number of pairs per tract."""
 
-def frontier_of_untold(columns: list[Column], rows: dict[str, list[float]]) -> bytes:
-    """PNG bytes: the mean column, persons and households apart, each error over the PUMA's share's.
 
-    rows : errors by column, of "PUMA", "dense" and each number of pairs per tract.
+def frontier_of_untold(columns: Sequence[Column], runs: Mapping[str, Errors]) -> bytes:
+    """PNG bytes: a line for each of ``runs``, by name, and a dashed one for its dense weights: the
+    geometric mean over columns without income of errors over those of the PUMA's share. Each of
+    ``runs`` has errors of one number of pairs at least.
     """
-    share, budgets = np.array(rows["PUMA"]), [int(name) for name in rows if name.isdigit()]
-    groups = {
-        "columns of persons": [i for i, c in enumerate(columns) if _persons(c)],
-        "columns of households": [i for i, c in enumerate(columns) if _homes(c)],
-    }
-    series, dense = {}, {}
-    for name, own in groups.items():
-        if own:
-            mean = {row: _mean(np.array(e)[own] / share[own]) for row, e in rows.items()}
-            series[name] = (budgets, [mean[str(k)] for k in budgets])
-            dense[f"{name}, dense"] = (budgets, [mean["dense"]] * len(budgets))
-    everything = {**series, **dense}
-    colours = (BLUE, GREEN)[: len(series)] * 2
+    own = [i for i, column in enumerate(columns) if not column.is_income]
+    selected: dict[str, tuple] = {}
+    dense: list[alt.Chart] = []
+    ticks: set[int] = set()
+    for (name, rows), colour in zip(runs.items(), COLOURS, strict=False):
+        share = np.array(rows["PUMA"])[own]
+        mean = {
+            key: float(np.exp(np.log(np.maximum(np.array(e)[own] / share, 1e-12)).mean()))
+            for key, e in rows.items()
+        }
+        budgets = sorted(int(key) for key in rows if key.isdigit())
+        ticks |= set(budgets)
+        selected[name] = (budgets, [mean[str(k)] for k in budgets])
+        at = pl.DataFrame({"at": [mean["dense"]]})
+        dense.append(alt.Chart(at).mark_rule(color=colour, strokeDash=[2, 3]).encode(y="at:Q"))
     title = heading(
-        "Columns that weights were not told",
-        "root mean square error over tracts, the PUMA's share = 1, geometric mean of columns",
+        f"{len(own)} tract columns that are no targets",
+        "root mean square error over tracts, geometric mean of columns;",
+        "dashes: all pairs, in the colour of their line; the PUMA's share, 1",
     )
-    x = alt.X(
-        "x:Q", title="pairs per tract", scale=alt.Scale(type="log"), axis=alt.Axis(values=budgets)
-    )
-    chart = lines(
-        everything,
-        x,
-        alt.Y("y:Q", title="error over that of the PUMA's share"),
-        title,
-        colours=(*colours, GREY),
-        point=True,
-    )
-    return render(alt.layer(chart, rule(1.0)))
-
-
-def _mean(ratios: np.ndarray) -> float:
-    return float(np.exp(np.log(np.maximum(ratios, 1e-12)).mean()))
-
-
-def _homes(column: Column) -> bool:
-    return not column.is_income and float(column.whole.max()) == 1.0
-
-
-def _persons(column: Column) -> bool:
-    return not column.is_income and not _homes(column)
+    axis, ends = alt.Axis(values=sorted(ticks)), [min(ticks), max(ticks)]
+    scale = alt.Scale(type="log", domain=ends, nice=False, padding=12)
+    x = alt.X("x:Q", title="pairs per tract", scale=scale, axis=axis)
+    y = alt.Y("y:Q", title="error over that of the PUMA's share", scale=alt.Scale(zero=True))
+    chart = lines(selected, x, y, title, colours=COLOURS, point=True)
+    return render(alt.layer(chart, *dense, rule(1.0)))

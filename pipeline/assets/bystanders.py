@@ -35,6 +35,7 @@ from pipeline.specs.profiles import Profile
 CHECK = "untold_figures_stay"
 _CODE = (
     "pipeline/reports/bystanders.py",
+    "pipeline/reports/bystander_schema.py",
     "pipeline/reports/bystander_plot.py",
     "pipeline/reports/show_bystanders.py",
     "pipeline/assets/bystanders.py",

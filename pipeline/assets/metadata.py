@@ -70,6 +70,7 @@ def of_reconciliation(reconciled: Reconciled) -> dict[str, Any]:
     }
     return {
         "moved_more_than_two_standard_errors": reconciled.adjustments.height,
+        "above_their_whole": reconciled.above_whole,
         **{k: dg.MetadataValue.md(markdown_table(v, limit=n)) for k, (v, n) in tables.items()},
     }
 

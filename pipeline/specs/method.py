@@ -87,9 +87,9 @@ class Method(SpecModel):
     """``data_specs/method.yaml``; a profile's ``method`` states what differs.
 
     ``dense`` and ``refine`` are TreeNewtonSettings, of all pairs and of the selected ones, and
-    ``dense_share`` and ``refine_share`` how closely they fit; ``selection`` SelectionSettings;
-    ``limits`` WeightLimits; ``anchor_strength``, ``anchor_finest``, ``goals`` as in JointSettings;
-    ``balanced`` families of variables that a selection keeps beside those with a target;
+    ``dense_share`` and ``refine_share`` how closely they fit. ``selection`` is SelectionSettings,
+    ``limits`` WeightLimits; ``anchor_strength``, ``anchor_finest``, ``goals`` as in JointSettings.
+    ``balanced`` are families of variables that a selection keeps beside those with a target.
     ``bystanders`` decides nothing about weights, only what is said of them.
     """
 

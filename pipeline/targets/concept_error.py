@@ -6,12 +6,12 @@ belong here: measuring a gap (``concept_gap.py``), or what a target file says of
 
 A gap g between records and publication has two parts: the records' sampling error, of standard
 error s, and the concept error d, which more records would not remove. Within a family of variables
-(returns by income class, say) let d have mean zero and variance
+(returns by income class, say) let d have mean zero and variance D, which solves
 
-    D = max(0, mean over the family of (g^2 - s^2))
+    sum over the n variables of  g^2 / (D + s^2)  =  n            (D = 0 where none does)
 
-which is the method of moments. Given its own gap, a variable's d is then normal, and what is
-expected of its square is the model error:
+so that a variable known badly does not hide what the others show. Given its own gap, a variable's d
+is then normal, and what is expected of its square is the model error:
 
     shrink        = D / (D + s^2)
     concept_error = sqrt( (shrink g)^2 + shrink s^2 )
@@ -20,13 +20,16 @@ A gap known well (s small) counts whole. One that sampling explains counts littl
 family shows still counts: a variable whose gap happens to be small is not exact. Without a
 sampling error s is zero and the whole gap is model error.
 
-Reference: Efron and Morris (1975), *Data analysis using Stein's estimator and its
-generalizations*, JASA 70, for shrinkage by moments.
+References: Paule and Mandel (1982), *Consensus values and weighting factors*, J. Res. NBS 87, for
+D; Efron and Morris (1975), *Data analysis using Stein's estimator*, JASA 70, for shrinkage.
 """
 
 from __future__ import annotations
 
 import numpy as np
+
+# Halvings of the interval that holds D: beyond the last bit of a double.
+_HALVINGS = 100
 
 
 def concept_errors(gap: np.ndarray, error: np.ndarray, family: np.ndarray) -> np.ndarray:
@@ -42,8 +45,25 @@ def concept_errors(gap: np.ndarray, error: np.ndarray, family: np.ndarray) -> np
     for name in np.unique(family):
         own = family == name
         g, s2 = gap[own], error[own] ** 2
-        spread = max(0.0, float(np.mean(g**2 - s2)))
+        spread = _spread(g**2, s2)
         if spread > 0.0:
             shrink = spread / (spread + s2)
             found[own] = np.sqrt((shrink * g) ** 2 + shrink * s2)
     return found
+
+
+def _spread(g2: np.ndarray, s2: np.ndarray) -> float:
+    """D of the module's docstring, from squared gaps and squared sampling errors."""
+
+    def explained(variance: float) -> bool:
+        total = variance + s2
+        unexplained = np.where(g2 > 0, np.inf, 0.0)
+        return bool(np.divide(g2, total, out=unexplained, where=total > 0).sum() <= len(g2))
+
+    if explained(0.0):
+        return 0.0
+    low, high = 0.0, float(g2.max())
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if explained(middle) else (middle, high)
+    return (low + high) / 2

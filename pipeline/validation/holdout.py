@@ -116,7 +116,7 @@ def hold_out(
     state = prepared(catalog, whole.profile, whole.postal, inputs).ready
     pool = pool_problem(state)
     withheld = _withheld(whole, group)
-    inside = target_set(state.problem, state.targets, _published(state), pool, truth)
+    inside = target_set(state.problem, state.targets, published(state), pool, truth)
     outside = target_set(whole.problem, whole.targets, withheld, pool, truth)
     levels = whole.problem.tree.levels
     counts = {level: int(used.sum()) for level, used in zip(levels, withheld, strict=True)}
@@ -159,7 +159,7 @@ def _without_estimates(
     return estimates.join(held, on=VARIABLE_KEY, how="anti", maintain_order="left")
 
 
-def _published(state: SolvableState) -> list[np.ndarray]:
+def published(state: SolvableState) -> list[np.ndarray]:
     """Per level, (areas, variables): targets that are fitted and published, evidence apart."""
     told = (state.targets["role"] != EVIDENCE).to_numpy()
     return [(row >= 0) & told[np.maximum(row, 0)] for row in state.problem.grid.rows]
@@ -168,7 +168,7 @@ def _published(state: SolvableState) -> list[np.ndarray]:
 def _withheld(state: SolvableState, group: HoldOutGroup) -> list[np.ndarray]:
     """Per level, (areas, variables): targets of the group among those that the whole state fits."""
     of_group = np.isin(state.targets["family"].to_numpy(), group.families)
-    rows = zip(state.problem.grid.rows, _published(state), strict=True)
+    rows = zip(state.problem.grid.rows, published(state), strict=True)
     return [told & of_group[np.maximum(row, 0)] for row, told in rows]
 
 

@@ -187,7 +187,7 @@ def attributes_of(units: pl.DataFrame) -> np.ndarray:
     return design_matrix(units, [key_of(name) for name in design_columns(units.columns)])
 
 
-def untold_columns(state: SolvableState) -> np.ndarray:
+def columns_without_target(state: SolvableState) -> np.ndarray:
     """(columns,) int64 places in ``attributes_of`` of variables that no target of the state speaks
     of, whatever its role: those that the profile keeps beside its targets."""
     stated = set(state.targets.select(VARIABLE_KEY).unique().iter_rows())

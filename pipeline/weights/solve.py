@@ -19,7 +19,12 @@ from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.solve.newton import Step, TreeNewtonResult, calibrate_tree
 from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.weights.cells import affinity_of, categories_of
-from pipeline.weights.problem import SolvableState, attributes_of, pool_problem, untold_columns
+from pipeline.weights.problem import (
+    SolvableState,
+    attributes_of,
+    columns_without_target,
+    pool_problem,
+)
 from pipeline.weights.settings import dense_settings, joint_settings
 
 StepProgress = Callable[[Step], None] | None
@@ -54,7 +59,7 @@ def pool_of(state: SolvableState, dense: np.ndarray) -> Pool:
         attributes=attributes_of(units),
         classes=classes,
         affinity=affinity,
-        anchors=untold_columns(state),
+        anchors=columns_without_target(state),
     )
 
 

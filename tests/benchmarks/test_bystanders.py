@@ -13,6 +13,7 @@ from pipeline.specs.catalog import load_catalog
 
 def figure(domain: str, moved: float | None, status: str, bent: str | None, official=None) -> dict:
     named = {"heading": "Employment and hours", "variable": "persons", "domain": domain}
+    named |= {"label": domain, "unit": "persons"}
     numbers = {"survey": 100.0, "standard_error": 2.0, "dense": 100.0 + 2.0 * (moved or 0.0)}
     moves = {"moved_dense": moved, "beyond_dense": moved, "beyond_selected": moved}
     return named | numbers | moves | {"status": status, "bent": bent, "official": official}

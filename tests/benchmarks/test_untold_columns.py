@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.untold_columns import main, overall
+from benchmarks.untold_figure import frontier_of_untold
 from benchmarks.untold_measures import MEDIAN_INCOME, Column
 from pipeline.sample.generate import generate_sample
 from pipeline.sample.settings import load_settings
@@ -65,6 +66,17 @@ def test_overall_leaves_income_out_and_counts_columns_worse_than_the_pumas_share
     found = overall(columns, rows)
     assert found["60"] == pytest.approx({"against dense": 2.0, "against PUMA": 2.0, "worse": 1})
     assert found["dense"] == pytest.approx({"against dense": 1.0, "against PUMA": 1.0, "worse": 1})
+
+
+def test_the_picture_is_drawn_of_one_run_or_several():
+    columns = [column("a"), column(MEDIAN_INCOME)]
+    rows = {"PUMA": [1.0, 9.0], "dense": [0.5, 1.0], "20": [1.5, 2.0], "60": [0.8, 1.5]}
+    one = frontier_of_untold(columns, {"balanced": rows})
+    two = frontier_of_untold(
+        columns, {"balanced": rows, "not balanced": {**rows, "60": [1.2, 1.5]}}
+    )
+    assert one[:4] == two[:4] == b"\x89PNG"
+    assert one != two
 
 
 def test_on_the_sample_every_column_is_published_and_dense_is_better(tmp_path):

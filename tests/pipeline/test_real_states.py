@@ -52,7 +52,8 @@ def test_rhode_island_keeps_exactly_120_pairs_a_tract(rhode_island):
 
 def test_rhode_island_tracts_lie_inside_the_published_margins(rhode_island):
     dense, selected = rhode_island["dense_levels"]["tract"], rhode_island["levels"]["tract"]
-    assert dense["share_inside_published_margin"] >= 0.995
+    # Published margins hold 90 %; weights that hold all of them have fitted errors.
+    assert 0.98 <= dense["share_inside_published_margin"] <= 0.998
     assert selected["share_inside_published_margin"] >= 0.97
     assert selected["with_published_margin"] >= 9_000
 

@@ -24,7 +24,7 @@ from pipeline.steps import truth_of
 from pipeline.validation.compare import steps_of, validate
 from pipeline.validation.families import hold_out_groups
 from pipeline.validation.frontier import frontier
-from pipeline.validation.holdout import hold_out
+from pipeline.validation.holdout import hold_out, published
 from pipeline.validation.report import document
 from pipeline.validation.runs import DENSE, ValidationSettings
 from pipeline.weights.solve import dense_calibration
@@ -109,7 +109,7 @@ def test_reconciling_with_the_withheld_figures_would_have_leaked(delaware):
 def test_inside_and_outside_part_what_the_whole_state_fits(delaware):
     (group,) = groups("education")
     task = hold_out(delaware, group, CATALOG)
-    whole = int(sum((row >= 0).sum() for row in delaware.ready.problem.grid.rows))
+    whole = int(sum(told.sum() for told in published(delaware.ready)))
     assert task.inside.frame.height + task.outside.frame.height == whole
     assert set(task.outside.frame["family"]) <= set(group.families)
     assert not set(task.inside.frame["family"]) & set(group.families)
@@ -119,6 +119,17 @@ def test_inside_and_outside_part_what_the_whole_state_fits(delaware):
     }
 
 
+def test_what_is_withheld_is_not_told_by_the_survey_either(delaware):
+    """Households with wages are in no table; their family is, so its evidence goes with it."""
+    (group,) = groups("household_income_source")
+    soft = pl.col("role") == "evidence"
+    whole = delaware.ready.targets.filter(soft)
+    held = hold_out(delaware, group, CATALOG).state.targets.filter(soft)
+    assert set(group.families) & set(whole["family"])
+    assert not set(group.families) & set(held["family"])
+    assert held.height > 20
+
+
 def test_measured_totals_are_those_of_the_engine(delaware):
     (group,) = groups("education")
     task = hold_out(delaware, group, CATALOG)
@@ -126,10 +137,7 @@ def test_measured_totals_are_those_of_the_engine(delaware):
     leaf, record = np.nonzero(dense.weights)
     measured = task.inside.fitted(leaf, record, dense.weights[leaf, record])
     engine = np.concatenate(
-        [
-            fitted[rows >= 0]
-            for fitted, rows in zip(dense.fitted, task.state.problem.grid.rows, strict=True)
-        ]
+        [fitted[told] for fitted, told in zip(dense.fitted, published(task.state), strict=True)]
     )
     np.testing.assert_allclose(measured, engine, rtol=1e-9, atol=1e-6)
 

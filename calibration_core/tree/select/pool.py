@@ -11,7 +11,7 @@ a selection, what is chosen (``pairs.py``), the dense problem itself (``tree/pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -55,7 +55,7 @@ class Pool:
     attributes: np.ndarray
     classes: tuple[np.ndarray, ...] = ()
     affinity: np.ndarray | None = None
-    anchors: np.ndarray | None = None
+    anchors: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
         leaves, records = len(self.tree.leaves), self.targets.designs[-1].shape[0]
@@ -74,7 +74,7 @@ class Pool:
             )
         cell = np.array(self.cell, dtype=np.int64)
         order = np.array(self.order, dtype=np.float64)
-        anchors = np.array([] if self.anchors is None else self.anchors, dtype=np.int64)
+        anchors = np.array(self.anchors, dtype=np.int64)
         arrays: dict[str, object] = {
             "dense": dense,
             "cell": cell,

@@ -29,7 +29,7 @@ bounds on ratios: weights answer so steeply that leaves solved alone run away fr
 leaves would gain nothing.
 
 tau is not chosen by hand: the solver follows ``tau_path`` downwards, each solution warm-starting
-the next, to where a named rule ends it (``stopping.py``): fit the targets as closely as their
+the next, to where a named rule ends it (``stopping.py``). Targets are fitted as closely as their
 errors justify, and no closer, so that weights stay as near the prior as possible. Where targets
 conflict the shares asked may be out of reach; then it stops when lowering tau gains less than
 ``least_gain`` of the targets.

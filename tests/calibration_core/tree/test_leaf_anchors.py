@@ -40,7 +40,7 @@ def test_leaves_get_the_dense_totals_of_the_pools_anchors_alone(case):
 
 
 def test_without_anchors_of_the_pool_leaves_get_none(case):
-    none = replace(case, anchors=None)
+    none = replace(case, anchors=UNTOLD[:0])
     soft = anchored(none, np.full(7, 25), 0.0, finest=0.5)
     assert soft.designs[-1].shape == case.targets.designs[-1].shape
 

@@ -43,6 +43,13 @@ def _edit(path: Path, old: str, new: str) -> None:
             id="unknown-source",
         ),
         pytest.param(
+            "method.yaml",
+            "balanced: [race_by_age",
+            "balanced: [race_by_hair",
+            "No variable has the family race_by_hair",
+            id="unknown-family",
+        ),
+        pytest.param(
             "targets/county_ssi.yaml",
             "rule: ssi_recipients",
             "rule: ssi_growth",

@@ -132,6 +132,8 @@ def test_a_key_of_an_earlier_version_is_refused_by_its_present_name(profile_with
         pytest.param({"dense": {"tolerence": 1e-3}}, "dense.tolerence", id="a slip of the pen"),
         pytest.param({"dense_share": {"finest": 2}}, "dense_share.finest", id="share"),
         pytest.param({"tau": 1}, "method.tau", id="unknown"),
+        pytest.param({"dense": {"stop": "guess"}}, "one of share", id="rule of tau"),
+        pytest.param({"goals": "prior"}, "method.goals", id="goals"),
         pytest.param([1], "method", id="a list"),
     ],
 )

@@ -7,7 +7,14 @@ import polars as pl
 import pytest
 
 from pipeline.errors import StoreError
-from pipeline.weights.problem import attributes_of, build_problem, design_matrix, state_seed
+from pipeline.vocabulary import design_columns
+from pipeline.weights.problem import (
+    attributes_of,
+    build_problem,
+    columns_without_target,
+    design_matrix,
+    state_seed,
+)
 from tests.pipeline.weights.toy_state import GEOGRAPHY, candidates, solvable, tables, targets
 
 
@@ -98,6 +105,20 @@ def test_designs_are_the_columns_of_the_units(profile):
     assert design[:, 1].tolist() == units["households|total"].to_list()
     assert design_matrix(units, []).shape == (units.height, 0)
     assert attributes_of(units).shape == (units.height, 4)
+
+
+def test_columns_without_a_target_are_those_no_target_speaks_of_whatever_its_role(profile):
+    records = tables()
+    goal = targets(records)
+    state = solvable(records, goal, profile)
+    assert columns_without_target(state).tolist() == []
+    kept = goal.filter(pl.col("domain") != "age_65_plus")
+    set_aside = goal.with_columns(role=pl.lit("validation"))
+    place = state.units.columns.index("persons|age_65_plus") - state.units.columns.index(
+        design_columns(state.units.columns)[0]
+    )
+    assert columns_without_target(replace(state, targets=kept)).tolist() == [place]
+    assert columns_without_target(replace(state, targets=set_aside)).tolist() == []
 
 
 def test_seeds_depend_on_run_state_and_purpose_only():
