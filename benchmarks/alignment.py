@@ -1,11 +1,13 @@
 """What each step that aligns records moves after calibration: steps on and off, all else the same.
 
     python -m benchmarks.alignment --data DIR [--profile rhode_island] [--state RI]
+    python -m benchmarks.alignment --data DIR --records VT DE WY
 
 For no step, and for the steps of ``data_specs/alignment.yaml`` one more at a time: dense weights,
 and what they give for figures that no step aims at, against the survey's own total, and for figures
 of SSA and the IRS, against these. ``docs/records_aligned.md`` quotes it. A state takes minutes for
-each line.
+each line. With ``--records`` nothing is calibrated: the records of each state named, under the
+profile's rules, before and after all steps, against the published figures.
 
 Belongs here: those runs and that table. Does not belong here: the steps, or how weights compare.
 """
@@ -20,9 +22,13 @@ import polars as pl
 
 from benchmarks.state import LoadedState, load_state
 from pipeline import steps
+from pipeline.records.assemble import assemble_records
+from pipeline.reports.alignment import with_gaps
+from pipeline.sources.of_profile import read_survey, read_tables
 from pipeline.specs.alignment import STEPS
+from pipeline.specs.catalog import load_catalog
 from pipeline.specs.states import state_of
-from pipeline.vocabulary import POPULATION, STATE, is_area
+from pipeline.vocabulary import POPULATION, STATE, is_area, is_variable
 
 FILED = "case when is_filer then {} else 0 end"
 # Name: table, value by row, and the official figure where there is one.
@@ -83,12 +89,42 @@ def relative(state: LoadedState, weight: pl.DataFrame, fips: str) -> dict[str, f
     return found
 
 
+BEFORE_CALIBRATION = (
+    ("usd_agi", "total"),
+    ("usd_agi", "agi_1000000_plus"),
+    ("usd_wages", "total"),
+    ("usd_self_employment", "total"),
+    ("usd_investment", "total"),
+    ("usd_taxable_social_security", "total"),
+    ("returns", "with_taxable_social_security"),
+)
+
+
+def records_of(profile_id: str, data: Path, postals: list[str]) -> None:
+    """Print the records of each state before the first and after the last step."""
+    catalog = load_catalog()
+    profile = catalog.profile(profile_id)
+    tables = read_tables(catalog, profile, profile.states[0], data)
+    national = steps.national_targets(catalog, profile, tables)[1].frame
+    for postal in postals:
+        survey = read_survey(profile, data, postal)
+        made = assemble_records(catalog, profile, survey.persons, survey.households, None, national)
+        for key in BEFORE_CALIBRATION:
+            rows = with_gaps(made.alignment).filter(is_variable(key))
+            first, last = rows["gap_before"][0], rows["gap_after"][-1]
+            print(f"{postal}  {'/'.join(key):<40} {first:>+8.1%} {last:>+8.1%}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--profile", default="rhode_island")
     parser.add_argument("--state", default="RI")
+    parser.add_argument("--records", nargs="+", metavar="STATE")
     asked = parser.parse_args()
+    if asked.records:
+        records_of(asked.profile, asked.data, asked.records)
+        return
     lines = {}
     for count in range(len(STEPS) + 1):
         state = load_state(asked.profile, asked.state, asked.data, STEPS[:count])
