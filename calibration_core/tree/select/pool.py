@@ -74,13 +74,14 @@ class Pool:
             )
         cell = np.array(self.cell, dtype=np.int64)
         order = np.array(self.order, dtype=np.float64)
+        anchors = np.array(self.anchors, dtype=np.int64)
         arrays = {
             "dense": dense,
             "cell": cell,
             "order": order,
             "attributes": np.array(self.attributes, dtype=np.float64),
             "classes": tuple(np.asarray(members, dtype=bool) for members in self.classes),
-            "anchors": np.array(self.anchors, dtype=np.int64),
+            "anchors": anchors,
         }
         if records and (cell.min() < 0 or not np.isfinite(order).all()):
             raise ProblemError(
@@ -88,7 +89,7 @@ class Pool:
                 where="pool",
                 expected="cells >= 0 and finite values",
             )
-        inside = (arrays["anchors"] >= 0) & (arrays["anchors"] < known[1])
+        inside = (anchors >= 0) & (anchors < known[1])
         self._require(bool(inside.all()), "anchors", "columns of attributes")
         for name, value in arrays.items():
             object.__setattr__(self, name, value)
