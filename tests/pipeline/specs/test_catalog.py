@@ -85,6 +85,16 @@ def test_every_variable_is_targeted_standard_or_balanced(catalog: Catalog) -> No
     assert set(catalog.variables) - used == set()
 
 
+def test_no_measure_has_two_names(catalog: Catalog) -> None:
+    """Two names of one measure would weigh it twice in the draw, and be reported twice."""
+    measures: dict[tuple[str | None, ...], set[tuple[str, str]]] = {}
+    for key, variable in catalog.variables.items():
+        if variable.expressible:
+            words = (variable.over, variable.where or "", variable.value or "1")
+            measures.setdefault(tuple(" ".join(w.split()) for w in words), set()).add(key)
+    assert [sorted(keys) for keys in measures.values() if len(keys) > 1] == []
+
+
 def test_units_agree_with_measures(catalog: Catalog) -> None:
     for variable in catalog.variables.values():
         expected = "usd" if variable.variable.startswith("usd_") else UNITS[variable.variable]
