@@ -40,7 +40,8 @@ class ColumnSpec(SpecModel):
 
     Exactly one of ``name`` and ``pattern``. ``{year}`` in a name stands for the vintage. ``rename``
     is the name in the long table (default: as published). ``role`` limits the column to files of
-    that role. The first entry that matches a column wins.
+    that role. ``jam_values``: numbers that stand for "below" or "above the last class" of a median,
+    as 2499 and 250001 do for household income. The first entry that matches a column wins.
     """
 
     name: str | None = None
@@ -52,6 +53,7 @@ class ColumnSpec(SpecModel):
     description: str = Field(min_length=3)
     required: bool = True
     may_be_negative: bool = False
+    jam_values: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -107,6 +109,25 @@ class CodeSpec(SpecModel):
             return float(self.code) if self.code and not self.is_pattern else None
         except ValueError:
             return None
+
+
+class WithheldZeros(SpecModel):
+    """Zeros that hide: at ``levels`` the publisher writes 0, in a count and its amount, for fewer
+    than ``below`` returns. A 0 stays a figure where the same column and class is 0 in every row of
+    ``whole`` (``pipeline/sources/tables/withheld_zeros.py``).
+
+    The count of amount A00200 is N00200; ``counts`` names those that the rule of names does not
+    give. ``why`` says how it is known.
+    """
+
+    levels: tuple[Level, ...] = Field(min_length=1)
+    below: int = Field(ge=2)
+    whole: Literal["nation", "state"]
+    counts: dict[str, str] = Field(default_factory=dict)
+    why: str = Field(min_length=10)
+
+    def count_of(self, amount: str) -> str:
+        return self.counts.get(amount, f"N{amount.removeprefix('A')}")
 
 
 class FileSpec(SpecModel):
@@ -171,6 +192,7 @@ class SourceSpec(SpecModel):
     columns: tuple[ColumnSpec, ...] = Field(min_length=1)
     strata: dict[str, str] = Field(default_factory=dict)
     suppression: tuple[CodeSpec, ...] = ()
+    withheld_zeros: WithheldZeros | None = None
     zero_margin_is_controlled: bool = False
     caveats: tuple[str, ...] = ()
 

@@ -158,5 +158,11 @@ def _subtract_other_areas(
         if other.is_empty():
             detail = f"the file has no row for {geoid}, so nothing was taken out of the nation"
             tell("no_other_area", 1, detail)
+        hidden = other["estimate"].null_count()
+        tell(
+            "other_area_withheld",
+            hidden,
+            f"cells of {geoid} are withheld, so not taken out of the nation",
+        )
         for position, value in other.select("position", "estimate").drop_nulls().iter_rows():
             estimate[:, position] -= value

@@ -2,7 +2,8 @@
 current columns.
 
 Belongs here: area codes and AGI classes of the SOI files. Does not belong here: numbers, units and
-marks (``tables/cells.py``, the spec), or what a return is (``pipeline/records``).
+marks (``tables/cells.py``, the spec), zeros that hide (``tables/withheld_zeros.py``), or what a
+return is (``pipeline/records``).
 
 Layouts: https://www.irs.gov/statistics/soi-tax-stats-historic-table-2 and
 https://www.irs.gov/statistics/soi-tax-stats-county-data (document guides by year). Amounts are
@@ -24,6 +25,7 @@ from pipeline.sources.tables.cells import long_table
 from pipeline.sources.tables.columns import apply_renames, checked_measures, need, refuse_duplicates
 from pipeline.sources.tables.schemas import PublishedTable, validated
 from pipeline.sources.tables.text import ROW, delimited
+from pipeline.sources.tables.withheld_zeros import withhold_zeros
 from pipeline.specs.states import BY_POSTAL
 
 _OTHER_AREAS = (
@@ -79,8 +81,9 @@ def _read(
         refuse_duplicates(kept, raw.provenance)
         measures, unread = checked_measures(request, file, kept, kept, raw.provenance, taken)
         long, marks = long_table(request, kept, measures, raw.provenance)
+        long, zeros = withhold_zeros(request, long, raw.provenance)
         frames.append(long)
-        notes += left_out + unread + marks
+        notes += left_out + unread + marks + zeros
         provenance.append(raw.provenance)
     table = validated(pl.concat(frames), PublishedTable, ", ".join(p.label for p in provenance))
     return SourceTable(table, tuple(provenance), tuple(notes))

@@ -19,6 +19,15 @@ from pipeline.specs.sources import CodeSpec, ColumnSpec
 
 AREA = ("level", "geoid", "name", "stratum", ROW)
 CONTROLLED = "controlled"
+_JAM = CodeSpec(
+    code="jam value",
+    applies_to="estimate",
+    status="not_available",
+    meaning="the median lies in an open-ended class, a number stands for its bound",
+)
+# Margins that say the same of a median: https://www.census.gov/data/developers/data-sets/acs-1year/
+# notes-on-acs-estimate-and-annotation-values.html
+_OPEN_ENDED = ("-333333333", "***")
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,8 @@ def long_table(
     """Unpivot text cells to the long table, with numbers in plain units.
 
     ``areas`` has the columns of ``AREA`` and one text column per measure. Codes of the spec become
-    a status before any arithmetic; -555555555 and ``*****`` make the margin zero. Raises
+    a status before any arithmetic; -555555555 and ``*****`` make the margin zero. A median's jam
+    value, and any number beside the margin of an open-ended class, is not available. Raises
     SourceValueError for text that is no number and no code, and for a negative number where the
     spec allows none.
     """
@@ -53,8 +63,14 @@ def long_table(
             "column": [m.column for m in measures],
             "scale": [m.spec.scale for m in measures],
             "signed": [m.spec.may_be_negative for m in measures],
+            "jam": [list(m.spec.jam_values) for m in measures],
         },
-        schema={"column": pl.String, "scale": pl.Float64, "signed": pl.Boolean},
+        schema={
+            "column": pl.String,
+            "scale": pl.Float64,
+            "signed": pl.Boolean,
+            "jam": pl.List(pl.Float64),
+        },
     ).with_row_index("measure")
     estimates = _unpivot(areas, keys, [m.estimate for m in measures], "estimate_text")
     with_margin = areas.with_columns(pl.lit(None, pl.String).alias("__no_margin"))
@@ -76,6 +92,7 @@ def long_table(
             "margin_code"
         ),
     )
+    cells = cells.with_columns(_jammed())
     _refuse(cells, "estimate", codes, provenance, pl.lit(True))
     _refuse(cells, "margin", codes, provenance, pl.col("has_margin"))
 
@@ -103,7 +120,7 @@ def long_table(
         .otherwise(pl.lit("published"))
         .alias("status"),
     )
-    notes = _code_notes(cells, "estimate", codes, provenance) + _code_notes(
+    notes = _code_notes(cells, "estimate", [*codes, _JAM], provenance) + _code_notes(
         cells.filter(known & pl.col("has_margin")), "margin", codes, provenance
     )
     stranded = cells.filter(
@@ -183,6 +200,19 @@ def _status(text: str, codes: Sequence[CodeSpec]) -> pl.Expr:
     return pl.coalesce(found[::-1])
 
 
+def _jammed() -> pl.Expr:
+    """The estimate's code, where a median shows a number that is only a bound."""
+    open_ended = pl.col("margin_code").str.split("|").list.last().is_in(_OPEN_ENDED)
+    number = pl.col("estimate_text_number")
+    bound = number.is_in(pl.col("jam")) | (number.is_not_null() & open_ended.fill_null(False))
+    return (
+        pl.when(pl.col("estimate_code").is_null() & (pl.col("jam").list.len() > 0) & bound)
+        .then(pl.lit(f"{_JAM.status}|{_JAM.code}"))
+        .otherwise(pl.col("estimate_code"))
+        .alias("estimate_code")
+    )
+
+
 def _refuse(
     cells: pl.DataFrame,
     part: str,
@@ -250,10 +280,7 @@ def _code_notes(
     for key in counts[f"{part}_code"].unique().sort().to_list():
         rows = counts.filter(pl.col(f"{part}_code") == key)
         code, total = meaning[key], int(rows["len"].sum())
-        columns = [f"{name} {count}" for name, count in rows.select("column", "len").iter_rows()]
-        shown = ", ".join(columns[:6]) + (
-            f" and {len(columns) - 6} more columns" if len(columns) > 6 else ""
-        )
+        shown = columns_shown(rows)
         kind = code.status if part == "estimate" else f"margin_{code.status}"
         notes.append(
             SourceNote(
@@ -264,3 +291,10 @@ def _code_notes(
             )
         )
     return notes
+
+
+def columns_shown(counts: pl.DataFrame) -> str:
+    """The first six columns with their number of cells in words, from ``column`` and ``len``."""
+    columns = [f"{name} {count}" for name, count in counts.select("column", "len").iter_rows()]
+    more = f" and {len(columns) - 6} more columns" if len(columns) > 6 else ""
+    return ", ".join(columns[:6]) + more
