@@ -20,7 +20,7 @@ import polars as pl
 from pipeline.ordered_sums import sum_in_order
 from pipeline.specs.catalog import Catalog
 from pipeline.specs.profiles import Profile
-from pipeline.vocabulary import STATE, VARIABLE_KEY, levels_below
+from pipeline.vocabulary import POPULATION, STATE, VARIABLE_KEY, levels_below
 
 SHARE_RULE = "share of the state"
 """What ``carry_rule`` says of a scaled row, after the rule it was carried by."""
@@ -70,8 +70,12 @@ def scaled_to_state(
     rules : by level, variable, domain.
 
     A row becomes k times itself, k = state / sum of the level's areas; its variance
-    k^2 (s^2 - (own x)^2 + (share x)^2), x the value and s its standard error. Where an area of the
-    level is withheld nothing is scaled: the others do not add up to the state.
+    k^2 (s^2 - (own x)^2 + (share x)^2), x the value and s its standard error.
+
+    Where areas of the level are withheld the others do not add up to the state. Withheld for being
+    small, they have between nothing and their share f of the level's persons; the middle is left to
+    them, k = (1 - f / 2) state / sum of the others. Nothing is scaled if f exceeds the error of
+    shares, or the level has no persons.
     """
     if not rules or state.is_empty():
         return targets
@@ -88,17 +92,17 @@ def scaled_to_state(
     totals = (
         targets.sort("geoid")
         .group_by(place, maintain_order=True)
-        .agg(
-            _sum=pl.when(pl.col("value").is_null().any())
-            .then(None)
-            .otherwise(sum_in_order("value", "geoid"))
-        )
+        .agg(_sum=sum_in_order("value", "geoid"))
         .filter(pl.col("_sum") > 0)
+        .join(_persons_withheld(targets, place), on=place, how="left")
+        .with_columns(pl.col("_withheld").fill_null(0.0))
     )
+    known_part = 1.0 - pl.col("_withheld") / 2.0
     scales = (
         totals.join(stated, on=place)
         .join(figures, on=VARIABLE_KEY)
-        .select(*place, "_own", "_share", _k=pl.col("_state") / pl.col("_sum"))
+        .filter(pl.col("_withheld") <= pl.col("_share"))
+        .select(*place, "_own", "_share", _k=pl.col("_state") * known_part / pl.col("_sum"))
         .filter(pl.col("_k") > 0)
     )
     rows = targets.join(scales, on=place, how="left", maintain_order="left")
@@ -120,3 +124,25 @@ def scaled_to_state(
     return rows.with_columns(
         **{name: pl.when(scaled).then(new).otherwise(name) for name, new in changed.items()}
     ).select(targets.columns)
+
+
+def _persons_withheld(targets: pl.DataFrame, place: list[str]) -> pl.DataFrame:
+    """The share of a level's persons that live where a figure is withheld, by level and variable;
+    infinite where the level's persons are not all known."""
+    is_persons = (pl.col("variable") == POPULATION[0]) & (pl.col("domain") == POPULATION[1])
+    persons = targets.filter(is_persons).select("level", "geoid", _persons="value")
+    known = pl.when(pl.col("_persons").is_null().any()).then(None)
+    all_persons = (
+        persons.sort("geoid")
+        .group_by("level", maintain_order=True)
+        .agg(_all=known.otherwise(sum_in_order("_persons", "geoid")))
+    )
+    return (
+        targets.filter(pl.col("value").is_null())
+        .join(persons, on=["level", "geoid"], how="left")
+        .sort("geoid")
+        .group_by(place, maintain_order=True)
+        .agg(_held=known.otherwise(sum_in_order("_persons", "geoid")))
+        .join(all_persons, on="level", how="left")
+        .select(*place, _withheld=(pl.col("_held") / pl.col("_all")).fill_null(float("inf")))
+    )
