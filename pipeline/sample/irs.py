@@ -2,8 +2,9 @@
 
 Belongs here: columns in the published order, AGI classes, rounding, disclosure. Does not belong
 here: tax law (``taxes.py``). Counts are rounded to 10, amounts to $1,000; a state's class with
-fewer than 10 returns is merged into its neighbour, a cell with fewer than 10 returns is zero; the
-state row of the county file and Historic Table 2 are rounded apart and differ a little.
+fewer than 10 returns is merged into its neighbour. A cell with fewer than 10 returns, in a county
+with fewer than 20, is written as 0 with its amount. The state row of the county file and Historic
+Table 2 are rounded apart and differ a little.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pipeline.sample.settings import SampleSettings
 
 STUBS = tuple(range(1, 11))
 _DISCLOSURE = 10
+_COUNTY_DISCLOSURE = 20
 
 _COUNTS = {
     "MARS1": pl.col("filing_status") == "single",
@@ -80,18 +82,22 @@ def _tabulate(returns: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     return returns.group_by(keys).agg(made).sort(keys)
 
 
-def _disclosed(frame: pl.DataFrame) -> pl.DataFrame:
-    """Counts to 10 and amounts to thousands; cells with fewer than ten returns become zero, amount
-    included.
+def _disclosed(frame: pl.DataFrame, below: int = _DISCLOSURE) -> pl.DataFrame:
+    """Counts to 10 and amounts to thousands; items with fewer than ``below`` returns become zero,
+    amount included.
     """
     counts = [c for c in _columns() if c[0] in "NME"]
     hidden = [
-        pl.when(pl.col(f"N{code}") >= _DISCLOSURE)
+        pl.when(pl.col(f"N{code}") >= below)
         .then(pl.col(f"{kind}{code}"))
         .otherwise(0.0)
         .alias(f"{kind}{code}")
         for code in _PAIRS
         for kind in ("N", "A")
+    ]
+    hidden += [
+        pl.when(pl.col(name) >= below).then(pl.col(name)).otherwise(0.0).alias(name)
+        for name in (*_COUNTS, "ELDERLY")
     ]
     frame = frame.with_columns(hidden)
     return frame.with_columns(
@@ -192,7 +198,7 @@ def write_county(folder: Folder, tax_units: pl.DataFrame, settings: SampleSettin
     # missing.
     early = settings.stream("irs_county_cut").random(len(returns)) < 0.9985
     returns = returns.filter(pl.Series(early))
-    counties = _disclosed(_tabulate(returns, ["county_fips"]))
+    counties = _disclosed(_tabulate(returns, ["county_fips"]), _COUNTY_DISCLOSURE)
     state = _tabulate(returns, ["state_fips"]).rename({"state_fips": "county_fips"})
     states = _disclosed(state)
     names = {c.fips: f"{c.name} {settings.label}" for c in settings.counties} | {

@@ -50,6 +50,26 @@ def test_a_restated_state_figure_counts_and_a_withheld_county_stops_the_scaling(
     assert_frame_equal(scaled_to_state(held_back, state, RULES), held_back)
 
 
+def test_small_withheld_counties_are_left_half_their_share_of_persons() -> None:
+    state = table(row("44", 480.0, **OLD))
+    people = [row(g, v) for g, v in (("44001", 500.0), ("44003", 1480.0), ("44005", 20.0))]
+    held_back = table(*COUNTIES, row("44005", None, None, **OLD), *people)
+    scaled = scaled_to_state(held_back, state, RULES).filter(domain="old")
+    # 20 of 2,000 persons live there: 0.5 % of 480 is left to it, and it stays withheld.
+    assert scaled["value"].drop_nulls().sum() == pytest.approx(480.0 * 0.995)
+    assert scaled.filter(geoid="44005")["value"].item() is None
+
+
+@pytest.mark.parametrize(
+    "persons", [pytest.param(200.0, id="above 3 %"), pytest.param(None, id="persons unknown")]
+)
+def test_nothing_is_scaled_where_much_may_be_withheld(persons: float | None) -> None:
+    state = table(row("44", 480.0, **OLD))
+    people = [row(g, v) for g, v in (("44001", 500.0), ("44003", 1480.0), ("44005", persons))]
+    held_back = table(*COUNTIES, row("44005", None, None, **OLD), *people)
+    assert_frame_equal(scaled_to_state(held_back, state, RULES), held_back)
+
+
 def test_order_of_rows_does_not_matter() -> None:
     state = table(row("44", 480.0, **OLD))
     there = scaled_to_state(table(*COUNTIES), state, RULES)
