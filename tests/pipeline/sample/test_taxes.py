@@ -4,7 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pipeline.sample.files import Folder
 from pipeline.sample.generate import read_truth
+from pipeline.sample.irs import write_county
 from pipeline.sample.taxes import earned_income_credit, income_tax, taxable_social_security
 
 
@@ -110,3 +112,16 @@ def test_a_return_adds_up(folder):
     assert bounds.filter(pl.col("agi_class") == 3).select(
         pl.col("low") >= 10_000, pl.col("high") < 25_000
     ).row(0) == (True, True)
+
+
+def test_a_county_writes_0_for_fewer_than_20_returns_and_their_amount(folder, settings, tmp_path):
+    filed = read_truth(folder).tax_units.filter("is_filer")
+    write_county(Folder(tmp_path), filed.gather_every(20), settings)
+    path = tmp_path / f"irs/{settings.year % 100}incyallnoagi.csv"
+    rows = pl.read_csv(path, encoding="latin-1").filter(pl.col("COUNTYFIPS") > 0)
+    items = [name for name in rows.columns if name[0] == "N" and len(name) == 6]
+    counts = rows.select(*items, "MARS1", "MARS2", "MARS4", "ELDERLY").unpivot()["value"]
+    assert (counts == 0).any()
+    assert counts.filter(counts > 0).min() >= 20
+    for name in items:
+        assert (rows[f"A{name[1:]}"].filter(rows[name] == 0) == 0).all()

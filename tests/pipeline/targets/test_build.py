@@ -199,6 +199,15 @@ def test_areas_outside_the_states_are_taken_out_of_the_nation() -> None:
     assert [(n.code, n.count) for n in built.notes] == [("no_other_area", 1)]
 
 
+def test_a_withheld_other_area_stays_in_the_nation_and_is_counted() -> None:
+    table = cells(
+        ("", "A", 100.0, None), ("PR", "A", None, None, "", "suppressed"), ("OA", "A", 3.0, None)
+    )
+    built = build([TOTAL], table, levels=("nation",), state=None, nation_minus=["OA", "PR"])
+    assert built.frame["value"].to_list() == [97.0]
+    assert ("other_area_withheld", 1) in [(n.code, n.count) for n in built.notes]
+
+
 def test_one_state_or_all() -> None:
     table = cells(("", "A", 3.0, 0.0), ("09", "A", 1.0, 0.0), ("44", "A", 2.0, 0.0))
     levels = ("nation", "state")
