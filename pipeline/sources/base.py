@@ -203,7 +203,7 @@ def _resolve(
 
 
 def _per_state(path: str) -> bool:
-    return any(mark in path for mark in ("{st}", "{ST}", "{fips}"))
+    return any(mark in path for mark in ("{st}", "{ST}", "{fips}", "{State}"))
 
 
 def _first(
@@ -232,6 +232,12 @@ def _first(
     ]
 
 
+def _state_called(text: str) -> State | None:
+    """By postal code in either case, or by its name without spaces."""
+    named = {state.compact_name: state for state in BY_POSTAL.values()}
+    return BY_POSTAL.get(text.upper()) or named.get(text)
+
+
 def _excerpts(
     spec: SourceSpec, file: FileSpec, path: str, vintage: str, data_dir: Path, table: str | None
 ) -> list[SourceFile]:
@@ -240,12 +246,13 @@ def _excerpts(
         re.escape(fill(path, vintage, table=table))
         .replace(re.escape("{st}"), "(?P<st>[a-z]{2})")
         .replace(re.escape("{ST}"), "(?P<ST>[A-Z]{2})")
+        .replace(re.escape("{State}"), "(?P<State>[A-Za-z]+)")
     )
     folder = data_dir / Path(fill(path, vintage, table=table)).parent
     found: list[tuple[str, SourceFile]] = []
     for candidate in sorted(folder.glob("*")) if folder.is_dir() else []:
         match = re.fullmatch(pattern, candidate.relative_to(data_dir).as_posix())
-        state = BY_POSTAL.get(next(iter(match.groups())).upper()) if match else None
+        state = _state_called(next(iter(match.groups()))) if match else None
         if state is not None:
             url = spec.url_of(vintage, state, file=file, table=table)
             own = SourceFile(file.role, candidate, file.members, state, table, url=url)

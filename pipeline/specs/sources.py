@@ -112,7 +112,8 @@ class CodeSpec(SpecModel):
 class FileSpec(SpecModel):
     """One file of a publication: the first of ``paths`` that exists.
 
-    Placeholders: {year}, {yy}, {st}, {ST}, {fips}, {table}. A nationwide source whose path holds
+    Placeholders: {year}, {yy}, {st}, {ST}, {fips}, {State} (the name without spaces), {table}. A
+    nationwide source whose path holds
     {st} is read from every matching file; {table} is repeated for each of the source's tables.
     ``url`` is the official address of this file, where the source's or vintage's is not (the same
     placeholders).
@@ -282,12 +283,13 @@ class SourceSpec(SpecModel):
 def fill(
     pattern: str, vintage: str, *, state: State | None = None, table: str | None = None
 ) -> str:
-    """``pattern`` with {year}, {yy}, {st}, {ST}, {fips} and {table} replaced, as far as they are
-    known.
+    """``pattern`` with {year}, {yy}, {st}, {ST}, {fips}, {State} and {table} replaced, as far as
+    they are known.
     """
     values = {"{year}": vintage, "{yy}": vintage[-2:]}
     if state is not None:
         values |= {"{st}": state.postal.lower(), "{ST}": state.postal, "{fips}": state.fips}
+        values |= {"{State}": state.compact_name}
     if table is not None:
         values |= {"{table}": table}
     for mark, value in values.items():
