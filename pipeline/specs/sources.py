@@ -164,7 +164,7 @@ class SourceSpec(SpecModel):
     levels: tuple[Level, ...] = Field(min_length=1)
     kind: Literal["published", "microdata", "geography"] = "published"
     reader: str
-    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    encoding: Literal["utf-8", "latin-1", "utf-8 or latin-1"] = "utf-8"
     layout: Layout = Layout()
     files: tuple[FileSpec, ...] = Field(min_length=1)
     tables: tuple[str, ...] = ()
