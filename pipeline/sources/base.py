@@ -173,9 +173,9 @@ def _resolve(
     table: str | None,
 ) -> list[SourceFile]:
     if spec.coverage == "state" and any(_per_state(path) for path in file.paths):
-        return [
-            each for state in wanted for each in _first(spec, file, vintage, data_dir, state, table)
-        ]
+        # A file of the nation that stands in for those of states is read once.
+        each = [f for state in wanted for f in _first(spec, file, vintage, data_dir, state, table)]
+        return list({(f.path, f.state): f for f in each}.values())
     whole = [path for path in file.paths if not _per_state(path)]
     if not any((data_dir / fill(path, vintage, table=table)).exists() for path in whole):
         excerpts = [
@@ -216,15 +216,17 @@ def _first(
 ) -> list[SourceFile]:
     paths = [data_dir / fill(path, vintage, state=state, table=table) for path in file.paths]
     members = tuple(fill(member, vintage, state=state, table=table) for member in file.members)
-    existing = [path for path in paths if path.exists()]
+    existing = [at for at, path in enumerate(paths) if path.exists()]
     if not existing and file.optional:
         return []
+    chosen = (existing or [0])[0]
+    of_one = spec.coverage == "nation" or _per_state(file.paths[chosen])
     return [
         SourceFile(
             file.role,
-            (existing or paths)[0],
+            paths[chosen],
             members,
-            state,
+            state if of_one else None,
             table,
             tuple(map(str, paths)),
             spec.url_of(vintage, state, file=file, table=table),

@@ -67,8 +67,8 @@ class Layout(SpecModel):
     ``parts`` says how a column's name tells estimate from margin: by suffix (DP05_0001E,
     DP05_0001M), infix (B19001_E001, B19001_M001), prefix (E_TOTPOP, M_TOTPOP) or not at all (plain:
     no margins). ``category_column`` names the column of a tidy file whose value completes a
-    column's ``rename`` at {category}. ``items`` maps labels of a workbook's rows to columns. ``period_years`` is how many interview years
-    a survey's file holds, the vintage being the last.
+    column's ``rename`` at {category}. ``items`` maps labels of a workbook's rows to columns.
+    ``period_years`` is how many interview years a survey's file holds, the vintage being the last.
     """
 
     separator: str = ","

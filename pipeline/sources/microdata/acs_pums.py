@@ -95,9 +95,9 @@ def read_pums(
     file a household's weight is PWGTP of its reference person, its income the sum of its members'
     total income, and tenure and food stamps are null; with one they are WGTP, HINCP, TEN and FS. A
     person in group quarters is a unit of one with weight PWGTP. ``weeks_worked`` is WKWN, or the
-    lower end of the WKW class where WKWN is blank or absent; 0 for persons of 16 or more who did not work. Replicate weights are
-    PWGTP1 to PWGTP80, of households WGTP1 to WGTP80 where there is a housing file
-    (``replicates.py``).
+    lower end of the WKW class where WKWN is blank or absent; 0 for persons of 16 or more who did
+    not work. Replicate weights are PWGTP1 to PWGTP80, of households WGTP1 to WGTP80 where there is
+    a housing file (``replicates.py``).
 
     Raises SourceFileError (no file), SourceLayoutError (columns, members, wrong state or year),
     SourceValueError (an impossible value, with its line), RecordsError (no records of the state;
@@ -276,10 +276,12 @@ def _weeks(columns: SurveyColumns, notes: list[SourceNote]) -> pl.Series:
     """Weeks worked in the last 12 months, or the lower end of their class. A five-year file across
     2019 has both columns, each blank in the other's years: WKWN counts where it has a value.
     """
-    exact = columns.integer("WKWN", low=1, high=52) if columns.has("WKWN") else None
-    classes = columns.coded("WKW", codes.WKW, dtype=pl.Int32) if columns.has("WKW") else None
-    if exact is None or classes is None:
-        return classes if exact is None else exact
+    if not columns.has("WKW"):
+        return columns.integer("WKWN", low=1, high=52)
+    classes = columns.coded("WKW", codes.WKW, dtype=pl.Int32)
+    if not columns.has("WKWN"):
+        return classes
+    exact = columns.integer("WKWN", low=1, high=52)
     if from_class := int((exact.is_null() & classes.is_not_null()).sum()):
         detail = "persons whose weeks worked are the lower end of a class (WKW), interviewed"
         notes.append(SourceNote("weeks_by_class", from_class, f"{detail} before 2019"))

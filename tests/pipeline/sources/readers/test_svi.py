@@ -60,7 +60,7 @@ def test_tract_codes_that_lost_a_zero_are_mended(read, cell):
 @pytest.mark.parametrize("row", ["44001,SYNTHETIC", "10001040100,Census Tract 401; SYNTHETIC"])
 def test_counties_or_another_state_are_no_tracts_of_this_one(read, row):
     path = "acs_tables/svi_tracts_2022/RhodeIsland.csv"
-    with pytest.raises(SourceValueError, match="No row is left|of another state"):
+    with pytest.raises(SourceValueError, match=r"No row is left|of another state"):
         read("svi_tracts", "2022", {path: f"{NEW}44,44001,{row},90,9,40,4,12,3,7,3\n"}, ["RI"])
 
 
