@@ -173,9 +173,9 @@ def _resolve(
     table: str | None,
 ) -> list[SourceFile]:
     if spec.coverage == "state" and any(_per_state(path) for path in file.paths):
-        return [
-            each for state in wanted for each in _first(spec, file, vintage, data_dir, state, table)
-        ]
+        # A file of the nation that stands in for those of states is read once.
+        each = [f for state in wanted for f in _first(spec, file, vintage, data_dir, state, table)]
+        return list({(f.path, f.state): f for f in each}.values())
     whole = [path for path in file.paths if not _per_state(path)]
     if not any((data_dir / fill(path, vintage, table=table)).exists() for path in whole):
         excerpts = [
@@ -203,7 +203,7 @@ def _resolve(
 
 
 def _per_state(path: str) -> bool:
-    return any(mark in path for mark in ("{st}", "{ST}", "{fips}"))
+    return any(mark in path for mark in ("{st}", "{ST}", "{fips}", "{State}"))
 
 
 def _first(
@@ -216,20 +216,28 @@ def _first(
 ) -> list[SourceFile]:
     paths = [data_dir / fill(path, vintage, state=state, table=table) for path in file.paths]
     members = tuple(fill(member, vintage, state=state, table=table) for member in file.members)
-    existing = [path for path in paths if path.exists()]
+    existing = [at for at, path in enumerate(paths) if path.exists()]
     if not existing and file.optional:
         return []
+    chosen = (existing or [0])[0]
+    of_one = spec.coverage == "nation" or _per_state(file.paths[chosen])
     return [
         SourceFile(
             file.role,
-            (existing or paths)[0],
+            paths[chosen],
             members,
-            state,
+            state if of_one else None,
             table,
             tuple(map(str, paths)),
             spec.url_of(vintage, state, file=file, table=table),
         )
     ]
+
+
+def _state_called(text: str) -> State | None:
+    """By postal code in either case, or by its name without spaces."""
+    named = {state.compact_name: state for state in BY_POSTAL.values()}
+    return BY_POSTAL.get(text.upper()) or named.get(text)
 
 
 def _excerpts(
@@ -240,12 +248,13 @@ def _excerpts(
         re.escape(fill(path, vintage, table=table))
         .replace(re.escape("{st}"), "(?P<st>[a-z]{2})")
         .replace(re.escape("{ST}"), "(?P<ST>[A-Z]{2})")
+        .replace(re.escape("{State}"), "(?P<State>[A-Za-z]+)")
     )
     folder = data_dir / Path(fill(path, vintage, table=table)).parent
     found: list[tuple[str, SourceFile]] = []
     for candidate in sorted(folder.glob("*")) if folder.is_dir() else []:
         match = re.fullmatch(pattern, candidate.relative_to(data_dir).as_posix())
-        state = BY_POSTAL.get(next(iter(match.groups())).upper()) if match else None
+        state = _state_called(next(iter(match.groups()))) if match else None
         if state is not None:
             url = spec.url_of(vintage, state, file=file, table=table)
             own = SourceFile(file.role, candidate, file.members, state, table, url=url)

@@ -68,6 +68,7 @@ class Layout(SpecModel):
     DP05_0001M), infix (B19001_E001, B19001_M001), prefix (E_TOTPOP, M_TOTPOP) or not at all (plain:
     no margins). ``category_column`` names the column of a tidy file whose value completes a
     column's ``rename`` at {category}. ``items`` maps labels of a workbook's rows to columns.
+    ``period_years`` is how many interview years a survey's file holds, the vintage being the last.
     """
 
     separator: str = ","
@@ -83,3 +84,4 @@ class Layout(SpecModel):
     sheets: tuple[SheetSpec, ...] = ()
     items: dict[str, str] = Field(default_factory=dict)
     year_pattern: str | None = None
+    period_years: int = Field(default=1, ge=1)

@@ -133,7 +133,8 @@ class WithheldZeros(SpecModel):
 class FileSpec(SpecModel):
     """One file of a publication: the first of ``paths`` that exists.
 
-    Placeholders: {year}, {yy}, {st}, {ST}, {fips}, {table}. A nationwide source whose path holds
+    Placeholders: {year}, {yy}, {st}, {ST}, {fips}, {State} (the name without spaces), {table}. A
+    nationwide source whose path holds
     {st} is read from every matching file; {table} is repeated for each of the source's tables.
     ``url`` is the official address of this file, where the source's or vintage's is not (the same
     placeholders).
@@ -184,7 +185,7 @@ class SourceSpec(SpecModel):
     levels: tuple[Level, ...] = Field(min_length=1)
     kind: Literal["published", "microdata", "geography"] = "published"
     reader: str
-    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    encoding: Literal["utf-8", "latin-1", "utf-8 or latin-1"] = "utf-8"
     layout: Layout = Layout()
     files: tuple[FileSpec, ...] = Field(min_length=1)
     tables: tuple[str, ...] = ()
@@ -304,12 +305,13 @@ class SourceSpec(SpecModel):
 def fill(
     pattern: str, vintage: str, *, state: State | None = None, table: str | None = None
 ) -> str:
-    """``pattern`` with {year}, {yy}, {st}, {ST}, {fips} and {table} replaced, as far as they are
-    known.
+    """``pattern`` with {year}, {yy}, {st}, {ST}, {fips}, {State} and {table} replaced, as far as
+    they are known.
     """
     values = {"{year}": vintage, "{yy}": vintage[-2:]}
     if state is not None:
         values |= {"{st}": state.postal.lower(), "{ST}": state.postal, "{fips}": state.fips}
+        values |= {"{State}": state.compact_name}
     if table is not None:
         values |= {"{table}": table}
     for mark, value in values.items():

@@ -25,6 +25,11 @@ class State:
     postal: str
     name: str
 
+    @property
+    def compact_name(self) -> str:
+        """The name without spaces, as CDC names its files: ``NewYork``."""
+        return self.name.replace(" ", "")
+
 
 _STATES = """
 01 AL Alabama|02 AK Alaska|04 AZ Arizona|05 AR Arkansas|06 CA California|08 CO Colorado

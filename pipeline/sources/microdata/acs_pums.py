@@ -71,6 +71,7 @@ def _read_files(
         persons,
         housing,
         year=int(request.vintage),
+        period=request.layout.period_years,
         state_fips=state.fips,
         source=request.spec.id,
         url=request.spec.url_of(request.vintage, state),
@@ -94,9 +95,9 @@ def read_pums(
     file a household's weight is PWGTP of its reference person, its income the sum of its members'
     total income, and tenure and food stamps are null; with one they are WGTP, HINCP, TEN and FS. A
     person in group quarters is a unit of one with weight PWGTP. ``weeks_worked`` is WKWN, or the
-    lower end of the WKW class; 0 for persons of 16 or more who did not work. Replicate weights are
-    PWGTP1 to PWGTP80, of households WGTP1 to WGTP80 where there is a housing file
-    (``replicates.py``).
+    lower end of the WKW class where WKWN is blank or absent; 0 for persons of 16 or more who did
+    not work. Replicate weights are PWGTP1 to PWGTP80, of households WGTP1 to WGTP80 where there is
+    a housing file (``replicates.py``).
 
     Raises SourceFileError (no file), SourceLayoutError (columns, members, wrong state or year),
     SourceValueError (an impossible value, with its line), RecordsError (no records of the state;
@@ -179,7 +180,7 @@ def _persons(
             "puma": _puma(columns, state_fips, notes),
             "gave_birth": columns.coded("FER", yes_no([1], [2], [8]), dtype=pl.Boolean),
             "poverty_ratio": columns.integer("POVPIP", low=0, high=501),
-            "weeks_worked": _of_workers(_weeks(columns), age),
+            "weeks_worked": _of_workers(_weeks(columns, notes), age),
             "hours_worked": _of_workers(columns.integer("WKHP", low=1, high=99), age),
             **{
                 name: columns.number(code, low=None if code in codes.SIGNED else 0) * factor
@@ -230,7 +231,7 @@ def _puma(columns: SurveyColumns, state_fips: str, notes: list[SourceNote]) -> p
     """State and PUMA, seven digits; null (-9) where the record of a five-year file carries only the
     PUMA of the other vintage.
     """
-    puma = columns.integer(columns.first_of("PUMA", "PUMA20"), nullable=False)
+    puma = columns.integer(columns.first_of(*codes.PUMA), nullable=False)
     known = puma > 0
     if unknown := int((~known).sum()):
         detail = "records carry only the other PUMA vintage; their PUMA is null"
@@ -248,7 +249,8 @@ def _school(columns: SurveyColumns) -> pl.Series:
 
 def _commute(columns: SurveyColumns) -> pl.Series:
     """Means of transport; a car with more than one rider is a carpool."""
-    means = columns.coded(columns.first_of("JWTR", "JWTRNS"), codes.JWTR)
+    named = [columns.coded(name, codes.JWTR) for name in codes.TRANSPORT if columns.has(name)]
+    means = pl.select(pl.coalesce(named)).to_series()
     pooled = (means == "drove_alone") & (columns.integer("JWRIP", low=1, high=10) > 1)
     carpooled = pl.when(pooled).then(pl.lit("carpooled")).otherwise(means)
     return columns.frame.select(carpooled).to_series()
@@ -270,11 +272,20 @@ def _moved(columns: SurveyColumns, state_fips: str, notes: list[SourceNote]) -> 
     return columns.frame.select(abroad).to_series()
 
 
-def _weeks(columns: SurveyColumns) -> pl.Series:
-    """Weeks worked in the last 12 months, or the lower end of their class."""
-    if columns.has("WKWN"):
+def _weeks(columns: SurveyColumns, notes: list[SourceNote]) -> pl.Series:
+    """Weeks worked in the last 12 months, or the lower end of their class. A five-year file across
+    2019 has both columns, each blank in the other's years: WKWN counts where it has a value.
+    """
+    if not columns.has("WKW"):
         return columns.integer("WKWN", low=1, high=52)
-    return columns.coded("WKW", codes.WKW, dtype=pl.Int32)
+    classes = columns.coded("WKW", codes.WKW, dtype=pl.Int32)
+    if not columns.has("WKWN"):
+        return classes
+    exact = columns.integer("WKWN", low=1, high=52)
+    if from_class := int((exact.is_null() & classes.is_not_null()).sum()):
+        detail = "persons whose weeks worked are the lower end of a class (WKW), interviewed"
+        notes.append(SourceNote("weeks_by_class", from_class, f"{detail} before 2019"))
+    return pl.select(pl.coalesce(exact, classes)).to_series()
 
 
 def _of_workers(amount: pl.Series, age: pl.Series) -> pl.Series:

@@ -97,10 +97,15 @@ AMOUNT_COLUMNS: dict[str, str] = {
 }
 SIGNED = ("SEMP", "INTP", "PINCP")
 
+# A five-year file across a change of areas has two columns of PUMAs, each -9 in the other's years
+# (2018-2022: PUMA10, PUMA20). The newer one is taken.
+PUMA = ("PUMA", "PUMA20", "PUMA10")
+TRANSPORT = ("JWTR", "JWTRNS")
+
 PERSON_COLUMNS: tuple[str | tuple[str, ...], ...] = (
-    *("SERIALNO", "SPORDER", ("PUMA", "PUMA20"), ("ST", "STATE"), "ADJINC", "PWGTP"),
+    *("SERIALNO", "SPORDER", PUMA, ("ST", "STATE"), "ADJINC", "PWGTP"),
     *("AGEP", "SEX", ("RELP", "RELSHIPP"), "MAR", "RAC1P", "HISP", "SCHL", "SCH", "SCHG"),
-    *("ESR", "COW", ("JWTR", "JWTRNS"), "JWRIP", "DIS", "MIL", "NATIVITY", "CIT", "LANX", "MIG"),
+    *("ESR", "COW", TRANSPORT, "JWRIP", "DIS", "MIL", "NATIVITY", "CIT", "LANX", "MIG"),
     *("FER", "POVPIP", ("WKWN", "WKW"), "WKHP"),
     *AMOUNT_COLUMNS.values(),
 )

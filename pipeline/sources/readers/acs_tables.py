@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import polars as pl
 
+from pipeline.errors import SourceFileError
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote, SourceTable
 from pipeline.sources.files import FileProvenance, RawFile
 from pipeline.sources.named import reader
@@ -22,6 +23,7 @@ from pipeline.sources.tables.cells import long_table
 from pipeline.sources.tables.columns import apply_renames, checked_measures, need, refuse_duplicates
 from pipeline.sources.tables.schemas import PublishedTable, validated
 from pipeline.sources.tables.text import delimited, json_table
+from pipeline.specs.sources import fill
 
 _GEO_ID_SHAPE = "a Census GEO_ID such as 0400000US44, 0500000US44007 or 1400000US44007000101"
 
@@ -83,8 +85,21 @@ def _read(request: ReadRequest, split: Split) -> SourceTable:
         frames.append(frame)
         notes += more
         provenance.append(raw.provenance)
+    if not frames:
+        raise _no_table(request)
     table = validated(pl.concat(frames), PublishedTable, ", ".join(p.label for p in provenance))
     return SourceTable(table, tuple(provenance), tuple(notes))
+
+
+def _no_table(request: ReadRequest) -> SourceFileError:
+    """Where each table's file is optional, at least one must be there."""
+    paths = [path for file in request.spec.files_of(request.vintage) for path in file.paths]
+    return SourceFileError(
+        f"None of the tables {', '.join(request.spec.tables)} is there",
+        where=", ".join(fill(path, request.vintage) for path in paths),
+        expected=f"at least one table of {request.spec.title}, {request.vintage}",
+        remedy=f"Download a table from {request.spec.url_of(request.vintage)}, and keep its name",
+    )
 
 
 def _read_file(

@@ -15,6 +15,11 @@ from pipeline.sources.files import FileProvenance
 from pipeline.sources.tables.text import ROW
 from pipeline.vocabulary import SUMMARY_LEVELS
 
+# https://www.census.gov/programs-surveys/geography/guidance/geo-identifiers.html
+_OTHER_LEVELS = {
+    **{"060": "county subdivisions", "150": "block groups", "160": "places", "795": "PUMAs"},
+    **{"310": "metropolitan areas", "500": "congressional districts", "860": "ZCTAs"},
+}
 _GEO_ID = r"^(\d{3})[0-9A-Z]{2,6}US([0-9A-Z]*)$"
 
 
@@ -74,8 +79,8 @@ def keep_areas(
             SourceNote(
                 "rows_of_other_levels",
                 count,
-                f"{provenance.label}: {count:,} row(s) of level {level} are not part of this source"
-                " and were left out",
+                f"{provenance.label}: {count:,} row(s) of level {_level_in_words(level)} are not"
+                " part of this source and were left out",
             )
         )
     kept = areas.filter(wanted)
@@ -112,9 +117,23 @@ def keep_areas(
                 f" in {', '.join(s.postal for s in request.states)}"
                 if request.states and request.spec.coverage == "state"
                 else ""
-            ),
+            )
+            + _levels_held(areas),
             where=provenance.path,
             expected="at least one area of the publication's levels",
             remedy="Check that this is the right file and state",
         )
     return kept, notes
+
+
+def _level_in_words(level: str) -> str:
+    """``sumlev 150 (block groups)``; a level of ours is its own word."""
+    other = _OTHER_LEVELS.get(level.removeprefix("sumlev "))
+    return f"{level} ({other})" if other else level
+
+
+def _levels_held(areas: pl.DataFrame) -> str:
+    counts = areas.group_by("level").len().sort("level").iter_rows()
+    return "; the file holds " + ", ".join(
+        f"{count:,} row(s) of level {_level_in_words(level)}" for level, count in counts
+    )

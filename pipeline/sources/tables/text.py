@@ -19,12 +19,16 @@ from pipeline.sources.files import RawFile
 
 ROW = "__row"
 REPEAT_MARK = "__repeat_"
+# A publisher that changed its encoding between vintages.
+_EITHER = "utf-8 or latin-1"
 
 
 def decode(raw: RawFile, encoding: str) -> str:
-    """The file as text, without a byte-order mark. Raises SourceFileError naming the line of the
-    first undecodable byte.
+    """The file as text, without a byte-order mark; ``utf-8 or latin-1`` is UTF-8 where every byte
+    allows it. Raises SourceFileError naming the line of the first undecodable byte.
     """
+    if encoding == _EITHER:
+        encoding = "utf-8" if _is_utf8(raw.data) else "latin-1"
     try:
         text = raw.data.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except UnicodeDecodeError as error:
@@ -45,6 +49,14 @@ def decode(raw: RawFile, encoding: str) -> str:
             remedy="It may be a workbook or an archive under another name: download the file again",
         )
     return text.removeprefix("\ufeff").removeprefix("ï»¿")
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def delimited(raw: RawFile, *, encoding: str, separator: str, header_rows: int = 1) -> pl.DataFrame:

@@ -88,8 +88,8 @@ def _edit(path: Path, old: str, new: str) -> None:
         pytest.param(
             "profiles/sample.yaml",
             'pep_counties: ["2024"]',
-            'pep_counties: ["2023"]',
-            "no vintage 2023",
+            'pep_counties: ["2017"]',
+            "no vintage 2017",
             id="unknown-vintage",
         ),
         pytest.param(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
 from pipeline.errors import SourceLayoutError
@@ -71,3 +72,12 @@ def test_real_tables_have_the_published_totals(realdata, cell, year, persons, do
     found = read_source(load_source("ssa_oasdi_states"), year, realdata).frame
     assert cell(found, "", "persons_oasdi")["estimate"] == persons
     assert cell(found, "", "benefits_month_total")["estimate"] == dollars
+
+
+@pytest.mark.parametrize(
+    ("year", "persons"), [("2005", 48_434_281), ("2010", 54_031_968), ("2017", 61_903_360)]
+)
+def test_real_tables_of_earlier_years_count_the_nation(realdata, cell, year, persons) -> None:
+    found = read_source(load_source("ssa_oasdi_states"), year, realdata).frame
+    assert cell(found, "", "persons_oasdi")["estimate"] == persons
+    assert found.filter(pl.col("level") == "state")["geoid"].n_unique() == 56
