@@ -184,9 +184,11 @@ def totals_of(frame: pl.DataFrame, vintage: str, settings: Mapping[str, Any]) ->
 
 
 def _shown(by_level: Mapping[str, float], level: str | None) -> float | None:
-    """At ``level``, else at the finest level there is."""
-    wanted = [level] if level else [each for each in LEVELS if each in by_level]
-    return by_level.get(wanted[0]) if wanted else None
+    """At ``level`` (``county+state``: both added), else at the finest level there is."""
+    if level is None:
+        return next((by_level[each] for each in LEVELS if each in by_level), None)
+    wanted = level.split("+")
+    return sum(by_level[each] for each in wanted) if set(wanted) <= set(by_level) else None
 
 
 def _words(line: FileLine) -> tuple[str, str]:
