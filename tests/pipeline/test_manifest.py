@@ -223,6 +223,8 @@ def _fit() -> pl.DataFrame:
         source=pl.lit("s"),
         standard_error=pl.col("published_standard_error"),
         margin_standard_error=pl.when("margin_published").then("published_standard_error"),
+        concept_error=pl.lit(0.0),
+        treatment=pl.lit("fitted"),
     )
 
 
@@ -350,12 +352,13 @@ def _moves(**columns: list) -> pl.DataFrame:
     ).with_columns(**{k: pl.lit(v) for k, v in rest.items()})
 
 
-def test_moves_are_counted_in_errors_of_the_margin_else_of_the_published_value():
+def test_moves_are_counted_in_errors_of_the_figure_and_of_its_concept():
     found = moved(
         _moves(
             value=[121.0, 119.0, 121.0, 119.0, 121.0, 121.0],
-            published_standard_error=[90.0, 90.0, 10.0, 10.0, 10.0, None],
-            margin_standard_error=[10.0, 10.0, None, None, 0.0, None],
+            published_standard_error=[10.0, 10.0, 6.0, 6.0, 10.0, None],
+            margin_standard_error=[1.0, 1.0, None, None, 0.0, None],
+            concept_error=[None, None, 8.0, 8.0, 0.0, 8.0],
         )
     )
     assert [geoid[-1] for geoid in found["geoid"]] == ["0", "2", "4"]
@@ -368,6 +371,7 @@ def test_an_exact_target_that_moved_at_all_is_listed_without_a_size_and_last():
             value=[100.001, 100.00001, 200.0],
             published_standard_error=[0.0, 0.0, 10.0],
             margin_standard_error=[0.0, 0.0, 10.0],
+            concept_error=[0.0, None, 0.0],
         )
     )
     assert [geoid[-1] for geoid in found["geoid"]] == ["2", "0"]
