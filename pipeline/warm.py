@@ -21,6 +21,8 @@ from typing import Any
 PROFILE = "sample"
 STATE = "RI"
 FLAT_RECORDS = 40
+# Few pairs call the same loops with the same types as many.
+PAIRS_PER_AREA = 25
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,13 @@ def _small_state(folder: Path) -> None:
     from pipeline.sample.generate import generate_sample
     from pipeline.sample.settings import small_settings
     from pipeline.steps import dense_weights, refined_weights, selected_pairs
-    from pipeline.weights.settings import pairs_of
 
     generate_sample(folder, small_settings())
     state = load_state(PROFILE, STATE, folder).ready
     # Several threads for so little work only wait for one another: minutes on a busy machine.
     with threadpool_limits(1):
         dense, _ = dense_weights(state)
-        pairs, _ = selected_pairs(state, dense, pairs_of(state.profile, len(state.leaves)))
+        pairs, _ = selected_pairs(state, dense, PAIRS_PER_AREA * len(state.leaves))
         refined_weights(state, dense, pairs)
         # The flat wing draws with the same loops, and with types of its own.
         group = np.arange(FLAT_RECORDS) % 2

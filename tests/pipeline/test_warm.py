@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from pipeline.assets.common import PROJECT_ROOT
 
 COUNT = "from pipeline.warm import compile_loops; print(compile_loops().functions)"
 
 
+@pytest.mark.timeout(1200)
 def test_another_process_finds_everything_compiled(tmp_path):
     """With a cache of its own, as on a new machine."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
