@@ -15,6 +15,7 @@ import sys
 import threading
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+_asked: list[int] = []
 
 
 def main() -> None:
@@ -22,6 +23,8 @@ def main() -> None:
     # A killed process would leave the terminal without its cursor; an interrupted one puts it back.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _interrupt)
     try:
         from pipeline.cli.app import call
 
@@ -39,5 +42,14 @@ def main() -> None:
     raise SystemExit(status)
 
 
+def stop_if_asked() -> None:
+    """Raise KeyboardInterrupt once more where somebody asked for it and it was swallowed: libraries
+    catch everything around some of their imports.
+    """
+    if _asked:
+        raise KeyboardInterrupt
+
+
 def _interrupt(signum: int, frame: object) -> None:
+    _asked.append(signum)
     raise KeyboardInterrupt

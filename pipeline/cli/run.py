@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibration_core.errors import GeocalError
-from pipeline.cli import FAILED, INTERRUPTED
+from pipeline.cli import FAILED, INTERRUPTED, stop_if_asked
 from pipeline.cli.progress import RunProgress
 from pipeline.cli.terminal import Terminal
 from pipeline.settings import ensure_instance_home, ensure_writable, peak_memory_mb
@@ -67,6 +67,7 @@ def _run(progress: RunProgress, asked: Asked, pairs: int | None) -> ProfileOutco
 
     definitions = build_definitions(asked.profile, asked.environment)
     progress.begin(asked.states, lambda job: job_steps(definitions, job))
+    stop_if_asked()
     config: dict[str, Any] | None = None
     if pairs is not None:
         config = {"selected_pairs": {"config": {"pairs": pairs}}}

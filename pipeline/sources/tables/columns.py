@@ -300,8 +300,16 @@ def refuse_wrong_vintage(
         f"{found}: {'; '.join(own)}",
         where=provenance.path,
         expected=f"{request.spec.title}, {request.vintage}",
-        remedy="Put the file of the right year at that path, or ask for the vintage the file holds",
+        remedy=(
+            "Put the file of the right year at that path, or ask for the vintage the file holds; if"
+            " the publisher renamed a column, add it under `renames` of the vintage asked for"
+        ),
     )
+
+
+def _is_absent(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(set(names)), n=2, cutoff=0.8)
+    return f"column {name} is absent" + (f" (near it: {', '.join(near)})" if near else "")
 
 
 def _mismatches(
@@ -309,7 +317,7 @@ def _mismatches(
 ) -> list[str]:
     split = part_splitter(request.layout)
     names = {split(name)[0] if request.layout.parts != "plain" else name for name in frame.columns}
-    found = [f"column {name} is absent" for name in traits.has_columns if name not in names]
+    found = [_is_absent(name, names) for name in traits.has_columns if name not in names]
     found += [f"column {name} is present" for name in traits.lacks_columns if name in names]
     geoids = set(areas["geoid"].to_list())
     covered = {geoid[:2] for geoid in geoids if len(geoid) >= 5}
