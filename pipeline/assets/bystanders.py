@@ -40,6 +40,8 @@ _CODE = (
     "pipeline/reports/show_bystanders.py",
     "pipeline/assets/bystanders.py",
     "pipeline/specs/bystanders.py",
+    "pipeline/steps.py",
+    "pipeline/vocabulary.py",
     "calibration_core/common/pull.py",
     "data_specs/bystanders.yaml",
     "data_specs/method.yaml",

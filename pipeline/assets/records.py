@@ -53,6 +53,8 @@ _CANDIDATES_CODE = (
     "data_specs/variables",
     "data_specs/cross_categories",
     "data_specs/profiles",
+    # What is measured of a unit hangs on the families that a selection keeps (`balanced`).
+    "data_specs/method.yaml",
 )
 _ESTIMATES_CODE = (
     "pipeline/records/survey_estimates.py",

@@ -38,6 +38,7 @@ _CODE = (
     "data_specs/targets",
     "data_specs/variables",
     "data_specs/factors",
+    "data_specs/categories.yaml",
     "data_specs/profiles",
     "data_specs/method.yaml",
 )

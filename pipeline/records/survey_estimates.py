@@ -29,7 +29,7 @@ from calibration_core.common.threads import one_thread
 from pipeline.errors import RecordsError
 from pipeline.records.design_totals import DESIGN_WEIGHT, with_design_weights
 from pipeline.records.expressions import VariableLike, measure
-from pipeline.sources.base import SourceNote
+from pipeline.sources.base import SourceNote, merged_notes
 from pipeline.sources.microdata.replicates import HOUSEHOLD, REPLICATES
 from pipeline.vocabulary import PUMA, STATE, TARGET_KEY
 
@@ -111,7 +111,7 @@ def survey_estimates(
         detail = f"variables that these records cannot express: {', '.join(sorted(left_out))}"
         notes.append(SourceNote("not_estimated", len(left_out), detail))
     made = pl.concat([pl.DataFrame(schema=ESTIMATE_SCHEMA), *pieces])
-    return made.sort(TARGET_KEY), _merged(notes)
+    return made.sort(TARGET_KEY), merged_notes(notes)
 
 
 def _rows(
@@ -197,12 +197,3 @@ def _standard_error(totals: np.ndarray) -> pl.Series:
         return pl.Series([None] * len(totals), dtype=pl.Float64)
     deviations = totals[:, 1:] - totals[:, :1]
     return pl.Series(np.sqrt(REPLICATE_FACTOR * (deviations**2).sum(axis=1)))
-
-
-def _merged(notes: Sequence[SourceNote]) -> tuple[SourceNote, ...]:
-    """Each note once, sorted; those of one code and text add up."""
-    total: dict[tuple[str, str], int] = {}
-    for note in notes:
-        key = (note.code, note.detail)
-        total[key] = total.get(key, 0) + note.count
-    return tuple(SourceNote(code, count, detail) for (code, detail), count in sorted(total.items()))

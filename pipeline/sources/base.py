@@ -8,6 +8,7 @@ Does not belong here: opening files (``files.py``), or any publication's layout.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,18 @@ class SourceNote:
 
     def __str__(self) -> str:
         return f"{self.detail} ({self.count:,})"
+
+
+def merged_notes(notes: Iterable[SourceNote]) -> tuple[SourceNote, ...]:
+    """Each note once, sorted by code and text; counts of the same ones add up, and those that come
+    to nothing are left out.
+    """
+    total: Counter[tuple[str, str]] = Counter()
+    for note in notes:
+        total[(note.code, note.detail)] += note.count
+    return tuple(
+        SourceNote(code, count, detail) for (code, detail), count in sorted(total.items()) if count
+    )
 
 
 @dataclass(frozen=True)

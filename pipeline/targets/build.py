@@ -10,7 +10,6 @@ nothing is imputed.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.errors import TargetError
-from pipeline.sources.base import SourceNote
+from pipeline.sources.base import SourceNote, merged_notes
 from pipeline.specs.catalog import Catalog
 from pipeline.specs.factors import Factor
 from pipeline.specs.profiles import Profile
@@ -128,7 +127,7 @@ def build_targets(
             expected="one source for each variable, domain and area",
             remedy="Leave one of the target files out of the profile",
         )
-    return BuiltTargets(result, _merged(notes))
+    return BuiltTargets(result, merged_notes(notes))
 
 
 def _table_of(spec: TargetSpec, vintage: str, tables: Tables) -> pl.DataFrame:
@@ -142,15 +141,6 @@ def _table_of(spec: TargetSpec, vintage: str, tables: Tables) -> pl.DataFrame:
             remedy="Pass every table of Catalog.required_tables",
         )
     return frame
-
-
-def _merged(notes: list[SourceNote]) -> tuple[SourceNote, ...]:
-    total: Counter[tuple[str, str]] = Counter()
-    for note in notes:
-        total[(note.code, note.detail)] += note.count
-    return tuple(
-        SourceNote(code, count, detail) for (code, detail), count in sorted(total.items()) if count
-    )
 
 
 class _SpecBuilder:

@@ -12,7 +12,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from pipeline.assets.common import PROJECT_ROOT
+from pipeline.assets.common import PROJECT_ROOT, code_version
 from pipeline.definitions import build_definitions
 from pipeline.io_manager import read_facts
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
@@ -227,3 +227,32 @@ def test_a_faulty_file_stops_its_asset_with_the_four_answers(tmp_path):
     assert "missing" in failure.user_failure_data.description
     assert {"found", "where", "expected", "remedy"} <= set(failure.user_failure_data.metadata)
     assert not environment.table_path("irs_historic_table_2").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "stale"),
+    [
+        pytest.param(
+            "method.yaml",
+            {"reconciled_targets", "candidate_units", "dense_weights", "bystander_report"},
+            id="families that a selection balances",
+        ),
+        pytest.param(
+            "categories.yaml", {"national_targets", "reconciled_targets"}, id="categories"
+        ),
+        pytest.param("alignment.yaml", {"record_persons", "record_alignment"}, id="alignment"),
+    ],
+)
+def test_what_a_changed_file_decides_is_stale(monkeypatch, tmp_path, changed, stale):
+    def versions() -> dict[str, str | None]:
+        code_version.cache_clear()
+        graph = definitions_of("rhode_island", tmp_path).resolve_asset_graph()
+        return {k.to_user_string(): graph.get(k).code_version for k in graph.get_all_asset_keys()}
+
+    before = versions()
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path.name == changed))
+    after = versions()
+    monkeypatch.undo()
+    code_version.cache_clear()
+    assert stale <= {name for name, version in after.items() if version != before[name]}

@@ -66,11 +66,16 @@ def need(frame: pl.DataFrame, names: Iterable[str], provenance: FileProvenance) 
             raise _absent(name, frame.columns, provenance, "")
 
 
+def _nearest(name: str, present: Iterable[str]) -> list[str]:
+    """Up to three names of the file that look like ``name``."""
+    return difflib.get_close_matches(name, sorted(set(present)), n=3, cutoff=0.6)
+
+
 def _absent(
     name: str, present: Sequence[str], provenance: FileProvenance, description: str
 ) -> SourceLayoutError:
     shown = [column for column in present if not column.startswith("__")]
-    near = difflib.get_close_matches(name, shown, n=3, cutoff=0.6)
+    near = _nearest(name, shown)
     hint = (
         f"; the nearest names there are {', '.join(near)}"
         if near
@@ -308,7 +313,7 @@ def refuse_wrong_vintage(
 
 
 def _is_absent(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(set(names)), n=2, cutoff=0.8)
+    near = _nearest(name, names)
     return f"column {name} is absent" + (f" (near it: {', '.join(near)})" if near else "")
 
 
