@@ -47,7 +47,7 @@ from pipeline.specs.states import state_of
 from pipeline.specs.variables import Variable
 from pipeline.targets import concept_gap
 from pipeline.targets.build import BuiltTargets, build_targets
-from pipeline.targets.evidence import survey_evidence
+from pipeline.targets.evidence import survey_evidence, why_none
 from pipeline.targets.hard_rules import require_targets
 from pipeline.targets.moves import refuse_large_moves
 from pipeline.targets.reconcile import Reconciled, reconcile_national, reconcile_state
@@ -222,18 +222,20 @@ def reconciled_targets(
     shares = share_rules(catalog, profile)
     reconciled = reconcile_state(below, national, areas, profile.levels, groups, shares)
     refuse_large_moves(reconciled.frame, profile.accepted_moves, postal)
+    rule, fips = profile.method.survey_evidence, state_of(postal).fips
     evidence = survey_evidence(
         estimates,
         reconciled.frame,
         catalog.variables.values(),
-        profile.method.survey_evidence,
-        state_fips=state_of(postal).fips,
+        rule,
+        state_fips=fips,
         vintage=profile.records.vintage,
         years=profile.target_year - int(profile.records.vintage),
     )
     frame = pl.concat([reconciled.frame, evidence]).sort(TARGET_KEY)
     require_targets(frame, f"reconciled_targets of {postal}")
-    return replace(reconciled, frame=frame)
+    absent = why_none(estimates, reconciled.frame, rule, state_fips=fips)
+    return replace(reconciled, frame=frame, no_evidence=absent)
 
 
 def targets_lost(

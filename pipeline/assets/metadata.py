@@ -17,7 +17,7 @@ import polars as pl
 
 from pipeline.assets.common import frame_metadata, inline_png, markdown_table
 from pipeline.specs.profiles import Profile
-from pipeline.vocabulary import CALIBRATE, VARIABLE_KEY
+from pipeline.vocabulary import CALIBRATE, EVIDENCE, VARIABLE_KEY
 
 if TYPE_CHECKING:
     from calibration_core.tree.select.joint import RefinedPairs
@@ -73,6 +73,13 @@ def of_reconciliation(reconciled: Reconciled) -> dict[str, Any]:
         "above_their_whole": reconciled.above_whole,
         **{k: dg.MetadataValue.md(markdown_table(v, limit=n)) for k, (v, n) in tables.items()},
     }
+
+
+def of_evidence(reconciled: Reconciled) -> dict[str, Any]:
+    """How many figures are held to the survey's own estimates, or why none is."""
+    if reconciled.no_evidence:
+        return {"held_to_the_survey": f"none: {reconciled.no_evidence}"}
+    return {"held_to_the_survey": reconciled.frame.filter(pl.col("role") == EVIDENCE).height}
 
 
 def of_gaps(gaps: pl.DataFrame, state: str, profile: Profile) -> dict[str, Any]:

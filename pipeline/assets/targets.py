@@ -196,7 +196,7 @@ def _reconciled(
         shown = metadata.of_targets(made.frame, title, profile)
         return dg.MaterializeResult(
             value=made.frame,
-            metadata={**shown, **metadata.of_reconciliation(made)},
+            metadata={**shown, **metadata.of_reconciliation(made), **metadata.of_evidence(made)},
             check_results=[
                 dg.AssetCheckResult(
                     check_name="every_target_accounted_for",

@@ -59,7 +59,7 @@ def survey_evidence(
     own = estimates.filter(is_area(STATE, state_fips))
     stated = targets.filter(is_area(STATE, state_fips))
     growth = _growth(own, stated)
-    if not rule.use or growth is None or own["standard_error"].null_count() == own.height:
+    if growth is None or why_none(estimates, targets, rule, state_fips=state_fips):
         return none
     asked = [(*v.key, v.family) for v in variables if v.over in _ASKED]
     families = pl.DataFrame(asked, schema=[*VARIABLE_KEY, "family"], orient="row")
@@ -93,6 +93,22 @@ def survey_evidence(
         **{name: pl.lit(fact) for name, fact in facts.items()},
     )
     return pl.concat([none, made.select(pl.col(n).cast(t) for n, t in TARGET_SCHEMA.items())])
+
+
+def why_none(
+    estimates: pl.DataFrame, targets: pl.DataFrame, rule: SurveyEvidence, *, state_fips: str
+) -> str:
+    """Why nothing is held to the survey, in words; empty where something may be. Arguments as of
+    ``survey_evidence``.
+    """
+    own = estimates.filter(is_area(STATE, state_fips))
+    if not rule.use:
+        return "the profile leaves it out (survey_evidence: use)"
+    if own["standard_error"].null_count() == own.height:
+        return "the survey's files hold no replicate weights, so its errors are unknown"
+    if _growth(own, targets.filter(is_area(STATE, state_fips))) is None:
+        return "total persons is not known from the survey and from targets"
+    return ""
 
 
 def _growth(estimates: pl.DataFrame, targets: pl.DataFrame) -> float | None:

@@ -72,6 +72,7 @@ class Reconciled:
     categories : one row per group and level, applied or not and why, with the gap before and after.
     converged : non-negativity settled.
     above_whole : values that lay above their whole and were brought down to it (``wholes.py``).
+    no_evidence : why nothing is held to the survey's own estimates, or empty (``evidence.py``).
     """
 
     frame: pl.DataFrame
@@ -80,6 +81,7 @@ class Reconciled:
     categories: pl.DataFrame
     converged: bool
     above_whole: int = 0
+    no_evidence: str = ""
 
     @property
     def largest_category_gap(self) -> float:

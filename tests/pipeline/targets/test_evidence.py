@@ -9,7 +9,7 @@ import pytest
 from pipeline.records.survey_estimates import ESTIMATE_SCHEMA
 from pipeline.specs.method import SurveyEvidence
 from pipeline.targets.build import TARGET_SCHEMA
-from pipeline.targets.evidence import survey_evidence
+from pipeline.targets.evidence import survey_evidence, why_none
 from tests.pipeline.targets.test_concept_gap import target, targets
 from tests.pipeline.targets.toy_tables import variable
 
@@ -82,3 +82,20 @@ def test_there_may_be_none(table: pl.DataFrame, rule: SurveyEvidence) -> None:
 
 def test_row_order_does_not_matter() -> None:
     assert evidence().equals(evidence(estimates().reverse()))
+
+
+@pytest.mark.parametrize(
+    ("table", "goal", "rule", "words"),
+    [
+        pytest.param(estimates(), GOAL, RULE, "", id="there is some"),
+        pytest.param(estimates(None), GOAL, RULE, "no replicate weights", id="no errors"),
+        pytest.param(estimates(), GOAL.head(0), RULE, "total persons", id="no population"),
+        pytest.param(
+            estimates(), GOAL, RULE.model_copy(update={"use": False}), "leaves it out", id="unused"
+        ),
+    ],
+)
+def test_where_nothing_is_held_to_the_survey_there_is_a_reason(table, goal, rule, words) -> None:
+    said = why_none(table, goal, rule, state_fips="44")
+    made = survey_evidence(table, goal, VARIABLES, rule, state_fips="44", vintage="2018", years=4)
+    assert words in said and bool(said) == made.is_empty()
