@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
 
 _INTERRUPTIONS = {DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__}
 
@@ -139,7 +139,7 @@ def _names_interruption(error: Any) -> bool:
 
 def failure_message(event: dg.DagsterEvent) -> str:
     """What a person should read of a failed step: the GeocalError's text where there is one, else
-    the last cause.
+    the last cause. Of a check that stops the run, which one, and where its figures are.
     """
     data = event.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
@@ -147,4 +147,13 @@ def failure_message(event: dg.DagsterEvent) -> str:
     error = data.error
     while error is not None and error.cause is not None:
         error = error.cause
+    if error is not None and error.cls_name == DagsterAssetCheckFailedError.__name__:
+        # Dagster's own words are a class, a count and then one line per check.
+        failed = ", ".join(error.message.strip().splitlines()[1:])
+        return (
+            f"A check that stops the run failed: {failed}. Where: the table was stored, what is"
+            " made from it was not. Expected: what the check's description says. What to do: read"
+            " its figures on the asset's page `Checks` in `geocal ui`, or of untold figures in"
+            " `geocal show STATE --bystanders`; correct their cause and run the state again"
+        )
     return (error.message if error is not None else event.message or "unknown failure").strip()

@@ -13,7 +13,7 @@ import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, PRODUCTION_TAG, STATES
-from pipeline.run_events import AssetEvent
+from pipeline.run_events import AssetEvent, failure_message
 from pipeline.runs import job_steps, run_profile
 from pipeline.settings import RunEnvironment, ensure_instance_home
 from tests.pipeline.toy import toy_definitions
@@ -274,3 +274,16 @@ def test_sensors_carry_a_production_run_from_the_nation_to_the_states_and_back(e
         request = evaluate("national_after_states", last)
         assert isinstance(request, dg.RunRequest)
         assert request.run_key == f"{nation.run_id}:national"
+
+
+def test_a_check_that_stops_the_run_is_named_with_what_to_do():
+    @dg.asset(check_specs=[dg.AssetCheckSpec("population_agrees", asset="weights", blocking=True)])
+    def weights():
+        check = dg.AssetCheckResult(check_name="population_agrees", passed=False)
+        return dg.MaterializeResult(check_results=[check])
+
+    result = dg.materialize([weights], raise_on_error=False)
+    (failure,) = (e for e in result.all_node_events if e.is_step_failure)
+    message = failure_message(failure)
+    assert "weights: population_agrees" in message and "What to do: " in message
+    assert "Dagster" not in message
