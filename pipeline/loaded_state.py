@@ -74,7 +74,9 @@ def load_state(
     )
     clock.lap("records")
     below = state_targets(catalog, profile, tables, postal).frame
-    estimates, _ = survey_estimates(catalog, postal, made.tables, survey.replicate_weights)
+    estimates, _ = survey_estimates(
+        catalog, profile, postal, made.tables, survey.replicate_weights, below, above.frame
+    )
     gaps = concept_gaps(catalog, profile, postal, estimates, below, above.frame)
     below, national = with_gaps(gaps, postal, below, above.frame)
     inputs = StateInputs(below, national, geography, made.tables, estimates)

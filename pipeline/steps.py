@@ -32,6 +32,7 @@ from calibration_core.tree.select.pairs import Selection
 from calibration_core.tree.solve.newton import TreeNewtonResult
 from calibration_core.tree.totals import pair_totals, pool_totals
 from pipeline.records.expressions import measure
+from pipeline.records.growth import population_growth
 from pipeline.records.survey_estimates import survey_estimates as estimates_of_records
 from pipeline.reports.bystanders import Watched, bystander_report
 from pipeline.reports.fit import fitted_targets
@@ -146,10 +147,12 @@ def concept_gaps(
     below: pl.DataFrame,
     national: pl.DataFrame,
 ) -> pl.DataFrame:
-    """How far design-weighted records are from each target, the role that follows, and the concept
-    error of those that calibrate. ``estimates``: of ``survey_estimates``."""
+    """How far records, carried to the target year by design weights, are from each target, the role
+    that follows, and the concept error of those that calibrate. ``estimates``: of
+    ``survey_estimates``."""
     fips = state_of(postal).fips
-    totals = estimates.filter(is_area(STATE, fips)).rename({"estimate": "total"})
+    carried = {"carried": "total", "carried_standard_error": "standard_error"}
+    totals = estimates.filter(is_area(STATE, fips)).drop("standard_error").rename(carried)
     return concept_gap.concept_gaps(
         totals,
         pl.concat([national.filter(is_area(STATE, fips)), below]),
@@ -162,14 +165,28 @@ def concept_gaps(
 
 def survey_estimates(
     catalog: Catalog,
+    profile: Profile,
     postal: str,
     records: Mapping[str, pl.DataFrame],
     replicates: pl.DataFrame | None,
+    below: pl.DataFrame,
+    national: pl.DataFrame,
 ) -> tuple[pl.DataFrame, tuple[SourceNote, ...]]:
-    """Every variable of the catalogue that the records express, by design weights, with standard
-    errors of the replicate weights, for the state and its PUMAs; notes."""
+    """Every variable of the catalogue that the records express, by design weights, of the survey's
+    year and of the target year, with standard errors of the replicate weights, for the state and
+    its PUMAs; notes. ``below`` and ``national``: targets as published and carried."""
+    fips = state_of(postal).fips
+    own = pl.concat([national.filter(is_area(STATE, fips)), below])
+    stated = concept_gap.state_targets(own, fips).select(*VARIABLE_KEY, "target").iter_rows()
+    published = {(variable, domain): figure for variable, domain, figure in stated}
+    groups = [
+        catalog.variables[child.key]
+        for group in profile.method.growth_by
+        for child in catalog.categories[group].children
+    ]
+    growth = population_growth(records["persons"], published, groups)
     variables = list(catalog.variables.values())
-    return estimates_of_records(records, replicates, variables, state_of(postal).fips)
+    return estimates_of_records(records, replicates, variables, fips, growth)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +251,7 @@ def reconciled_targets(
     )
     frame = pl.concat([reconciled.frame, evidence]).sort(TARGET_KEY)
     require_targets(frame, f"reconciled_targets of {postal}")
-    absent = why_none(estimates, reconciled.frame, rule, state_fips=fips)
+    absent = why_none(estimates, rule, state_fips=fips)
     return replace(reconciled, frame=frame, no_evidence=absent)
 
 

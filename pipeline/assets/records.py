@@ -58,6 +58,9 @@ _CANDIDATES_CODE = (
 )
 _ESTIMATES_CODE = (
     "pipeline/records/survey_estimates.py",
+    "pipeline/records/growth.py",
+    "data_specs/method.yaml",
+    "data_specs/categories.yaml",
     "pipeline/records/design_totals.py",
     "pipeline/records/expressions.py",
     "pipeline/steps.py",
@@ -79,7 +82,7 @@ def build_record_assets(
     catalog = load_catalog()
     return [
         _records(catalog, profile, partitions),
-        _survey_estimates(catalog, partitions),
+        _survey_estimates(catalog, profile, partitions),
         _concept_gaps(catalog, profile, partitions),
         _candidates(catalog, profile, partitions),
     ]
@@ -172,17 +175,20 @@ def _records(
     return records
 
 
-def _survey_estimates(catalog: Catalog, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+def _survey_estimates(
+    catalog: Catalog, profile: Profile, partitions: dg.PartitionsDefinition
+) -> dg.AssetsDefinition:
     @dg.asset(
         name=SURVEY_ESTIMATES,
         group_name=CANDIDATES_GROUP,
         kinds=_KINDS,
         partitions_def=partitions,
-        ins=inputs_of(REPLICATES, *RECORDS),
+        ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, REPLICATES, *RECORDS),
         code_version=code_version(*_ESTIMATES_CODE),
         description=(
             "What the survey itself says of the state and its PUMAs: every variable that records"
-            " express, by design weights, with the standard error of 80 replicate weights."
+            " express, by design weights, with the standard error of 80 replicate weights; of its"
+            " own year, and carried to the target year by age and sex."
         ),
     )
     @permanent
@@ -190,7 +196,13 @@ def _survey_estimates(catalog: Catalog, partitions: dg.PartitionsDefinition) -> 
         from pipeline import steps
 
         made, notes = steps.survey_estimates(
-            catalog, context.partition_key, _tables(frames), frames[REPLICATES]
+            catalog,
+            profile,
+            context.partition_key,
+            _tables(frames),
+            frames[REPLICATES],
+            frames[STATE_TARGETS],
+            frames[NATIONAL_TARGETS],
         )
         return dg.MaterializeResult(
             value=Table(made, {"notes": [str(note) for note in notes]}),

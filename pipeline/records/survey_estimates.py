@@ -11,14 +11,17 @@ w_i^r the r-th replicate weight and x_i what row i adds to a variable:
     estimate       = sum over i of w_i x_i
     standard_error = sqrt( 4 / 80 * sum over r of ( sum over i of w_i^r x_i - estimate )^2 )
 
+and, carried to the target year, the same with each weight times the row's growth since the survey
+(``growth.py``): ``carried`` and ``carried_standard_error``.
+
 Reference: US Census Bureau, *PUMS Accuracy of the Data (2018)*; Fay and Train (1995), successive
 difference replication. Amounts are dollars of the target year, counts are persons, households and
-returns of the survey's year: nothing is carried here but what the records carry.
+returns, of the survey's year and of the target year.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +32,7 @@ from calibration_core.common.threads import one_thread
 from pipeline.errors import RecordsError
 from pipeline.records.design_totals import DESIGN_WEIGHT, with_design_weights
 from pipeline.records.expressions import VariableLike, measure
+from pipeline.records.growth import Growth
 from pipeline.sources.base import SourceNote, merged_notes
 from pipeline.sources.microdata.replicates import HOUSEHOLD, REPLICATES
 from pipeline.vocabulary import PUMA, STATE, TARGET_KEY
@@ -41,6 +45,8 @@ ESTIMATE_SCHEMA: dict[str, pl.DataType] = {
     "unit": pl.String(),
     "estimate": pl.Float64(),
     "standard_error": pl.Float64(),
+    "carried": pl.Float64(),
+    "carried_standard_error": pl.Float64(),
     "records": pl.Int64(),
 }
 
@@ -65,10 +71,12 @@ class EstimatedVariable(VariableLike, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows of one record table: weights (rows, 1 + replicates), and the area of each row."""
+    """Rows of one record table: weights (rows, 1 + replicates), growth of each row (rows,) or None,
+    and the area of each row."""
 
     table: pl.DataFrame
     weights: np.ndarray
+    growth: np.ndarray | None
     areas: tuple[tuple[str, str, np.ndarray], ...]
 
 
@@ -77,6 +85,7 @@ def survey_estimates(
     replicates: pl.DataFrame | None,
     variables: Sequence[EstimatedVariable],
     state_fips: str,
+    growth: Growth | None = None,
 ) -> tuple[pl.DataFrame, tuple[SourceNote, ...]]:
     """Estimates of a state and each of its PUMAs: ESTIMATE_SCHEMA sorted by level and key.
 
@@ -86,13 +95,15 @@ def survey_estimates(
     replicates : REPLICATE_SCHEMA of ``sources/microdata/replicates.py``; without rows, or None,
         ``standard_error`` is null, which is noted.
     variables : what to estimate; those that the records cannot express are left out and noted.
+    growth : of the state's persons, of ``population_growth``; None, and nothing is carried:
+        ``carried`` is null.
 
     ``records`` counts the rows, unweighted, that add something other than zero. Raises RecordsError
     where a row has no weight or no replicate weights, and what ``measure`` raises.
     """
     weighted = with_design_weights(tables)
     known = replicates is not None and replicates.height > 0
-    notes: list[SourceNote] = []
+    notes: list[SourceNote] = list(growth.notes) if growth is not None else []
     if not known:
         detail = "the survey's files hold no replicate weights: standard errors are unknown"
         notes.append(SourceNote("replicate_weights_absent", tables["persons"].height, detail))
@@ -101,7 +112,7 @@ def survey_estimates(
     left_out = [f"{v.variable}/{v.domain}" for v in wanted if v.over is None]
     for over in _TABLES:
         own = [variable for variable in wanted if variable.over == over]
-        rows = _rows(over, weighted, replicates if known else None, state_fips)
+        rows = _rows(over, weighted, replicates if known else None, state_fips, growth)
         pieces += [
             piece
             for start in range(0, len(own), _BLOCK)
@@ -115,7 +126,11 @@ def survey_estimates(
 
 
 def _rows(
-    over: str, tables: Mapping[str, pl.DataFrame], replicates: pl.DataFrame | None, fips: str
+    over: str,
+    tables: Mapping[str, pl.DataFrame],
+    replicates: pl.DataFrame | None,
+    fips: str,
+    growth: Growth | None,
 ) -> _Rows:
     """Rows of one table, sorted by key: floating-point sums do not depend on row order."""
     table = tables[over].sort(_TABLES[over])
@@ -134,7 +149,8 @@ def _rows(
     ]
     ids = pl.Series("household_id", [f"{i:010d}" for i in range(table.height)], dtype=pl.String)
     # Each row its own unit: what a row adds is wanted, not what its household adds.
-    return _Rows(table.with_columns(ids), weights, tuple(areas))
+    grown = None if growth is None else growth.of(over, table, tables["persons"])
+    return _Rows(table.with_columns(ids), weights, grown, tuple(areas))
 
 
 def _replicates_of(over: str, table: pl.DataFrame, replicates: pl.DataFrame) -> np.ndarray:
@@ -176,6 +192,9 @@ def _block(
         added = measured.matrix[inside]
         with one_thread():
             totals = added.T @ rows.weights[inside]
+            carried = None
+            if rows.growth is not None:
+                carried = (added * rows.growth[inside, None]).T @ rows.weights[inside]
         yield pl.DataFrame(
             {
                 "level": [level] * len(keys),
@@ -185,6 +204,10 @@ def _block(
                 "unit": [unit[key] for key in keys],
                 "estimate": totals[:, 0],
                 "standard_error": _standard_error(totals),
+                "carried": _null(keys) if carried is None else carried[:, 0],
+                "carried_standard_error": (
+                    _null(keys) if carried is None else _standard_error(carried)
+                ),
                 "records": np.count_nonzero(added, axis=0),
             },
             schema=ESTIMATE_SCHEMA,
@@ -194,6 +217,10 @@ def _block(
 def _standard_error(totals: np.ndarray) -> pl.Series:
     """Of the first column of ``totals`` (variables, 1 + replicates); null without replicates."""
     if totals.shape[1] == 1:
-        return pl.Series([None] * len(totals), dtype=pl.Float64)
+        return _null(totals)
     deviations = totals[:, 1:] - totals[:, :1]
     return pl.Series(np.sqrt(REPLICATE_FACTOR * (deviations**2).sum(axis=1)))
+
+
+def _null(like: Sized) -> pl.Series:
+    return pl.Series([None] * len(like), dtype=pl.Float64)

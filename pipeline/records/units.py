@@ -20,6 +20,9 @@ from pipeline.ordered_sums import sum_in_order
 from pipeline.sources.base import SourceNote
 from pipeline.sources.microdata.schema import AMOUNTS, HouseholdTable, PersonTable
 
+IS_HOUSEHOLDER = (pl.col("relationship") == "reference_person") | pl.col("is_group_quarters")
+"""Persons who stand for their unit: householders, and each person in group quarters."""
+
 HOUSEHOLD_TYPES = ("married_couple", "male_householder", "female_householder")
 RELATIVES = ("spouse", "child", "grandchild", "other_relative")
 _SHORT = {"investment_income": "investment", "unemployment_compensation": "unemployment"}
@@ -125,8 +128,7 @@ def amount_sums(persons: pl.DataFrame) -> pl.DataFrame:
 
 
 def _attributes(people: pl.DataFrame) -> pl.DataFrame:
-    relationship = pl.col("relationship")
-    head = (relationship == "reference_person") | pl.col("is_group_quarters")
+    relationship, head = pl.col("relationship"), IS_HOUSEHOLDER
     child = (pl.col("age") < 18) & ~relationship.is_in(["reference_person", "spouse"])
 
     def count(condition: pl.Expr, name: str) -> pl.Expr:

@@ -1,9 +1,9 @@
 """The bystander report: what calibration did to every measured total of a state, told or not.
 
-For each variable, with the survey's own estimate e, its standard error s (80 replicate weights) and
-the growth g of the population since the survey (target population / survey estimate of it):
+For each variable, with the survey's own estimate, carried to the target year by age and sex, and
+its standard error (80 replicate weights):
 
-    survey = g e ,  standard_error = g s ,  moved = (fitted - survey) / standard_error
+    moved = (fitted - survey) / standard_error
 
 ``beyond`` is the part of a move that nobody asked for: how far the fitted total lies outside the
 interval from the survey to the official figure, in standard errors; without an official figure it
@@ -57,7 +57,6 @@ from pipeline.vocabulary import (
     VALIDATION,
     VARIABLE_KEY,
     Key,
-    is_variable,
 )
 from pipeline.weights.problem import SolvableState
 from pipeline.weights.table import StoredWeights
@@ -108,9 +107,7 @@ def bystander_report(state: SolvableState, stored: StoredWeights, watched: Watch
     frame = (
         _listed(watched)
         .join(totals, on=VARIABLE_KEY, how="left", maintain_order="left")
-        .join(
-            _survey(watched.estimates, totals), on=VARIABLE_KEY, how="left", maintain_order="left"
-        )
+        .join(_survey(watched.estimates), on=VARIABLE_KEY, how="left", maintain_order="left")
         .join(_official(state), on=VARIABLE_KEY, how="left", maintain_order="left")
         .join(told, on=VARIABLE_KEY, how="left", maintain_order="left")
     )
@@ -160,24 +157,18 @@ def _listed(watched: Watched) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _survey(estimates: pl.DataFrame, totals: pl.DataFrame) -> pl.DataFrame:
-    """The survey's own figures, grown with the population."""
+def _survey(estimates: pl.DataFrame) -> pl.DataFrame:
+    """The survey's own figures of the target year."""
     own = estimates.filter(pl.col("level") == STATE)
-    people = own.filter(is_variable(POPULATION))["estimate"]
-    target = totals.filter(is_variable(POPULATION))["prior"]
-    if len(people) != 1 or len(target) != 1 or not people[0] > 0:
+    if own["carried"].null_count() == own.height:
         raise TargetError(
-            "The survey's estimate of the population is not known, so nothing can be grown to it",
-            where=f"survey_estimates, variable {POPULATION[0]}, domain {POPULATION[1]}",
-            expected="one estimate above zero",
+            "The survey's estimates are not carried to the target year, so nothing can be compared",
+            where=f"survey_estimates, column carried, variable {'/'.join(POPULATION)}",
+            expected="the population of the target year among the targets",
             remedy="Materialise survey_estimates of the state again",
         )
-    growth = target[0] / people[0]
     return own.select(
-        *VARIABLE_KEY,
-        "records",
-        survey=growth * pl.col("estimate"),
-        standard_error=growth * pl.col("standard_error"),
+        *VARIABLE_KEY, "records", survey="carried", standard_error="carried_standard_error"
     )
 
 

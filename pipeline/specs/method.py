@@ -74,11 +74,13 @@ class SurveyEvidence(SpecModel):
     """How the survey's own estimates are held to (``pipeline/targets/evidence.py``).
 
     ``use``: whether at all. ``least_records``: of records that count, below which an estimate is
-    left out. ``carry_error_per_year``: relative standard error of carrying a count by population,
-    for each year between survey and target year.
+    left out. ``carry_error_per_year``: relative standard error of carrying a count by age and sex,
+    for each year between survey and target year. ``scale_share``: what one unit of loss stands for,
+    as a share of an estimate's standard error.
     """
 
     use: bool
+    scale_share: float = Field(gt=0)
     least_records: int = Field(ge=0)
     carry_error_per_year: float = Field(ge=0)
 
@@ -90,10 +92,13 @@ class Method(SpecModel):
     ``dense_share`` and ``refine_share`` how closely they fit. ``selection`` is SelectionSettings,
     ``limits`` WeightLimits; ``anchor_strength``, ``anchor_finest``, ``goals`` as in JointSettings.
     ``balanced`` are families of variables that a selection keeps beside those with a target.
-    ``bystanders`` decides nothing about weights, only what is said of them.
+    ``growth_by`` are groups of categories.yaml that divide the population by age and sex, by which
+    the survey is carried to the target year. ``bystanders`` decides nothing about weights, only
+    what is said of them.
     """
 
     scale: ScaleRule
+    growth_by: tuple[str, ...]
     survey_evidence: SurveyEvidence
     dense: TreeNewton
     dense_share: LevelShares

@@ -100,14 +100,7 @@ def check_profile(catalog: Catalog, profile: Profile) -> Profile:
             _check_rule(catalog, rule, where)
     _check_stated_once(catalog, profile, where)
     _check_steps(catalog, profile, where)
-    families = {variable.family for variable in catalog.variables.values()}
-    if unknown := set(profile.method.balanced) - families:
-        raise _fault(
-            f"No variable has the family {_listed(unknown)}",
-            where,
-            _listed(families),
-            "Correct `method.balanced`",
-        )
+    _check_method(catalog, profile, where)
     for source, vintage in sorted(catalog.required_tables(profile)):
         if vintage not in profile.sources.get(source, ()):
             raise _fault(
@@ -117,6 +110,24 @@ def check_profile(catalog: Catalog, profile: Profile) -> Profile:
                 "List it, or override the carry rule",
             )
     return profile
+
+
+def _check_method(catalog: Catalog, profile: Profile, where: str) -> None:
+    families = {variable.family for variable in catalog.variables.values()}
+    if unknown := set(profile.method.balanced) - families:
+        raise _fault(
+            f"No variable has the family {_listed(unknown)}",
+            where,
+            _listed(families),
+            "Correct `method.balanced`",
+        )
+    if groups := set(profile.method.growth_by) - set(catalog.categories):
+        raise _fault(
+            f"No group of categories is called {_listed(groups)}",
+            where,
+            _listed(catalog.categories),
+            "Correct `method.growth_by`",
+        )
 
 
 def _check_sources(catalog: Catalog, profile: Profile, where: str) -> None:

@@ -36,6 +36,11 @@ class VariableKey(SpecModel):
     variable: str
     domain: str
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """``(variable, domain)``."""
+        return self.variable, self.domain
+
 
 class Variable(VariableKey):
     """One measure x domain.
@@ -55,11 +60,6 @@ class Variable(VariableKey):
     family: str
     concept_note: str = ""
     not_expressible: str = ""
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """``(variable, domain)``."""
-        return self.variable, self.domain
 
     @property
     def expressible(self) -> bool:

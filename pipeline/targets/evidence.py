@@ -7,11 +7,11 @@ a row weighs in the loss (``pipeline/weights/problem.py``).
 Calibration moves every figure of the records, and nothing stops those that nobody stated. So each
 measured variable without a target of its own at the state is held, softly, to what the survey says:
 
-    value          = estimate * (population of the target year / population of the survey)
-    standard_error = sqrt( (growth * sampling error)^2 + (carry_error * years * value)^2 )
+    value          = estimate, carried to the target year by age and sex
+    standard_error = sqrt( (its sampling error)^2 + (carry_error * years * value)^2 )
 
 Amounts are in dollars of the target year already. The second part is the error of carrying: a share
-of the population changes with the years, whatever the population does. Told figures have errors a
+of an age changes with the years, whatever the population does. Told figures have errors a
 tenth of such a row's and less, so the row gives way as far as they ask for it, and no further.
 
 Such rows have role ``evidence``. They are fitted and reported, and are no published target: no
@@ -27,10 +27,10 @@ import polars as pl
 from pipeline.specs.method import SurveyEvidence
 from pipeline.specs.variables import Variable
 from pipeline.targets.build import TARGET_SCHEMA
-from pipeline.vocabulary import EVIDENCE, POPULATION, STATE, VARIABLE_KEY, is_area, is_variable
+from pipeline.vocabulary import EVIDENCE, STATE, VARIABLE_KEY, is_area
 
 SOURCE = "survey"
-_REASON = "no target states it: the survey's own estimate, carried by population"
+_REASON = "no target states it: the survey's own estimate, carried by age and sex"
 # What a survey asks: returns are put together from persons by a rule, nobody was asked for them.
 _ASKED = ("persons", "households")
 
@@ -58,8 +58,7 @@ def survey_evidence(
     none = pl.DataFrame(schema=TARGET_SCHEMA)
     own = estimates.filter(is_area(STATE, state_fips))
     stated = targets.filter(is_area(STATE, state_fips))
-    growth = _growth(own, stated)
-    if growth is None or why_none(estimates, targets, rule, state_fips=state_fips):
+    if why_none(estimates, rule, state_fips=state_fips):
         return none
     asked = [(*v.key, v.family) for v in variables if v.over in _ASKED]
     families = pl.DataFrame(asked, schema=[*VARIABLE_KEY, "family"], orient="row")
@@ -69,15 +68,14 @@ def survey_evidence(
         .join(families, on=VARIABLE_KEY, how="inner")
         .sort(VARIABLE_KEY)
     )
-    value = pl.col("estimate") * growth
+    value = pl.col("carried")
     carrying = rule.carry_error_per_year * abs(years) * value
-    error = ((pl.col("standard_error") * growth) ** 2 + carrying**2).sqrt()
+    error = (pl.col("carried_standard_error") ** 2 + carrying**2).sqrt()
     facts = {
         "margin_published": False,
         "source": SOURCE,
         "vintage": vintage,
-        "carry_rule": "population" if years else "none",
-        "carry_factor": growth,
+        "carry_rule": "age_and_sex" if years else "none",
         "treatment": "fitted",
         "concept_error": 0.0,
         "status": "estimated",
@@ -90,14 +88,13 @@ def survey_evidence(
         published_value=value,
         published_standard_error=error,
         margin_standard_error=pl.lit(None, pl.Float64),
+        carry_factor=pl.when(pl.col("estimate") != 0).then(value / pl.col("estimate")),
         **{name: pl.lit(fact) for name, fact in facts.items()},
     )
     return pl.concat([none, made.select(pl.col(n).cast(t) for n, t in TARGET_SCHEMA.items())])
 
 
-def why_none(
-    estimates: pl.DataFrame, targets: pl.DataFrame, rule: SurveyEvidence, *, state_fips: str
-) -> str:
+def why_none(estimates: pl.DataFrame, rule: SurveyEvidence, *, state_fips: str) -> str:
     """Why nothing is held to the survey, in words; empty where something may be. Arguments as of
     ``survey_evidence``.
     """
@@ -106,15 +103,6 @@ def why_none(
         return "the profile leaves it out (survey_evidence: use)"
     if own["standard_error"].null_count() == own.height:
         return "the survey's files hold no replicate weights, so its errors are unknown"
-    if _growth(own, targets.filter(is_area(STATE, state_fips))) is None:
-        return "total persons is not known from the survey and from targets"
+    if own["carried"].null_count() == own.height:
+        return "total persons of the target year is not known, so nothing can be carried to it"
     return ""
-
-
-def _growth(estimates: pl.DataFrame, targets: pl.DataFrame) -> float | None:
-    """Population that the targets state over the survey's own; None where either is unknown."""
-    before = estimates.filter(is_variable(POPULATION))["estimate"]
-    after = targets.filter(is_variable(POPULATION))["value"]
-    if before.is_empty() or after.is_empty() or after[0] is None or not before[0]:
-        return None
-    return float(after[0] / before[0])

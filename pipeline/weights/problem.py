@@ -6,8 +6,9 @@ else its reconciled one: one unit of loss is one standard error of what was publ
 tract it is a share (``scale.above_tract``) of the reconciled standard error, since totals of large
 areas are known well and users compare them first. Either is at least ``scale.relative_floor`` of
 the value, so that an exact target stays finite, and at least the smallest amount that counts. The
-concept error of a publication is added in quadrature and never tightened, and an estimate of the
-survey itself has its own standard error: neither is known better for being of a large area.
+concept error of a publication is added in quadrature and never tightened: it is no better known for
+being of a large area. An estimate of the survey itself has a share of its own standard error
+(``survey_evidence.scale_share``).
 
 Belongs here: from tables to the problem's arrays, and the one object that later steps take. Does
 not belong here: solving (``solve.py``), knobs of solvers (``settings.py``), results as tables
@@ -154,7 +155,8 @@ def target_scales(targets: pl.DataFrame, profile: Profile) -> pl.Series:
     is_tract = (targets["level"] == TRACT).to_numpy()
     own = np.where(np.isnan(published), error, published)
     is_evidence = (targets["role"] == EVIDENCE).to_numpy()
-    error = np.where(is_tract | is_evidence, own, rule.above_tract * error)
+    error = np.where(is_tract, own, rule.above_tract * error)
+    error = np.where(is_evidence, profile.method.survey_evidence.scale_share * own, error)
     share = targets["level"].replace_strict(
         rule.relative_floor, default=0.0, return_dtype=pl.Float64
     )

@@ -135,16 +135,24 @@ def test_real_errors_are_the_published_margins_of_a_larger_sample(
     profile = catalog.profile("counties_2018")
     survey = read_survey(profile, realdata, postal)
     records = assemble_records(catalog, profile, survey.persons, survey.households, None)
-    table, _ = steps.survey_estimates(catalog, postal, records.tables, survey.replicate_weights)
-    published = build_targets(
-        catalog, profile, read_tables(catalog, profile, postal, realdata), ["state"]
-    ).frame
+    tables = read_tables(catalog, profile, postal, realdata)
+    published = build_targets(catalog, profile, tables, ["state"]).frame
+    below = published.head(0)
+    table, notes = steps.survey_estimates(
+        catalog, profile, postal, records.tables, survey.replicate_weights, below, published
+    )
+    assert "growth_by_one_number" not in {note.code for note in notes}
     both = table.join(published.filter("margin_published"), on=TARGET_KEY).filter(
         (pl.col("margin_standard_error") > 0) & (pl.col("records") >= 60)
     )
     assert both.height >= 90
     ratio = both["standard_error"] / both["margin_standard_error"]
     assert low < ratio.median() < high
+    # Of one year, and PUMS is a part of the interviews: single years of age differ
+    # by sampling, other figures by next to nothing.
+    carried = table.filter((pl.col("level") == "state") & (pl.col("records") >= 60))
+    change = (carried["carried"] / carried["estimate"] - 1).abs()
+    assert change.median() < 0.02 and change.quantile(0.9) < 0.08
     assert ratio.quantile(0.1) > 0.8 and ratio.quantile(0.9) < 1.3 * high
     error = (pl.col("standard_error") ** 2 + pl.col("margin_standard_error") ** 2).sqrt()
     off = both.select((pl.col("estimate") - pl.col("published_value")) / error).to_series()

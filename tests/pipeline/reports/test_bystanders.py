@@ -70,8 +70,8 @@ def goal_of(records, official: float | None) -> pl.DataFrame:
 
 
 def estimates_of(records) -> pl.DataFrame:
-    """By design weights, with half the errors of simple sampling; half the population, so that
-    figures grow twofold."""
+    """By design weights, with half the errors of simple sampling; of half the population, carried
+    to all of it."""
     units = records["households"].sort("household_id")
     found = measure(records, [v for v in VARIABLES.values() if v.over], units["household_id"])
     totals = units["design_weight"].to_numpy() @ found.matrix / 2
@@ -85,6 +85,8 @@ def estimates_of(records) -> pl.DataFrame:
             "unit": ["persons"] * totals.size,
             "estimate": totals,
             "standard_error": 0.5 * totals / np.sqrt(np.maximum(count, 1)),
+            "carried": 2 * totals,
+            "carried_standard_error": totals / np.sqrt(np.maximum(count, 1)),
             "records": count,
         }
     )
@@ -134,7 +136,7 @@ def test_what_is_told_implied_observed_untold_and_not_measured(report):
     assert row(report, "age_80_plus")["reason"] == "of another year"
 
 
-def test_the_survey_grows_with_the_population(report):
+def test_the_survey_is_carried_to_the_target_year(report):
     people = row(report, "total")
     assert people["survey"] == pytest.approx(people["prior"])
     for each in report.filter(pl.col("standard_error").is_not_null()).to_dicts():
@@ -180,7 +182,9 @@ def test_figures_of_few_records_or_without_an_error_are_listed_and_not_judged(pr
     assert few["records"] < RULE["least_records"] and few["bent"] is None
     assert few["moved_dense"] is not None
     records = toy_state.tables()
-    unknown = estimates_of(records).with_columns(standard_error=pl.lit(None, dtype=pl.Float64))
+    unknown = estimates_of(records).with_columns(
+        carried_standard_error=pl.lit(None, dtype=pl.Float64)
+    )
     bare = report_of(records, profile, estimates=unknown)
     assert bare["moved_dense"].null_count() == bare.height
     assert row(bare, "under_65")["status"] == "implied"
@@ -190,9 +194,9 @@ def test_figures_of_few_records_or_without_an_error_are_listed_and_not_judged(pr
 def test_a_figure_that_the_surveys_weights_were_made_to_meet_is_not_judged(profile):
     records = toy_state.tables()
     given = estimates_of(records)
-    share = pl.col("estimate") / pl.col("records").sqrt()
+    share = pl.col("carried") / pl.col("records").sqrt()
     for factor, judged in ((0.3, False), (0.4, True)):
-        held = given.with_columns(standard_error=factor * share)
+        held = given.with_columns(carried_standard_error=factor * share)
         found = row(report_of(records, profile, estimates=held), "age_70_plus")
         assert (found["moved_dense"] is not None) == (found["bent"] is not None) == judged
         assert found["standard_error"] > 0
@@ -206,10 +210,10 @@ def test_the_order_of_rows_changes_nothing(profile, report):
     assert again.equals(report)
 
 
-def test_without_the_surveys_population_nothing_can_be_compared(profile):
+def test_without_estimates_of_the_target_year_nothing_can_be_compared(profile):
     records = toy_state.tables()
-    lacking = estimates_of(records).filter(~is_variable(("persons", "total")))
-    with pytest.raises(TargetError, match="estimate of the population is not known"):
+    lacking = estimates_of(records).with_columns(carried=pl.lit(None, dtype=pl.Float64))
+    with pytest.raises(TargetError, match="not carried to the target year"):
         report_of(records, profile, estimates=lacking)
 
 

@@ -50,6 +50,13 @@ def _edit(path: Path, old: str, new: str) -> None:
             id="unknown-family",
         ),
         pytest.param(
+            "method.yaml",
+            "growth_by: [male_age",
+            "growth_by: [male_ages",
+            "No group of categories is called male_ages",
+            id="unknown-group",
+        ),
+        pytest.param(
             "targets/county_ssi.yaml",
             "rule: ssi_recipients",
             "rule: ssi_growth",

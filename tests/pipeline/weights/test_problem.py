@@ -68,7 +68,7 @@ def test_a_concept_error_is_added_and_never_tightened(profile):
         np.testing.assert_allclose(after, np.hypot(before, 0.1 * np.abs(values)))
 
 
-def test_evidence_is_fitted_and_keeps_its_own_standard_error(profile):
+def test_evidence_is_fitted_at_a_share_of_its_own_standard_error(profile):
     records = tables()
     goal = targets(records)
     soft = (pl.col("level") == "state") & (pl.col("domain") == "age_65_plus")
@@ -79,7 +79,8 @@ def test_evidence_is_fitted_and_keeps_its_own_standard_error(profile):
     column = problem.grid.keys[0].index(("persons", "age_65_plus"))
     assert problem.grid.rows[0][0, column] >= 0
     error = held.filter(soft)["standard_error"][0]
-    assert problem.targets.scales[0][0, column] == pytest.approx(error)
+    share = profile.method.survey_evidence.scale_share
+    assert problem.targets.scales[0][0, column] == pytest.approx(share * error)
     assert told.targets.scales[0][0, column] == pytest.approx(0.1 * error)
 
 
