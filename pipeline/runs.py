@@ -14,13 +14,14 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 from sqlalchemy.exc import DatabaseError
 
+from pipeline import interrupts
 from pipeline.errors import StoreError
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
 from pipeline.run_events import AssetEvent, JobOutcome, asset_event, job_outcome
@@ -89,12 +90,15 @@ def run_job(
     config: Mapping[str, Any] | None = None,
 ) -> JobOutcome:
     """Run one job in this process; ``config`` is run configuration by step. A failure or Ctrl-C is
-    an outcome, not an exception.
+    an outcome, not an exception; a Ctrl-C that a library swallowed is sent again.
     """
     definition = definitions.resolve_job_def(job)
     run_id = str(uuid.uuid4())
+    running = True
 
     def forward(entry: dg.EventLogEntry) -> None:
+        if running:
+            interrupts.again()
         event = asset_event(entry, job, partition)
         if listener is not None and event is not None:
             listener(event)
@@ -109,11 +113,13 @@ def run_job(
             raise_on_error=False,
         )
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        running = False
         run = instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:
             instance.report_run_canceled(run)
         return JobOutcome(job, partition, run_id, False, {}, {}, interrupted=True)
-    return job_outcome(result.all_events, result.success, job, partition, run_id)
+    outcome = job_outcome(result.all_events, result.success, job, partition, run_id)
+    return replace(outcome, interrupted=outcome.interrupted or interrupts.asked())
 
 
 @contextlib.contextmanager

@@ -10,6 +10,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No deadline: how long a first call takes says how busy the machine is, and nothing of the code.
+settings.register_profile("geocal", deadline=None)
+settings.load_profile("geocal")
 
 REALDATA_VARIABLE = "GEOCAL_REALDATA"
 _ISOLATED = ("GEOCAL_PROFILE", "GEOCAL_DATA", "GEOCAL_OUTPUT", "DAGSTER_HOME", "COLUMNS")

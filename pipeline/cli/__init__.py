@@ -14,8 +14,9 @@ import signal
 import sys
 import threading
 
+from pipeline import interrupts
+
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-_asked: list[int] = []
 
 
 def main() -> None:
@@ -23,8 +24,7 @@ def main() -> None:
     # A killed process would leave the terminal without its cursor; an interrupted one puts it back.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _interrupt)
+        interrupts.watch()
     try:
         from pipeline.cli.app import call
 
@@ -46,10 +46,9 @@ def stop_if_asked() -> None:
     """Raise KeyboardInterrupt once more where somebody asked for it and it was swallowed: libraries
     catch everything around some of their imports.
     """
-    if _asked:
+    if interrupts.asked():
         raise KeyboardInterrupt
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    _asked.append(signum)
     raise KeyboardInterrupt

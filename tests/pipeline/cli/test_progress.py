@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
@@ -10,7 +9,6 @@ import time
 
 import pytest
 
-from pipeline import cli
 from pipeline.assets.common import PROJECT_ROOT
 from pipeline.step_words import StepWords
 from tests.pipeline.cli.in_a_terminal import Seen, program, run_in_terminal
@@ -142,12 +140,3 @@ def test_a_loop_that_must_be_compiled_is_named_once():
         outer(np.float32(1))
     outer(1.0)
     assert [line.split(",")[0] for line in said] == ["compiling outer"] * 2
-
-
-def test_an_interrupt_that_a_library_swallowed_is_not_forgotten(monkeypatch):
-    monkeypatch.setattr(cli, "_asked", [])
-    cli.stop_if_asked()
-    with contextlib.suppress(KeyboardInterrupt):
-        cli._interrupt(2, None)
-    with pytest.raises(KeyboardInterrupt):
-        cli.stop_if_asked()
