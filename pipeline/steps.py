@@ -179,12 +179,7 @@ def survey_estimates(
     own = pl.concat([national.filter(is_area(STATE, fips)), below])
     stated = concept_gap.state_targets(own, fips).select(*VARIABLE_KEY, "target").iter_rows()
     published = {(variable, domain): figure for variable, domain, figure in stated}
-    groups = [
-        catalog.variables[child.key]
-        for group in profile.method.growth_by
-        for child in catalog.categories[group].children
-    ]
-    growth = population_growth(records["persons"], published, groups)
+    growth = population_growth(records["persons"], published, catalog.growth_groups(profile))
     variables = list(catalog.variables.values())
     return estimates_of_records(records, replicates, variables, fips, growth)
 

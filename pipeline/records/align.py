@@ -17,9 +17,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from pipeline.errors import RecordsError
 from pipeline.records.benefits import align_benefits
 from pipeline.records.controls import Controls, controls_of
-from pipeline.records.design_totals import design_totals
+from pipeline.records.design_totals import DESIGN_WEIGHT, design_totals
+from pipeline.records.growth import Growth, population_growth
 from pipeline.records.return_income import align_income, align_wages
 from pipeline.records.return_places import Returns
 from pipeline.records.tax_rules import load_rules
@@ -58,7 +60,8 @@ _MADE_FROM = {
 @dataclass(frozen=True, eq=False)
 class Task:
     """What the steps of a state need: ``steps`` in any order, ``targets`` of the state (rows of the
-    target table), ``variables`` that targets measure, the profile's target year and seed.
+    target table), ``variables`` that targets measure, ``groups`` by which the population grows, the
+    profile's target year and seed.
     """
 
     steps: tuple[Step, ...]
@@ -68,13 +71,14 @@ class Task:
     state_fips: str
     year: int
     seed: int
+    groups: tuple[Variable, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class AlignedRecords:
-    """``persons`` after the steps; ``table`` (ALIGNMENT_SCHEMA): design-weighted
-    totals before and after each step, times growth of the population, beside the published figure;
-    ``notes``: counted facts.
+    """``persons`` after the steps; ``table`` (ALIGNMENT_SCHEMA): totals before and after each step
+    by design weights, carried to the target year, beside the published figure; ``notes``: counted
+    facts.
     """
 
     persons: pl.DataFrame
@@ -87,9 +91,19 @@ def align_records(persons: pl.DataFrame, households: pl.DataFrame, task: Task) -
 
     Raises RecordsError if a control is no target of the state.
     """
-    given = persons.sort("household_id", "person_number")
-    controls = controls_of(task.targets, task.state_fips, given)
-    made, notes = given, []
+    own = persons.sort("household_id", "person_number")
+    controls = controls_of(task.targets, task.state_fips)
+    growth = population_growth(own, controls.published, task.groups)
+    if growth is None:
+        raise RecordsError(
+            "No person of the records has a design weight",
+            where=f"alignment of records, state {task.state_fips}",
+            expected="design weights above zero",
+            remedy="Check the column of weights of the microdata",
+        )
+    given, households = _grown("persons", own, own, growth), households.sort("household_id")
+    households = _grown("households", households, own, growth)
+    made, notes = given, list(growth.notes)
     units = build_tax_units(made, task.year)[0]
     pieces = []
     for step in (name for name in STEPS if name in task.steps):
@@ -99,7 +113,14 @@ def align_records(persons: pl.DataFrame, households: pl.DataFrame, task: Task) -
         after = _totals(made, households, units, step, task)
         pieces.append(_compared(step, before, after, controls, task))
         notes += [*more, *(note for note in told if note.code == "filers")]
+    made = made.with_columns(own[DESIGN_WEIGHT])
     return AlignedRecords(_with_origins(given, made), pl.concat(pieces), tuple(notes))
+
+
+def _grown(over: str, table: pl.DataFrame, persons: pl.DataFrame, growth: Growth) -> pl.DataFrame:
+    """The table with the weights that its rows have in the target year."""
+    grown = table[DESIGN_WEIGHT] * pl.Series(growth.of(over, table, persons))
+    return table.with_columns(grown.alias(DESIGN_WEIGHT))
 
 
 def _take(
@@ -157,8 +178,8 @@ def _compared(
             "unit": task.variables[key].unit,
             "controls": key in aims,
             "published": controls.published.get(key),
-            "before": was[key] * controls.growth if key in was else None,
-            "after": now[key] * controls.growth if key in now else None,
+            "before": was.get(key),
+            "after": now.get(key),
         }
         for key in _shown(step, task)
     ]

@@ -126,4 +126,5 @@ def _task(
         states[0],
         profile.target_year,
         profile.seed,
+        catalog.growth_groups(profile),
     )

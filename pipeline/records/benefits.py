@@ -62,7 +62,7 @@ def _group(
     what: str,
 ) -> tuple[pl.DataFrame, list[SourceNote]]:
     name = f"{benefit.amount} {group.name}"
-    count, dollars = controls.scaled(group.persons), controls.scaled(group.dollars)
+    count, dollars = controls.figure(group.persons), controls.figure(group.dollars)
     if count is None or dollars is None:
         return persons, [SourceNote("control_withheld", 1, f"{name}: left as reported")]
     inside = _where(persons, group.where)

@@ -1,12 +1,11 @@
-"""Published figures that records are aligned with, in the units of the records' own weights.
+"""Published figures that records are aligned with.
 
-Belongs here: looking a figure up among the state's targets, and scaling it to the design weights.
-Does not belong here: which figures control what (``data_specs/alignment.yaml``), or the steps.
+Belongs here: looking a figure up among the state's targets. Does not belong here: which figures
+control what (``data_specs/alignment.yaml``), or the steps.
 
-Records of an earlier year stand for fewer people than the target year has. A control is therefore
-divided by growth = total persons as published / sum of the persons' design weights: growth of the
-population is left to calibration, and a step sees differences of concept and reporting only. The
-same number scales records for the concept gap (``pipeline/targets/concept_gap.py``).
+Records of an earlier year stand for fewer and younger people than the target year has. Steps
+therefore see records that have grown (``growth.py``), as the concept gap does, and of a control
+only what is a difference of concept and reporting.
 """
 
 from __future__ import annotations
@@ -25,12 +24,9 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Controls:
-    """``published``: figure of the target year by (variable, domain), null where withheld;
-    ``growth``: published persons over the records' design weights.
-    """
+    """``published``: figure of the target year by (variable, domain), null where withheld."""
 
     published: Mapping[Key, float | None]
-    growth: float
 
     def figure(self, control: Control, domain: str = "") -> float | None:
         """A control as published; None if one of its parts is withheld. Raises RecordsError for a
@@ -51,28 +47,20 @@ class Controls:
             total += sign * value
         return total
 
-    def scaled(self, control: Control, domain: str = "") -> float | None:
-        """A control divided by growth: what design-weighted records should total."""
-        value = self.figure(control, domain)
-        return None if value is None else value / self.growth
 
-
-def controls_of(targets: pl.DataFrame, state_fips: str, persons: pl.DataFrame) -> Controls:
-    """Controls of one state. ``targets``: rows of the target table with the state's own;
-    ``persons``: its records with ``design_weight``.
+def controls_of(targets: pl.DataFrame, state_fips: str) -> Controls:
+    """Controls of one state. ``targets``: rows of the target table with the state's own.
 
     Raises RecordsError if the state's population is not among them.
     """
     own = targets.filter(is_area(STATE, state_fips))
     rows = own.select("variable", "domain", "published_value").iter_rows()
     published = {(variable, domain): value for variable, domain, value in rows}
-    design = float(persons["design_weight"].sort().sum())
-    population = published.get(POPULATION)
-    if not population or design <= 0:
+    if not published.get(POPULATION):
         raise RecordsError(
-            "Total persons is not known both from records and from targets",
+            "Total persons of the target year is not known",
             where=f"alignment of records, state {state_fips}",
-            expected="a published population and design weights above zero",
+            expected="a published population above zero",
             remedy="Keep the population estimates among the profile's targets",
         )
-    return Controls(published, population / design)
+    return Controls(published)

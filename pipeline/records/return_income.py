@@ -45,7 +45,7 @@ def align_wages(
     """``persons`` with ``taxable_wages``, and a note. Wages as published or above stay as they are,
     for no exclusion explains them.
     """
-    wanted = controls.scaled(rule.dollars)
+    wanted = controls.figure(rule.dollars)
     wages = persons["wages"].to_numpy()
     band = np.clip(np.minimum(np.nan_to_num(wages), rule.up_to) - rule.start, 0.0, None)
     share, made = 0.0, persons.with_columns(pl.col("wages").alias(TAXABLE_WAGES))
@@ -95,7 +95,7 @@ def with_amounts(persons: pl.DataFrame, names: list[str]) -> pl.DataFrame:
 def _retirement(
     persons: pl.DataFrame, rule: IncomeRule, controls: Controls, returns_of: Rebuild
 ) -> tuple[pl.DataFrame, SourceNote]:
-    wanted, factor, made = controls.scaled(rule.retirement), 1.0, persons
+    wanted, factor, made = controls.figure(rule.retirement), 1.0, persons
     amount = persons["retirement"].to_numpy()
     for _ in range(ROUNDS):
         if wanted is None:
@@ -124,8 +124,8 @@ def _move(
     race = draws(persons, seed, f"{state}|{split.to}|moved")
     touched = 0
     for name in LOWER_CLASSES:
-        own = controls.scaled(split.own, alignment.classes[name])
-        other = controls.scaled(split.dollars, alignment.classes[name])
+        own = controls.figure(split.own, alignment.classes[name])
+        other = controls.figure(split.dollars, alignment.classes[name])
         if own is None or other is None:
             continue
         inside = returns.class_of_person == int(name)
@@ -165,7 +165,7 @@ def _donate(
     count = 0
     for name in reversed(LOWER_CLASSES):
         domain = alignment.classes[name]
-        dollars, receivers = (controls.scaled(c, domain) for c in (split.dollars, split.returns))
+        dollars, receivers = (controls.figure(c, domain) for c in (split.dollars, split.returns))
         if dollars is None or receivers is None or dollars <= 0:
             words = f"{split.to}, class {name}: no gain to donate, left as it is"
             notes.append(SourceNote("class_without_donation", 1, words))

@@ -67,7 +67,7 @@ def _places(
     """Returns of a class, the AGI each is to have, and a note."""
     rule, domain = alignment.tail, alignment.classes[name]
     count, dollars = (
-        controls.scaled(Control(plus=(figure,)), domain) for figure in (rule.returns, rule.dollars)
+        controls.figure(Control(plus=(figure,)), domain) for figure in (rule.returns, rule.dollars)
     )
     low, high = (*AGI_CLASS_STARTS, np.inf)[int(name) - 2 : int(name)]
     if not count or not dollars:
@@ -124,7 +124,7 @@ def _mix(
     """Amounts and their shares of what is added in a class: what the class lacks of each."""
     lacks = {}
     for amount, control in rule.amounts.items():
-        wanted = controls.scaled(control, alignment.classes[name])
+        wanted = controls.figure(control, alignment.classes[name])
         column = "wages" if amount == TAXABLE_WAGES else amount
         held = float((weight * returns.amount(column)[rows]).sum())
         lacks[amount] = max((wanted or 0.0) - held, 0.0)

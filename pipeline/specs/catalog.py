@@ -173,6 +173,11 @@ class Catalog:
             for item in spec.items
         )
 
+    def growth_groups(self, profile: Profile) -> tuple[Variable, ...]:
+        """Variables over persons that divide them: what the survey's population grows by."""
+        groups = (self.categories[name] for name in profile.method.growth_by)
+        return tuple(self.variables[child.key] for group in groups for child in group.children)
+
 
 def _tables_of(factor: Factor, profile: Profile) -> set[tuple[str, str]]:
     if isinstance(factor, RatioFactor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from pipeline.records.design_totals import design_totals
 from pipeline.records.tax_units import build_tax_units
 from pipeline.specs.alignment import LOWER_CLASSES, STEPS, TOP_CLASSES, Control, load_alignment
 from pipeline.specs.catalog import load_catalog
+from pipeline.specs.variables import Variable
 
 RULES = load_alignment()
 YEAR = 2022
@@ -220,10 +222,48 @@ def test_a_control_that_is_no_target_is_refused_by_name(homes) -> None:
         align_records(persons, households, task(persons, "ssa_benefits", targets=targets))
 
 
-def test_controls_are_scaled_by_growth_and_differences_are_signed(homes) -> None:
-    controls = controls_of(targets_for(homes[0]), "44", homes[0])
-    assert controls.growth == pytest.approx(2.0)
+def test_differences_of_controls_are_signed(homes) -> None:
+    controls = controls_of(targets_for(homes[0]), "44")
     rest = Control(plus=("persons/oasdi",), minus=("persons/oasdi_male_age_65_plus",))
-    assert controls.figure(rest) == 1_100 and controls.scaled(rest) == 550
+    assert controls.figure(rest) == 1_100
     by_class = Control(plus=("usd_investment", "usd_rent_royalty"))
     assert controls.figure(by_class, RULES.classes["3"]) == pytest.approx(2e5)
+
+
+def test_steps_see_the_ages_of_the_target_year_and_weights_stay_the_surveys(homes) -> None:
+    """Old persons grow threefold, others by half: SSA's count is met with these weights."""
+    persons, households = homes
+    old = pl.col("age") >= 65
+    weighs = [
+        persons.filter(old)["design_weight"].sum(),
+        persons.filter(~old)["design_weight"].sum(),
+    ]
+    grown = {"old": 3.0 * weighs[0], "young": 1.5 * weighs[1]}
+    goal = targets_for(persons, growth=sum(grown.values()) / sum(weighs))
+    ages = goal.head(2).with_columns(
+        variable=pl.lit("persons"),
+        domain=pl.Series(list(grown)),
+        published_value=pl.Series(list(grown.values()), dtype=pl.Float64),
+    )
+    of_age = {"old": "age >= 65", "young": "age < 65"}
+    groups = tuple(
+        Variable(
+            variable="persons",
+            domain=d,
+            label=d,
+            unit="persons",
+            over="persons",
+            where=where,
+            family="age",
+        )
+        for d, where in of_age.items()
+    )
+    asked = replace(task(persons, "ssa_benefits", targets=pl.concat([goal, ages])), groups=groups)
+    made = align_records(persons, households, asked)
+    key = ["household_id", "person_number"]
+    kept = made.persons.select(*key, "design_weight").sort(key)
+    assert kept.equals(persons.select(*key, "design_weight").sort(key))
+    row = made.table.filter((pl.col("domain") == "ssi_age_65_plus") & pl.col("controls"))
+    takers = made.persons.filter(old & (pl.col("ssi") > 0))["design_weight"].sum()
+    assert row["after"][0] == pytest.approx(3.0 * takers)
+    assert row["after"][0] == pytest.approx(row["published"][0], rel=0.25)
