@@ -174,6 +174,31 @@ def check(
     return check_files(terminal, profile, states, data, output, as_json)
 
 
+@app.command()
+@on_terminal
+def fetch(
+    terminal: Terminal,
+    profile: Profile = None,
+    states: States = None,
+    data: Data = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Ask for files anew that were fetched before, whole.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be asked for, and ask for nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Download the files a profile needs from their publishers, as far as these let programs.
+
+    What broke off goes on where it ended, what is there is not asked for again, and what only a
+    person can download is said with address, name and folder. docs/fetching.md says more.
+    """
+    from pipeline.cli.fetch import fetch as bring
+
+    return bring(terminal, profile, states, data, again, dry_run, as_json)
+
+
 @app.command(cls=ListOptions)
 @on_terminal
 def validate(

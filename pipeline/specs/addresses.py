@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pipeline.specs.states import State
 
@@ -69,6 +69,12 @@ def unknown_marks(pattern: str) -> list[str]:
 def names_a_file(address: str) -> bool:
     """Whether an address is that of a file or of a query, not of a page or a folder."""
     return bool(urlsplit(address).query or own_name(address))
+
+
+def holds_a_key(address: str) -> bool:
+    """Whether an address has a parameter for a key or a password."""
+    named = {name.lower() for name in parse_qs(urlsplit(address).query, keep_blank_values=True)}
+    return bool(named & {"key", "api_key", "apikey", "token", "password"}) or "@" in address
 
 
 def shared_addresses(files: Iterable[tuple[str, str]]) -> list[str]:

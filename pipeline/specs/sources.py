@@ -17,6 +17,7 @@ from pipeline.errors import SpecError
 from pipeline.specs.addresses import (
     ADDRESS,
     fill,
+    holds_a_key,
     names_a_file,
     saved_as,
     shared_addresses,
@@ -252,6 +253,8 @@ class SourceSpec(SpecModel):
                 url = self._address(vintage, file)
                 if unknown := unknown_marks(url):
                     raise ValueError(f"nothing fills in {', '.join(unknown)} of address {url}")
+                if holds_a_key(url):
+                    raise ValueError("an address holds a key; keys come from the environment")
                 if not self.by_hand(vintage, file):
                     claims.append((saved_as(file.paths, url), url))
             if shared := shared_addresses(claims):
