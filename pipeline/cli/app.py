@@ -17,7 +17,7 @@ import typer.core
 
 from calibration_core.errors import GeocalError
 from pipeline.cli import FAILED, INTERRUPTED
-from pipeline.cli.completion import state_codes
+from pipeline.cli.completion import source_names, state_codes
 from pipeline.cli.options import (
     Data,
     Json,
@@ -124,6 +124,29 @@ def profiles(terminal: Terminal, as_json: Json = False) -> None:
     from pipeline.cli.listing import list_profiles
 
     list_profiles(terminal, as_json)
+
+
+@app.command()
+@on_terminal
+def sources(
+    terminal: Terminal,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Id of a source, to show all of it: files, columns, units, uses.",
+            metavar="NAME",
+            show_default=False,
+            autocompletion=source_names,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the publications that can be read, or show one: what it is and what it is used for.
+
+    docs/sources.md has all of them on one page, docs/codebook.md the tables that geocal writes."""
+    from pipeline.cli.sources import show_sources
+
+    show_sources(terminal, name, as_json)
 
 
 @app.command()
