@@ -2,7 +2,7 @@
 # make test   set up .venv with the test packages and run every test
 # make ui     the Dagster UI of the sample on 127.0.0.1:3000
 # make lint   ruff over the whole tree, types of both packages
-# make docs   the API reference (docs/api), from the docstrings
+# make docs   the API reference (docs/api), sources.md and codebook.md
 # make clean  remove results and caches (not .venv)
 
 PYTHON    ?= python3
@@ -37,6 +37,7 @@ lint: $(TEST_STAMP)
 
 docs: $(TEST_STAMP)
 	$(BIN)/python docs/make_api.py
+	$(BIN)/python docs/make_dictionary.py
 
 clean:
 	rm -rf output build *.egg-info .pytest_cache .ruff_cache .hypothesis

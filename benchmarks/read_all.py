@@ -37,7 +37,8 @@ from pipeline.sources.microdata.acs_pums_codes import HOUSING_COLUMNS
 from pipeline.sources.microdata.acs_pums_files import open_pums, read_state
 from pipeline.sources.named import reader_called
 from pipeline.sources.registry import UNFORESEEN
-from pipeline.specs.sources import SourceSpec, fill, load_sources
+from pipeline.specs.addresses import fill
+from pipeline.specs.sources import SourceSpec, load_sources
 
 KNOWN = Path(__file__).with_suffix(".yaml")
 LEVELS = ("tract", "zip", "county", "state", "nation", "other")

@@ -65,10 +65,10 @@ def by_layout(relative: str, specs: Mapping[str, SourceSpec]) -> list[Candidate]
     return [
         Candidate(spec, vintage, file.role, "layout")
         for spec in specs.values()
-        if spec.kind == "published" and not spec.tables
+        if spec.kind == "published"
         for vintage in sorted(spec.vintages, reverse=True)
         for file in spec.files_of(vintage)
-        if any(path.lower().endswith(ending) for path in file.paths)
+        if any(p.lower().endswith(ending) and "{table}" not in p for p in file.paths)
     ]
 
 

@@ -33,6 +33,18 @@ class SourceValueError(GeocalError):
     """
 
 
+class DownloadError(GeocalError):
+    """A publisher's file could not be brought: no connection, cut off, not there, or not what it
+    should be.
+    """
+
+
+class DownloadRefusedError(DownloadError):
+    """A publisher gives the file to persons only: it refuses programs, wants a key, or answers with
+    a web page.
+    """
+
+
 class RecordsError(GeocalError):
     """Microdata cannot serve a state: no records, orphaned persons, an impossible household."""
 

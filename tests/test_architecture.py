@@ -94,6 +94,7 @@ PIPELINE = (
     ("manifest",),
     ("specs",),
     ("sources", "sample"),
+    ("fetch",),
     ("records",),
     ("targets",),
     ("weights",),
@@ -122,6 +123,7 @@ WITHIN = {
         ("of_profile",),
         ("acs_pums",),  # the old address of one name
     ),
+    "pipeline.fetch": (("content", "network", "record", "wanted"), ("transfer",), ("fetching",)),
     "pipeline.weights": (
         ("cells", "places"),
         ("candidates", "problem"),

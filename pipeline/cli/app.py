@@ -17,7 +17,7 @@ import typer.core
 
 from calibration_core.errors import GeocalError
 from pipeline.cli import FAILED, INTERRUPTED
-from pipeline.cli.completion import state_codes
+from pipeline.cli.completion import source_names, state_codes
 from pipeline.cli.options import (
     Data,
     Json,
@@ -128,6 +128,29 @@ def profiles(terminal: Terminal, as_json: Json = False) -> None:
 
 @app.command()
 @on_terminal
+def sources(
+    terminal: Terminal,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Id of a source, to show all of it: files, columns, units, uses.",
+            metavar="NAME",
+            show_default=False,
+            autocompletion=source_names,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the publications that can be read, or show one: what it is and what it is used for.
+
+    docs/sources.md has all of them on one page, docs/codebook.md the tables that geocal writes."""
+    from pipeline.cli.sources import show_sources
+
+    show_sources(terminal, name, as_json)
+
+
+@app.command()
+@on_terminal
 def show(
     terminal: Terminal,
     state: Annotated[
@@ -172,6 +195,31 @@ def check(
     from pipeline.cli.check import check_files
 
     return check_files(terminal, profile, states, data, output, as_json)
+
+
+@app.command()
+@on_terminal
+def fetch(
+    terminal: Terminal,
+    profile: Profile = None,
+    states: States = None,
+    data: Data = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Ask for files anew that were fetched before, whole.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be asked for, and ask for nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Download the files a profile needs from their publishers, as far as these let programs.
+
+    What broke off goes on where it ended, what is there is not asked for again, and what only a
+    person can download is said with address, name and folder. docs/fetching.md says more.
+    """
+    from pipeline.cli.fetch import fetch as bring
+
+    return bring(terminal, profile, states, data, again, dry_run, as_json)
 
 
 @app.command(cls=ListOptions)

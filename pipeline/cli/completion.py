@@ -18,6 +18,15 @@ def profile_names(ctx: Any, args: list[str], incomplete: str) -> Iterator[tuple[
             yield path.stem, str(_content(path).get("title", ""))
 
 
+def source_names(ctx: Any, args: list[str], incomplete: str) -> list[str]:
+    """Sources that begin with ``incomplete``."""
+    from pipeline.specs.base import SPEC_ROOT
+
+    del ctx, args
+    names = sorted(path.stem for path in (SPEC_ROOT / "sources").glob("*.yaml"))
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def state_codes(ctx: Any, args: list[str], incomplete: str) -> list[str]:
     """States of the profile that the command line names; after a comma, the next one."""
     from pipeline.settings import run_environment

@@ -28,6 +28,8 @@ from rich.text import Text
 from pipeline.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from pipeline.fetch.fetching import Outcome
+    from pipeline.fetch.wanted import Wanted
     from pipeline.run_events import AssetEvent
 
 # Seconds between two lines of one asset where lines stay: often enough to see that it works, too
@@ -210,6 +212,54 @@ class Waiting(_Moving):
 
     def __rich__(self) -> RenderableType:
         return self._row(_cut(f"{self._what}, {self._elapsed():.0f} s"))
+
+
+class FetchProgress(_Moving):
+    """Progress of ``geocal fetch``: the file that comes with its speed, or lines that stay."""
+
+    def __init__(self, terminal: Terminal, *, quiet: bool = False) -> None:
+        self._name, self._place, self._why = "", "", ""
+        self._have, self._first, self._size = 0, -1, 0
+        self._since = self._told = time.monotonic()
+        # Lines on standard output would stand in the JSON.
+        self._note = terminal.detail if quiet else terminal.note
+        super().__init__(terminal)
+
+    def begins(self, wanted: Wanted, number: int, of: int) -> None:
+        self._name, self._place, self._why = wanted.path.name, f"file {number} of {of}", ""
+        self._have, self._first, self._size = 0, -1, 0
+        self._since = self._told = time.monotonic()
+        self._terminal.detail(f"{self._place}: {self._name} from {wanted.file.url}", markup=False)
+
+    def moved(self, have: int, total: int | None) -> None:
+        if self._first < 0:
+            self._first = have
+        self._have, self._size, self._why = have, total or 0, ""
+        now = time.monotonic()
+        if self._live is None and now - self._told >= BETWEEN_LINES:
+            self._told = now
+            self._note(f"{self._name}: {self._bytes()}", markup=False)
+
+    def waits(self, why: str, seconds: float) -> None:
+        self._why = f"{why}; next attempt in {seconds:.0f} s"
+        self._note(f"{self._name}: {self._why}", markup=False)
+
+    def ends(self, outcome: Outcome) -> None:
+        said = f": {outcome.message}" if outcome.ready and outcome.message else ""
+        self._note(f"{outcome.result:<14} {outcome.path}{said}", markup=False)
+
+    def _bytes(self) -> str:
+        seconds = time.monotonic() - self._since
+        speed = (self._have - max(self._first, 0)) / seconds / 1e6 if seconds > 1 else 0.0
+        of = f" of {self._size / 1e6:,.1f}" if self._size else ""
+        return f"{self._have / 1e6:,.1f}{of} MB" + (f", {speed:.1f} MB per s" if speed else "")
+
+    def __rich__(self) -> RenderableType:
+        return self._row(
+            Text(self._place),
+            ProgressBar(total=self._size or None, completed=self._have, width=BAR),
+            _cut(f"{self._name}: {self._why or self._bytes()}"),
+        )
 
 
 class StepProgress(_Moving):

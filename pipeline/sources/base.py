@@ -17,8 +17,9 @@ import polars as pl
 
 from pipeline.errors import ProfileError, SourceFileError
 from pipeline.sources.files import FileProvenance, RawFile, open_zip, read_member, read_raw
+from pipeline.specs.addresses import fill, per_state, saved_as
 from pipeline.specs.layouts import Layout
-from pipeline.specs.sources import FileSpec, SourceSpec, VintageSpec, fill
+from pipeline.specs.sources import FileSpec, SourceSpec, VintageSpec
 from pipeline.specs.states import BY_POSTAL, State, states_of
 
 
@@ -62,7 +63,8 @@ class SourceTable:
 @dataclass(frozen=True)
 class SourceFile:
     """A file that a spec points to: the path to read, its role, the state or table it is for, where
-    there is one, and its official address.
+    there is one, and its official address. ``alternatives``: all paths where it may lie;
+    ``by_hand``: why no program can ask for it.
     """
 
     role: str
@@ -72,6 +74,8 @@ class SourceFile:
     table: str | None = None
     alternatives: tuple[str, ...] = ()
     url: str = ""
+    optional: bool = False
+    by_hand: str = ""
 
     @property
     def exists(self) -> bool:
@@ -126,9 +130,10 @@ class ReadRequest:
         place = "at one of those paths" if several else "at that path"
         if self.special.publishers_form:
             expected = f"{self.spec.title}, {self.vintage}, as the publisher offers it: {url}"
+            fetched = "" if file.by_hand else "Let `geocal fetch` bring it, or: "
             remedy = (
-                f"Download it from {self.spec.publisher}, put it {place}, and run `geocal check`"
-                " again"
+                f"{fetched}Download it from {self.spec.publisher}, put it {place}, and run `geocal"
+                " check` again"
             )
         else:
             expected = (
@@ -170,80 +175,127 @@ def resolve_files(
             expected="at least one postal code",
             remedy="Name the states to read",
         )
+    return _once(
+        found
+        for file in spec.files_of(vintage)
+        for table in spec.tables_of(file)
+        for found in _resolve(_Place(spec, file, vintage, data_dir, table), wanted)
+        if found.exists or not file.optional
+    )
+
+
+def files_to_have(
+    spec: SourceSpec, vintage: str, data_dir: Path, states: Iterable[str]
+) -> tuple[SourceFile, ...]:
+    """The files of a vintage that somebody should bring, optional ones included, each at the path
+    where it is, or is to be saved. Files of single states take the place of the nation's where all
+    of ``states`` are there. Raises ProfileError for an unknown state.
+    """
+    wanted = states_of(states)
     found: list[SourceFile] = []
     for file in spec.files_of(vintage):
-        for table in spec.tables if any("{table}" in path for path in file.paths) else (None,):
-            found += _resolve(spec, file, vintage, data_dir, wanted, table)
-    return tuple(found)
+        for table in spec.tables_of(file):
+            place = _Place(spec, file, vintage, data_dir, table)
+            files = _resolve(place, wanted)
+            whole = spec.coverage == "nation" and not all(each.exists for each in files)
+            found += [_first(place, None, wanted)] if whole else files
+    return _once(found)
 
 
-def _resolve(
-    spec: SourceSpec,
-    file: FileSpec,
-    vintage: str,
-    data_dir: Path,
-    wanted: tuple[State, ...],
-    table: str | None,
-) -> list[SourceFile]:
-    if spec.coverage == "state" and any(_per_state(path) for path in file.paths):
-        # A file of the nation that stands in for those of states is read once.
-        each = [f for state in wanted for f in _first(spec, file, vintage, data_dir, state, table)]
-        return list({(f.path, f.state): f for f in each}.values())
-    whole = [path for path in file.paths if not _per_state(path)]
-    if not any((data_dir / fill(path, vintage, table=table)).exists() for path in whole):
-        excerpts = [
-            each
-            for path in file.paths
-            if _per_state(path)
-            for each in _excerpts(spec, file, path, vintage, data_dir, table)
-        ]
+def _once(files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
+    """Each path once per role and state: a file of the nation stands in for those of states, one of
+    several tables for each of them.
+    """
+    once: dict[tuple[Path, str, State | None], SourceFile] = {}
+    for file in files:
+        once.setdefault((file.path, file.role, file.state), file)
+    return tuple(once.values())
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One entry of a spec's files for one table (None: of no table), below a data folder."""
+
+    spec: SourceSpec
+    file: FileSpec
+    vintage: str
+    data_dir: Path
+    table: str | None
+
+    def paths(self, state: State | None) -> list[Path]:
+        """The usual names, as far as ``state`` fills them in."""
+        named = (fill(p, self.vintage, state=state, table=self.table) for p in self.file.paths)
+        return [self.data_dir / path for path in named]
+
+    def at(
+        self, path: Path, pattern: str, state: State | None, usual: Iterable[Path] = ()
+    ) -> SourceFile:
+        """The file at ``path``, which follows ``pattern`` of the spec."""
+        spec, file = self.spec, self.file
+        return SourceFile(
+            file.role,
+            path,
+            tuple(fill(m, self.vintage, state=state, table=self.table) for m in file.members),
+            state,
+            self.table if "{table}" in pattern else None,
+            tuple(map(str, usual)),
+            spec.url_of(self.vintage, state, file=file, table=self.table),
+            file.optional,
+            spec.by_hand(self.vintage, file),
+        )
+
+
+def _resolve(place: _Place, wanted: tuple[State, ...]) -> list[SourceFile]:
+    spec, patterns = place.spec, place.file.paths
+    if spec.coverage == "state" and any(map(per_state, patterns)):
+        return [_first(place, state, wanted) for state in wanted]
+    whole = [path for path in patterns if not per_state(path)]
+    if not any(
+        (place.data_dir / fill(path, place.vintage, table=place.table)).exists() for path in whole
+    ):
+        single = [path for path in patterns if per_state(path)]
+        excerpts = [each for pattern in single for each in _excerpts(place, pattern)]
         if excerpts:
             have = {each.state for each in excerpts}
-            pattern = next(path for path in file.paths if _per_state(path))
             missing = [state for state in wanted if state not in have]
-            return excerpts + [
-                SourceFile(
-                    file.role,
-                    data_dir / fill(pattern, vintage, state=s, table=table),
-                    file.members,
-                    s,
-                    table,
-                    url=spec.url_of(vintage, s, file=file, table=table),
-                )
-                for s in missing
+            usual = [
+                (state, place.data_dir / fill(single[0], place.vintage, state=state))
+                for state in missing
             ]
-    return _first(spec, file, vintage, data_dir, None, table)
+            return excerpts + [place.at(path, single[0], state) for state, path in usual]
+    return [_first(place, None, wanted)]
 
 
-def _per_state(path: str) -> bool:
-    return any(mark in path for mark in ("{st}", "{ST}", "{fips}", "{State}"))
+def _first(place: _Place, state: State | None, wanted: tuple[State, ...]) -> SourceFile:
+    """The first of the usual names that exists, else the publisher's own name."""
+    spec, patterns = place.spec, place.file.paths
+    paths = place.paths(state)
+    address = spec.url_of(place.vintage, state, file=place.file, table=place.table)
+    own = saved_as([path.as_posix() for path in paths], address)
+    chosen = next((at for at, path in enumerate(paths) if path.exists()), None)
+    if chosen is None:
+        chosen = [path.as_posix() for path in paths].index(own)
+    # A file of the nation that stands in for those of states is of no state.
+    of_one = spec.coverage == "nation" or per_state(patterns[chosen])
+    usual = dict.fromkeys(
+        path
+        for pattern, path in zip(patterns, paths, strict=True)
+        for path in _of_states(place, pattern, path, state, wanted)
+    )
+    return place.at(paths[chosen], patterns[chosen], state if of_one else None, usual)
 
 
-def _first(
-    spec: SourceSpec,
-    file: FileSpec,
-    vintage: str,
-    data_dir: Path,
-    state: State | None,
-    table: str | None,
-) -> list[SourceFile]:
-    paths = [data_dir / fill(path, vintage, state=state, table=table) for path in file.paths]
-    members = tuple(fill(member, vintage, state=state, table=table) for member in file.members)
-    existing = [at for at, path in enumerate(paths) if path.exists()]
-    if not existing and file.optional:
-        return []
-    chosen = (existing or [0])[0]
-    of_one = spec.coverage == "nation" or _per_state(file.paths[chosen])
+def _of_states(
+    place: _Place, pattern: str, path: Path, state: State | None, wanted: tuple[State, ...]
+) -> list[Path]:
+    """A usual name as somebody can look for it: of each state asked for, where the nation's file is
+    wanted and files of states may stand in for it; none where no state was named.
+    """
+    if state is not None or not per_state(pattern):
+        return [path]
     return [
-        SourceFile(
-            file.role,
-            paths[chosen],
-            members,
-            state if of_one else None,
-            table,
-            tuple(map(str, paths)),
-            spec.url_of(vintage, state, file=file, table=table),
-        )
+        place.data_dir / fill(pattern, place.vintage, state=one, table=place.table)
+        for one in wanted
     ]
 
 
@@ -253,23 +305,20 @@ def _state_called(text: str) -> State | None:
     return BY_POSTAL.get(text.upper()) or named.get(text)
 
 
-def _excerpts(
-    spec: SourceSpec, file: FileSpec, path: str, vintage: str, data_dir: Path, table: str | None
-) -> list[SourceFile]:
+def _excerpts(place: _Place, path: str) -> list[SourceFile]:
     """Files of single states that match ``path``, ordered by FIPS code."""
+    named = fill(path, place.vintage, table=place.table)
     pattern = (
-        re.escape(fill(path, vintage, table=table))
+        re.escape(named)
         .replace(re.escape("{st}"), "(?P<st>[a-z]{2})")
         .replace(re.escape("{ST}"), "(?P<ST>[A-Z]{2})")
         .replace(re.escape("{State}"), "(?P<State>[A-Za-z]+)")
     )
-    folder = data_dir / Path(fill(path, vintage, table=table)).parent
+    folder = place.data_dir / Path(named).parent
     found: list[tuple[str, SourceFile]] = []
     for candidate in sorted(folder.glob("*")) if folder.is_dir() else []:
-        match = re.fullmatch(pattern, candidate.relative_to(data_dir).as_posix())
+        match = re.fullmatch(pattern, candidate.relative_to(place.data_dir).as_posix())
         state = _state_called(next(iter(match.groups()))) if match else None
         if state is not None:
-            url = spec.url_of(vintage, state, file=file, table=table)
-            own = SourceFile(file.role, candidate, file.members, state, table, url=url)
-            found.append((state.fips, own))
+            found.append((state.fips, place.at(candidate, path, state)))
     return [own for _, own in sorted(found, key=lambda pair: pair[0])]

@@ -46,6 +46,11 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def begins_as_html(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` (some 2,000 bytes) is a web page."""
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML_MARKS)
+
+
 def read_raw(path: Path, *, url: str = "", publisher: str = "") -> RawFile:
     """Read a raw file whole. Raises SourceFileError if it is missing, a folder, empty, or an HTML
     page.
@@ -73,8 +78,7 @@ def read_raw(path: Path, *, url: str = "", publisher: str = "") -> RawFile:
             expected="the published file",
             remedy="Download it again",
         )
-    head = data[:2048].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if head.startswith(_HTML_MARKS):
+    if begins_as_html(data[:2048]):
         raise SourceFileError(
             "The file is a web page, not data (it begins with HTML)",
             where=f"{path}, line 1",

@@ -14,6 +14,15 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.errors import SpecError
+from pipeline.specs.addresses import (
+    ADDRESS,
+    fill,
+    holds_a_key,
+    names_a_file,
+    saved_as,
+    shared_addresses,
+    unknown_marks,
+)
 from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
 from pipeline.specs.layouts import Fingerprint, Layout
 from pipeline.specs.states import State
@@ -135,14 +144,17 @@ class FileSpec(SpecModel):
 
     Placeholders: {year}, {yy}, {st}, {ST}, {fips}, {State} (the name without spaces), {table}. A
     nationwide source whose path holds
-    {st} is read from every matching file; {table} is repeated for each of the source's tables.
-    ``url`` is the official address of this file, where the source's or vintage's is not (the same
-    placeholders).
+    {st} is read from every matching file; {table} is repeated for each of ``tables``, by default
+    the source's. ``url`` is the address of this very file, where the source's or vintage's is not
+    (the same placeholders); `geocal fetch` asks for it, unless ``by_hand`` says why only a person
+    can.
     """
 
     role: str = "table"
     paths: tuple[str, ...] = Field(min_length=1)
-    url: str | None = Field(default=None, pattern=r"^https?://")
+    url: str | None = Field(default=None, pattern=ADDRESS)
+    by_hand: str | None = Field(default=None, min_length=10)
+    tables: tuple[str, ...] = ()
     optional: bool = False
     members: tuple[str, ...] = ()
 
@@ -156,7 +168,7 @@ class VintageSpec(SpecModel):
     """
 
     title: str = ""
-    url: str | None = Field(default=None, pattern=r"^https?://")
+    url: str | None = Field(default=None, pattern=ADDRESS)
     publishers_form: bool = True
     notes: tuple[str, ...] = ()
     reader: str | None = None
@@ -179,7 +191,7 @@ class SourceSpec(SpecModel):
     title: str = Field(min_length=5)
     publisher: str = Field(min_length=3)
     licence: str = Field(min_length=3)
-    url: str = Field(pattern=r"^https?://")
+    url: str = Field(pattern=ADDRESS)
     documentation: str = Field(pattern=r"^https?://")
     coverage: Literal["nation", "state"]
     levels: tuple[Level, ...] = Field(min_length=1)
@@ -223,11 +235,32 @@ class SourceSpec(SpecModel):
                     raise ValueError(
                         f"vintage {vintage} has {{table}} in a path but the source lists no tables"
                     )
+                if more := sorted(set(file.tables) - set(self.tables)):
+                    raise ValueError(f"tables of a file that the source lacks: {', '.join(more)}")
                 urls.append("" if by_table else file.url or "")
             if any("{table}" in url for url in urls):
                 raise ValueError(
                     f"vintage {vintage} has {{table}} in a url of no single table; give it as `url`"
                     " of a file whose path holds {table}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _addresses_of_files(self) -> Self:
+        for vintage in self.vintages:
+            claims = []
+            for file in self.files_of(vintage):
+                url = self._address(vintage, file)
+                if unknown := unknown_marks(url):
+                    raise ValueError(f"nothing fills in {', '.join(unknown)} of address {url}")
+                if holds_a_key(url):
+                    raise ValueError("an address holds a key; keys come from the environment")
+                if not self.by_hand(vintage, file):
+                    claims.append((saved_as(file.paths, url), url))
+            if shared := shared_addresses(claims):
+                raise ValueError(
+                    f"vintage {vintage}: several files have one address, {', '.join(shared)}; give"
+                    " each its own `url`"
                 )
         return self
 
@@ -263,6 +296,23 @@ class SourceSpec(SpecModel):
     def files_of(self, vintage: str) -> tuple[FileSpec, ...]:
         return self.vintage(vintage).files or self.files
 
+    def tables_of(self, file: FileSpec) -> tuple[str | None, ...]:
+        """The tables for each of which ``file`` is repeated; (None,) for a file of no table."""
+        if not any("{table}" in path for path in file.paths):
+            return (None,)
+        return file.tables or self.tables
+
+    def by_hand(self, vintage: str, file: FileSpec) -> str:
+        """Why no program can ask the publisher for ``file``; "" where one can."""
+        special = self.vintage(vintage)
+        if file.by_hand or not special.publishers_form:
+            return file.by_hand or " ".join(special.notes)
+        page = not names_a_file(self._address(vintage, file))
+        return "the address known is that of a page, not of the file" if page else ""
+
+    def _address(self, vintage: str, file: FileSpec | None) -> str:
+        return (file.url if file else None) or self.vintage(vintage).url or self.url
+
     def reader_of(self, vintage: str) -> str:
         return self.vintage(vintage).reader or self.reader
 
@@ -294,29 +344,7 @@ class SourceSpec(SpecModel):
         """The official address (the file's, else the vintage's, else the source's) with its year,
         state and table filled in, as far as given.
         """
-        return fill(
-            (file.url if file else None) or self.vintage(vintage).url or self.url,
-            vintage,
-            state=state,
-            table=table,
-        )
-
-
-def fill(
-    pattern: str, vintage: str, *, state: State | None = None, table: str | None = None
-) -> str:
-    """``pattern`` with {year}, {yy}, {st}, {ST}, {fips}, {State} and {table} replaced, as far as
-    they are known.
-    """
-    values = {"{year}": vintage, "{yy}": vintage[-2:]}
-    if state is not None:
-        values |= {"{st}": state.postal.lower(), "{ST}": state.postal, "{fips}": state.fips}
-        values |= {"{State}": state.compact_name}
-    if table is not None:
-        values |= {"{table}": table}
-    for mark, value in values.items():
-        pattern = pattern.replace(mark, value)
-    return pattern
+        return fill(self._address(vintage, file), vintage, state=state, table=table)
 
 
 def load_source(source_id: str, root: Path = SPEC_ROOT) -> SourceSpec:

@@ -41,10 +41,12 @@ from pipeline.specs.states import State
 def check_persons(request: ReadRequest, file: SourceFile) -> str:
     """Read the state's persons as a run would: their year, state and weights are no matter of the
     header."""
-    if file.role != "persons" or file.state is None:
+    if file.role != "persons":
         return ""
-    found = _read_files(request, file.state, file.path)
-    return f"{found.persons.height:,} persons"
+    # The nation's archive is of no state: each one asked for is read out of it.
+    states = request.states if file.state is None else (file.state,)
+    found = [_read_files(request, state, file.path).persons.height for state in states]
+    return f"{sum(found):,} persons" if found else ""
 
 
 @reader("acs_pums", check=check_persons)

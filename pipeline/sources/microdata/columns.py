@@ -51,10 +51,15 @@ class SurveyColumns:
 
     @classmethod
     def read(
-        cls, raw: RawFile, required: Sequence[str | tuple[str, ...]], optional: Sequence[str] = ()
+        cls,
+        raw: RawFile,
+        required: Sequence[str | tuple[str, ...]],
+        optional: Sequence[str] = (),
+        *,
+        first_line: int = 2,
     ) -> SurveyColumns:
         """Read the ``required`` and those ``optional`` columns that exist; a tuple means any one of
-        several published names.
+        several published names. ``first_line``: the line of the file in which the first row stands.
 
         Raises SourceLayoutError naming every missing column and the nearest one found, or saying
         that the text is not a table.
@@ -110,7 +115,7 @@ class SurveyColumns:
                 remedy="Download the file again",
             ) from error
         frame = frame.select(pl.col(known[name]).str.strip_chars().alias(name) for name in wanted)
-        frame = frame.with_row_index(LINE, offset=2).with_columns(
+        frame = frame.with_row_index(LINE, offset=first_line).with_columns(
             pl.lit(None, dtype=pl.String).alias(name) for name in absent
         )
         return cls(frame, label, frozenset(absent))

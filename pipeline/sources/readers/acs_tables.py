@@ -11,6 +11,7 @@ https://www.census.gov/programs-surveys/acs/data/summary-file.html
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import PurePosixPath
 
 import polars as pl
 
@@ -23,7 +24,7 @@ from pipeline.sources.tables.cells import long_table
 from pipeline.sources.tables.columns import apply_renames, checked_measures, need, refuse_duplicates
 from pipeline.sources.tables.schemas import PublishedTable, validated
 from pipeline.sources.tables.text import delimited, json_table
-from pipeline.specs.sources import fill
+from pipeline.specs.addresses import fill, per_state
 
 _GEO_ID_SHAPE = "a Census GEO_ID such as 0400000US44, 0500000US44007 or 1400000US44007000101"
 
@@ -64,7 +65,10 @@ def read_table_based(request: ReadRequest) -> SourceTable:
 
 
 def _delimited(raw: RawFile, request: ReadRequest) -> pl.DataFrame:
+    """A delimited file, or the API's own answer for the same table, told by its name."""
     layout = request.layout
+    if raw.provenance.path.lower().endswith(".json"):
+        return json_table(raw)
     return delimited(
         raw,
         encoding=request.spec.encoding,
@@ -93,12 +97,20 @@ def _read(request: ReadRequest, split: Split) -> SourceTable:
 
 def _no_table(request: ReadRequest) -> SourceFileError:
     """Where each table's file is optional, at least one must be there."""
-    paths = [path for file in request.spec.files_of(request.vintage) for path in file.paths]
+    spec, year = request.spec, request.vintage
+    paths = [
+        PurePosixPath(fill(path, year, state=state, table=spec.tables[0]))
+        for state in request.states or (None,)
+        for file in spec.files_of(year)
+        for path in file.paths
+        if state is not None or not per_state(path)
+    ]
     return SourceFileError(
-        f"None of the tables {', '.join(request.spec.tables)} is there",
-        where=", ".join(fill(path, request.vintage) for path in paths),
-        expected=f"at least one table of {request.spec.title}, {request.vintage}",
-        remedy=f"Download a table from {request.spec.url_of(request.vintage)}, and keep its name",
+        f"None of the tables {', '.join(spec.tables)} is there",
+        where=", ".join(dict.fromkeys(path.parent.as_posix() for path in paths)),
+        expected=f"at least one table of {spec.title}, {year}, under a name such as"
+        f" {' or '.join(dict.fromkeys(path.name for path in paths))}",
+        remedy=f"Download a table from {spec.url_of(year)}, and keep its name",
     )
 
 

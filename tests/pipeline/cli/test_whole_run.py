@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.specs.codebook import load_codebook
 from tests.pipeline.cli.in_a_terminal import Seen, program, run_in_terminal
+from tests.pipeline.codebook_faults import faults_of
 from tests.pipeline.faults import small_sample
 
 COMMAND = "tests.pipeline.cli.small_profile"
@@ -87,3 +89,11 @@ def test_every_line_fits_and_no_word_of_a_table_is_cut(shown):
 )
 def test_the_page_reads_at_eighty_columns(shown, words):
     assert any(re.search(words, line) for line in shown), words
+
+
+def test_the_codebook_tells_of_every_stored_table_what_stands_in_it(folder, seen):
+    assert seen.status == 0
+    book, root = load_codebook(), folder / "output" / "sample_files"
+    tables = [path for path in sorted(root.rglob("*.parquet")) if path.parent.name != "truth"]
+    assert len(tables) > 20
+    assert [fault for path in tables for fault in faults_of(book, path)] == []

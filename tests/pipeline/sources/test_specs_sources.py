@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from pipeline.errors import SpecError
+from pipeline.specs.addresses import fill
 from pipeline.specs.base import SPEC_ROOT
-from pipeline.specs.sources import CodeSpec, ColumnSpec, fill, load_source, load_sources
+from pipeline.specs.sources import CodeSpec, ColumnSpec, load_source, load_sources
 from pipeline.specs.states import ALL_AREAS, BY_FIPS, STATES, state_of
 
 IDS = sorted(path.stem for path in (SPEC_ROOT / "sources").glob("*.yaml"))

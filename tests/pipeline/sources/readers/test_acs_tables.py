@@ -325,5 +325,5 @@ def test_what_is_no_table_is_refused(read, content, error, words):
 
 
 def test_a_missing_file_is_named_with_its_address(read):
-    with pytest.raises(SourceFileError, match=r"missing.*ACSST5Y2022.*data\.census\.gov"):
+    with pytest.raises(SourceFileError, match=r"missing.*ACSST5Y2022.*api\.census\.gov"):
         read("acs5_s1901_counties", "2022", {"nothing": "x"})
