@@ -116,9 +116,9 @@ WITHIN = {
     "pipeline.sources": (
         ("files",),
         ("base",),
-        ("named", "tables"),
+        ("named", "tables", "presence"),
         ("readers", "microdata"),
-        ("registry",),
+        ("registry", "settled"),
         ("of_profile",),
         ("acs_pums",),  # the old address of one name
     ),

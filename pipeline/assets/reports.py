@@ -109,7 +109,7 @@ def _fit(
         return dg.MaterializeResult(
             value=fit,
             metadata=metadata.of_fit_report(state, fit, frames[WEIGHTS]),
-            check_results=[accounted(fit), _share_inside(fit, profile.finest_level)],
+            check_results=[accounted(fit), _share_inside(fit, state.profile.finest_level)],
         )
 
     return fit_report

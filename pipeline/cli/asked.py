@@ -14,17 +14,20 @@ from pathlib import Path
 from pipeline.errors import ProfileError
 from pipeline.partitions import order_states, parse_states
 from pipeline.settings import DATA_VARIABLE, RunEnvironment, run_environment
+from pipeline.sources.settled import Taken, settle
 from pipeline.specs import catalog
 from pipeline.specs.profiles import Profile
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A profile, where its files and results lie, and the states chosen, in the order they run."""
+    """A profile, settled by the files at hand, where its files and results lie, the states chosen,
+    in the order they run, and the choices that were made."""
 
     profile: Profile
     environment: RunEnvironment
     states: tuple[str, ...]
+    taken: tuple[Taken, ...] = ()
 
 
 def asked_for(
@@ -36,7 +39,8 @@ def asked_for(
     data folder or with the generator's own; SpecError if a file that the profile needs is faulty.
     """
     environment = run_environment(profile, data, output)
-    loaded = catalog.load_catalog().profile(environment.profile)
+    specs = catalog.load_catalog()
+    loaded = specs.profile(environment.profile)
     chosen = tuple(_states(states, loaded))
     if loaded.synthetic:
         if data is not None:
@@ -51,7 +55,9 @@ def asked_for(
             )
         return Asked(loaded, environment.generated(), chosen)
     _require_published_files(environment, loaded)
-    return Asked(loaded, environment, chosen)
+    settled = settle(specs, loaded, environment.data)
+    taken = tuple(t for t in settled.taken if t.postal is None or t.postal in chosen)
+    return Asked(settled.profile, environment, chosen, taken)
 
 
 def _require_published_files(environment: RunEnvironment, loaded: Profile) -> None:

@@ -86,9 +86,8 @@ def _require_pairs(asked: Asked, pairs: int) -> None:
         ensure_writable(asked.environment, asked.environment.data)
         ensure_sample(asked.environment.data)
     for state in asked.states:
-        require_pairs_of_peopled_areas(
-            pairs, asked.profile, load_catalog(), state, asked.environment.data
-        )
+        own = asked.profile.of(state)
+        require_pairs_of_peopled_areas(pairs, own, load_catalog(), state, asked.environment.data)
 
 
 def _say_what_runs(terminal: Terminal, asked: Asked) -> None:

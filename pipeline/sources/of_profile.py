@@ -11,9 +11,10 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.sources.base import SourceTable
+from pipeline.sources.base import SourceNote, SourceTable
 from pipeline.sources.microdata.schema import Microdata
 from pipeline.sources.registry import read_microdata, read_source
+from pipeline.sources.tables.schemas import PublishedTable
 from pipeline.specs.catalog import Catalog
 from pipeline.specs.profiles import Donor, Profile
 from pipeline.specs.sources import SourceSpec, load_source
@@ -25,7 +26,11 @@ Tables = Mapping[tuple[str, str], pl.DataFrame]
 def read_published(
     spec: SourceSpec, vintages: Sequence[str], data: Path, states: Sequence[str] | None
 ) -> SourceTable:
-    """All vintages of one publication under one another."""
+    """All vintages of one publication under one another; without vintages an empty table whose note
+    says that the state does without it."""
+    if not vintages:
+        said = f"{spec.id} is not read for {', '.join(states or ())}: its profile does without it"
+        return SourceTable(PublishedTable.create_empty(), (), (SourceNote("not_read", 1, said),))
     return _under_one_another([read_source(spec, v, data, states) for v in vintages])
 
 

@@ -21,6 +21,7 @@ from pipeline.sources.base import ReadRequest, SourceFile, SourceTable, resolve_
 from pipeline.sources.files import RawFile, digest, read_raw
 from pipeline.sources.microdata.schema import Microdata
 from pipeline.sources.named import Reader, reader_called
+from pipeline.sources.presence import noted, replacement
 from pipeline.sources.tables.text import decode
 from pipeline.specs.sources import SourceSpec
 from pipeline.specs.states import states_of
@@ -63,7 +64,11 @@ def read_source(
 
     Raises a GeocalError naming file, column and row.
     """
-    return _read(spec, vintage, data_dir, states)
+    wanted = list(states) if states is not None else None
+    other = replacement(spec, vintage, data_dir, wanted)
+    if other is not None:
+        return noted(_read(other, vintage, data_dir, wanted), spec, other)
+    return _read(spec, vintage, data_dir, wanted)
 
 
 def read_microdata(
@@ -98,6 +103,7 @@ def check_source(
     """
     wanted = list(states) if states is not None else None
     try:
+        spec = replacement(spec, vintage, Path(data_dir), wanted) or spec
         files = resolve_files(spec, vintage, Path(data_dir), wanted)
         named = states_of(wanted)
     except GeocalError as error:

@@ -131,6 +131,12 @@ def with_defaults(stated: Any, root: Path = SPEC_ROOT) -> Any:
     return _over(_defaults(root), stated) if isinstance(stated, Mapping) else stated
 
 
+def changed(method: Method, stated: Mapping[str, Any]) -> Method:
+    """``method`` with what ``stated`` says in its place, key by key."""
+    refuse_old_names(stated, _RENAMED)
+    return Method.model_validate(_over(method.model_dump(), stated))
+
+
 @cache
 def _defaults(root: Path) -> dict[str, Any]:
     # A folder of specs may leave it at the project's own numbers.

@@ -16,7 +16,7 @@ from pipeline.specs.factors import SeriesFactor
 from pipeline.specs.profiles import Profile
 from pipeline.specs.targets import TargetSpec
 from pipeline.specs.variables import CategoryGroup
-from pipeline.vocabulary import STATE
+from pipeline.vocabulary import NATION, STATE
 
 if TYPE_CHECKING:
     from pipeline.specs.catalog import Catalog
@@ -78,8 +78,44 @@ def check_target_file(catalog: Catalog, spec: TargetSpec) -> TargetSpec:
 def check_profile(catalog: Catalog, profile: Profile) -> Profile:
     """The profile, if everything it names is there and nothing is stated twice. Raises SpecError.
 
-    Reads every file the profile needs, so a faulty one is named now and not in the middle of a run.
+    Reads every file the profile needs, so a faulty one is named now and not in the middle of a run;
+    of a profile with choices every option is looked at.
     """
+    _check_choices(catalog, profile, f"profiles/{profile.id}.yaml")
+    for example in profile.examples:
+        _check_one(catalog, example)
+    return profile
+
+
+def _check_choices(catalog: Catalog, profile: Profile, where: str) -> None:
+    """What the nation is made from cannot hang on the files of one state."""
+    options = [o for c in profile.choices if c.by == "state" for o in c.options]
+    for option in options:
+        for name in option.targets:
+            spec = catalog.targets.get(name)
+            if spec is not None and {NATION, STATE} & set(spec.levels):
+                raise _fault(
+                    f"Option {option.name!r} of one state has {name}, which speaks of states",
+                    where,
+                    "target files of counties and tracts under a choice by state",
+                    "Make the choice `by: nation`",
+                )
+    if profile.choices:
+        national = (choice.options[0] for choice in profile.choices if choice.by == "nation")
+        nation = profile.taking(national)
+        for spec in catalog.specs_of(nation):
+            catalog.vintage_of(spec, nation)
+    records = [profile.records, *(o.records for o in options if o.records)]
+    if len({(each.steps, each.donor) for each in records}) > 1:
+        raise _fault(
+            "States take records with different steps or donors",
+            where,
+            "the same `steps` and `donor` in every option with `records`",
+            "State them alike; the tables of records are the same for all states",
+        )
+
+
+def _check_one(catalog: Catalog, profile: Profile) -> None:
     where = f"profiles/{profile.id}.yaml"
     _check_sources(catalog, profile, where)
     overridden = (name.partition(":")[0] for name in profile.carry_overrides)
@@ -116,10 +152,12 @@ def check_profile(catalog: Catalog, profile: Profile) -> Profile:
                 f"it under `sources: {source}`",
                 "List it, or override the carry rule",
             )
-    return profile
 
 
 def _check_sources(catalog: Catalog, profile: Profile, where: str) -> None:
+    if unlisted := profile.unlisted_sources():
+        expected = "it under `sources` of the profile or of the option"
+        raise _fault(f"The profile uses {unlisted}", where, expected, "List it")
     for source, vintages in profile.sources.items():
         if source not in catalog.sources:
             found = f"Source {source!r} does not exist"

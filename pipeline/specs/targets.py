@@ -8,7 +8,8 @@ a record contributes (``specs/variables.py``).
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -50,13 +51,15 @@ class CarryRule(SpecModel):
 
     ``share_error_per_year``: the same for the area's share of its state. Where it is given and the
     state's own figure is of the target year, the areas of the state are scaled to that figure, and
-    this error replaces the other (``pipeline/targets/shares.py``).
+    this error replaces the other (``pipeline/targets/shares.py``). ``shares_of: any`` scales them
+    where the state's figure was carried too, because it is carried better than the areas' are.
     """
 
     rule: tuple[str, ...]
     relative_error: float = Field(0.0, ge=0)
     relative_error_per_year: float = Field(0.0, ge=0)
     share_error_per_year: float | None = Field(None, ge=0)
+    shares_of: Literal["target_year", "any"] = "target_year"
     why: str
 
     def error(self, years: float) -> float:
@@ -187,7 +190,8 @@ class AgeSexCell(SpecModel):
 
 
 class TargetSpec(SpecModel):
-    """``data_specs/targets/<id>.yaml``.
+    """``data_specs/targets/<id>.yaml``. ``like: ID`` in the file takes over what that other target
+    file says, items included, where this one says nothing (``completed``).
 
     ``nation_minus``: areas of level ``other`` to take out of the national row. ``exclude_geoids``:
     codes (or their beginnings) to leave out. ``recode_geoids``: areas renamed since, old code to
@@ -247,3 +251,20 @@ class TargetSpec(SpecModel):
     def standard_error_of(self, item: TargetItem) -> StandardErrorRule:
         """The item's own standard-error rule, or the file's."""
         return item.standard_error or self.standard_error
+
+
+def completed(own: Any, other: Any) -> Any:
+    """The content of a target file that is ``like`` another: what ``own`` says, else the
+    ``other``'s; items of both, its own first and in place of the other's of the same name.
+    """
+    if not (isinstance(own, Mapping) and isinstance(other, Mapping)):
+        return own
+    items = list(own.get("items") or ())
+    stated = {_name(item) for item in items}
+    items += [item for item in other.get("items") or () if _name(item) not in stated]
+    merged = {**other, **own, "items": items}
+    return {key: value for key, value in merged.items() if key != "like"}
+
+
+def _name(item: Any) -> Any:
+    return (item.get("variable"), item.get("domain")) if isinstance(item, Mapping) else None

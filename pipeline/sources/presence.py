@@ -1,0 +1,63 @@
+"""Which files of a publication are there, and what is read where they are not.
+
+Belongs here: missing files by name, and the source that stands in for another. Does not belong
+here: opening a file (``files.py``, ``registry.py``), or what follows for a profile
+(``settled.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.sources.base import SourceFile, SourceNote, SourceTable, resolve_files
+from pipeline.specs.sources import SourceSpec, load_source
+
+
+def missing_files(
+    spec: SourceSpec, vintage: str, data: Path, states: Iterable[str] | None = None
+) -> list[SourceFile]:
+    """Files of a vintage that are not there, for ``states`` or, of a nationwide source and None,
+    for anybody; empty where they are, or another source stands in.
+
+    Where every file is optional, one must be there; else all are named.
+    """
+    wanted = list(states) if states is not None else None
+    found = resolve_files(spec, vintage, data, wanted)
+    absent = [file for file in found if not file.exists]
+    if not found:
+        absent = [_first_path(spec, vintage, data)]
+    if wanted is None and any(file.exists for file in found):
+        # Excerpts of some states: who needs another's is told then.
+        absent = [file for file in absent if file.state is None]
+    return [] if absent and replacement(spec, vintage, data, wanted) else absent
+
+
+def _first_path(spec: SourceSpec, vintage: str, data: Path) -> SourceFile:
+    file = spec.files_of(vintage)[0]
+    return SourceFile(file.role, data / file.paths[0].replace("{year}", vintage))
+
+
+def replacement(
+    spec: SourceSpec, vintage: str, data: Path, states: list[str] | None
+) -> SourceSpec | None:
+    """The first source of ``instead`` whose tables are all there for the states, where a file of
+    ``spec`` is not; else None.
+    """
+    if not spec.instead or all(f.exists for f in resolve_files(spec, vintage, data, states)):
+        return None
+    for name, tables in spec.instead.items():
+        other = load_source(name)
+        if vintage not in other.vintages:
+            continue
+        found = resolve_files(other, vintage, data, states)
+        if set(tables) <= {file.table for file in found if file.exists}:
+            return other.model_copy(update={"tables": tuple(tables), "levels": spec.levels})
+    return None
+
+
+def noted(table: SourceTable, spec: SourceSpec, other: SourceSpec) -> SourceTable:
+    """What ``other`` gave, with a note that it stands in for ``spec``."""
+    said = f"{other.id} was read in place of {spec.id}, whose own files are not there"
+    notes = (*table.notes, SourceNote("read_instead", 1, said))
+    return SourceTable(table.frame, table.provenance, notes)
