@@ -45,7 +45,7 @@ def build_definitions(
     override, for tests.
     """
     environment = environment.generated() if profile.synthetic else environment
-    profile = settle(load_catalog(), profile, environment.data).profile
+    profile = settle(load_catalog(), profile, environment.data)
     facts = run_facts(profile)
     assets = build_assets(profile, environment, state_partitions(profile.states), facts)
     jobs = build_jobs(assets)

@@ -57,7 +57,7 @@ def load_state(
     """
     clock = _Clock()
     catalog = load_catalog()
-    profile = settle(catalog, catalog.profile(profile_id), data).profile.of(postal)
+    profile = settle(catalog, catalog.profile(profile_id), data).of(postal)
     if record_steps is not None:
         records = profile.records.model_copy(update={"steps": tuple(record_steps)})
         profile = profile.model_copy(update={"records": records})

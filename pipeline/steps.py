@@ -31,6 +31,7 @@ from calibration_core.tree.select.loss_report import SelectionLoss
 from calibration_core.tree.select.pairs import Selection
 from calibration_core.tree.solve.newton import TreeNewtonResult
 from calibration_core.tree.totals import pair_totals, pool_totals
+from pipeline.errors import RecordsError
 from pipeline.records.expressions import measure
 from pipeline.records.survey_estimates import survey_estimates as estimates_of_records
 from pipeline.reports.bystanders import Watched, bystander_report
@@ -53,12 +54,16 @@ from pipeline.targets.moves import refuse_large_moves
 from pipeline.targets.reconcile import Reconciled, reconcile_national, reconcile_state
 from pipeline.targets.shares import share_rules
 from pipeline.vocabulary import (
+    AREA_COLUMN,
     EVIDENCE,
     NATION,
+    PUMA,
     STATE,
     TARGET_KEY,
+    TRACT,
     VARIABLE_KEY,
     is_area,
+    is_water,
     levels_below,
 )
 from pipeline.weights.candidates import Candidates, build_candidates
@@ -87,6 +92,29 @@ def areas_of(geography: pl.DataFrame, postal: str, vintage: str) -> pl.DataFrame
     """The state's tracts in one vintage of the geography table."""
     own = pl.col("state_fips") == state_of(postal).fips
     return geography.filter(own & (pl.col("vintage") == vintage))
+
+
+def owned(areas: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
+    """``areas`` without tracts of water that no table of ``targets`` has. Tables that have them
+    state nobody there, others leave them out; where all do, there is nothing to weigh.
+    """
+    named = set(targets.filter(pl.col("level") == TRACT)["geoid"])
+    absent = ~pl.col(AREA_COLUMN[TRACT]).is_in(list(named))
+    return areas.filter(~(absent & is_water(AREA_COLUMN[TRACT]))) if named else areas
+
+
+def require_pumas(pumas: Sequence[str], link: pl.DataFrame, profile: Profile) -> None:
+    """Raise RecordsError if records lie in a PUMA that the list of areas does not have.
+
+    ``pumas`` : of the records, seven characters; ``link`` : the list in the vintage of those PUMAs.
+    """
+    if absent := sorted(set(pumas) - set(link[PUMA].drop_nulls())):
+        raise RecordsError(
+            f"{len(absent)} PUMA(s) of the records are not in the list of areas, first {absent[0]}",
+            where=f"{profile.records.source} {profile.records.vintage}, PUMA {absent[0]}",
+            expected=f"PUMAs of {profile.geography.source} {profile.geography.puma_link_vintage}",
+            remedy="Check the profile's puma_link_vintage: PUMS has PUMAs of 2020 from 2022 on",
+        )
 
 
 # Targets.
@@ -217,7 +245,8 @@ def reconciled_targets(
     ``survey_estimates``. Raises TargetError if sources contradict each other beyond
     ``moves.STOPPING_MOVE``.
     """
-    areas = areas_of(geography, postal, profile.geography.vintage)
+    listed = areas_of(geography, postal, profile.geography.vintage)
+    areas = owned(listed, below)
     groups = catalog.categories.values()
     shares = share_rules(catalog, profile)
     reconciled = reconcile_state(below, national, areas, profile.levels, groups, shares)
@@ -235,7 +264,8 @@ def reconciled_targets(
     frame = pl.concat([reconciled.frame, evidence]).sort(TARGET_KEY)
     require_targets(frame, f"reconciled_targets of {postal}")
     absent = why_none(estimates, reconciled.frame, rule, state_fips=fips)
-    return replace(reconciled, frame=frame, no_evidence=absent)
+    water = tuple(listed.join(areas, on="tract", how="anti")["tract"].sort())
+    return replace(reconciled, frame=frame, no_evidence=absent, water=water)
 
 
 def targets_lost(
@@ -260,7 +290,7 @@ def candidates(
 ) -> Candidates:
     """The state's candidates; population by area is read from ``targets``, the reconciled ones."""
     places = Places(
-        areas_of(geography, postal, profile.geography.vintage),
+        owned(areas_of(geography, postal, profile.geography.vintage), targets),
         areas_of(geography, postal, profile.geography.puma_link_vintage),
         profile.finest_level,
         profile.candidates.elsewhere_share,
@@ -282,7 +312,7 @@ def solvable(
     cells: pl.DataFrame | None = None,
 ) -> SolvableState:
     """The state as every later step takes it, from its reconciled targets and candidate tables."""
-    own = areas_of(geography, postal, profile.geography.vintage)
+    own = owned(areas_of(geography, postal, profile.geography.vintage), targets)
     problem = build_problem(targets, units, own, profile)
     return SolvableState(profile, postal, own, targets, units, areas, cells, problem)
 

@@ -99,7 +99,7 @@ PIPELINE = (
     ("weights",),
     ("reports",),
     ("steps",),
-    ("loaded_state",),
+    ("loaded_state", "area_check"),
     ("validation", "warm"),
     ("assets",),
     ("jobs",),

@@ -74,28 +74,22 @@ def permanent_tables(function: Function) -> Function:
     return wrapped  # type: ignore[return-value]
 
 
+@functools.cache
 def code_version(*places: str) -> str:
     """Twelve hex digits over the Python, YAML and JSON files of ``places``: an asset is stale when
-    they change.
+    they change; of ``data_specs`` the folders of a team's own count too (``specs/roots.py``).
 
     A place is a file or folder relative to the project, which is the checkout or, where geocal was
     installed, the folder that holds the installed packages. Raises InvariantError for a place that
     is not there or holds no such file, for its changes would go unseen.
     """
-    return _code_version(places, beside_ours())
-
-
-@functools.cache
-def _code_version(places: tuple[str, ...], beside: tuple[Path, ...]) -> str:
-    """``beside``: folders of specs outside the project, whose files count where ours of the same
-    kind do."""
     total = hashlib.sha256()
     for place in sorted(places):
         for file in _code_files(place):
             total.update(file.relative_to(PROJECT_ROOT).as_posix().encode())
             total.update(file.read_bytes())
         kind = place.removeprefix("data_specs/")
-        for root in beside if kind != place else ():
+        for root in beside_ours() if kind != place else ():
             for file in _spec_files(root, kind):
                 total.update(file.name.encode() + file.read_bytes())
     return total.hexdigest()[:12]

@@ -14,20 +14,19 @@ from pathlib import Path
 from pipeline.errors import ProfileError
 from pipeline.partitions import order_states, parse_states
 from pipeline.settings import DATA_VARIABLE, RunEnvironment, run_environment
-from pipeline.sources.settled import Taken, settle
+from pipeline.sources.settled import settle
 from pipeline.specs import catalog
 from pipeline.specs.profiles import Profile
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A profile, settled by the files at hand, where its files and results lie, the states chosen,
-    in the order they run, and the choices that were made."""
+    """A profile, settled by the files at hand, where its files and results lie, and the states
+    chosen, in the order they run."""
 
     profile: Profile
     environment: RunEnvironment
     states: tuple[str, ...]
-    taken: tuple[Taken, ...] = ()
 
 
 def asked_for(
@@ -55,9 +54,7 @@ def asked_for(
             )
         return Asked(loaded, environment.generated(), chosen)
     _require_published_files(environment, loaded)
-    settled = settle(specs, loaded, environment.data)
-    taken = tuple(t for t in settled.taken if t.postal is None or t.postal in chosen)
-    return Asked(settled.profile, environment, chosen, taken)
+    return Asked(settle(specs, loaded, environment.data), environment, chosen)
 
 
 def _require_published_files(environment: RunEnvironment, loaded: Profile) -> None:

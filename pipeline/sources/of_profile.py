@@ -66,13 +66,25 @@ def read_donor(donor: Donor, data: Path) -> Microdata:
     return read_microdata(load_source(donor.source), donor.vintage, data)
 
 
-def read_tables(catalog: Catalog, profile: Profile, postal: str, data: Path) -> Tables:
-    """Every published table that the targets of the profile are made from."""
+def read_tables(
+    catalog: Catalog,
+    profile: Profile,
+    postal: str,
+    data: Path,
+    held: dict[tuple[str, str], pl.DataFrame] | None = None,
+) -> Tables:
+    """Every published table that the targets of the profile are made from; ``held``: nationwide
+    ones read before, to which those read now are added."""
     tables = {}
     for source, vintage in sorted(catalog.required_tables(profile)):
         spec = load_source(source)
+        if held is not None and (source, vintage) in held:
+            tables[source, vintage] = held[source, vintage]
+            continue
         # A nationwide file is read whole: the nation reconciles with all its states, not with the
         # profile's alone.
         states = [postal] if spec.coverage == "state" else None
         tables[source, vintage] = read_source(spec, vintage, data, states).frame
+        if held is not None and states is None:
+            held[source, vintage] = tables[source, vintage]
     return tables

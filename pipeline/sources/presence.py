@@ -52,7 +52,10 @@ def replacement(
             continue
         found = resolve_files(other, vintage, data, states)
         if set(tables) <= {file.table for file in found if file.exists}:
-            return other.model_copy(update={"tables": tuple(tables), "levels": spec.levels})
+            marks = tuple(f"{table}_" for table in tables)
+            columns = tuple(c for c in other.columns if c.label.lstrip("/").startswith(marks))
+            only = {"tables": tables, "levels": spec.levels, "columns": columns}
+            return other.model_copy(update=only)
     return None
 
 

@@ -10,52 +10,20 @@ read in its place.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.sources.base import resolve_files
 from pipeline.sources.presence import missing_files
 from pipeline.specs.catalog import Catalog
-from pipeline.specs.profiles import Choice, Option, Profile
+from pipeline.specs.profiles import Choice, Option, Profile, Taken
 
 
-@dataclass(frozen=True)
-class Taken:
-    """One choice made. ``postal``: the state, or None for the nation; ``passed_by``: for each
-    better option, its name and the files it lacks; ``lacking``: files that the option taken itself
-    lacks, so that the run will stop at them.
-    """
-
-    postal: str | None
-    need: str
-    option: Option
-    passed_by: tuple[tuple[str, tuple[str, ...]], ...]
-    lacking: tuple[str, ...] = ()
-
-    @property
-    def costs(self) -> str:
-        return self.option.costs if self.passed_by else ""
-
-
-@dataclass(frozen=True)
-class Settled:
-    """``profile``: all that nation and states take together (``Profile.of`` gives each one's);
-    ``taken``: every choice made, those of the nation first.
-    """
-
-    profile: Profile
-    taken: tuple[Taken, ...]
-
-    def of_state(self, postal: str) -> tuple[Taken, ...]:
-        """Choices that the state's weights rest on, the nation's among them."""
-        return tuple(each for each in self.taken if each.postal in (None, postal))
-
-
-def settle(catalog: Catalog, profile: Profile, data: Path) -> Settled:
+def settle(catalog: Catalog, profile: Profile, data: Path) -> Profile:
     """``profile`` with an option of each choice, by the files in ``data``; as it is where it has no
-    choices.
+    choices. ``Profile.of`` then gives what each state takes, ``Profile.made`` every choice.
     """
     if not profile.choices:
-        return Settled(profile, ())
+        return profile
     national = {
         c.need: _choose(catalog, c, data, None) for c in profile.choices if c.by == "nation"
     }
@@ -68,7 +36,7 @@ def settle(catalog: Catalog, profile: Profile, data: Path) -> Settled:
         ]
         of[postal] = profile.taking(each.option for each in made)
         taken += [each for each in made if each.postal == postal]
-    return Settled(profile.settled(of), tuple(taken))
+    return profile.settled(of, taken)
 
 
 def _choose(catalog: Catalog, choice: Choice, data: Path, postal: str | None) -> Taken:
@@ -78,7 +46,20 @@ def _choose(catalog: Catalog, choice: Choice, data: Path, postal: str | None) ->
         if not lacking:
             return Taken(postal, choice.need, option, tuple(passed))
         passed.append((option.name, lacking))
-    return Taken(postal, choice.need, choice.options[0], (), passed[0][1])
+    begun = [_begun(catalog, option, data, postal) for option in choice.options]
+    at = begun.index(True) if any(begun) else 0
+    return Taken(postal, choice.need, choice.options[at], (), passed[at][1])
+
+
+def _begun(catalog: Catalog, option: Option, data: Path, postal: str | None) -> bool:
+    """Whether a state's own file of the option is there, though not all that it needs."""
+    own = [(s, v) for s, vintages in option.sources.items() for v in vintages]
+    return postal is not None and any(
+        file.exists
+        for source, vintage in own
+        if catalog.sources[source].coverage == "state"
+        for file in resolve_files(catalog.sources[source], vintage, data, [postal])
+    )
 
 
 def _lacking(catalog: Catalog, option: Option, data: Path, postal: str | None) -> Iterable[str]:

@@ -8,6 +8,7 @@ option that makes it (``pipeline/sources/settled.py``), or what a target is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,8 +115,8 @@ class Choice(SpecModel):
     """A need and the ways to fill it, best first; the first whose files are there is taken.
 
     ``by``: whether the nation's files decide, once for all states, or each state's own. Where no
-    option has its files the first is taken, so that the run names what is missing; an option
-    without ``sources`` needs none.
+    option has all its files, the first of which one is there is taken, else the first, so that the
+    run names what is missing; an option without ``sources`` needs none.
     """
 
     need: str
@@ -129,6 +130,31 @@ class Choice(SpecModel):
         if self.by == "nation" and any(o.levels or o.records for o in self.options):
             raise ValueError(f"{self.need}: levels and records are chosen by state")
         return self
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A choice made. ``postal``: the state, or None for the nation; ``passed_by``: each better
+    option with the files it lacks; ``lacking``: files that the option taken lacks itself, where
+    none has all of its own, so that the run stops at them.
+    """
+
+    postal: str | None
+    need: str
+    option: Option
+    passed_by: tuple[tuple[str, tuple[str, ...]], ...]
+    lacking: tuple[str, ...] = ()
+
+    def row(self) -> dict[str, Any]:
+        """The choice as plain data, for the manifest."""
+        without = {name: list(files) for name, files in self.passed_by}
+        names = {"need": self.need, "option": self.option.name, "costs": self.costs}
+        return {**names, "without": without, "lacking": list(self.lacking)}
+
+    @property
+    def costs(self) -> str:
+        """What is lost against the best option; "" where it was taken."""
+        return self.option.costs if self.passed_by and not self.lacking else ""
 
 
 class Profile(SpecModel):
@@ -167,6 +193,7 @@ class Profile(SpecModel):
     cross_categories: str = "default"
     method: Method
     _of: dict[str | None, Profile] = PrivateAttr(default_factory=dict)
+    _made: tuple[Taken, ...] = PrivateAttr(default=())
 
     @model_validator(mode="before")
     @classmethod
@@ -229,7 +256,7 @@ class Profile(SpecModel):
                 found.append(self.taking([*first[:at], option, *first[at + 1 :]]))
         return tuple(found)
 
-    def settled(self, of: Mapping[str | None, Profile]) -> Profile:
+    def settled(self, of: Mapping[str | None, Profile], made: Iterable[Taken]) -> Profile:
         """The profile of the whole graph: all that the nation (key None) and some state take."""
         nation = of[None]
         sources: dict[str, tuple[str, ...]] = {}
@@ -243,8 +270,12 @@ class Profile(SpecModel):
                 "levels": max((each.levels for each in of.values()), key=len),
             }
         )
-        whole._of = dict(of)
+        whole._of, whole._made = dict(of), tuple(made)
         return whole
+
+    def made(self, *postals: str) -> tuple[Taken, ...]:
+        """Choices that the weights of these states rest on, the nation's first."""
+        return tuple(each for each in self._made if each.postal is None or each.postal in postals)
 
     def of(self, postal: str | None) -> Profile:
         """What the state takes, the nation for None; a profile without choices is the same for all.

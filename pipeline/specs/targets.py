@@ -195,10 +195,12 @@ class TargetSpec(SpecModel):
 
     ``nation_minus``: areas of level ``other`` to take out of the national row. ``exclude_geoids``:
     codes (or their beginnings) to leave out. ``recode_geoids``: areas renamed since, old code to
-    present code. ``age_sex_partition_of``: another target file of the same source, whose partition
-    the carry rules of this one use. ``period_years``: years that the table averages, of which the
-    vintage is the last; its figures speak of the middle one. Carrying from there always adds error,
-    so that a figure the table controls (margin 0) is not exact for a single year.
+    present code. ``states_without``: FIPS codes of states that the publication has no areas of, and
+    why; elsewhere none is an error. ``age_sex_partition_of``: another target file of the same
+    source, whose partition the carry rules of this one use. ``period_years``: years that the table
+    averages, of which the vintage is the last; its figures speak of the middle one. Carrying from
+    there always adds error, so that a figure the table controls (margin 0) is not exact for a
+    single year.
     """
 
     id: str
@@ -215,6 +217,7 @@ class TargetSpec(SpecModel):
     nation_minus: tuple[str, ...] = ()
     exclude_geoids: tuple[str, ...] = ()
     recode_geoids: dict[str, str] = Field(default_factory=dict)
+    states_without: dict[str, str] = Field(default_factory=dict)
     age_sex_partition: tuple[AgeSexCell, ...] = ()
     age_sex_partition_of: str = ""
     items: tuple[TargetItem, ...] = Field(min_length=1)

@@ -174,7 +174,14 @@ class _SpecBuilder:
         columns = [column for item in items for column in self._columns(item)]
         columns += [(cell.column, "") for cell in self.partition]
         cells = published_cells(
-            self.spec, self.vintage, columns, frame, level, state_fips, self._note
+            self.spec,
+            self.vintage,
+            columns,
+            frame,
+            level,
+            state_fips,
+            self._note,
+            self.profile.target_year,
         )
         factors = ItemFactors(self.carrier, self.spec, self.vintage, self.partition, cells, level)
         return pl.concat([self._item_rows(item, factors) for item in items])
