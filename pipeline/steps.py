@@ -260,6 +260,7 @@ def reconciled_targets(
         state_fips=fips,
         vintage=profile.records.vintage,
         years=profile.target_year - int(profile.records.vintage),
+        held_out=profile.held_out_classes,
     )
     frame = pl.concat([reconciled.frame, evidence]).sort(TARGET_KEY)
     require_targets(frame, f"reconciled_targets of {postal}")

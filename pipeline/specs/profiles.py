@@ -18,6 +18,7 @@ from pipeline.errors import InvariantError
 from pipeline.specs.alignment import Step
 from pipeline.specs.base import SPEC_ROOT, SpecModel
 from pipeline.specs.method import Method, changed, with_defaults
+from pipeline.specs.provenance import Provenance
 from pipeline.specs.states import BY_POSTAL, OUTLYING_AREAS, STATES
 from pipeline.specs.targets import CarryRule
 from pipeline.vocabulary import COUNTY, LEVELS, TRACT, Level
@@ -167,7 +168,8 @@ class Profile(SpecModel):
     ``cross_categories``: the file in ``data_specs/cross_categories/`` whose cells records are
     selected by. ``carry_overrides``: by target file, or item of one (``file:variable/domain``),
     another carry rule than the file's own, for a profile that lacks the series it needs.
-    ``accepted_moves``: what reconciliation may move beyond the limit. ``states: all`` means the 50
+    ``accepted_moves``: what reconciliation may move beyond the limit. ``held_out_classes``: targets
+    of these classes of provenance are compared with, never fitted. ``states: all`` means the 50
     states and DC. ``choices``: needs that are filled by the files at hand; ``of`` gives the profile
     of one state once ``pipeline/sources/settled.py`` has looked.
     """
@@ -189,6 +191,7 @@ class Profile(SpecModel):
     seed: int
     concept_gap_limit: float = Field(0.25, gt=0)
     same_concept_gap_limit: float = Field(0.75, gt=0)
+    held_out_classes: tuple[Provenance, ...] = ("projection",)
     candidates: ProfileCandidates = ProfileCandidates()
     cross_categories: str = "default"
     method: Method

@@ -14,9 +14,10 @@ from pipeline.errors import SpecError
 from pipeline.specs.alignment import load_alignment
 from pipeline.specs.factors import SeriesFactor
 from pipeline.specs.profiles import Profile
-from pipeline.specs.targets import TargetSpec
+from pipeline.specs.provenance import SURVEYED, load_provenance
+from pipeline.specs.targets import TargetItem, TargetSpec
 from pipeline.specs.variables import CategoryGroup
-from pipeline.vocabulary import NATION, STATE
+from pipeline.vocabulary import NATION, POPULATION, STATE
 
 if TYPE_CHECKING:
     from pipeline.specs.catalog import Catalog
@@ -63,6 +64,7 @@ def check_target_file(catalog: Catalog, spec: TargetSpec) -> TargetSpec:
                 "a pair declared in data_specs/variables",
                 "Declare it, or correct the item",
             )
+        _check_class(catalog, spec, item, where)
         for rule in spec.carry_of(item).rule:
             _check_rule(catalog, rule, where)
     if spec.age_sex_partition_of and spec.age_sex_partition_of not in catalog.targets:
@@ -73,6 +75,20 @@ def check_target_file(catalog: Catalog, spec: TargetSpec) -> TargetSpec:
             "Correct it",
         )
     return spec
+
+
+def _check_class(catalog: Catalog, spec: TargetSpec, item: TargetItem, where: str) -> None:
+    """A survey's figure has the class of its variable's family."""
+    stated = spec.provenance_of(item)
+    family = catalog.variables[item.variable, item.domain].family
+    due = load_provenance().of_survey(family)
+    if stated in SURVEYED and stated != due:
+        raise _fault(
+            f"{item.variable}/{item.domain} has provenance {stated}, its family is {family}",
+            where,
+            f"provenance {due} of a survey's figure of this family (provenance.yaml)",
+            "Correct `provenance`, or the list of families about money",
+        )
 
 
 def check_profile(catalog: Catalog, profile: Profile) -> Profile:
@@ -135,6 +151,7 @@ def _check_one(catalog: Catalog, profile: Profile) -> None:
         for rule in carry.rule:
             _check_rule(catalog, rule, where)
     _check_stated_once(catalog, profile, where)
+    _check_held_out(catalog, profile, where)
     _check_steps(catalog, profile, where)
     families = {variable.family for variable in catalog.variables.values()}
     if unknown := set(profile.method.balanced) - families:
@@ -181,6 +198,25 @@ def _check_stated_once(catalog: Catalog, profile: Profile, where: str) -> None:
                     where,
                     "one file for each",
                     "Leave one of the two out",
+                )
+
+
+def _check_held_out(catalog: Catalog, profile: Profile, where: str) -> None:
+    """What weights are scaled to, and what records are aligned with, is not held out."""
+    needed = {POPULATION}
+    alignment = load_alignment()
+    for step in profile.records.steps:
+        needed |= set(alignment.keys_of(step))
+    for spec in catalog.specs_of(profile, [STATE]):
+        for item in spec.items_of(catalog.vintage_of(spec, profile)):
+            key, stated = (item.variable, item.domain), spec.provenance_of(item)
+            if key in needed and stated in profile.held_out_classes:
+                raise _fault(
+                    f"Class {stated} is held out, and {'/'.join(key)} of it is needed: records are"
+                    " scaled to it or aligned with it",
+                    where,
+                    "classes that neither total persons nor `records: steps` rest on",
+                    "Take the class out of `held_out_classes`, or the step out of `records: steps`",
                 )
 
 

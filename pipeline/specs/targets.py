@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.specs.base import SpecModel
+from pipeline.specs.provenance import Provenance
 from pipeline.specs.variables import VariableKey
 from pipeline.vocabulary import Level
 
@@ -155,6 +156,7 @@ class TargetItem(VariableKey):
     carry: CarryRule | None = None
     standard_error: StandardErrorRule | None = None
     treatment: Treatment | None = None
+    provenance: Provenance | None = None
     validation_only: str = ""
     validation_only_when_carried: str = ""
     records_from: RecordsFrom | None = None
@@ -193,14 +195,15 @@ class TargetSpec(SpecModel):
     """``data_specs/targets/<id>.yaml``. ``like: ID`` in the file takes over what that other target
     file says, items included, where this one says nothing (``completed``).
 
-    ``nation_minus``: areas of level ``other`` to take out of the national row. ``exclude_geoids``:
-    codes (or their beginnings) to leave out. ``recode_geoids``: areas renamed since, old code to
-    present code. ``states_without``: FIPS codes of states that the publication has no areas of, and
-    why; elsewhere none is an error. ``age_sex_partition_of``: another target file of the same
-    source, whose partition the carry rules of this one use. ``period_years``: years that the table
-    averages, of which the vintage is the last; its figures speak of the middle one. Carrying from
-    there always adds error, so that a figure the table controls (margin 0) is not exact for a
-    single year.
+    ``provenance``: who says the figures and how (``data_specs/provenance.yaml``); an item may state
+    its own. ``nation_minus``: areas of level ``other`` to take out of the national row.
+    ``exclude_geoids``: codes (or their beginnings) to leave out. ``recode_geoids``: areas renamed
+    since, old code to present code. ``states_without``: FIPS codes of states that the publication
+    has no areas of, and why; elsewhere none is an error. ``age_sex_partition_of``: another target
+    file of the same source, whose partition the carry rules of this one use. ``period_years``:
+    years that the table averages, of which the vintage is the last; its figures speak of the middle
+    one. Carrying from there always adds error, so that a figure the table controls (margin 0) is
+    not exact for a single year.
     """
 
     id: str
@@ -211,6 +214,7 @@ class TargetSpec(SpecModel):
     data_year: Literal["vintage", "target_year"] = "vintage"
     period_years: Literal[1, 3, 5] = 1
     same_concept: bool = False
+    provenance: Provenance
     treatment: Treatment = FITTED
     standard_error: StandardErrorRule
     carry: CarryRule
@@ -250,6 +254,10 @@ class TargetSpec(SpecModel):
         if item.validation_only:
             return Treatment(how="observed", why=item.validation_only)
         return item.treatment or self.treatment
+
+    def provenance_of(self, item: TargetItem) -> Provenance:
+        """The item's own class of provenance, or the file's."""
+        return item.provenance or self.provenance
 
     def standard_error_of(self, item: TargetItem) -> StandardErrorRule:
         """The item's own standard-error rule, or the file's."""
