@@ -7,7 +7,7 @@ what any one kind of spec contains (a module each beside this one).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,3 +92,13 @@ def spec_digest(root: Path = SPEC_ROOT, *more: Path) -> str:
             total.update(str(path.relative_to(each if each.is_dir() else each.parent)).encode())
             total.update(path.read_bytes())
     return total.hexdigest()
+
+
+def over(below: Any, above: Any) -> Any:
+    """Contents of YAML: ``above`` where it says something, ``below`` elsewhere, key by key."""
+    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
+        return above
+    merged = {
+        key: over(value, above[key]) if key in above else value for key, value in below.items()
+    }
+    return {**merged, **{key: value for key, value in above.items() if key not in below}}

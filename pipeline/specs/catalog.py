@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.errors import ProfileError, SpecError
-from pipeline.specs.base import SPEC_ROOT, load_yaml, read_yaml
+from pipeline.specs.base import SPEC_ROOT, load_yaml, over, read_yaml
 from pipeline.specs.factors import (
     AgeGroupFactor,
     AgeSexFactor,
@@ -214,26 +214,36 @@ def load_catalog(root: Path | None = None) -> Catalog:
 
 @cache
 def _open(roots: Roots) -> Catalog:
-    def whole(content: Any) -> Any:
-        """With what the target file leaves to the one that it is ``like``."""
+    def taken_over(content: Any, kind: str, join: Callable[[Any, Any], Any]) -> Any:
+        """``content`` with what it leaves to the file of ``kind`` that it is ``like``."""
         other = content.get("like") if isinstance(content, Mapping) else None
         if other is None:
             return content
-        path = roots.files("targets").get(other)
+        path = roots.files(kind).get(other)
         if path is None:
             raise SpecError(
-                f"A target file is like {other!r}, which is none",
-                where="data_specs/targets",
-                expected="the id of another target file",
+                f"A file of {kind} is like {other!r}, which is none",
+                where=f"data_specs/{kind}, {content.get('id')}",
+                expected=f"the id of another file of {kind}",
                 remedy="Correct `like`",
             )
-        return completed(content, whole(read_yaml(path, "TargetSpec")))
+        joined = join(taken_over(read_yaml(path, kind), kind, join), content)
+        return {key: value for key, value in joined.items() if key != "like"}
+
+    def whole(content: Any) -> Any:
+        return taken_over(content, "targets", completed)
 
     def target(path: Path) -> TargetSpec:
         return check_target_file(catalog, _named_by_file(path, TargetSpec, whole))
 
     def profile(path: Path) -> Profile:
-        return check_profile(catalog, _named_by_file(path, Profile))
+        return check_profile(catalog, _named_by_file(path, Profile, year_filled))
+
+    def year_filled(content: Any) -> Any:
+        """A profile with what it leaves to the one that it is ``like``, its year filled in."""
+        content = taken_over(content, "profiles", over)
+        year = content.get("target_year") if isinstance(content, Mapping) else None
+        return _filled(content, str(year))
 
     def groups(path: Path) -> dict[str, CategoryGroup]:
         return check_groups(catalog, {g.id: g for g in load_yaml(path, CategoryFile).groups})
@@ -258,6 +268,15 @@ def _open(roots: Roots) -> Catalog:
         roots=roots,
     )
     return catalog
+
+
+def _filled(content: Any, year: str) -> Any:
+    """``content`` of a YAML file with {target_year} replaced in every text."""
+    if isinstance(content, str):
+        return content.replace("{target_year}", year)
+    if isinstance(content, Mapping):
+        return {key: _filled(value, year) for key, value in content.items()}
+    return [_filled(value, year) for value in content] if isinstance(content, list) else content
 
 
 def _variables(path: Path) -> dict[Key, Variable]:

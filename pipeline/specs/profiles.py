@@ -160,7 +160,8 @@ class Taken:
 
 class Profile(SpecModel):
     """``data_specs/profiles/<id>.yaml``; ``sources`` maps a source id to the vintages wanted,
-    ``targets`` lists target files by id.
+    ``targets`` lists target files by id. ``like: ID`` in the file takes over what another profile
+    says where this one says nothing, key by key; {target_year} in a text stands for that year.
 
     ``concept_gap_limit``: the widest relative gap between records and target that still calibrates.
     ``same_concept_gap_limit``: the same for tables made from the very questions the records answer,

@@ -97,9 +97,9 @@ def check_profile(catalog: Catalog, profile: Profile) -> Profile:
     Reads every file the profile needs, so a faulty one is named now and not in the middle of a run;
     of a profile with choices every option is looked at.
     """
-    _check_choices(catalog, profile, f"profiles/{profile.id}.yaml")
     for example in profile.examples:
         _check_one(catalog, example)
+    _check_choices(catalog, profile, f"profiles/{profile.id}.yaml")
     return profile
 
 

@@ -264,17 +264,16 @@ class TargetSpec(SpecModel):
         return item.standard_error or self.standard_error
 
 
-def completed(own: Any, other: Any) -> Any:
+def completed(other: Any, own: Any) -> Any:
     """The content of a target file that is ``like`` another: what ``own`` says, else the
     ``other``'s; items of both, its own first and in place of the other's of the same name.
     """
-    if not (isinstance(own, Mapping) and isinstance(other, Mapping)):
+    if not isinstance(other, Mapping):
         return own
     items = list(own.get("items") or ())
     stated = {_name(item) for item in items}
     items += [item for item in other.get("items") or () if _name(item) not in stated]
-    merged = {**other, **own, "items": items}
-    return {key: value for key, value in merged.items() if key != "like"}
+    return {**other, **own, "items": items}
 
 
 def _name(item: Any) -> Any:

@@ -119,3 +119,28 @@ def test_a_target_file_may_be_like_another(tmp_path: Path):
     assert tract.carry == county.carry and tract.period_years == 5
     assert [i.domain for i in tract.items[:2]] == ["total", "total"]
     assert tract.items[2:] == county.items
+
+
+def own_profile(tmp_path: Path, monkeypatch, text: str) -> Profile:
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    monkeypatch.setenv("GEOCAL_PROFILE", str(path))
+    return load_catalog().profile("own")
+
+
+def test_a_profile_may_be_like_another_but_for_a_few_lines(tmp_path, monkeypatch, us):
+    text = "id: own\nlike: us_2022\nstates: [VT, NH]\nmethod: {dense: {stop: share}}\n"
+    own = own_profile(tmp_path, monkeypatch, text)
+    assert own.states == ("VT", "NH") and own.method.dense.stop == "share"
+    assert own.choices == us.choices and own.sources == us.sources
+    assert own.title == "Every state in 2022, each from the best of its files at hand"
+
+
+def test_a_new_year_is_a_line_and_what_lacks_that_year_is_named(tmp_path, monkeypatch):
+    with pytest.raises((SpecError, ProfileError), match="2023"):
+        own_profile(tmp_path, monkeypatch, "id: own\nlike: us_2022\ntarget_year: 2023\n")
+
+
+def test_a_profile_like_none_there_is_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(SpecError, match="like 'us_1922', which is none"):
+        own_profile(tmp_path, monkeypatch, "id: own\nlike: us_1922\n")
