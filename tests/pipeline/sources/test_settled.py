@@ -61,7 +61,7 @@ def test_what_is_passed_by_is_told_with_its_files_and_costs(tmp_path):
     found = settled(tmp_path, SVI)
     (taken,) = [t for t in found.made("VT") if t.need == "tables of tracts"]
     assert dict(taken.passed_by)["data profiles of the ACS"] == tuple(PROFILE)
-    assert taken.costs.startswith("ten counts") and taken.row()["costs"] == taken.costs
+    assert taken.costs.startswith("eleven counts") and taken.row()["costs"] == taken.costs
 
 
 def test_an_excerpt_serves_its_own_state_only(tmp_path):
