@@ -14,12 +14,16 @@ import polars as pl
 
 from calibration_core.errors import GeocalError
 from pipeline import steps
+from pipeline.errors import TargetError
 from pipeline.sources.of_profile import read_geography, read_survey, read_tables
 from pipeline.specs.catalog import Catalog
 from pipeline.specs.profiles import Profile
 from pipeline.targets.grid import area_tree
 from pipeline.targets.reconcile import owned_areas
-from pipeline.vocabulary import AREA_COLUMN, PUMA
+from pipeline.vocabulary import AREA_COLUMN, PUMA, TRACT
+
+SHOWN = 4
+"""Areas that a message lists by their codes."""
 
 
 def check_areas(
@@ -52,14 +56,35 @@ def _agreement(
     kept = steps.owned(areas, below)
     owned_areas(below, area_tree(kept, profile.levels))
     pumas = set(read_survey(profile, data, postal).persons[PUMA].drop_nulls())
-    population = below.filter(pl.col("level") == profile.finest_level).select("geoid").unique()
+    absent = _without_rows(below, kept)
     link = steps.areas_of(geography, postal, profile.geography.puma_link_vintage)
     steps.require_pumas(sorted(pumas), link, profile)
     finest = profile.finest_level
     count = kept[AREA_COLUMN[finest]].n_unique()
     water = areas.height - kept.height
-    said = f", {water} tract(s) of water in no table" if water else ""
-    return (
-        f"{count:,} areas of level {finest} in the list, {population.height:,} in the tables{said};"
-        f" {len(pumas)} PUMAs of the records in the list"
-    )
+    said = [f"{count:,} areas of level {finest} in the list and in the tables"]
+    said += [f"{water} tract(s) of water in no table"] if water else []
+    said += [f"{len(pumas)} PUMAs of the records in the list", *absent]
+    return "; ".join(said)
+
+
+def _without_rows(below: pl.DataFrame, areas: pl.DataFrame) -> list[str]:
+    """For each table below the state the areas of the list that it has no row of, in words.
+
+    Raises TargetError if it is a table of tracts: these have every tract, or one was cut.
+    """
+    found = []
+    for (level, source), rows in sorted(below.group_by("level", "source")):
+        listed = set(areas[AREA_COLUMN[str(level)]].drop_nulls())
+        lacking = sorted(listed - set(rows["geoid"]))
+        if lacking and level == TRACT:
+            raise TargetError(
+                f"{source} has no row of {len(lacking):,} tract(s) that other tables have, first"
+                f" {lacking[0]}",
+                where=f"{source}, tract {lacking[0]}",
+                expected=f"the {len(listed):,} tracts of the list",
+                remedy="The file may be cut or edited: download it again",
+            )
+        named = ", ".join(lacking[:SHOWN]) + (" ..." if len(lacking) > SHOWN else "")
+        found += [f"{source} has no row of {named}"] if lacking else []
+    return found

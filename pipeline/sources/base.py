@@ -118,6 +118,12 @@ class ReadRequest:
             return read_member(raw, (known or list(file.members))[0])
         return raw
 
+    def require_files(self) -> None:
+        """Raise SourceFileError for the first file that is not there, naming those that are."""
+        for file in self.files:
+            if not file.exists:
+                raise self._missing(file, file.url or self.spec.url_of(self.vintage, file.state))
+
     def _missing(self, file: SourceFile, url: str) -> SourceFileError:
         """What to fetch, from where, and where to put it; a file in another form than the
         publisher's is described by the vintage's notes.

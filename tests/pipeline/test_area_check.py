@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,19 @@ def test_a_code_that_one_file_alone_has_is_told_before_a_run(data, name):
             path.write_bytes(content)
     assert isinstance(said["RI"], GeocalError) and isinstance(said["DE"], str)
     assert fault.says[0] in str(said["RI"])
+
+
+def test_a_tract_that_one_table_alone_lacks_is_told(data):
+    path = data / "acs_tables/ri_tracts/tracts_census2020_count_retrieved_data.json"
+    before = path.read_text()
+    answer = json.loads(before)
+    try:
+        path.write_text(json.dumps([*answer[:3], *answer[4:]]))
+        said = found(data)
+    finally:
+        path.write_text(before)
+    assert isinstance(said["RI"], GeocalError)
+    assert "census2020_dp_tracts" in str(said["RI"]) and answer[3][0][-11:] in str(said["RI"])
 
 
 def test_pumas_of_another_vintage_are_told(data):

@@ -10,6 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from pipeline.errors import SourceFileError
+from pipeline.sources.of_profile import read_published, read_survey
 from pipeline.sources.registry import check_source, read_source
 from pipeline.sources.settled import settle
 from pipeline.specs.catalog import load_catalog
@@ -140,8 +142,33 @@ def test_half_of_the_downloads_stand_in_for_nothing(sample, tmp_path):
 
 
 def test_a_state_that_does_without_a_source_has_an_empty_table_of_it():
-    from pipeline.sources.of_profile import read_published
-
     table = read_published(load_source("svi_tracts"), [], Path("nowhere"), ["RI"])
     assert table.frame.is_empty() and isinstance(table.frame, pl.DataFrame)
     assert "not read for RI" in str(table.notes[0])
+
+
+# ------------------------------------------------------------------------------------------------
+# real files
+
+
+@pytest.mark.parametrize(
+    ("state", "tables", "finest"),
+    [
+        ("RI", "data profiles of the ACS and the 2020 Census", "tract"),
+        ("VT", "Social Vulnerability Index", "tract"),
+        ("ID", "none, to the county", "county"),
+    ],
+)
+def test_real_files_decide(realdata, state, tables, finest):
+    catalog = load_catalog()
+    found = settle(catalog, catalog.profile("us_2022"), realdata)
+    assert option(found, "tables of tracts", state) == tables
+    assert found.of(state).finest_level == finest
+    assert option(found, "records", state) == "PUMS of 2018"
+
+
+def test_a_housing_file_alone_is_told_beside_what_is_missing(realdata):
+    catalog = load_catalog()
+    profile = settle(catalog, catalog.profile("us_2022"), realdata).of("AK")
+    with pytest.raises(SourceFileError, match=r"csv_hak\.zip is there.*csv_pak\.zip"):
+        read_survey(profile, realdata, "AK")
