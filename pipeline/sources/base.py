@@ -150,8 +150,9 @@ class ReadRequest:
             if several
             else "A raw file is missing"
         )
-        if beside := [other.path.name for other in self.files if other.exists]:
-            words += f" ({', '.join(beside)} is there, and cannot serve without it)"
+        beside = [other.path.name for other in self.files if other.exists and other.state]
+        if len(beside) == 1:
+            words += f" ({beside[0]} is there, and cannot serve without it)"
         return SourceFileError(
             words,
             where=", ".join(file.alternatives) or str(file.path),

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.sources.base import SourceFile, SourceNote, SourceTable, resolve_files
-from pipeline.specs.sources import SourceSpec, load_source
+from pipeline.specs.sources import SourceSpec, fill, load_source
+from pipeline.specs.states import states_of
 
 
 def missing_files(
@@ -26,16 +27,19 @@ def missing_files(
     found = resolve_files(spec, vintage, data, wanted)
     absent = [file for file in found if not file.exists]
     if not found:
-        absent = [_first_path(spec, vintage, data)]
+        absent = [_first_path(spec, vintage, data, wanted)]
     if wanted is None and any(file.exists for file in found):
         # Excerpts of some states: who needs another's is told then.
         absent = [file for file in absent if file.state is None]
     return [] if absent and replacement(spec, vintage, data, wanted) else absent
 
 
-def _first_path(spec: SourceSpec, vintage: str, data: Path) -> SourceFile:
-    file = spec.files_of(vintage)[0]
-    return SourceFile(file.role, data / file.paths[0].replace("{year}", vintage))
+def _first_path(spec: SourceSpec, vintage: str, data: Path, states: list[str] | None) -> SourceFile:
+    file, table = spec.files_of(vintage)[0], spec.tables[0] if spec.tables else None
+    state = states_of(states)[0] if states else None
+    path = data / fill(file.paths[0], vintage, state=state, table=table)
+    url = spec.url_of(vintage, state, file=file, table=table)
+    return SourceFile(file.role, path, file.members, state, table, url=url)
 
 
 def replacement(

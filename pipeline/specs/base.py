@@ -94,8 +94,16 @@ def spec_digest(root: Path = SPEC_ROOT, *more: Path) -> str:
     return total.hexdigest()
 
 
+AND_MORE = "..."
+"""As first item of a list: what the other file lists comes before."""
+
+
 def over(below: Any, above: Any) -> Any:
-    """Contents of YAML: ``above`` where it says something, ``below`` elsewhere, key by key."""
+    """Contents of YAML: ``above`` where it says something, ``below`` elsewhere, key by key. A list
+    stands in place of the other, unless its first item is ``AND_MORE``.
+    """
+    if isinstance(below, list) and isinstance(above, list) and above[:1] == [AND_MORE]:
+        return below + above[1:]
     if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
         return above
     merged = {

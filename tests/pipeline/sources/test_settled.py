@@ -141,6 +141,11 @@ def test_half_of_the_downloads_stand_in_for_nothing(sample, tmp_path):
     assert option(settled(tmp_path), "tables of tracts", "RI") == "none, to the county"
 
 
+def test_of_files_that_are_all_optional_one_is_wanted(tmp_path):
+    (line,) = check_source(load_source("acs5_tables_download"), "2022", tmp_path, ["RI"])
+    assert line.missing and "download/ri/ACSDP5Y2022.B01001-Data.csv" in line.message
+
+
 def test_a_state_that_does_without_a_source_has_an_empty_table_of_it():
     table = read_published(load_source("svi_tracts"), [], Path("nowhere"), ["RI"])
     assert table.frame.is_empty() and isinstance(table.frame, pl.DataFrame)

@@ -130,9 +130,11 @@ def own_profile(tmp_path: Path, monkeypatch, text: str) -> Profile:
 
 def test_a_profile_may_be_like_another_but_for_a_few_lines(tmp_path, monkeypatch, us):
     text = "id: own\nlike: us_2022\nstates: [VT, NH]\nmethod: {dense: {stop: share}}\n"
+    text += 'targets: ["...", county_oasdi]\nsources: {ssa_oasdi_counties: ["2022"]}\n'
     own = own_profile(tmp_path, monkeypatch, text)
     assert own.states == ("VT", "NH") and own.method.dense.stop == "share"
-    assert own.choices == us.choices and own.sources == us.sources
+    assert own.choices == us.choices and own.targets == (*us.targets, "county_oasdi")
+    assert own.sources == us.sources | {"ssa_oasdi_counties": ("2022",)}
     assert own.title == "Every state in 2022, each from the best of its files at hand"
 
 
