@@ -19,9 +19,11 @@ from pipeline.io_manager import ParquetIOManager
 from pipeline.jobs import STATES, build_jobs, build_schedules, build_sensors
 from pipeline.partitions import order_states, state_partitions
 from pipeline.settings import RunEnvironment, run_environment
-from pipeline.specs.base import spec_digest
+from pipeline.sources.settled import settle
+from pipeline.specs.base import SPEC_ROOT, spec_digest
 from pipeline.specs.catalog import load_catalog
 from pipeline.specs.profiles import Profile
+from pipeline.specs.roots import beside_ours
 
 
 def run_facts(profile: Profile) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def run_facts(profile: Profile) -> dict[str, Any]:
         "synthetic": profile.synthetic,
         "target_year": profile.target_year,
         "seed": profile.seed,
-        "specs_sha256": spec_digest(),
+        "specs_sha256": spec_digest(SPEC_ROOT, *beside_ours()),
         "code_sha256": code_version("calibration_core", "pipeline"),
     }
 
@@ -43,6 +45,7 @@ def build_definitions(
     override, for tests.
     """
     environment = environment.generated() if profile.synthetic else environment
+    profile = settle(load_catalog(), profile, environment.data)
     facts = run_facts(profile)
     assets = build_assets(profile, environment, state_partitions(profile.states), facts)
     jobs = build_jobs(assets)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.records.assemble import assemble_records
 from pipeline.sources.of_profile import read_donor, read_geography, read_survey, read_tables
+from pipeline.sources.settled import settle
 from pipeline.specs.alignment import Step
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
@@ -56,7 +57,7 @@ def load_state(
     """
     clock = _Clock()
     catalog = load_catalog()
-    profile = catalog.profile(profile_id)
+    profile = settle(catalog, catalog.profile(profile_id), data).of(postal)
     if record_steps is not None:
         records = profile.records.model_copy(update={"steps": tuple(record_steps)})
         profile = profile.model_copy(update={"records": records})

@@ -7,6 +7,9 @@ Document (``manifests/<STATE>.json``):
 
 * ``profile, synthetic, state, created`` (UTC), ``seed, specs_sha256, code_sha256, geocal, python,
   platform, packages``;
+* ``choices``: what the profile took for the state by the files at hand: ``need, option, costs``
+  and ``without``, files that better options lack; ``specs_in_place_of_ours``: files and entries of
+  a team's own specs that replace ours;
 * ``inputs``: raw files with ``file, member, bytes, sha256`` and the tables read from them;
 * ``tables``: by asset ``path`` (relative to the profile's folder), ``sha256, rows, bytes, run_id,
   materialized`` (UTC), ``seconds``;
@@ -20,7 +23,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -127,9 +130,12 @@ def build_manifest(
     assets: Mapping[dg.AssetKey, bool],
     state: str,
     facts: Mapping[str, Any],
+    choices: Sequence[Mapping[str, Any]] = (),
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The manifest of ``state``; ``facts`` are the run's constants (profile, synthetic, seed,
-    digests).
+    digests), ``choices`` what the profile took for the state, ``overrides`` specs of a team's own
+    in place of ours.
     """
     tables = table_entries(instance, assets, state)
     for name, entry in tables.items():
@@ -151,6 +157,8 @@ def build_manifest(
         "platform": platform.platform(),
         "processor": processor_facts(),
         "packages": package_versions(PACKAGES),
+        "choices": list(choices),
+        "specs_in_place_of_ours": list(overrides),
         "inputs": raw_inputs(environment, assets, state),
         "tables": tables,
         "seconds_by_asset": {name: entry["seconds"] for name, entry in tables.items()},

@@ -1,6 +1,6 @@
 """Which profile this process serves, where its files lie, and how many threads it may use.
 
-Belongs here: the three environment variables, the folder layout below the output folder, the
+Belongs here: the environment variables, the folder layout below the output folder, the
 Dagster instance's own settings file, thread limits and memory of this process. Does not belong
 here: what a profile contains (``pipeline/specs/profiles.py``) or how a table is written
 (``pipeline/io_manager.py``).
@@ -19,6 +19,7 @@ from pipeline.errors import StoreError
 
 PROFILE_VARIABLE = "GEOCAL_PROFILE"
 DATA_VARIABLE = "GEOCAL_DATA"
+SPECS_VARIABLE = "GEOCAL_SPECS"
 OUTPUT_VARIABLE = "GEOCAL_OUTPUT"
 DEFAULT_PROFILE = "sample"
 DEFAULT_OUTPUT = "output"
@@ -133,12 +134,30 @@ class RunEnvironment:
         """The environment of a process that serves this profile (code server, web
         server, ``dg``).
         """
+        named = os.environ.get(PROFILE_VARIABLE)
+        file = profile_file(named)
+        stated = str(file) if file is not None and file.stem == self.profile else self.profile
+        specs = os.environ.get(SPECS_VARIABLE)
         return {
-            PROFILE_VARIABLE: self.profile,
+            PROFILE_VARIABLE: stated,
+            **({SPECS_VARIABLE: specs} if specs else {}),
             DATA_VARIABLE: str(self.data),
             OUTPUT_VARIABLE: str(self.output),
             "DAGSTER_HOME": str(self.dagster_home),
         }
+
+
+def profile_file(name: str | None) -> Path | None:
+    """The path that ``name`` is, if it is a YAML file's and no name of a profile."""
+    if not name or not name.endswith((".yaml", ".yml")):
+        return None
+    return Path(name).expanduser().resolve()
+
+
+def profile_id(name: str) -> str:
+    """The profile's id: the file's name without its ending, where ``name`` is a path."""
+    path = profile_file(name)
+    return name if path is None else path.stem
 
 
 def run_environment(
@@ -148,13 +167,13 @@ def run_environment(
     environ: Mapping[str, str] | None = None,
 ) -> RunEnvironment:
     """The environment asked for: an argument first, then its variable, then the default. Paths come
-    back absolute.
+    back absolute; a profile given by its file has the file's name.
 
     The default data folder is where the sample generator writes, ``<output>/sample/raw``: a profile
     of real files without a data folder then fails at its first missing file, by name.
     """
     environ = os.environ if environ is None else environ
-    chosen = profile or environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE
+    chosen = profile_id(profile or environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE)
     out = Path(output or environ.get(OUTPUT_VARIABLE) or DEFAULT_OUTPUT).expanduser().resolve()
     named = data or environ.get(DATA_VARIABLE)
     raw = Path(named).expanduser().resolve() if named else out / chosen / "raw"

@@ -62,6 +62,7 @@ from pipeline.vocabulary import (
     is_area,
     levels_below,
 )
+from pipeline.weights.areas import areas_of, owned
 from pipeline.weights.candidates import Candidates, build_candidates
 from pipeline.weights.places import Places
 from pipeline.weights.problem import SolvableState, build_problem
@@ -82,13 +83,6 @@ from pipeline.weights.table import (
     stored_weights,
     weights_table,
 )
-
-
-def areas_of(geography: pl.DataFrame, postal: str, vintage: str) -> pl.DataFrame:
-    """The state's tracts in one vintage of the geography table."""
-    own = pl.col("state_fips") == state_of(postal).fips
-    return geography.filter(own & (pl.col("vintage") == vintage))
-
 
 # Targets.
 
@@ -229,7 +223,8 @@ def reconciled_targets(
     ``survey_estimates``. Raises TargetError if sources contradict each other beyond
     ``moves.STOPPING_MOVE``.
     """
-    areas = areas_of(geography, postal, profile.geography.vintage)
+    listed = areas_of(geography, postal, profile.geography.vintage)
+    areas = owned(listed, below)
     groups = catalog.categories.values()
     shares = share_rules(catalog, profile)
     reconciled = reconcile_state(below, national, areas, profile.levels, groups, shares)
@@ -243,11 +238,13 @@ def reconciled_targets(
         state_fips=fips,
         vintage=profile.records.vintage,
         years=profile.target_year - int(profile.records.vintage),
+        held_out=profile.held_out_classes,
     )
     frame = pl.concat([reconciled.frame, evidence]).sort(TARGET_KEY)
     require_targets(frame, f"reconciled_targets of {postal}")
     absent = why_none(estimates, rule, state_fips=fips)
-    return replace(reconciled, frame=frame, no_evidence=absent)
+    water = tuple(listed.join(areas, on="tract", how="anti")["tract"].sort())
+    return replace(reconciled, frame=frame, no_evidence=absent, water=water)
 
 
 def targets_lost(
@@ -272,7 +269,7 @@ def candidates(
 ) -> Candidates:
     """The state's candidates; population by area is read from ``targets``, the reconciled ones."""
     places = Places(
-        areas_of(geography, postal, profile.geography.vintage),
+        owned(areas_of(geography, postal, profile.geography.vintage), targets),
         areas_of(geography, postal, profile.geography.puma_link_vintage),
         profile.finest_level,
         profile.candidates.elsewhere_share,
@@ -294,7 +291,7 @@ def solvable(
     cells: pl.DataFrame | None = None,
 ) -> SolvableState:
     """The state as every later step takes it, from its reconciled targets and candidate tables."""
-    own = areas_of(geography, postal, profile.geography.vintage)
+    own = owned(areas_of(geography, postal, profile.geography.vintage), targets)
     problem = build_problem(targets, units, own, profile)
     return SolvableState(profile, postal, own, targets, units, areas, cells, problem)
 

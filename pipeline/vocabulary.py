@@ -96,6 +96,13 @@ def is_variable(key: Key) -> pl.Expr:
     return (pl.col("variable") == key[0]) & (pl.col("domain") == key[1])
 
 
+def is_water(tract: str) -> pl.Expr:
+    """Tracts that are water only, by the code in the column ``tract``: numbers from 9900 on
+    (https://www.census.gov/programs-surveys/geography/about/glossary.html, census tract).
+    """
+    return pl.col(tract).str.slice(5, 2) == "99"
+
+
 def is_area(level: str, geoid: str) -> pl.Expr:
     """Rows of a target table that speak of one area."""
     return (pl.col("level") == level) & (pl.col("geoid") == geoid)

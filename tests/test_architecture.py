@@ -100,7 +100,7 @@ PIPELINE = (
     ("weights",),
     ("reports",),
     ("steps",),
-    ("loaded_state",),
+    ("loaded_state", "area_check"),
     ("validation", "warm"),
     ("assets",),
     ("jobs",),
@@ -117,9 +117,9 @@ WITHIN = {
     "pipeline.sources": (
         ("files",),
         ("base",),
-        ("named", "tables"),
+        ("named", "tables", "presence"),
         ("readers", "microdata"),
-        ("registry",),
+        ("registry", "settled"),
         ("of_profile",),
         ("acs_pums",),  # the old address of one name
     ),

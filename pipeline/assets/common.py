@@ -16,6 +16,7 @@ import polars as pl
 
 from calibration_core.errors import GeocalError
 from pipeline.errors import InvariantError
+from pipeline.specs.roots import beside_ours
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 PREVIEW_ROWS = 12
@@ -76,7 +77,7 @@ def permanent_tables(function: Function) -> Function:
 @functools.cache
 def code_version(*places: str) -> str:
     """Twelve hex digits over the Python, YAML and JSON files of ``places``: an asset is stale when
-    they change.
+    they change; of ``data_specs`` the folders of a team's own count too (``specs/roots.py``).
 
     A place is a file or folder relative to the project, which is the checkout or, where geocal was
     installed, the folder that holds the installed packages. Raises InvariantError for a place that
@@ -87,7 +88,20 @@ def code_version(*places: str) -> str:
         for file in _code_files(place):
             total.update(file.relative_to(PROJECT_ROOT).as_posix().encode())
             total.update(file.read_bytes())
+        kind = place.removeprefix("data_specs/")
+        for root in beside_ours() if kind != place else ():
+            for file in _spec_files(root, kind):
+                total.update(file.name.encode() + file.read_bytes())
     return total.hexdigest()[:12]
+
+
+def _spec_files(root: Path, kind: str) -> list[Path]:
+    """Files of one kind (``targets``, ``categories.yaml``) in a folder of specs; ``root`` may be a
+    profile's file."""
+    if root.is_file():
+        return [root] if kind == "profiles" else []
+    place = root / kind
+    return [place] if place.is_file() else sorted(place.glob("*.yaml"))
 
 
 def _code_files(place: str) -> list[Path]:

@@ -71,6 +71,7 @@ def of_reconciliation(reconciled: Reconciled) -> dict[str, Any]:
     return {
         "moved_more_than_two_standard_errors": reconciled.adjustments.height,
         "above_their_whole": reconciled.above_whole,
+        **({"tracts_of_water": ", ".join(reconciled.water)} if reconciled.water else {}),
         **{k: dg.MetadataValue.md(markdown_table(v, limit=n)) for k, (v, n) in tables.items()},
     }
 

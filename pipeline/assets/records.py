@@ -139,7 +139,7 @@ def _records(
 
         made = assemble_records(
             catalog,
-            profile,
+            profile.of(context.partition_key),
             frames[PERSONS],
             frames[HOUSEHOLDS],
             frames.get(DONOR_PERSONS),
@@ -236,11 +236,12 @@ def _concept_gaps(
 
         postal, estimates = context.partition_key, frames[SURVEY_ESTIMATES]
         below, national = frames[STATE_TARGETS], frames[NATIONAL_TARGETS]
-        gaps = steps.concept_gaps(catalog, profile, postal, estimates, below, national)
+        own = profile.of(postal)
+        gaps = steps.concept_gaps(catalog, own, postal, estimates, below, national)
         kept = gaps.filter(pl.col("role") == CALIBRATE).height
         return dg.MaterializeResult(
             value=gaps,
-            metadata=metadata.of_gaps(gaps, postal, profile),
+            metadata=metadata.of_gaps(gaps, postal, own),
             check_results=[
                 dg.AssetCheckResult(
                     check_name="most_targets_calibrate",
@@ -282,7 +283,7 @@ def _candidates(
 
         made = steps.candidates(
             catalog,
-            profile,
+            profile.of(context.partition_key),
             context.partition_key,
             _tables(frames),
             frames[RECONCILED],

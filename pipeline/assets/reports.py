@@ -60,7 +60,7 @@ def build_state_reports(
         _fit(profile, environment, partitions),
         _selection(profile, partitions),
         build_bystanders(profile, partitions),
-        _manifest(environment, partitions, facts, upstream),
+        _manifest(profile, environment, partitions, facts, upstream),
     ]
 
 
@@ -109,7 +109,7 @@ def _fit(
         return dg.MaterializeResult(
             value=fit,
             metadata=metadata.of_fit_report(state, fit, frames[WEIGHTS]),
-            check_results=[accounted(fit), _share_inside(fit, profile.finest_level)],
+            check_results=[accounted(fit), _share_inside(fit, state.profile.finest_level)],
         )
 
     return fit_report
@@ -158,6 +158,7 @@ def _selection(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asse
 
 
 def _manifest(
+    profile: Profile,
     environment: RunEnvironment,
     partitions: dg.PartitionsDefinition,
     facts: Mapping[str, Any],
@@ -184,7 +185,11 @@ def _manifest(
         state = context.partition_key
         from pipeline.reports.show import bystander_document, bystanders
 
-        manifest = build_manifest(context.instance, environment, partitioned, state, facts)
+        choices = [taken.row() for taken in profile.made(state)]
+        overrides = load_catalog().overrides()
+        manifest = build_manifest(
+            context.instance, environment, partitioned, state, facts, choices, overrides
+        )
         # A manifest is made of what there is; a report of older weights does not belong to it.
         found = bystanders(environment, state)
         whole = not found["missing"]

@@ -139,7 +139,7 @@ def _cells_plot(frame: pl.DataFrame, title: str, synthetic: bool) -> dg.Metadata
 def _facts(table: "SourceTable", spec: SourceSpec, profile: Profile, data: Path) -> dict[str, Any]:
     """What is stored beside the table of a publication."""
     provenance = provenance_facts(table.provenance, data)
-    vintages = list(profile.sources[spec.id])
+    vintages = list(profile.sources.get(spec.id, ()))
     return {"provenance": provenance, "source": spec.id, "vintages": vintages}
 
 
@@ -164,7 +164,7 @@ def _published(
     partitions: dg.PartitionsDefinition,
     deps: list[str],
 ) -> dg.AssetsDefinition:
-    by_state, vintages = spec.coverage == "state", profile.sources[spec.id]
+    by_state = spec.coverage == "state"
     held = {"has_published_cells": "At least one cell of every vintage carries a value."}
 
     @dg.asset(
@@ -176,7 +176,7 @@ def _published(
         retry_policy=INGEST_RETRY,
         code_version=code_version(*_CODE),
         description=(
-            f"{spec.title}, {', '.join(vintages)}. Publisher: {spec.publisher}."
+            f"{spec.title}, {', '.join(profile.sources[spec.id])}. Publisher: {spec.publisher}."
             f" {spec.documentation}"
         ),
         metadata=_described(spec, profile),
@@ -189,11 +189,13 @@ def _published(
         # A nationwide file is kept whole: the nation reconciles with all its states, not with the
         # profile's alone.
         states = [context.partition_key] if by_state else None
+        owner = profile.of(context.partition_key) if by_state else profile
+        vintages = owner.sources.get(spec.id, ())
         table = read_published(spec, vintages, environment.data, states)
         stated = table.frame.filter(pl.col("estimate").is_not_null())
         counts = dict(stated.group_by("vintage").len().iter_rows())
         empty = [vintage for vintage in vintages if not counts.get(vintage)]
-        facts = _facts(table, spec, profile, environment.data)
+        facts = _facts(table, spec, owner, environment.data)
         plot = _cells_plot(table.frame, f"Cells of {spec.id}", profile.synthetic)
         return dg.MaterializeResult(
             value=Table(table.frame, facts),
@@ -325,7 +327,8 @@ def _microdata(
     def read(context: dg.AssetExecutionContext) -> list[dg.MaterializeResult]:
         from pipeline.sources.of_profile import read_survey
 
-        survey = read_survey(profile, environment.data, context.partition_key)
+        postal = context.partition_key
+        survey = read_survey(profile.of(postal), environment.data, postal)
         return [
             *_microdata_results(names, survey, environment, profile.synthetic),
             _replicates_result(survey, environment),

@@ -71,7 +71,8 @@ def by_vintage(frames: Mapping[str, pl.DataFrame]) -> dict[tuple[str, str], pl.D
 def needed_sources(catalog: Catalog, profile: Profile, levels: Iterable[str]) -> list[str]:
     """Ids of the publications that building targets at ``levels`` reads, carry rules included,
     sorted."""
-    return sorted({source for source, _ in catalog.required_tables(profile, levels)})
+    required = (catalog.required_tables(each, levels) for each in profile.variants)
+    return sorted({source for tables in required for source, _ in tables})
 
 
 def _levels_present(name: str, frame: pl.DataFrame, levels: Iterable[str]) -> dg.AssetCheckResult:
@@ -105,7 +106,8 @@ def _national(catalog: Catalog, profile: Profile) -> dg.AssetsDefinition:
     def national_targets(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
         from pipeline import steps
 
-        built, reconciled = steps.national_targets(catalog, profile, by_vintage(frames))
+        own = profile.of(None)
+        built, reconciled = steps.national_targets(catalog, own, by_vintage(frames))
         frame, title = reconciled.frame, "Targets of the nation and the states"
         shown = metadata.of_targets(frame, title, profile, built.notes)
         return dg.MaterializeResult(
@@ -141,12 +143,17 @@ def _state(
         from pipeline import steps
 
         postal = context.partition_key
-        built = steps.state_targets(catalog, profile, by_vintage(frames), postal)
+        own = profile.of(postal)
+        built = steps.state_targets(catalog, own, by_vintage(frames), postal)
         title = f"Published targets of {postal}"
         return dg.MaterializeResult(
             value=Table(built.frame, _notes_of(built)),
             metadata=metadata.of_targets(built.frame, title, profile, built.notes),
-            check_results=[_levels_present("every_level_has_targets", built.frame, levels)],
+            check_results=[
+                _levels_present(
+                    "every_level_has_targets", built.frame, levels_below(STATE, own.levels)
+                )
+            ],
         )
 
     return state_targets
@@ -189,7 +196,13 @@ def _reconciled(
             frames[CONCEPT_GAPS], postal, frames[STATE_TARGETS], frames[NATIONAL_TARGETS]
         )
         made = steps.reconciled_targets(
-            catalog, profile, postal, below, national, frames[GEOGRAPHY], frames[SURVEY_ESTIMATES]
+            catalog,
+            profile.of(postal),
+            postal,
+            below,
+            national,
+            frames[GEOGRAPHY],
+            frames[SURVEY_ESTIMATES],
         )
         lost = steps.targets_lost(made.frame, postal, below, national)
         title = f"Reconciled targets of {postal}"

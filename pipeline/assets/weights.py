@@ -78,7 +78,7 @@ def solvable(profile: Profile, postal: str, frames: dict[str, pl.DataFrame]):
 
     targets, geography, units = (frames[name] for name in (RECONCILED, GEOGRAPHY, UNITS))
     areas, cells = frames.get(AREAS), frames.get(CELLS)
-    return steps.solvable(profile, postal, targets, geography, units, areas, cells)
+    return steps.solvable(profile.of(postal), postal, targets, geography, units, areas, cells)
 
 
 def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -142,7 +142,7 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
         from pipeline.weights.settings import pairs_of
 
         state = solvable(profile, context.partition_key, frames)
-        pairs = pairs_of(profile, len(state.leaves), config.pairs)
+        pairs = pairs_of(state.profile, len(state.leaves), config.pairs)
         with step_words(context.log.info) as say:
             table, chosen = steps.selected_pairs(state, frames[DENSE], pairs, progress=say)
         candidates = int((frames[DENSE].drop("household_id").to_numpy() > 0).sum())

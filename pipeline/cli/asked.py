@@ -14,13 +14,15 @@ from pathlib import Path
 from pipeline.errors import ProfileError
 from pipeline.partitions import order_states, parse_states
 from pipeline.settings import DATA_VARIABLE, RunEnvironment, run_environment
+from pipeline.sources.settled import settle
 from pipeline.specs import catalog
 from pipeline.specs.profiles import Profile
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A profile, where its files and results lie, and the states chosen, in the order they run."""
+    """A profile, settled by the files at hand, where its files and results lie, and the states
+    chosen, in the order they run."""
 
     profile: Profile
     environment: RunEnvironment
@@ -36,7 +38,8 @@ def asked_for(
     data folder or with the generator's own; SpecError if a file that the profile needs is faulty.
     """
     environment = run_environment(profile, data, output)
-    loaded = catalog.load_catalog().profile(environment.profile)
+    specs = catalog.load_catalog()
+    loaded = specs.profile(environment.profile)
     chosen = tuple(_states(states, loaded))
     if loaded.synthetic:
         if data is not None:
@@ -51,7 +54,7 @@ def asked_for(
             )
         return Asked(loaded, environment.generated(), chosen)
     _require_published_files(environment, loaded)
-    return Asked(loaded, environment, chosen)
+    return Asked(settle(specs, loaded, environment.data), environment, chosen)
 
 
 def _require_published_files(environment: RunEnvironment, loaded: Profile) -> None:

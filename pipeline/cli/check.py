@@ -1,7 +1,8 @@
-"""The command ``geocal check``: every raw file a profile needs, one line each.
+"""The command ``geocal check``: every raw file a profile needs, one line each, and whether they
+speak of the same areas.
 
-Belongs here: going through the sources, progress and the table. Does not belong here: what is
-checked of a file (``sources/registry.py``).
+Belongs here: going through the sources, progress, the table, messages in groups. Does not belong
+here: what is checked of a file (``sources/registry.py``) or of all of them (``area_check.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.table import Column, Table
 
 from pipeline.cli import FAILED
 from pipeline.cli.asked import Asked, asked_for
+from pipeline.cli.choices import say_choices
 from pipeline.cli.terminal import Terminal
 from pipeline.settings import ensure_writable
 from pipeline.specs import catalog
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 # Below this many columns a table of five columns folds the paths to bits.
 NARROW = 100
+SHOWN = 5
+"""Missing files of one source that a message lists by name."""
+AREAS = "areas"
+"""The source that lines on areas give: no file by itself."""
 
 
 def check_files(
@@ -48,16 +54,29 @@ def check_files(
 
             ensure_sample(environment.data)
         lines = _lines(asked, status)
-    faulty = [line for _, line in lines if not line.ok]
+        whole = _whole_states(asked, lines)
+        status("Comparing areas" if whole else "No state has all its files")
+        areas = _areas(asked, whole)
+    unfit = [line for _, line in [*lines, *areas] if not line.ok]
     if as_json:
-        rows = [{"vintage": vintage, **asdict(line)} for vintage, line in lines]
+        rows = [{"vintage": vintage, **asdict(line)} for vintage, line in [*lines, *areas]]
         terminal.text(json.dumps(rows, indent=2))
-        return FAILED if faulty else 0
-    _print(terminal, lines, environment.data)
-    for line in faulty:
-        terminal.error(f"{line.source}: {line.message}")
-    terminal.result(f"{len(lines) - len(faulty)} of {len(lines)} files are ready.")
-    return FAILED if faulty else 0
+        return FAILED if unfit else 0
+    say_choices(terminal, asked)
+    _print(terminal, [*lines, *areas], environment.data)
+    for message in _in_groups(lines):
+        terminal.error(message)
+    for _, line in areas:
+        if not line.ok:
+            terminal.error(f"Areas of {line.state}: {line.message}")
+    missing = sum(line.missing for line in unfit)
+    faulty = sum(not line.missing and line.source != AREAS for line in unfit)
+    ready = sum(line.ok for _, line in lines)
+    said = [f"{ready} of {len(lines)} files are ready"]
+    said += [f"{missing} missing"] if missing else []
+    said += [f"{faulty} faulty"] if faulty else []
+    terminal.result(", ".join(said) + ".")
+    return FAILED if unfit else 0
 
 
 def _lines(asked: Asked, status: Callable[[str], None]) -> list[tuple[str, CheckLine]]:
@@ -65,11 +84,64 @@ def _lines(asked: Asked, status: Callable[[str], None]) -> list[tuple[str, Check
 
     sources, lines = catalog.load_catalog().sources, []
     for source, vintages in sorted(asked.profile.sources.items()):
+        spec = sources[source]
         for vintage in vintages:
             status(f"Reading {source} {vintage}")
-            checked = check_source(sources[source], vintage, asked.environment.data, asked.states)
-            lines += [(vintage, line) for line in checked]
+            own = [
+                s for s in asked.states if vintage in asked.profile.of(s).sources.get(source, ())
+            ]
+            if not own:
+                continue
+            # What stands in for a state's own files is another state's no business.
+            calls = [[state] for state in own] if spec.coverage == "state" else [own]
+            for states in calls:
+                checked = check_source(spec, vintage, asked.environment.data, states)
+                lines += [(vintage, line) for line in checked]
     return lines
+
+
+def _whole_states(asked: Asked, lines: list[tuple[str, CheckLine]]) -> list[str]:
+    """States of which no file is missing or faulty, the nation's among them."""
+    broken = {line.state for _, line in lines if not line.ok}
+    return [] if "" in broken else [state for state in asked.states if state not in broken]
+
+
+def _areas(asked: Asked, states: list[str]) -> list[tuple[str, CheckLine]]:
+    """A line for each state on whether all its files name the same areas."""
+    from pipeline.area_check import check_areas
+    from pipeline.sources.registry import CheckLine
+
+    lines = []
+    found = check_areas(catalog.load_catalog(), asked.profile, asked.environment.data, states)
+    for state, said in found:
+        path = asked.environment.data
+        ok = isinstance(said, str)
+        line = CheckLine(AREAS, str(path), ok, 0, "", str(said), state=state)
+        lines.append((str(asked.profile.target_year), line))
+    return lines
+
+
+def _in_groups(lines: list[tuple[str, CheckLine]]) -> Iterator[str]:
+    """One message for all missing files of a source and vintage, one for each faulty file, missing
+    ones first."""
+    groups: dict[tuple[str, str], list[CheckLine]] = {}
+    for vintage, line in lines:
+        if line.missing:
+            groups.setdefault((line.source, vintage), []).append(line)
+    for (source, vintage), missing in groups.items():
+        first, *others = missing
+        if not others:
+            yield f"Missing, {source} {vintage}: {first.message}"
+            continue
+        paths = ", ".join(Path(line.path).name for line in others[:SHOWN])
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        yield (
+            f"Missing, {source} {vintage}: {len(missing)} files. The first: {first.message} Also"
+            f" {paths}{more}, in the same way."
+        )
+    for vintage, line in lines:
+        if not line.ok and not line.missing:
+            yield f"Faulty, {line.source} {vintage}: {line.message}"
 
 
 def _print(terminal: Terminal, lines: list[tuple[str, CheckLine]], data: Path) -> None:
@@ -83,7 +155,10 @@ def _print(terminal: Terminal, lines: list[tuple[str, CheckLine]], data: Path) -
     for vintage, line in lines:
         path = Path(line.path)
         name = escape(str(path.relative_to(data) if path.is_relative_to(data) else path))
-        said = escape(line.message) if line.ok else "[red]FAULTY[/red]"
+        if line.source == AREAS:
+            name = f"all files of {line.state}"
+        unfit = "[red]missing[/red]" if line.missing else "[red]FAULTY[/red]"
+        said = escape(line.message) if line.ok else unfit
         terminal.detail(f"{line.path}: {line.bytes:,} bytes, sha256 {line.sha256}", markup=False)
         if wide:
             table.add_row(line.source, vintage, name, f"{line.bytes:,}", said)

@@ -46,9 +46,13 @@ def _states(path: Any) -> list[str]:
 
 
 def _paths() -> list[Any]:
-    from pipeline.specs.base import SPEC_ROOT
+    from pipeline.errors import SpecError
+    from pipeline.specs.roots import spec_roots
 
-    return sorted((SPEC_ROOT / "profiles").glob("*.yaml"))
+    try:
+        return sorted(spec_roots().files("profiles").values())
+    except SpecError:
+        return []
 
 
 def _content(path: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import os
 import platform
 import shlex
 import sys
@@ -29,6 +30,7 @@ from pipeline.cli import FAILED, INTERRUPTED
 from pipeline.cli.completion import profile_names, state_codes
 from pipeline.cli.terminal import Terminal, Verbosity, opened
 from pipeline.errors import StoreError
+from pipeline.settings import PROFILE_VARIABLE, SPECS_VARIABLE, profile_file
 from pipeline.versions import geocal_version
 
 
@@ -45,7 +47,8 @@ Profile = Annotated[
     typer.Option(
         "--profile",
         "-p",
-        help="Profile to use (see `geocal profiles`). Default: $GEOCAL_PROFILE, or sample.",
+        help="Profile to use (see `geocal profiles`), or the path of a YAML file of your own. "
+        "Default: $GEOCAL_PROFILE, or sample.",
         metavar="NAME",
         autocompletion=profile_names,
         show_default=False,
@@ -101,6 +104,17 @@ Pairs = Annotated[
 
 _Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: steps and versions.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say results and errors only.")]
+Specs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--specs",
+        help="Folder of your own profiles, sources, targets and variables, added to ours or over "
+        "them; may be given several times. Default: $GEOCAL_SPECS.",
+        metavar="DIR",
+        parser=_place,
+        show_default=False,
+    ),
+]
 _LogFile = Annotated[
     Path | None,
     typer.Option(
@@ -150,11 +164,15 @@ def on_terminal(work: Callable[..., int | None]) -> Callable[..., None]:
     ) -> None:
         if verbose and quiet:
             raise typer.BadParameter("--verbose and --quiet exclude each other: leave one out")
+        name_specs(chosen.pop("specs", None), chosen.get("profile"))
         with opened(Verbosity(int(verbose) - int(quiet), traceback), log_file) as terminal:
             status = _ended(terminal, lambda: work(terminal, **chosen))
         raise typer.Exit(status)
 
     own = list(inspect.signature(work, eval_str=True).parameters.values())[1:]
+    if any(parameter.name in ("profile", "as_json") for parameter in own):
+        kind = inspect.Parameter.KEYWORD_ONLY
+        own.append(inspect.Parameter("specs", kind, default=None, annotation=Specs))
     around = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
         for name, (option, default) in _AROUND.items()
@@ -164,6 +182,17 @@ def on_terminal(work: Callable[..., int | None]) -> Callable[..., None]:
     setattr(command, "__signature__", inspect.Signature(parameters))  # noqa: B010
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
+
+
+def name_specs(specs: list[Path] | None, profile: str | None) -> None:
+    """Put folders and file into the environment, which everything here and every process that a
+    command starts reads them from."""
+    if specs:
+        named = (str(folder.expanduser().resolve()) for folder in specs)
+        os.environ[SPECS_VARIABLE] = os.pathsep.join(named)
+    file = profile_file(profile)
+    if file is not None:
+        os.environ[PROFILE_VARIABLE] = str(file)
 
 
 def _ended(terminal: Terminal, work: Callable[[], int | None]) -> int:

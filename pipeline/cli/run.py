@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_core.errors import GeocalError
 from pipeline.cli import FAILED, INTERRUPTED, stop_if_asked
+from pipeline.cli.choices import say_choices
 from pipeline.cli.progress import RunProgress
 from pipeline.cli.terminal import Terminal
 from pipeline.settings import ensure_instance_home, ensure_writable, peak_memory_mb
@@ -86,9 +87,8 @@ def _require_pairs(asked: Asked, pairs: int) -> None:
         ensure_writable(asked.environment, asked.environment.data)
         ensure_sample(asked.environment.data)
     for state in asked.states:
-        require_pairs_of_peopled_areas(
-            pairs, asked.profile, load_catalog(), state, asked.environment.data
-        )
+        own = asked.profile.of(state)
+        require_pairs_of_peopled_areas(pairs, own, load_catalog(), state, asked.environment.data)
 
 
 def _say_what_runs(terminal: Terminal, asked: Asked) -> None:
@@ -98,6 +98,7 @@ def _say_what_runs(terminal: Terminal, asked: Asked) -> None:
             "[bold red]SYNTHETIC[/bold red]: every figure below comes from a made-up population."
         )
     environment = asked.environment
+    say_choices(terminal, asked)
     terminal.detail(f"States {', '.join(asked.states)}", markup=False)
     terminal.detail(f"Raw files {environment.data}", markup=False)
     terminal.detail(f"Results {environment.root}", markup=False)

@@ -122,6 +122,12 @@ class ReadRequest:
             return read_member(raw, (known or list(file.members))[0])
         return raw
 
+    def require_files(self) -> None:
+        """Raise SourceFileError for the first file that is not there, naming those that are."""
+        for file in self.files:
+            if not file.exists:
+                raise self._missing(file, file.url or self.spec.url_of(self.vintage, file.state))
+
     def _missing(self, file: SourceFile, url: str) -> SourceFileError:
         """What to fetch, from where, and where to put it; a file in another form than the
         publisher's is described by the vintage's notes.
@@ -149,6 +155,9 @@ class ReadRequest:
             if several
             else "A raw file is missing"
         )
+        beside = [other.path.name for other in self.files if other.exists and other.state]
+        if len(beside) == 1:
+            words += f" ({beside[0]} is there, and cannot serve without it)"
         return SourceFileError(
             words,
             where=", ".join(file.alternatives) or str(file.path),

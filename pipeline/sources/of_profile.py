@@ -11,9 +11,10 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.sources.base import SourceTable
+from pipeline.sources.base import SourceNote, SourceTable
 from pipeline.sources.microdata.schema import Microdata
 from pipeline.sources.registry import read_microdata, read_source
+from pipeline.sources.tables.schemas import PublishedTable
 from pipeline.specs.catalog import Catalog
 from pipeline.specs.profiles import Donor, Profile
 from pipeline.specs.sources import SourceSpec, load_source
@@ -25,7 +26,11 @@ Tables = Mapping[tuple[str, str], pl.DataFrame]
 def read_published(
     spec: SourceSpec, vintages: Sequence[str], data: Path, states: Sequence[str] | None
 ) -> SourceTable:
-    """All vintages of one publication under one another."""
+    """All vintages of one publication under one another; without vintages an empty table whose note
+    says that the state does without it."""
+    if not vintages:
+        said = f"{spec.id} is not read for {', '.join(states or ())}: its profile does without it"
+        return SourceTable(PublishedTable.create_empty(), (), (SourceNote("not_read", 1, said),))
     return _under_one_another([read_source(spec, v, data, states) for v in vintages])
 
 
@@ -61,13 +66,25 @@ def read_donor(donor: Donor, data: Path) -> Microdata:
     return read_microdata(load_source(donor.source), donor.vintage, data)
 
 
-def read_tables(catalog: Catalog, profile: Profile, postal: str, data: Path) -> Tables:
-    """Every published table that the targets of the profile are made from."""
+def read_tables(
+    catalog: Catalog,
+    profile: Profile,
+    postal: str,
+    data: Path,
+    held: dict[tuple[str, str], pl.DataFrame] | None = None,
+) -> Tables:
+    """Every published table that the targets of the profile are made from; ``held``: nationwide
+    ones read before, to which those read now are added."""
     tables = {}
     for source, vintage in sorted(catalog.required_tables(profile)):
         spec = load_source(source)
+        if held is not None and (source, vintage) in held:
+            tables[source, vintage] = held[source, vintage]
+            continue
         # A nationwide file is read whole: the nation reconciles with all its states, not with the
         # profile's alone.
         states = [postal] if spec.coverage == "state" else None
         tables[source, vintage] = read_source(spec, vintage, data, states).frame
+        if held is not None and states is None:
+            held[source, vintage] = tables[source, vintage]
     return tables

@@ -21,6 +21,7 @@ from pipeline.sources.base import ReadRequest, SourceFile, SourceTable, resolve_
 from pipeline.sources.files import RawFile, digest, read_raw
 from pipeline.sources.microdata.schema import Microdata
 from pipeline.sources.named import Reader, reader_called
+from pipeline.sources.presence import missing_files, noted, replacement
 from pipeline.sources.tables.text import decode
 from pipeline.specs.sources import SourceSpec
 from pipeline.specs.states import states_of
@@ -44,7 +45,7 @@ UNFORESEEN = (
 @dataclass(frozen=True)
 class CheckLine:
     """The state of one raw file: ``ok``, its size and SHA-256 where it could be read, and what was
-    found or is wrong.
+    found or is wrong. ``missing``: the file is not there at all; ``state`` it is of, or "".
     """
 
     source: str
@@ -53,6 +54,8 @@ class CheckLine:
     bytes: int
     sha256: str
     message: str
+    missing: bool = False
+    state: str = ""
 
 
 def read_source(
@@ -63,7 +66,11 @@ def read_source(
 
     Raises a GeocalError naming file, column and row.
     """
-    return _read(spec, vintage, data_dir, states)
+    wanted = list(states) if states is not None else None
+    other = replacement(spec, vintage, data_dir, wanted)
+    if other is not None:
+        return noted(_read(other, vintage, data_dir, wanted), spec, other)
+    return _read(spec, vintage, data_dir, wanted)
 
 
 def read_microdata(
@@ -98,23 +105,27 @@ def check_source(
     """
     wanted = list(states) if states is not None else None
     try:
+        spec = replacement(spec, vintage, Path(data_dir), wanted) or spec
         files = resolve_files(spec, vintage, Path(data_dir), wanted)
         named = states_of(wanted)
     except GeocalError as error:
         return [CheckLine(spec.id, str(data_dir), False, 0, "", str(error))]
-    lines = []
-    for file in files:
-        request = ReadRequest(spec, vintage, (file,), named)
-        size, sha = _digest(file)
-        try:
-            message = _check_file(request, file)
-            lines.append(CheckLine(spec.id, str(file.path), True, size, sha, message))
-        except UNFORESEEN as error:
-            said = str(_unforeseen(error, spec, file))
-            lines.append(CheckLine(spec.id, str(file.path), False, size, sha, said))
-        except GeocalError as error:
-            lines.append(CheckLine(spec.id, str(file.path), False, size, sha, str(error)))
-    return lines
+    if not files:
+        # Every file is optional, and one of them must be there.
+        files = tuple(missing_files(spec, vintage, Path(data_dir), wanted))
+    return [_check_line(ReadRequest(spec, vintage, (file,), named), file) for file in files]
+
+
+def _check_line(request: ReadRequest, file: SourceFile) -> CheckLine:
+    size, sha = _digest(file)
+    state = file.state.postal if file.state else ""
+    line = CheckLine(request.spec.id, str(file.path), False, size, sha, "", state=state)
+    try:
+        return replace(line, ok=True, message=_check_file(request, file))
+    except UNFORESEEN as error:
+        return replace(line, message=str(_unforeseen(error, request.spec, file)))
+    except GeocalError as error:
+        return replace(line, message=str(error), missing=not file.exists)
 
 
 def _unforeseen(error: BaseException, spec: SourceSpec, file: SourceFile) -> SourceFileError:

@@ -7,14 +7,14 @@ Does not belong here: the models of single files, references between files
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pipeline.errors import ProfileError, SpecError
-from pipeline.specs.base import SPEC_ROOT, load_yaml
+from pipeline.specs.base import SPEC_ROOT, load_yaml, over, read_yaml
 from pipeline.specs.factors import (
     AgeGroupFactor,
     AgeSexFactor,
@@ -27,8 +27,9 @@ from pipeline.specs.factors import (
 from pipeline.specs.folders import SpecEntries, SpecFolder
 from pipeline.specs.profiles import Profile
 from pipeline.specs.references import check_groups, check_profile, check_target_file
-from pipeline.specs.sources import SourceSpec, load_source
-from pipeline.specs.targets import AgeSexCell, CarryRule, TargetItem, TargetSpec
+from pipeline.specs.roots import Roots, spec_roots
+from pipeline.specs.sources import SourceSpec, source_of
+from pipeline.specs.targets import AgeSexCell, CarryRule, TargetItem, TargetSpec, completed
 from pipeline.specs.variables import CategoryFile, CategoryGroup, Variable, VariableFile
 
 NOT_FACTORS = frozenset({"tax_rules.yaml"})
@@ -50,6 +51,15 @@ class Catalog:
     factors: Mapping[str, Factor]
     targets: Mapping[str, TargetSpec]
     profiles: Mapping[str, Profile]
+    roots: Roots = field(default_factory=lambda: Roots((SPEC_ROOT,)))
+
+    def overrides(self) -> list[str]:
+        """What stands in place of an earlier folder's file or entry, in words, sorted."""
+        entries = (self.variables, self.factors, self.categories)
+        found = [
+            text for each in entries if isinstance(each, SpecEntries) for text in each.overrides()
+        ]
+        return sorted([*self.roots.overrides(), *found])
 
     def profile(self, profile_id: str) -> Profile:
         """The profile of that id.
@@ -197,38 +207,81 @@ def _tables_of(factor: Factor, profile: Profile) -> set[tuple[str, str]]:
     return set()
 
 
-def load_catalog(root: Path = SPEC_ROOT) -> Catalog:
-    """The specs under ``root``, each read and cross-checked when somebody asks for it.
+def load_catalog(root: Path | None = None) -> Catalog:
+    """The specs under ``root``, each read and cross-checked when somebody asks for it; without a
+    ``root`` ours and those of the folders that the environment names (``roots.py``).
 
     A faulty file raises SpecError, naming file and key, from whatever needs it; what does not need
     it is served. ``Catalog.check`` asks for everything.
     """
-    return _open(root.resolve())
+    return _open(spec_roots() if root is None else Roots((root.resolve(),)))
 
 
 @cache
-def _open(root: Path) -> Catalog:
+def _open(roots: Roots) -> Catalog:
+    def taken_over(content: Any, kind: str, join: Callable[[Any, Any], Any]) -> Any:
+        """``content`` with what it leaves to the file of ``kind`` that it is ``like``."""
+        other = content.get("like") if isinstance(content, Mapping) else None
+        if other is None:
+            return content
+        path = roots.files(kind).get(other)
+        if path is None:
+            raise SpecError(
+                f"A file of {kind} is like {other!r}, which is none",
+                where=f"data_specs/{kind}, {content.get('id')}",
+                expected=f"the id of another file of {kind}",
+                remedy="Correct `like`",
+            )
+        joined = join(taken_over(read_yaml(path, kind), kind, join), content)
+        return {key: value for key, value in joined.items() if key != "like"}
+
+    def whole(content: Any) -> Any:
+        return taken_over(content, "targets", completed)
+
     def target(path: Path) -> TargetSpec:
-        return check_target_file(catalog, _named_by_file(path, TargetSpec))
+        return check_target_file(catalog, _named_by_file(path, TargetSpec, whole))
 
     def profile(path: Path) -> Profile:
-        return check_profile(catalog, _named_by_file(path, Profile))
+        return check_profile(catalog, _named_by_file(path, Profile, year_filled))
+
+    def year_filled(content: Any) -> Any:
+        """A profile with what it leaves to the one that it is ``like``, its year filled in."""
+        content = taken_over(content, "profiles", over)
+        year = content.get("target_year") if isinstance(content, Mapping) else None
+        return _filled(content, str(year))
 
     def groups(path: Path) -> dict[str, CategoryGroup]:
         return check_groups(catalog, {g.id: g for g in load_yaml(path, CategoryFile).groups})
 
-    def files(folder: str, without: frozenset[str] = frozenset()) -> list[Path]:
-        return [p for p in sorted((root / folder).glob("*.yaml")) if p.name not in without]
+    def files(kind: str, without: frozenset[str] = frozenset()) -> list[Path]:
+        return [p for layer in roots.layers(kind) for p in layer if p.name not in without]
 
+    place = roots.layer_of
+    variables: SpecEntries[Key, Variable] = SpecEntries(
+        lambda: files("variables"), _variables, "Variable", layer_of=place
+    )
+    factors: SpecEntries[str, Factor] = SpecEntries(
+        lambda: files("factors", NOT_FACTORS), _factors, "Factor", layer_of=place
+    )
     catalog = Catalog(
-        sources=SpecFolder(root / "sources", lambda path: load_source(path.stem, root)),
-        variables=SpecEntries(lambda: files("variables"), _variables, "Variable"),
-        categories=SpecEntries(lambda: [root / "categories.yaml"], groups, "Group", whole=True),
-        factors=SpecEntries(lambda: files("factors", NOT_FACTORS), _factors, "Factor"),
-        targets=SpecFolder(root / "targets", target),
-        profiles=SpecFolder(root / "profiles", profile),
+        sources=SpecFolder(lambda: roots.files("sources"), source_of),
+        variables=variables,
+        categories=SpecEntries(lambda: roots.groups, groups, "Group", whole=True, layer_of=place),
+        factors=factors,
+        targets=SpecFolder(lambda: roots.files("targets"), target),
+        profiles=SpecFolder(lambda: roots.files("profiles"), profile),
+        roots=roots,
     )
     return catalog
+
+
+def _filled(content: Any, year: str) -> Any:
+    """``content`` of a YAML file with {target_year} replaced in every text."""
+    if isinstance(content, str):
+        return content.replace("{target_year}", year)
+    if isinstance(content, Mapping):
+        return {key: _filled(value, year) for key, value in content.items()}
+    return [_filled(value, year) for value in content] if isinstance(content, list) else content
 
 
 def _variables(path: Path) -> dict[Key, Variable]:
@@ -257,8 +310,10 @@ def _once(key: object, found: Mapping, name: str, path: Path) -> None:
         )
 
 
-def _named_by_file(path: Path, model: type[Named]) -> Named:
-    spec = load_yaml(path, model)
+def _named_by_file(
+    path: Path, model: type[Named], complete: Callable[[Any], Any] = lambda content: content
+) -> Named:
+    spec = load_yaml(path, model, complete)
     if spec.id != path.stem:
         raise SpecError(
             f"The file's id is {spec.id!r}",

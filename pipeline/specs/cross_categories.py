@@ -13,6 +13,7 @@ from itertools import pairwise
 from pydantic import Field, model_validator
 
 from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
+from pipeline.specs.roots import spec_roots
 from pipeline.specs.variables import SqlExpression
 
 ANY = "any"
@@ -122,5 +123,7 @@ class CrossCategories(SpecModel):
 
 
 def load_cross_categories(name: str = "default") -> CrossCategories:
-    """Read ``data_specs/cross_categories/<name>.yaml``."""
-    return load_yaml(SPEC_ROOT / "cross_categories" / f"{name}.yaml", CrossCategories)
+    """Read ``cross_categories/<name>.yaml`` of the last folder of specs that has it."""
+    missing = SPEC_ROOT / "cross_categories" / f"{name}.yaml"
+    path = spec_roots().files("cross_categories").get(name, missing)
+    return load_yaml(path, CrossCategories)

@@ -24,13 +24,17 @@ class SpecFolder(Mapping[str, Value]):
     A faulty file raises its error whenever its spec is asked for, and nowhere else.
     """
 
-    def __init__(self, folder: Path, read: Callable[[Path], Value]) -> None:
-        self._folder, self._read = folder, read
+    def __init__(self, files: Callable[[], dict[str, Path]], read: Callable[[Path], Value]) -> None:
+        self._files, self._read = files, read
         self._found: dict[str, Value] = {}
 
     @cached_property
     def _paths(self) -> dict[str, Path]:
-        return {path.stem: path for path in sorted(self._folder.glob("*.yaml"))}
+        return dict(sorted(self._files().items()))
+
+    def path(self, name: str) -> Path | None:
+        """The file of that name, or None."""
+        return self._paths.get(name)
 
     def __getitem__(self, name: str) -> Value:
         if name not in self._found:
@@ -63,12 +67,22 @@ class SpecEntries(Mapping[Key, Value], Generic[Key, Value]):
     A faulty file takes nothing else with it: entries of the others are found, and only a key that
     none of them has raises its error, because the faulty file may declare it. A walk over all
     entries passes by what a faulty file declares, unless they are needed ``whole``: then it raises.
+
+    Within one layer (``layer_of`` a file) a key declared twice is a fault; one of a later layer
+    stands in place of an earlier, and ``overrides`` names it.
     """
 
     def __init__(
-        self, files: Callable[[], list[Path]], read: Entries, what: str, *, whole: bool = False
+        self,
+        files: Callable[[], list[Path]],
+        read: Entries,
+        what: str,
+        *,
+        whole: bool = False,
+        layer_of: Callable[[Path], int] = lambda path: 0,
     ) -> None:
         self._files, self._read, self._what, self._whole = files, read, what, whole
+        self._layer_of, self._overrides = layer_of, list[str]()
 
     @cached_property
     def _loaded(self) -> tuple[dict[Key, Value], list[SpecError], dict[Key, SpecError]]:
@@ -83,20 +97,31 @@ class SpecEntries(Mapping[Key, Value], Generic[Key, Value]):
             except SpecError as error:
                 faults.append(error)
                 continue
-            again = [key for key in entries if key in declared]
-            twice.update({key: self._twice(key, declared[key], path) for key in again})
+            for key in (key for key in entries if key in declared):
+                if self._layer_of(path) == self._layer_of(declared[key]):
+                    twice[key] = self._twice(key, declared[key], path)
+                else:
+                    name = f"{self._what.lower()} {self._named(key)}"
+                    self._overrides.append(f"{name}: {path} in place of {declared[key]}")
             found.update(entries)
             declared.update(dict.fromkeys(entries, path))
         return found, faults, twice
 
     def _twice(self, key: Key, first: Path, path: Path) -> SpecError:
-        name = "/".join(key) if isinstance(key, tuple) else key
         return SpecError(
-            f"{self._what} {name} is declared twice",
+            f"{self._what} {self._named(key)} is declared twice",
             where=str(path),
             expected=f"each one once; {first.name} declares it too",
             remedy="Take one of them out",
         )
+
+    @staticmethod
+    def _named(key: object) -> str:
+        return "/".join(key) if isinstance(key, tuple) else str(key)
+
+    def overrides(self) -> list[str]:
+        """Entries that stand in place of an earlier layer's, in words."""
+        return self._overrides if self._loaded else []
 
     def _require_known(self, key: object) -> None:
         found, faults, twice = self._loaded

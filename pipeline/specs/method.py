@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from calibration_core.tree.result import TreeNewtonSettings
 from calibration_core.tree.select.settings import SelectionSettings
 from calibration_core.tree.select.weight_limits import WeightLimits
-from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
+from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml, over
 from pipeline.specs.settings import refuse_old_names, settings_spec
 from pipeline.vocabulary import Level
 
@@ -133,7 +133,13 @@ _RENAMED = {
 def with_defaults(stated: Any, root: Path = SPEC_ROOT) -> Any:
     """``stated``, a profile's ``method``, over the numbers of ``root``'s method file."""
     refuse_old_names(stated, _RENAMED)
-    return _over(_defaults(root), stated) if isinstance(stated, Mapping) else stated
+    return over(_defaults(root), stated) if isinstance(stated, Mapping) else stated
+
+
+def changed(method: Method, stated: Mapping[str, Any]) -> Method:
+    """``method`` with what ``stated`` says in its place, key by key."""
+    refuse_old_names(stated, _RENAMED)
+    return Method.model_validate(over(method.model_dump(), stated))
 
 
 @cache
@@ -142,13 +148,3 @@ def _defaults(root: Path) -> dict[str, Any]:
     path = (root if (root / METHOD_FILE).exists() else SPEC_ROOT) / METHOD_FILE
     load_yaml(path, Method)
     return yaml.safe_load(path.read_text(encoding="utf-8"))
-
-
-def _over(below: Any, above: Any) -> Any:
-    """``above`` where it says something, ``below`` elsewhere, key by key."""
-    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
-        return above
-    merged = {
-        key: _over(value, above[key]) if key in above else value for key, value in below.items()
-    }
-    return {**merged, **{key: value for key, value in above.items() if key not in below}}

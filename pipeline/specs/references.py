@@ -14,9 +14,10 @@ from pipeline.errors import SpecError
 from pipeline.specs.alignment import load_alignment
 from pipeline.specs.factors import SeriesFactor
 from pipeline.specs.profiles import Profile
-from pipeline.specs.targets import TargetSpec
+from pipeline.specs.provenance import SURVEYED, load_provenance
+from pipeline.specs.targets import TargetItem, TargetSpec
 from pipeline.specs.variables import CategoryGroup
-from pipeline.vocabulary import STATE
+from pipeline.vocabulary import NATION, POPULATION, STATE
 
 if TYPE_CHECKING:
     from pipeline.specs.catalog import Catalog
@@ -63,6 +64,7 @@ def check_target_file(catalog: Catalog, spec: TargetSpec) -> TargetSpec:
                 "a pair declared in data_specs/variables",
                 "Declare it, or correct the item",
             )
+        _check_class(catalog, spec, item, where)
         for rule in spec.carry_of(item).rule:
             _check_rule(catalog, rule, where)
     if spec.age_sex_partition_of and spec.age_sex_partition_of not in catalog.targets:
@@ -75,11 +77,61 @@ def check_target_file(catalog: Catalog, spec: TargetSpec) -> TargetSpec:
     return spec
 
 
+def _check_class(catalog: Catalog, spec: TargetSpec, item: TargetItem, where: str) -> None:
+    """A survey's figure has the class of its variable's family."""
+    stated = spec.provenance_of(item)
+    family = catalog.variables[item.variable, item.domain].family
+    due = load_provenance().of_survey(family)
+    if stated in SURVEYED and stated != due:
+        raise _fault(
+            f"{item.variable}/{item.domain} has provenance {stated}, its family is {family}",
+            where,
+            f"provenance {due} of a survey's figure of this family (provenance.yaml)",
+            "Correct `provenance`, or the list of families about money",
+        )
+
+
 def check_profile(catalog: Catalog, profile: Profile) -> Profile:
     """The profile, if everything it names is there and nothing is stated twice. Raises SpecError.
 
-    Reads every file the profile needs, so a faulty one is named now and not in the middle of a run.
+    Reads every file the profile needs, so a faulty one is named now and not in the middle of a run;
+    of a profile with choices every option is looked at.
     """
+    for example in profile.examples:
+        _check_one(catalog, example)
+    _check_choices(catalog, profile, f"profiles/{profile.id}.yaml")
+    return profile
+
+
+def _check_choices(catalog: Catalog, profile: Profile, where: str) -> None:
+    """What the nation is made from cannot hang on the files of one state."""
+    options = [o for c in profile.choices if c.by == "state" for o in c.options]
+    for option in options:
+        for name in option.targets:
+            spec = catalog.targets.get(name)
+            if spec is not None and {NATION, STATE} & set(spec.levels):
+                raise _fault(
+                    f"Option {option.name!r} of one state has {name}, which speaks of states",
+                    where,
+                    "target files of counties and tracts under a choice by state",
+                    "Make the choice `by: nation`",
+                )
+    if profile.choices:
+        national = (choice.options[0] for choice in profile.choices if choice.by == "nation")
+        nation = profile.taking(national)
+        for spec in catalog.specs_of(nation):
+            catalog.vintage_of(spec, nation)
+    records = [profile.records, *(o.records for o in options if o.records)]
+    if len({(each.steps, each.donor) for each in records}) > 1:
+        raise _fault(
+            "States take records with different steps or donors",
+            where,
+            "the same `steps` and `donor` in every option with `records`",
+            "State them alike; the tables of records are the same for all states",
+        )
+
+
+def _check_one(catalog: Catalog, profile: Profile) -> None:
     where = f"profiles/{profile.id}.yaml"
     _check_sources(catalog, profile, where)
     overridden = (name.partition(":")[0] for name in profile.carry_overrides)
@@ -99,6 +151,7 @@ def check_profile(catalog: Catalog, profile: Profile) -> Profile:
         for rule in carry.rule:
             _check_rule(catalog, rule, where)
     _check_stated_once(catalog, profile, where)
+    _check_held_out(catalog, profile, where)
     _check_steps(catalog, profile, where)
     _check_method(catalog, profile, where)
     for source, vintage in sorted(catalog.required_tables(profile)):
@@ -109,7 +162,6 @@ def check_profile(catalog: Catalog, profile: Profile) -> Profile:
                 f"it under `sources: {source}`",
                 "List it, or override the carry rule",
             )
-    return profile
 
 
 def _check_method(catalog: Catalog, profile: Profile, where: str) -> None:
@@ -131,6 +183,9 @@ def _check_method(catalog: Catalog, profile: Profile, where: str) -> None:
 
 
 def _check_sources(catalog: Catalog, profile: Profile, where: str) -> None:
+    if unlisted := profile.unlisted_sources():
+        expected = "it under `sources` of the profile or of the option"
+        raise _fault(f"The profile uses {unlisted}", where, expected, "List it")
     for source, vintages in profile.sources.items():
         if source not in catalog.sources:
             found = f"Source {source!r} does not exist"
@@ -154,6 +209,25 @@ def _check_stated_once(catalog: Catalog, profile: Profile, where: str) -> None:
                     where,
                     "one file for each",
                     "Leave one of the two out",
+                )
+
+
+def _check_held_out(catalog: Catalog, profile: Profile, where: str) -> None:
+    """What weights are scaled to, and what records are aligned with, is not held out."""
+    needed = {POPULATION}
+    alignment = load_alignment()
+    for step in profile.records.steps:
+        needed |= set(alignment.keys_of(step))
+    for spec in catalog.specs_of(profile, [STATE]):
+        for item in spec.items_of(catalog.vintage_of(spec, profile)):
+            key, stated = (item.variable, item.domain), spec.provenance_of(item)
+            if key in needed and stated in profile.held_out_classes:
+                raise _fault(
+                    f"Class {stated} is held out, and {'/'.join(key)} of it is needed: records are"
+                    " scaled to it or aligned with it",
+                    where,
+                    "classes that neither total persons nor `records: steps` rest on",
+                    "Take the class out of `held_out_classes`, or the step out of `records: steps`",
                 )
 
 

@@ -23,8 +23,9 @@ from pipeline.specs.addresses import (
     shared_addresses,
     unknown_marks,
 )
-from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
+from pipeline.specs.base import SpecModel, load_yaml
 from pipeline.specs.layouts import Fingerprint, Layout
+from pipeline.specs.roots import Roots, spec_roots
 from pipeline.specs.states import State
 
 Level = Literal["nation", "state", "county", "tract", "zip", "other"]
@@ -185,6 +186,9 @@ class VintageSpec(SpecModel):
 class SourceSpec(SpecModel):
     """One publication. See ``data_specs/sources/*.yaml``; every key is checked, unknown keys are
     errors.
+
+    ``instead``: other sources that hold the same cells under the same names, with the tables that
+    must all be there; the first that is complete is read where this one's own files are not.
     """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -208,6 +212,7 @@ class SourceSpec(SpecModel):
     withheld_zeros: WithheldZeros | None = None
     zero_margin_is_controlled: bool = False
     caveats: tuple[str, ...] = ()
+    instead: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @field_validator("vintages")
     @classmethod
@@ -347,33 +352,40 @@ class SourceSpec(SpecModel):
         return fill(self._address(vintage, file), vintage, state=state, table=table)
 
 
-def load_source(source_id: str, root: Path = SPEC_ROOT) -> SourceSpec:
-    """The spec with this id. Raises SpecError if there is none, it is invalid, or its id is not its
-    file name.
+def load_source(source_id: str, root: Path | None = None) -> SourceSpec:
+    """The spec with this id, under ``root`` or else in the folders that the environment names.
+
+    Raises SpecError if there is none, it is invalid, or its id is not its file name.
     """
-    path = root / "sources" / f"{source_id}.yaml"
-    if not path.exists():
-        known = sorted(p.stem for p in (root / "sources").glob("*.yaml"))
+    roots = _roots(root)
+    known = roots.files("sources")
+    if source_id not in known:
         raise SpecError(
             f"There is no source {source_id!r}",
-            where=str(path),
-            expected=f"one of {', '.join(known)}",
+            where=str(roots.folders[-1] / "sources" / f"{source_id}.yaml"),
+            expected=f"one of {', '.join(sorted(known))}",
             remedy="Correct the id, or add a YAML file of that name",
         )
+    return source_of(known[source_id])
+
+
+def source_of(path: Path) -> SourceSpec:
+    """The spec that ``path`` holds. Raises SpecError if it is invalid or has another id."""
     spec = load_yaml(path, SourceSpec)
-    if spec.id != source_id:
+    if spec.id != path.stem:
         raise SpecError(
             f"The file's id is {spec.id!r}",
             where=str(path),
-            expected=f"id: {source_id}",
+            expected=f"id: {path.stem}",
             remedy="Make the id equal the file name",
         )
     return spec
 
 
-def load_sources(root: Path = SPEC_ROOT) -> dict[str, SourceSpec]:
+def load_sources(root: Path | None = None) -> dict[str, SourceSpec]:
     """All source specs by id, sorted."""
-    return {
-        path.stem: load_source(path.stem, root)
-        for path in sorted((root / "sources").glob("*.yaml"))
-    }
+    return {name: source_of(path) for name, path in sorted(_roots(root).files("sources").items())}
+
+
+def _roots(root: Path | None) -> Roots:
+    return spec_roots() if root is None else Roots((root.resolve(),))

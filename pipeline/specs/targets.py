@@ -8,11 +8,13 @@ a record contributes (``specs/variables.py``).
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.specs.base import SpecModel
+from pipeline.specs.provenance import Provenance
 from pipeline.specs.variables import VariableKey
 from pipeline.vocabulary import Level
 
@@ -50,13 +52,15 @@ class CarryRule(SpecModel):
 
     ``share_error_per_year``: the same for the area's share of its state. Where it is given and the
     state's own figure is of the target year, the areas of the state are scaled to that figure, and
-    this error replaces the other (``pipeline/targets/shares.py``).
+    this error replaces the other (``pipeline/targets/shares.py``). ``shares_of: any`` scales them
+    where the state's figure was carried too, because it is carried better than the areas' are.
     """
 
     rule: tuple[str, ...]
     relative_error: float = Field(0.0, ge=0)
     relative_error_per_year: float = Field(0.0, ge=0)
     share_error_per_year: float | None = Field(None, ge=0)
+    shares_of: Literal["target_year", "any"] = "target_year"
     why: str
 
     def error(self, years: float) -> float:
@@ -152,6 +156,7 @@ class TargetItem(VariableKey):
     carry: CarryRule | None = None
     standard_error: StandardErrorRule | None = None
     treatment: Treatment | None = None
+    provenance: Provenance | None = None
     validation_only: str = ""
     validation_only_when_carried: str = ""
     records_from: RecordsFrom | None = None
@@ -187,14 +192,18 @@ class AgeSexCell(SpecModel):
 
 
 class TargetSpec(SpecModel):
-    """``data_specs/targets/<id>.yaml``.
+    """``data_specs/targets/<id>.yaml``. ``like: ID`` in the file takes over what that other target
+    file says, items included, where this one says nothing (``completed``).
 
-    ``nation_minus``: areas of level ``other`` to take out of the national row. ``exclude_geoids``:
-    codes (or their beginnings) to leave out. ``recode_geoids``: areas renamed since, old code to
-    present code. ``age_sex_partition_of``: another target file of the same source, whose partition
-    the carry rules of this one use. ``period_years``: years that the table averages, of which the
-    vintage is the last; its figures speak of the middle one. Carrying from there always adds error,
-    so that a figure the table controls (margin 0) is not exact for a single year.
+    ``provenance``: who says the figures and how (``data_specs/provenance.yaml``); an item may state
+    its own. ``nation_minus``: areas of level ``other`` to take out of the national row.
+    ``exclude_geoids``: codes (or their beginnings) to leave out. ``recode_geoids``: areas renamed
+    since, old code to present code. ``states_without``: FIPS codes of states that the publication
+    has no areas of, and why; elsewhere none is an error. ``age_sex_partition_of``: another target
+    file of the same source, whose partition the carry rules of this one use. ``period_years``:
+    years that the table averages, of which the vintage is the last; its figures speak of the middle
+    one. Carrying from there always adds error, so that a figure the table controls (margin 0) is
+    not exact for a single year.
     """
 
     id: str
@@ -205,12 +214,14 @@ class TargetSpec(SpecModel):
     data_year: Literal["vintage", "target_year"] = "vintage"
     period_years: Literal[1, 3, 5] = 1
     same_concept: bool = False
+    provenance: Provenance
     treatment: Treatment = FITTED
     standard_error: StandardErrorRule
     carry: CarryRule
     nation_minus: tuple[str, ...] = ()
     exclude_geoids: tuple[str, ...] = ()
     recode_geoids: dict[str, str] = Field(default_factory=dict)
+    states_without: dict[str, str] = Field(default_factory=dict)
     age_sex_partition: tuple[AgeSexCell, ...] = ()
     age_sex_partition_of: str = ""
     items: tuple[TargetItem, ...] = Field(min_length=1)
@@ -244,6 +255,26 @@ class TargetSpec(SpecModel):
             return Treatment(how="observed", why=item.validation_only)
         return item.treatment or self.treatment
 
+    def provenance_of(self, item: TargetItem) -> Provenance:
+        """The item's own class of provenance, or the file's."""
+        return item.provenance or self.provenance
+
     def standard_error_of(self, item: TargetItem) -> StandardErrorRule:
         """The item's own standard-error rule, or the file's."""
         return item.standard_error or self.standard_error
+
+
+def completed(other: Any, own: Any) -> Any:
+    """The content of a target file that is ``like`` another: what ``own`` says, else the
+    ``other``'s; items of both, its own first and in place of the other's of the same name.
+    """
+    if not isinstance(other, Mapping):
+        return own
+    items = list(own.get("items") or ())
+    stated = {_name(item) for item in items}
+    items += [item for item in other.get("items") or () if _name(item) not in stated]
+    return {**other, **own, "items": items}
+
+
+def _name(item: Any) -> Any:
+    return (item.get("variable"), item.get("domain")) if isinstance(item, Mapping) else None

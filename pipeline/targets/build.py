@@ -50,6 +50,7 @@ TARGET_SCHEMA: dict[str, pl.DataType] = {
     "vintage": pl.String(),
     "carry_rule": pl.String(),
     "carry_factor": pl.Float64(),
+    "provenance": pl.String(),
     "treatment": pl.String(),
     "concept_error": pl.Float64(),
     "status": pl.String(),
@@ -174,7 +175,14 @@ class _SpecBuilder:
         columns = [column for item in items for column in self._columns(item)]
         columns += [(cell.column, "") for cell in self.partition]
         cells = published_cells(
-            self.spec, self.vintage, columns, frame, level, state_fips, self._note
+            self.spec,
+            self.vintage,
+            columns,
+            frame,
+            level,
+            state_fips,
+            self._note,
+            self.profile.target_year,
         )
         factors = ItemFactors(self.carrier, self.spec, self.vintage, self.partition, cells, level)
         return pl.concat([self._item_rows(item, factors) for item in items])
@@ -235,6 +243,7 @@ class _SpecBuilder:
             "source": self.spec.source,
             "vintage": self.vintage,
             "carry_rule": measured.rule,
+            "provenance": self.spec.provenance_of(item),
             "treatment": self.spec.treatment_of(item).how,
             "role": role,
         }
@@ -271,6 +280,9 @@ class _SpecBuilder:
         variable = self.catalog.variables[(item.variable, item.domain)]
         if not variable.expressible:
             return DROPPED, variable.not_expressible
+        provenance = self.spec.provenance_of(item)
+        if provenance in self.profile.held_out_classes:
+            return VALIDATION, f"the profile holds out figures of class {provenance}"
         treatment = self.spec.treatment_of(item)
         if treatment.how == "observed":
             return VALIDATION, treatment.why

@@ -20,11 +20,12 @@ share inside a margin counts them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import polars as pl
 
 from pipeline.specs.method import SurveyEvidence
+from pipeline.specs.provenance import load_provenance
 from pipeline.specs.variables import Variable
 from pipeline.targets.build import TARGET_SCHEMA
 from pipeline.vocabulary import EVIDENCE, STATE, VARIABLE_KEY, is_area
@@ -44,6 +45,7 @@ def survey_evidence(
     state_fips: str,
     vintage: str,
     years: int,
+    held_out: Collection[str] = (),
 ) -> pl.DataFrame:
     """Rows of the target table (TARGET_SCHEMA, role evidence) for one state; none without standard
     errors, or where the rule is not in use.
@@ -54,14 +56,18 @@ def survey_evidence(
     targets : its reconciled targets; a variable with a row of any role at the state is left to it.
     variables : of the catalogue: families, and what a variable counts over.
     vintage, years : of the survey, and from it to the target year.
+    held_out : classes of provenance that are not fitted; the survey's own figures have one too.
     """
     none = pl.DataFrame(schema=TARGET_SCHEMA)
     own = estimates.filter(is_area(STATE, state_fips))
     stated = targets.filter(is_area(STATE, state_fips))
     if why_none(estimates, rule, state_fips=state_fips):
         return none
-    asked = [(*v.key, v.family) for v in variables if v.over in _ASKED]
-    families = pl.DataFrame(asked, schema=[*VARIABLE_KEY, "family"], orient="row")
+    of_survey = load_provenance().of_survey
+    asked = [(*v.key, v.family, of_survey(v.family)) for v in variables if v.over in _ASKED]
+    schema = dict.fromkeys((*VARIABLE_KEY, "family", "provenance"), pl.String)
+    families = pl.DataFrame(asked, schema=schema, orient="row")
+    families = families.filter(~pl.col("provenance").is_in(list(held_out)))
     rows = (
         own.filter(pl.col("records") >= rule.least_records)
         .join(stated.select(VARIABLE_KEY), on=VARIABLE_KEY, how="anti")

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.errors import TargetError
+from pipeline.specs.area_changes import load_area_changes
 from pipeline.specs.targets import TargetSpec
 from pipeline.vocabulary import GEOID_LENGTH, NATION
 
@@ -47,8 +48,12 @@ def published_cells(
     level: str,
     state_fips: str | None,
     tell: Tell,
+    target_year: int,
 ) -> Cells:
     """Cells of ``columns`` for every area of ``frame`` (a published long table) at ``level``.
+
+    Areas that were divided anew and that statistics of the target year do not know are left out and
+    told: their figures speak of several of its areas, or of parts.
 
     Raises TargetError if there is no area of the level, or a column is not there.
     """
@@ -56,7 +61,8 @@ def published_cells(
     text = pl.col("level", "status").cast(pl.String)
     kept = ("geoid", "column", "stratum", "estimate", "margin_of_error")
     rows = _recoded(spec, vintage, frame.select(text, *kept), level, tell)
-    geoids = _areas(spec, vintage, rows, level, state_fips)
+    geoids = _areas(spec, vintage, rows, level, state_fips, tell)
+    geoids = _of_the_year(geoids, target_year, tell)
     needed = rows.join(_lookup(positions), on=["column", "stratum"])
     _require_columns(spec, vintage, positions, needed)
 
@@ -80,6 +86,15 @@ def published_cells(
     return made
 
 
+def _of_the_year(geoids: list[str], year: int, tell: Tell) -> list[str]:
+    for change in load_area_changes().changes:
+        if out := change.left_out(geoids, year):
+            since = f"{change.name}, from {change.year} on"
+            tell("divided_anew", len(out), f"figures of {', '.join(out)} left out: {since}")
+            geoids = [geoid for geoid in geoids if geoid not in out]
+    return geoids
+
+
 def _lookup(positions: dict[Column, int]) -> pl.DataFrame:
     rows = [(name, stratum, position) for (name, stratum), position in positions.items()]
     schema = {"column": pl.String, "stratum": pl.String, "position": pl.Int64}
@@ -87,7 +102,12 @@ def _lookup(positions: dict[Column, int]) -> pl.DataFrame:
 
 
 def _areas(
-    spec: TargetSpec, vintage: str, rows: pl.DataFrame, level: str, state_fips: str | None
+    spec: TargetSpec,
+    vintage: str,
+    rows: pl.DataFrame,
+    level: str,
+    state_fips: str | None,
+    tell: Tell,
 ) -> list[str]:
     at_level = rows.filter(pl.col("level") == level)
     for prefix in spec.exclude_geoids:
@@ -95,7 +115,10 @@ def _areas(
     if state_fips is not None and level != NATION:
         at_level = at_level.filter(pl.col("geoid").str.starts_with(state_fips))
     geoids = sorted(at_level["geoid"].unique().to_list())
-    if not geoids:
+    without = spec.states_without.get(state_fips or "")
+    if not geoids and without:
+        tell("state_without", 1, f"no {level} of state {state_fips}: {without}")
+    elif not geoids:
         raise TargetError(
             f"{spec.source} {vintage} has no {level} rows"
             + (f" for state {state_fips}" if state_fips else ""),

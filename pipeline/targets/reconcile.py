@@ -73,6 +73,7 @@ class Reconciled:
     converged : non-negativity settled.
     above_whole : values that lay above their whole and were brought down to it (``wholes.py``).
     no_evidence : why nothing is held to the survey's own estimates, or empty (``evidence.py``).
+    water : tracts of water that no table has and that are therefore no areas here.
     """
 
     frame: pl.DataFrame
@@ -82,6 +83,7 @@ class Reconciled:
     converged: bool
     above_whole: int = 0
     no_evidence: str = ""
+    water: tuple[str, ...] = ()
 
     @property
     def largest_category_gap(self) -> float:

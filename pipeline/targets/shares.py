@@ -31,11 +31,12 @@ Place = tuple[str, str, str]
 @dataclass(frozen=True)
 class ShareRule:
     """``own``: the relative error of carrying that the rows have; ``share``: the one of their
-    shares.
+    shares; ``any_year``: whether a state's figure that was carried itself counts.
     """
 
     own: float
     share: float
+    any_year: bool = False
 
 
 def share_rules(catalog: Catalog, profile: Profile) -> dict[Place, ShareRule]:
@@ -54,7 +55,9 @@ def share_rules(catalog: Catalog, profile: Profile) -> dict[Place, ShareRule]:
             if share is None or not years:
                 continue
             for level in set(below) & set(spec.levels):
-                rules[level, item.variable, item.domain] = ShareRule(carry.error(years), share)
+                rules[level, item.variable, item.domain] = ShareRule(
+                    carry.error(years), share, carry.shares_of == "any"
+                )
     return rules
 
 
@@ -66,7 +69,8 @@ def scaled_to_state(
     Parameters
     ----------
     targets : rows of the levels below the state (``build.TARGET_SCHEMA``).
-    state : the state's rows. A figure counts where it is not carried; restated it may be.
+    state : the state's rows. A figure counts where it is not carried, restated it may be; where the
+        rule takes any year, every figure does.
     rules : by level, variable, domain.
 
     A row becomes k times itself, k = state / sum of the level's areas; its variance
@@ -81,14 +85,19 @@ def scaled_to_state(
         return targets
     place = ["level", *VARIABLE_KEY]
     stated = pl.DataFrame(
-        [(*key, rule.own, rule.share) for key, rule in sorted(rules.items())],
-        schema={**dict.fromkeys(place, pl.String), "_own": pl.Float64, "_share": pl.Float64},
+        [(*key, rule.own, rule.share, rule.any_year) for key, rule in sorted(rules.items())],
+        schema={
+            **dict.fromkeys(place, pl.String),
+            "_own": pl.Float64,
+            "_share": pl.Float64,
+            "_any": pl.Boolean,
+        },
         orient="row",
     )
     rule = pl.col("carry_rule")
     current = (rule == "none") | rule.str.starts_with("restated by")
-    current &= pl.col("value").is_not_null()
-    figures = state.filter(current).select(*VARIABLE_KEY, _state="value")
+    known = state.filter(pl.col("value").is_not_null())
+    figures = known.select(*VARIABLE_KEY, _state="value", _current=current)
     totals = (
         targets.sort("geoid")
         .group_by(place, maintain_order=True)
@@ -101,6 +110,7 @@ def scaled_to_state(
     scales = (
         totals.join(stated, on=place)
         .join(figures, on=VARIABLE_KEY)
+        .filter(pl.col("_current") | pl.col("_any"))
         .filter(pl.col("_withheld") <= pl.col("_share"))
         .select(*place, "_own", "_share", _k=pl.col("_state") * known_part / pl.col("_sum"))
         .filter(pl.col("_k") > 0)

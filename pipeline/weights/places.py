@@ -2,9 +2,9 @@
 
 A unit of a PUMA lies in the areas of its PUMA in proportion to their population, and a small share
 of it anywhere in the state. Where the PUMAs of the records and the areas are of different vintages,
-PUMAs link to areas through the counties both share. How a PUMA's people spread over counties is not
-published, so its number of tracts in each stands in for it (tracts are drawn to about 4,000 persons
-each).
+PUMAs link to areas through the counties both share, or else through numbers of tracts. How a PUMA's
+people spread over counties is not published, so its number of tracts in each stands in for it
+(tracts are drawn to about 4,000 persons each).
 
 Belongs here: areas, their population, shares. Does not belong here: units (``candidates.py``),
 reading a list of tracts.
@@ -114,6 +114,34 @@ class Places:
 
     @cached_property
     def _tracts(self) -> pl.DataFrame:
-        """``puma, county_fips, len``: number of tracts of each PUMA in each county."""
-        counts = self.puma_link.group_by("puma", AREA_COLUMN[COUNTY]).len()
-        return counts.sort("puma", AREA_COLUMN[COUNTY])
+        """``puma, county_fips, len``: number of tracts of each PUMA in each county.
+
+        Counties that the areas do not have were divided anew between the two lists (Connecticut in
+        2022). Their tracts are placed by number, the whole or its first four digits, which a tract
+        keeps when its county changes, and its parts when it is split.
+        """
+        county = AREA_COLUMN[COUNTY]
+        link = self.puma_link.select("puma", county, "tract")
+        link = link.with_columns(known=pl.col(county).is_in(self.geography[county].to_list()))
+        if not link["known"].all():
+            link = link.with_columns(pl.when("known").then(county).otherwise(self._by_number(link)))
+        counts = link.drop_nulls(county).group_by("puma", county).len()
+        return counts.sort("puma", county)
+
+    def _by_number(self, link: pl.DataFrame) -> pl.Series:
+        """The county of each tract of ``link`` by the number that it has in ``geography``; of
+        several the first, null where there is none."""
+        county = AREA_COLUMN[COUNTY]
+        found = pl.Series(county, [None] * link.height, dtype=pl.String)
+        for digits in (6, 4):
+            number = pl.col("tract").str.slice(5, digits)
+            home = (
+                self.geography.sort("tract")
+                .group_by(number.alias("number"))
+                .agg(pl.col(county).first())
+            )
+            placed = link.select(number=number).join(
+                home, on="number", how="left", maintain_order="left"
+            )
+            found = found.zip_with(found.is_not_null(), placed[county])
+        return found.alias(county)

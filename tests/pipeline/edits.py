@@ -147,7 +147,7 @@ def first_tract(change: Callable[[Rows, int], Rows]) -> Callable[[Rows], Rows]:
 
 def listed_in_new_county(rows: Rows, at: int) -> Rows:
     """Move a tract of the list into county 44099, which no table has."""
-    return [*rows, [rows[at][0], "099", "990100", rows[at][3]]]
+    return [*rows, [rows[at][0], "099", "010100", rows[at][3]]]
 
 
 def unlisted(rows: Rows, at: int) -> Rows:

@@ -378,7 +378,7 @@ FAULTS = (
         (("pumas", edits.member(edits.table(edits.first_tract(edits.listed_in_new_county)))),),
         ("geography", "reconciled_targets"),
         (
-            "1 tracts that are in none of the tables, first tract 44099990100",
+            "1 tracts that are in none of the tables, first tract 44099010100",
             "Compare the tract list",
         ),
     ),

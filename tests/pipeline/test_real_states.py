@@ -7,6 +7,7 @@ The thresholds are those the project promises; they are about accuracy, never ab
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import polars as pl
@@ -117,3 +118,20 @@ def test_states_of_2018_are_met_to_the_county(state, realdata, outputs):
     assert set(report["levels"]) == {"nation", "state", "county"}
     for level in ("county", "state"):
         assert report["levels"][level]["median_are"] <= 0.005
+
+
+def test_a_state_by_the_national_profile_from_what_is_at_hand(realdata, outputs):
+    report = run("us_2022", ["ND"], realdata, outputs)["ND"]
+    assert set(report["levels"]) == {"nation", "state", "county"}
+    assert report["k"] == 600 * report["areas"] == 600 * 53
+    assert report["levels"]["county"]["share_inside_published_margin"] >= 0.98
+    for level in ("county", "state"):
+        assert report["levels"][level]["median_are"] <= 0.01
+    manifest = json.loads((outputs / "us_2022" / "manifests" / "ND.json").read_text())
+    taken = {choice["need"]: choice for choice in manifest["choices"]}
+    assert taken["tables of tracts"]["option"] == "none, to the county"
+    assert taken["tables of tracts"]["costs"] and taken["records"]["without"]
+    fit = pl.read_parquet(outputs / "us_2022" / "fit_report" / "state=ND" / "fit_report.parquet")
+    assert fit.filter(pl.col("source") == "irs_county")["provenance"].unique().to_list() == [
+        "administrative_count"
+    ]

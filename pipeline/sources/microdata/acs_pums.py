@@ -62,6 +62,7 @@ def read_of_state(request: ReadRequest) -> Microdata:
             expected="one: records are read state by state",
             remedy="Ask for each state by itself",
         )
+    request.require_files()
     paths = {file.role: file.path for file in request.files}
     return _read_files(request, request.states[0], paths["persons"], paths.get("housing"))
 

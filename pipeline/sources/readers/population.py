@@ -13,11 +13,10 @@ from collections.abc import Callable
 
 import polars as pl
 
-from pipeline.errors import SourceLayoutError
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote, SourceTable
 from pipeline.sources.files import FileProvenance
 from pipeline.sources.named import reader
-from pipeline.sources.tables.areas import geo_id, keep_areas, padded, refuse_bad_codes
+from pipeline.sources.tables.areas import geo_id, keep_areas, padded, plain_code, refuse_bad_codes
 from pipeline.sources.tables.cells import Measure, long_table
 from pipeline.sources.tables.columns import apply_renames, checked_measures, need, refuse_duplicates
 from pipeline.sources.tables.schemas import PublishedTable, validated
@@ -50,11 +49,14 @@ def read_svi(request: ReadRequest) -> SourceTable:
 
 @reader("tidy_csv")
 def read_tidy(request: ReadRequest) -> SourceTable:
-    """A transcription with a GEO_ID, one category column and measures. Returns a PublishedTable.
+    """A file of one's own: a column of area codes, measures, and a category column where the layout
+    names one. Returns a PublishedTable.
 
-    A measure's ``rename`` holds {category}: recipient_count of category aged becomes ssi_aged.
+    A code is a Census GEO_ID, or FIPS digits whose number tells the level; ``NAME`` may be absent.
+    With a category, a measure's ``rename`` holds {category}: recipient_count of category aged
+    becomes ssi_aged.
     """
-    return _read(request, _geo_id_areas)
+    return _read(request, _tidy_areas)
 
 
 def _read(request: ReadRequest, areas: Areas) -> SourceTable:
@@ -178,24 +180,23 @@ def _fips_areas(
     return frame
 
 
-def _geo_id_areas(
+def _tidy_areas(
     request: ReadRequest, frame: pl.DataFrame, provenance: FileProvenance
 ) -> pl.DataFrame:
     geography, name = request.layout.geography or "GEO_ID", request.layout.name_column or "NAME"
-    if request.layout.category_column is None:
-        raise SourceLayoutError(
-            "The spec names no category column",
-            where=f"source {request.spec.id}",
-            expected="layout.category_column",
-            remedy="Add it to the source's YAML",
-        )
-    need(frame, [geography, name], provenance)
+    need(frame, [geography], provenance)
     level, geoid = geo_id(geography)
+    plain_level, plain_geoid = plain_code(geography)
     frame = frame.with_columns(
-        level.alias("level"),
-        geoid.alias("geoid"),
-        pl.col(name).alias("name"),
+        pl.coalesce(level, plain_level).alias("level"),
+        pl.coalesce(geoid, plain_geoid).alias("geoid"),
+        (pl.col(name) if name in frame.columns else pl.lit(None, pl.String)).alias("name"),
         pl.lit("").alias("stratum"),
     )
-    refuse_bad_codes(frame, geography, provenance, "a Census GEO_ID such as 0400000US44")
+    refuse_bad_codes(
+        frame,
+        geography,
+        provenance,
+        "a Census GEO_ID such as 0400000US44, or a FIPS code of 2, 5 or 11 digits (US: the nation)",
+    )
     return frame

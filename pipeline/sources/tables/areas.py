@@ -13,7 +13,7 @@ from pipeline.errors import SourceValueError
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote
 from pipeline.sources.files import FileProvenance
 from pipeline.sources.tables.text import ROW
-from pipeline.vocabulary import SUMMARY_LEVELS
+from pipeline.vocabulary import GEOID_LENGTH, NATION, SUMMARY_LEVELS
 
 # https://www.census.gov/programs-surveys/geography/guidance/geo-identifiers.html
 _OTHER_LEVELS = {
@@ -33,6 +33,19 @@ def geo_id(column: str) -> tuple[pl.Expr, pl.Expr]:
         SUMMARY_LEVELS, default=pl.concat_str(pl.lit("sumlev "), code), return_dtype=pl.String
     )
     return level, text.str.extract(_GEO_ID, 2)
+
+
+def plain_code(column: str) -> tuple[pl.Expr, pl.Expr]:
+    """Expressions (level, geoid) of FIPS codes of full width, ``US`` the nation; null elsewhere."""
+    text = pl.col(column).str.strip_chars()
+    width = {str(length): level for level, length in GEOID_LENGTH.items() if length}
+    digits = pl.when(text.str.contains(r"^\d+$")).then(text.str.len_chars().cast(pl.String))
+    level = digits.replace_strict(width, default=None, return_dtype=pl.String)
+    nation = text == "US"
+    return (
+        pl.when(nation).then(pl.lit(NATION)).otherwise(level),
+        pl.when(nation).then(pl.lit("")).when(level.is_not_null()).then(text),
+    )
 
 
 def padded(column: str, width: int) -> pl.Expr:

@@ -191,6 +191,7 @@ def test_a_faulty_profile_is_listed_with_its_fault_and_stops_no_other(invoke, to
     assert "Profile foo is faulty" in err and "nonsense" in err
     listed = {row["id"]: row for row in json.loads(invoke("profiles", "--json")[1])}
     assert "nonsense" in listed["foo"]["fault"]
-    assert [row["fault"] for name, row in listed.items() if name != "foo"] == [None] * 3
+    others = [row["fault"] for name, row in listed.items() if name != "foo"]
+    assert len(others) >= 4 and set(others) == {None}
     assert invoke("run", "--profile", "sample", "-o", str(tmp_path / "o"))[0] == 0
     refused(invoke("run", "--profile", "foo", "-o", str(tmp_path / "o")), "foo.yaml", "nonsense")

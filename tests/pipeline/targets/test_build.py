@@ -33,6 +33,7 @@ def test_a_published_cell_becomes_a_row_of_the_contract() -> None:
         "vintage": "2018",
         "carry_rule": "none",
         "carry_factor": 1.0,
+        "provenance": "survey_demographic",
         "treatment": "fitted",
         "concept_error": None,
         "status": "published",

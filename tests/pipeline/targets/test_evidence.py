@@ -13,7 +13,7 @@ from pipeline.targets.evidence import survey_evidence, why_none
 from tests.pipeline.targets.test_concept_gap import target, targets
 from tests.pipeline.targets.toy_tables import variable
 
-RULE = SurveyEvidence(use=True, least_records=30, carry_error_per_year=0.02)
+RULE = SurveyEvidence(use=True, scale_share=1.0, least_records=30, carry_error_per_year=0.02)
 VARIABLES = [
     variable("persons", "total"),
     variable("persons", "employed", family="work"),

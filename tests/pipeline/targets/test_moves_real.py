@@ -13,6 +13,7 @@ from pipeline.specs.catalog import load_catalog
 from pipeline.targets.moves import refuse_large_moves
 from pipeline.targets.reconcile import reconcile_state
 from pipeline.targets.shares import share_rules
+from pipeline.weights.areas import areas_of
 
 # Before tables of five years were carried: Power, Idaho 4,120 persons of 65 and over; Kauai 19,344;
 # Kalawao 124 in a county of 86.
@@ -27,7 +28,7 @@ def reconciled(postal: str, realdata: Path) -> tuple[pl.DataFrame, pl.DataFrame]
     geography = read_geography(profile, realdata, [postal]).frame
     _, national = steps.national_targets(catalog, profile, tables)
     below = steps.state_targets(catalog, profile, tables, postal).frame
-    areas = steps.areas_of(geography, postal, profile.geography.vintage)
+    areas = areas_of(geography, postal, profile.geography.vintage)
     groups, shares = catalog.categories.values(), share_rules(catalog, profile)
     made = reconcile_state(below, national.frame, areas, profile.levels, groups, shares)
     return below, made.frame

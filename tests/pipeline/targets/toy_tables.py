@@ -93,6 +93,7 @@ def build(
     state: str | None = "44",
     target_year: int = 2018,
     records: str = "2018",
+    held_out: tuple[str, ...] = ("projection",),
     **spec: object,
 ) -> BuiltTargets:
     parts = {
@@ -100,6 +101,7 @@ def build(
         "source": "src",
         "levels": list(levels),
         "title": "t",
+        "provenance": "survey_demographic",
         "standard_error": ACS,
         "carry": NONE,
         "items": items,
@@ -117,6 +119,7 @@ def build(
         targets=("one",),
         budget={"pairs_per_area": 2, "minimum_pairs": 1},
         seed=1,
+        held_out_classes=held_out,
     )
     catalog = Catalog(
         {},
