@@ -84,7 +84,7 @@ def test_the_surveys_own_figures_have_a_class_too(held_out, kept):
         estimates,
         table(row("44", 100.0)),
         variables,
-        SurveyEvidence(use=True, least_records=30, carry_error_per_year=0.01),
+        SurveyEvidence(use=True, scale_share=1.0, least_records=30, carry_error_per_year=0.01),
         state_fips="44",
         vintage="2018",
         years=0,
