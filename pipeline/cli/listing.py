@@ -22,6 +22,7 @@ from pipeline.partitions import order_states
 from pipeline.settings import run_environment
 from pipeline.specs import catalog
 from pipeline.specs.profiles import Profile
+from pipeline.specs.states import STATES
 
 # Below this many columns six columns fold their words to bits.
 NARROW = 100
@@ -57,7 +58,8 @@ def _print(terminal: Terminal, found: dict[str, Profile | GeocalError]) -> None:
         if isinstance(item, GeocalError):
             cells = ["[red]FAULTY[/red]: see below", "", "", "", ""]
         else:
-            states = ", ".join(order_states(item.states))
+            whole = len(item.states) == len(STATES)
+            states = "all, and DC" if whole else ", ".join(order_states(item.states))
             files = "made (SYNTHETIC)" if item.synthetic else "--data DIR"
             year = str(item.target_year)
             cells = [escape(item.title), states, year, item.finest_level, files]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from calibration_core.errors import GeocalError
 from pipeline.cli import FAILED, INTERRUPTED, stop_if_asked
-from pipeline.cli.choices import say_choices
 from pipeline.cli.progress import RunProgress
 from pipeline.cli.terminal import Terminal
 from pipeline.settings import ensure_instance_home, ensure_writable, peak_memory_mb
@@ -98,6 +97,8 @@ def _say_what_runs(terminal: Terminal, asked: Asked) -> None:
             "[bold red]SYNTHETIC[/bold red]: every figure below comes from a made-up population."
         )
     environment = asked.environment
+    from pipeline.cli.choices import say_choices
+
     say_choices(terminal, asked)
     terminal.detail(f"States {', '.join(asked.states)}", markup=False)
     terminal.detail(f"Raw files {environment.data}", markup=False)
