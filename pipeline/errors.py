@@ -33,6 +33,12 @@ class SourceValueError(GeocalError):
     """
 
 
+class KnownTotalError(SourceValueError):
+    """A file adds up to another total than the one known of its vintage: another year's file, or
+    not the whole of it.
+    """
+
+
 class RecordsError(GeocalError):
     """Microdata cannot serve a state: no records, orphaned persons, an impossible household."""
 

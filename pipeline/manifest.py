@@ -8,6 +8,8 @@ Document (``manifests/<STATE>.json``):
 * ``profile, synthetic, state, created`` (UTC), ``seed, specs_sha256, code_sha256, geocal, python,
   platform, packages``;
 * ``inputs``: raw files with ``file, member, bytes, sha256`` and the tables read from them;
+* ``transcriptions``: sources and vintages that were not read in their publisher's own form, and
+  why;
 * ``tables``: by asset ``path`` (relative to the profile's folder), ``sha256, rows, bytes, run_id,
   materialized`` (UTC), ``seconds``;
 * ``seconds_by_asset, seconds_total, peak_memory_mb``;
@@ -121,6 +123,17 @@ def raw_inputs(
     return [files[key] for key in sorted(files)]
 
 
+def transcriptions(
+    environment: RunEnvironment, assets: Mapping[dg.AssetKey, bool], state: str
+) -> list[dict[str, str]]:
+    """``source, vintage, why`` of every stored table that was made from a transcription, sorted."""
+    found: list[dict[str, str]] = []
+    for key, partitioned in sorted(assets.items()):
+        path = environment.table_path(key.to_user_string(), state if partitioned else None)
+        found += read_facts(path).get("transcriptions", []) if path.exists() else []
+    return sorted(found, key=lambda entry: (entry["source"], entry["vintage"]))
+
+
 def build_manifest(
     instance: dg.DagsterInstance,
     environment: RunEnvironment,
@@ -152,6 +165,7 @@ def build_manifest(
         "processor": processor_facts(),
         "packages": package_versions(PACKAGES),
         "inputs": raw_inputs(environment, assets, state),
+        "transcriptions": transcriptions(environment, assets, state),
         "tables": tables,
         "seconds_by_asset": {name: entry["seconds"] for name, entry in tables.items()},
         "seconds_total": round(sum(by_step.values()), 3),

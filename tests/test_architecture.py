@@ -118,6 +118,7 @@ WITHIN = {
         ("base",),
         ("named", "tables"),
         ("readers", "microdata"),
+        ("known_totals",),
         ("registry",),
         ("of_profile",),
         ("acs_pums",),  # the old address of one name

@@ -46,7 +46,9 @@ _KINDS = {"polars", "parquet"}
 _CODE = (
     "pipeline/sources",
     "pipeline/specs/layouts.py",
+    "pipeline/specs/known_totals.py",
     "pipeline/specs/sources.py",
+    "data_specs/known_totals.yaml",
     "data_specs/sources",
 )
 
@@ -140,7 +142,17 @@ def _facts(table: "SourceTable", spec: SourceSpec, profile: Profile, data: Path)
     """What is stored beside the table of a publication."""
     provenance = provenance_facts(table.provenance, data)
     vintages = list(profile.sources[spec.id])
-    return {"provenance": provenance, "source": spec.id, "vintages": vintages}
+    carried = [
+        {"source": spec.id, "vintage": v, "why": " ".join(spec.vintage(v).notes)}
+        for v in vintages
+        if not spec.vintage(v).publishers_form
+    ]
+    return {
+        "provenance": provenance,
+        "source": spec.id,
+        "vintages": vintages,
+        "transcriptions": carried,
+    }
 
 
 def _shown(table: "SourceTable", facts: dict[str, Any], **more: Any) -> dict[str, Any]:
