@@ -39,6 +39,12 @@ class KnownTotalError(SourceValueError):
     """
 
 
+class CheckError(SourceValueError):
+    """A named check of a file's figures fails (``data_specs/checks.yaml``): it has the right form
+    and cannot be right.
+    """
+
+
 class RecordsError(GeocalError):
     """Microdata cannot serve a state: no records, orphaned persons, an impossible household."""
 

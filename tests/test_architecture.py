@@ -94,6 +94,7 @@ PIPELINE = (
     ("manifest",),
     ("specs",),
     ("sources", "sample"),
+    ("checks",),
     ("records",),
     ("targets",),
     ("weights",),
@@ -122,6 +123,14 @@ WITHIN = {
         ("registry",),
         ("of_profile",),
         ("acs_pums",),  # the old address of one name
+    ),
+    "pipeline.checks": (
+        ("results",),
+        ("rows",),
+        ("areas", "agreements"),
+        ("survey",),
+        ("run",),
+        ("of_profile",),
     ),
     "pipeline.weights": (
         ("cells", "places"),

@@ -1,7 +1,7 @@
 """The command ``geocal check``: every raw file a profile needs, one line each.
 
 Belongs here: going through the sources, progress and the table. Does not belong here: what is
-checked of a file (``sources/registry.py``).
+checked of a file (``sources/registry.py``), named checks of what files say (``cli/checks.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rich.table import Column, Table
 
 from pipeline.cli import FAILED
 from pipeline.cli.asked import Asked, asked_for
+from pipeline.cli.checks import as_rows, named_checks, print_checks, say_checks
 from pipeline.cli.terminal import Terminal
 from pipeline.settings import ensure_writable
 from pipeline.specs import catalog
@@ -37,7 +38,9 @@ def check_files(
     output: Path | None,
     as_json: bool,
 ) -> int:
-    """Check and print; the exit status is 1 if any file is missing or faulty."""
+    """Check and print; the exit status is 1 if any file is missing or faulty, or a blocking check
+    of what the files say fails.
+    """
     asked = asked_for(profile, states, data, output)
     environment = asked.environment
     with _status(terminal) as status:
@@ -48,16 +51,20 @@ def check_files(
 
             ensure_sample(environment.data)
         lines = _lines(asked, status)
+        checks = named_checks(asked, lines, status)
     faulty = [line for _, line in lines if not line.ok]
+    failed = bool(faulty) or any(check.blocking and not check.passed for check in checks)
     if as_json:
         rows = [{"vintage": vintage, **asdict(line)} for vintage, line in lines]
-        terminal.text(json.dumps(rows, indent=2))
-        return FAILED if faulty else 0
+        terminal.text(json.dumps(rows + as_rows(checks), indent=2))
+        return FAILED if failed else 0
     _print(terminal, lines, environment.data)
+    print_checks(terminal, checks)
     for line in faulty:
         terminal.error(f"{line.source}: {line.message}")
     terminal.result(f"{len(lines) - len(faulty)} of {len(lines)} files are ready.")
-    return FAILED if faulty else 0
+    say_checks(terminal, checks)
+    return FAILED if failed else 0
 
 
 def _lines(asked: Asked, status: Callable[[str], None]) -> list[tuple[str, CheckLine]]:

@@ -70,6 +70,11 @@ class KnownTotal(SpecModel):
     may_be_part: bool = False
 
 
+def holds_made_up(data: Path) -> bool:
+    """Whether the folder holds made-up files, which state totals of their own."""
+    return (data / FILE).is_file()
+
+
 @cache
 def _loaded(path: Path, _changed: int) -> dict[str, Series]:
     content = load_yaml(path, KnownSeries)  # type: ignore[type-var]
