@@ -20,7 +20,12 @@ from pipeline.errors import StoreError
 from pipeline.sample.acs_files import write_acs_tables
 from pipeline.sample.census2020 import write_census2020
 from pipeline.sample.cps import write_cps
-from pipeline.sample.estimates import state_controls, write_county_estimates, write_tract_puma
+from pipeline.sample.estimates import (
+    YEARS,
+    state_controls,
+    write_county_estimates,
+    write_tract_puma,
+)
 from pipeline.sample.files import Folder
 from pipeline.sample.irs import write_county, write_historic_table_2
 from pipeline.sample.known_totals import write_known_totals
@@ -112,6 +117,8 @@ def generate_sample(out_dir: Path, settings: SampleSettings | None = None) -> Sa
     write_ssi_workbook(folder, population)
     write_oasdi_workbook(folder, population)
     write_county_estimates(folder, population)
+    # Another vintage of the same, which no target is made of: growth is compared with it.
+    write_county_estimates(folder, population, YEARS[:-1])
     write_tract_puma(folder, population)
     write_known_totals(folder, population, tax_units)
     folder.parquet(TRUTH["persons"], canonical_persons(population))
