@@ -206,8 +206,8 @@ def plain_name(name: str) -> str:
 
 
 def _alike(one: str, other: str) -> bool:
-    """The same, but for a letter that a carrier lost (Dona, Do?a)."""
-    if one == other:
+    """The same, but for a letter that a carrier lost (Dona, Do?a), or an end that was cut."""
+    if one == other or (min(len(one), len(other)) > 10 and one[:10] == other[:10]):
         return True
     short, long = sorted((one, other), key=len)
     return len(short) > 2 and (

@@ -95,14 +95,15 @@ def changed(columns: Sequence[str], how: Callable[[str], str], first: int = 1) -
         places = {at(rows, column) for column in columns}
         head, body = rows[:first], rows[first:]
         return head + [
-            [_number(cell, how) if i in places else cell for i, cell in enumerate(row)]
+            [number(cell, how) if i in places else cell for i, cell in enumerate(row)]
             for row in body
         ]
 
     return edit
 
 
-def _number(cell: str, how: Callable[[str], str]) -> str:
+def number(cell: str, how: Callable[[str], str]) -> str:
+    """A cell that is a number through ``how``; another as it is."""
     return how(cell) if re.fullmatch(r"-?[\d,]*\.?\d+", str(cell or "").strip()) else cell
 
 
