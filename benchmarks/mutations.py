@@ -209,7 +209,7 @@ FORMS = (
         Form(
             *(CO, "acs1_detailed", "2018", _ACS1.format(table), lies.csv_file, "ID"),
             keys=("GEO_ID", "NAME", "state"),
-            of_state=lambda row: any("0400000US16" in str(cell) for cell in row),
+            code="GEO_ID",
             one=lambda row: any(str(cell) == "0400000US16" for cell in row),
             other=lambda row: any(str(cell) == "0400000US44" for cell in row),
             amounts=amounts,

@@ -48,9 +48,7 @@ _CODE = (
     "pipeline/sources",
     *source_checks.CODE,
     "pipeline/specs/layouts.py",
-    "pipeline/specs/known_totals.py",
     "pipeline/specs/sources.py",
-    "data_specs/known_totals.yaml",
     "data_specs/sources",
 )
 

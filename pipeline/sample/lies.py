@@ -118,15 +118,18 @@ def times(factor: float) -> Callable[[str], str]:
 
 
 def digit_dropped(column: str, row: Callable[[list[str]], bool], first: int = 1) -> RowEdit:
-    """The last digit of one cell, in the first row that ``row`` fits and that has three digits."""
+    """A digit of one cell, in the first row that ``row`` fits and that has three: the last of a
+    whole number, the first of one with decimals."""
 
     def edit(rows: Rows) -> Rows:
         place = at(rows, column)
         for number, each in enumerate(rows):
-            whole = str(each[place] or "").partition(".")[0] if number >= first else ""
-            if len(whole) >= 3 and row(each):
-                shorter = [*each[:place], whole[:-1], *each[place + 1 :]]
-                return [*rows[:number], shorter, *rows[number + 1 :]]
+            text = str(each[place] or "") if number >= first and row(each) else ""
+            if sum(map(str.isdigit, text)) >= 3 and not text.startswith("-"):
+                whole = text.partition(".")[0]
+                shorter = whole[:-1] if len(whole) >= 3 else text[1:]
+                changed_row = [*each[:place], shorter, *each[place + 1 :]]
+                return [*rows[:number], changed_row, *rows[number + 1 :]]
         raise ValueError(f"no row has three digits in {column}")
 
     return edit

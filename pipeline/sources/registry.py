@@ -95,9 +95,10 @@ def read_microdata(
 def _read(spec: SourceSpec, vintage: str, data_dir: Path, states: Iterable[str] | None) -> Any:
     wanted = list(states) if states is not None else None
     entry = reader_called(spec.reader_of(vintage), spec.id)
-    files = resolve_files(spec, vintage, Path(data_dir), wanted)
-    read = entry.read(ReadRequest(spec, vintage, files, states_of(wanted)))
-    return _of_known_total(spec, vintage, Path(data_dir), read)
+    data = Path(data_dir)
+    files = resolve_files(spec, vintage, data, wanted)
+    read = entry.read(ReadRequest(spec, vintage, files, states_of(wanted), data))
+    return _of_known_total(spec, vintage, data, read)
 
 
 def _of_known_total(spec: SourceSpec, vintage: str, data_dir: Path | None, read: Any) -> Any:

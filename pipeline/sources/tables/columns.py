@@ -17,6 +17,7 @@ from pipeline.errors import SourceLayoutError, SourceValueError
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote
 from pipeline.sources.files import FileProvenance
 from pipeline.sources.tables.cells import AREA, Measure
+from pipeline.sources.tables.column_lists import compare_columns
 from pipeline.sources.tables.text import REPEAT_MARK, ROW, repeated_columns
 from pipeline.specs.layouts import Fingerprint, Layout
 from pipeline.specs.sources import ColumnSpec
@@ -280,9 +281,9 @@ def checked_measures(
     fault.
     """
     refuse_wrong_vintage(request, frame, areas, provenance, only_if_another_fits=True)
-    chosen = choose_measures(request, file, frame, provenance, taken)
+    measures, notes = choose_measures(request, file, frame, provenance, taken)
     refuse_wrong_vintage(request, frame, areas, provenance)
-    return chosen
+    return measures, [*notes, *compare_columns(request, frame.columns, provenance)]
 
 
 def refuse_wrong_vintage(
