@@ -9,8 +9,9 @@ from __future__ import annotations
 import polars as pl
 
 from pipeline.checks.results import Measured, named, wide, worst_rows
-from pipeline.specs.checks import PercentRule, RatioRule, StrataRule, SumRule, spelt_out
+from pipeline.specs.checks import MedianRule, PercentRule, RatioRule, StrataRule, SumRule, spelt_out
 from pipeline.specs.states import OUTLYING_AREAS
+from pipeline.vocabulary import NATION
 
 OUTLYING = [area.fips for area in OUTLYING_AREAS]
 Found = tuple[int, list[Measured]]
@@ -117,6 +118,8 @@ def ratios(frame: pl.DataFrame, rule: RatioRule, vintage: str = "") -> Found:
         table.with_columns(top=_strict(top), below=_strict(below) if below else pl.lit(1.0))
         .filter(pl.col("top").is_not_null() & (pl.col("below") > max(0.0, rule.at_least)))
         .with_columns(ratio=pl.col("top") / pl.col("below"))
+        .with_columns(ratio=pl.col("ratio") / _nations(rule))
+        .filter(pl.col("ratio").is_not_null())
         .with_columns(number=_outside("ratio", rule.low, rule.high), threshold=pl.lit(1.0))
     )
     label = f"{'+'.join(rule.numerator)} / {'+'.join(rule.denominator)}"
@@ -128,6 +131,46 @@ def ratios(frame: pl.DataFrame, rule: RatioRule, vintage: str = "") -> Found:
             rule.numerator[0],
             f"{named(row)}, {label}",
             f"{row['ratio']:,.4g}, expected {rule.low:g} to {rule.high:g}",
+        )
+        for row in worst_rows(made)
+    ]
+
+
+def _nations(rule: RatioRule) -> pl.Expr:
+    """The nation's own ratio where the rule compares with it (null where it is not there)."""
+    own = pl.col("ratio").filter(pl.col("level") == NATION)
+    return own.first() if rule.of_nation else pl.lit(1.0)
+
+
+def medians(frame: pl.DataFrame, rule: MedianRule) -> Found:
+    """How many points the middle household is outside the class of the printed median."""
+    names = spelt_out(rule.classes)
+    table = wide(frame, (rule.median, *names))
+    if not {rule.median, *names} <= set(table.columns):
+        return _NOTHING
+    known = table.filter(pl.all_horizontal(pl.col([rule.median, *names]).is_not_null()))
+    below, within = pl.lit(0.0), pl.lit(0.0)
+    for name, bound in zip(names, (*rule.bounds, float("inf")), strict=True):
+        below = below + pl.when(pl.col(rule.median) > bound).then(pl.col(name)).otherwise(0.0)
+    lows = (float("-inf"), *rule.bounds)
+    for name, low, bound in zip(names, lows, (*rule.bounds, float("inf")), strict=True):
+        inside = (pl.col(rule.median) > low) & (pl.col(rule.median) <= bound)
+        within = within + pl.when(inside).then(pl.col(name)).otherwise(0.0)
+    made = known.with_columns(below=below, within=within).with_columns(
+        number=pl.max_horizontal(
+            pl.col("below") - 50, 50 - pl.col("below") - pl.col("within"), 0.0
+        ),
+        threshold=pl.lit(rule.points),
+    )
+    return made.height, [
+        Measured(
+            row["number"],
+            row["threshold"],
+            row["geoid"],
+            rule.median,
+            f"{named(row)}, {rule.median}",
+            f"{row['below']:.1f} % are in classes below {row[rule.median]:,.0f}, and"
+            f" {row['within']:.1f} % in its own",
         )
         for row in worst_rows(made)
     ]
@@ -153,13 +196,23 @@ def _outside(column: str, low: float, high: float) -> pl.Expr:
 
 def strata(frame: pl.DataFrame, rule: StrataRule) -> Found:
     """Classes of each column against its total class."""
+    judged, found = 0, []
+    for each in rule.each:
+        parts = spelt_out(tuple(part.replace("{}", each) for part in rule.parts))
+        count, measured = _strata(frame, rule, rule.whole.replace("{}", each), parts)
+        judged += count
+        found += measured
+    return judged, found
+
+
+def _strata(frame: pl.DataFrame, rule: StrataRule, whole: str, parts: tuple[str, ...]) -> Found:
     matching = frame.filter(
         pl.col("column").str.contains(f"^(?:{rule.columns})$")
-        & pl.col("stratum").is_in([rule.whole, *rule.parts])
+        & pl.col("stratum").is_in([whole, *parts])
     )
-    if rule.whole not in set(matching["stratum"]):
+    if whole not in set(matching["stratum"]):
         return _NOTHING
-    own = pl.col("stratum") == rule.whole
+    own = pl.col("stratum") == whole
     made = (
         matching.group_by("level", "geoid", "column")
         .agg(

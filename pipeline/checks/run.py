@@ -45,8 +45,9 @@ def names_within(source: str) -> list[str]:
 
 
 def _rules(check: Check) -> list:
-    kinds = (check.sums, check.strata, check.percents, check.ratios, check.areas, check.margins)
-    return [rule for kind in (*kinds, check.vintages) for rule in kind]
+    kinds = (check.sums, check.strata, check.percents, check.ratios, check.areas)
+    more = (check.margins, check.medians, check.vintages)
+    return [rule for kind in (*kinds, *more) for rule in kind]
 
 
 def within(
@@ -87,6 +88,7 @@ def _of_table(
     yield from (rows.percents(frame, rule) for rule in check.percents if source in rule.sources)
     yield from (rows.strata(frame, rule) for rule in check.strata if source in rule.sources)
     yield from (rows.ratios(frame, r, vintage) for r in check.ratios if source in r.sources)
+    yield from (rows.medians(frame, rule) for rule in check.medians if source in rule.sources)
     yield from (areas.margins(frame, rule) for rule in check.margins if source in rule.sources)
     for rule in check.areas:
         of_vintage = not rule.vintages or vintage in rule.vintages
@@ -137,6 +139,8 @@ def of_survey(
     shares, possible, pumas = Tally(), Tally(), Tally()
     for rule in checks[SURVEY].survey:
         shares.add(*survey.shares(records, rule, tables, fips, vintage))
+    for amount in checks[SURVEY].amounts:
+        shares.add(*survey.amounts(records, amount, tables, fips, vintage))
     for impossible in checks[POSSIBLE].impossible:
         possible.add(*survey.impossible(records, impossible, fips))
     counties = _county_population(tables, vintage)

@@ -15,7 +15,7 @@ from pipeline.checks.agreements import Tables, by_area
 from pipeline.checks.results import Measured
 from pipeline.checks.rows import Found
 from pipeline.sources.microdata.schema import Microdata
-from pipeline.specs.checks import Columns, ImpossibleRule, SurveyRule
+from pipeline.specs.checks import AmountRule, Columns, ImpossibleRule, SurveyRule
 from pipeline.vocabulary import STATE
 
 
@@ -44,6 +44,20 @@ def shares(survey: Microdata, rule: SurveyRule, tables: Tables, fips: str, year:
     )
     where = f"state {fips}, {rule.id}"
     return 1, [Measured(abs(here - published), rule.points, fips, rule.id, where, words)]
+
+
+def amounts(survey: Microdata, rule: AmountRule, tables: Tables, fips: str, year: str) -> Found:
+    """A weighted sum of the survey over the published amount of its year: 1 at the band's edge."""
+    frame = tables.get((rule.source, year))
+    published = None if frame is None else _figure(frame, (rule.column,), year, fips, rule.source)
+    persons = survey.persons
+    held = persons.select((pl.col(rule.value).fill_null(0) * pl.col("design_weight")).sum()).item()
+    if not published or not held:
+        return 0, []
+    ratio = float(held) / published
+    words = f"{ratio:.3g} of {rule.source} {year}, expected {rule.low:g} to {rule.high:g}"
+    number = max(ratio / rule.high, rule.low / max(ratio, 1e-12))
+    return 1, [Measured(number, 1.0, fips, rule.id, f"state {fips}, {rule.id}", words)]
 
 
 def _unknown(own: pl.DataFrame, rule: SurveyRule) -> bool:

@@ -29,9 +29,11 @@ def spelt_out(columns: tuple[str, ...]) -> tuple[str, ...]:
         if match is None:
             found.append(column)
             continue
-        width = len(match["last"])
-        first = int(match["first"][-width:])
-        head = match["head"] + match["first"][:-width]
+        # 003..025 is padded, 0..100 is not.
+        length = len(match["last"])
+        width = length if len(match["first"]) >= length else 0
+        first = int(match["first"][-length:])
+        head = match["head"] + match["first"][:-length]
         found += [
             f"{head}{n:0{width}d}{match['tail']}" for n in range(first, int(match["last"]) + 1)
         ]
@@ -69,12 +71,14 @@ class SumRule(SpecModel):
 
 class StrataRule(SpecModel):
     """Of each column that ``columns`` matches, the classes ``parts`` add up to the class
-    ``whole``; the gap may be ``slack`` for each class and ``share`` of the whole.
+    ``whole``; the gap may be ``slack`` for each class and ``share`` of the whole. ``each``: the
+    rule holds with every one of these in place of {}.
     """
 
     sources: tuple[str, ...]
     whole: str
     parts: tuple[str, ...]
+    each: tuple[str, ...] = ("",)
     columns: str
     slack: float = Field(ge=0)
     share: float = Field(default=0.0, ge=0)
@@ -105,7 +109,7 @@ class PercentRule(SpecModel):
 
 class RatioRule(SpecModel):
     """At each of ``levels`` ``numerator`` over ``denominator`` is between ``low`` and ``high``,
-    where the denominator is ``at_least`` so much."""
+    where the denominator is ``at_least`` so much. ``of_nation``: as a share of the nation's own."""
 
     sources: tuple[str, ...]
     numerator: tuple[str, ...]
@@ -114,6 +118,7 @@ class RatioRule(SpecModel):
     high: float
     levels: tuple[str, ...]
     at_least: float = 0.0
+    of_nation: bool = False
     strata: tuple[str, ...] = ("", "0")
 
     @model_validator(mode="after")
@@ -215,6 +220,35 @@ class SurveyRule(SpecModel):
         return spelt_out(self.part)
 
 
+class AmountRule(SpecModel):
+    """The survey's weighted sum of ``value`` over persons, over a published amount of the same
+    year, is between ``low`` and ``high``."""
+
+    id: str
+    value: str
+    source: str
+    column: str
+    low: float
+    high: float
+
+
+class MedianRule(SpecModel):
+    """The printed median lies in the class that the percentages of ``classes`` put it in, within
+    ``points``. ``bounds``: upper bounds of all classes but the last."""
+
+    sources: tuple[str, ...]
+    median: str
+    classes: tuple[str, ...]
+    bounds: tuple[float, ...]
+    points: float
+
+    @model_validator(mode="after")
+    def _bounds_of_classes(self) -> Self:
+        if len(spelt_out(self.classes)) != len(self.bounds) + 1:
+            raise ValueError("every class but the last has an upper bound")
+        return self
+
+
 class ImpossibleRule(SpecModel):
     """No person has ``where``, with at most ``share`` of persons as exceptions."""
 
@@ -240,6 +274,8 @@ class Check(SpecModel):
     agreements: tuple[AgreeRule, ...] = ()
     vintages: tuple[VintageRule, ...] = ()
     survey: tuple[SurveyRule, ...] = ()
+    amounts: tuple[AmountRule, ...] = ()
+    medians: tuple[MedianRule, ...] = ()
     impossible: tuple[ImpossibleRule, ...] = ()
 
 
@@ -280,7 +316,7 @@ MOST_POINTS = 15.0
 
 
 def _loosened(check: Check, by: Loosening) -> Check:
-    def wider(rule: RatioRule | AgreeRule) -> dict[str, float]:
+    def wider(rule: RatioRule | AgreeRule | AmountRule) -> dict[str, float]:
         low = rule.low / by.times if rule.low > 0 else rule.low * by.times
         return {"low": low, "high": rule.high * by.times}
 
@@ -304,6 +340,8 @@ def _loosened(check: Check, by: Loosening) -> Check:
             ),
             "ratios": tuple(r.model_copy(update=wider(r)) for r in check.ratios),
             "agreements": tuple(r.model_copy(update=wider(r)) for r in check.agreements),
+            "amounts": tuple(r.model_copy(update=wider(r)) for r in check.amounts),
+            "medians": more(check.medians, points=lambda r: r.points + by.points),
             "survey": more(check.survey, points=lambda r: min(r.points * by.survey, MOST_POINTS)),
         }
     )
