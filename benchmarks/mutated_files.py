@@ -28,7 +28,7 @@ import polars as pl
 from benchmarks.mutations import Mutation, all_mutations
 from calibration_core.errors import GeocalError
 from pipeline.checks import run
-from pipeline.checks.of_profile import other_vintage
+from pipeline.checks.of_profile import other_vintage, witnesses
 from pipeline.checks.results import CheckResult
 from pipeline.errors import KnownTotalError
 from pipeline.sources.base import merged_notes
@@ -76,6 +76,7 @@ class World:
                 self.tables[source, vintage] = read_source(spec, vintage, data, asked).frame
                 own = other_vintage(spec, vintages, vintage, data, [postal])
                 self.older[source, vintage] = own
+        self.witnesses = witnesses(self.profile, data, [postal])
         self.geography = read_geography(self.profile, data, [postal]).frame
         records = self.profile.records
         spec = self.catalog.sources[records.source]
@@ -93,7 +94,7 @@ class World:
 
     def checks(self, key: tuple[str, str], frame: pl.DataFrame, older: dict) -> list[CheckResult]:
         """Those that a table takes part in."""
-        both = {**self.tables, key: frame}
+        both = {**self.witnesses, **self.tables, key: frame}
         found = run.within(*key, frame, older, [self.fips], self.profile.accepted_checks)
         found += run.between(both, [self.fips], accepted=self.profile.accepted_checks)
         return found + self.of_survey(self.survey, both)

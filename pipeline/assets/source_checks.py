@@ -101,12 +101,16 @@ def results_of_source(
 def results_between(
     names: Sequence[str], profile: "Profile", data: Path, tables: Any, levels: Any, states: Any
 ) -> list[dg.AssetCheckResult]:
-    """The checks of tables against each other at ``levels``."""
+    """The checks of tables against each other at ``levels``; ``states``: postal codes."""
+    from pipeline.checks.of_profile import witnesses
     from pipeline.checks.run import between
     from pipeline.specs.known_totals import holds_made_up
+    from pipeline.specs.states import state_of
 
     taken, made_up = profile.accepted_checks, holds_made_up(data)
-    found = between(tables, states, levels, accepted=taken, made_up=made_up)
+    both = {**witnesses(profile, data, states), **tables} if states else tables
+    fips = [state_of(postal).fips for postal in states]
+    found = between(both, fips, levels, accepted=taken, made_up=made_up)
     return shown(found, names)
 
 

@@ -29,7 +29,6 @@ from pipeline.io_manager import Table
 from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
-from pipeline.specs.states import state_of
 from pipeline.vocabulary import CALIBRATE, NATION, STATE, levels_below
 
 _KINDS = {"polars", "parquet"}
@@ -151,9 +150,8 @@ def _state(
         from pipeline import steps
 
         postal = context.partition_key
-        tables, own = by_vintage(frames), [state_of(postal).fips]
-        names = [AGREE, COUNTY_NAMES]
-        checked = source_checks.results_between(names, profile, data, tables, levels, own)
+        tables, names = by_vintage(frames), [AGREE, COUNTY_NAMES]
+        checked = source_checks.results_between(names, profile, data, tables, levels, [postal])
         built = steps.state_targets(catalog, profile, tables, postal)
         title = f"Published targets of {postal}"
         return dg.MaterializeResult(

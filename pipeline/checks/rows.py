@@ -107,7 +107,7 @@ def ratios(frame: pl.DataFrame, rule: RatioRule, vintage: str = "") -> Found:
     below = tuple(n.replace("{year}", vintage) for n in spelt_out(rule.denominator))
     # What is usual in the states is not so in the outlying areas.
     here = frame.filter(
-        pl.col("level").is_in(rule.levels)
+        pl.col("level").is_in([*rule.levels, *([NATION] if rule.of_nation else [])])
         & pl.col("stratum").is_in(rule.strata)
         & ~pl.col("geoid").str.slice(0, 2).is_in(OUTLYING)
     )
@@ -119,7 +119,7 @@ def ratios(frame: pl.DataFrame, rule: RatioRule, vintage: str = "") -> Found:
         .filter(pl.col("top").is_not_null() & (pl.col("below") > max(0.0, rule.at_least)))
         .with_columns(ratio=pl.col("top") / pl.col("below"))
         .with_columns(ratio=pl.col("ratio") / _nations(rule))
-        .filter(pl.col("ratio").is_not_null())
+        .filter(pl.col("ratio").is_not_null() & pl.col("level").is_in(rule.levels))
         .with_columns(number=_outside("ratio", rule.low, rule.high), threshold=pl.lit(1.0))
     )
     label = f"{'+'.join(rule.numerator)} / {'+'.join(rule.denominator)}"
