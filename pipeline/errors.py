@@ -45,6 +45,18 @@ class DownloadRefusedError(DownloadError):
     """
 
 
+class KnownTotalError(SourceValueError):
+    """A file adds up to another total than the one known of its vintage: another year's file, or
+    not the whole of it.
+    """
+
+
+class CheckError(SourceValueError):
+    """A named check of a file's figures fails (``data_specs/checks.yaml``): it has the right form
+    and cannot be right.
+    """
+
+
 class RecordsError(GeocalError):
     """Microdata cannot serve a state: no records, orphaned persons, an impossible household."""
 

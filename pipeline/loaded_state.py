@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.checks.of_profile import refuse_wrong
 from pipeline.records.assemble import assemble_records
 from pipeline.sources.of_profile import read_donor, read_geography, read_survey, read_tables
 from pipeline.sources.settled import settle
@@ -67,6 +68,7 @@ def load_state(
     donor = profile.records.donor
     donors = None if donor is None else read_donor(donor, data).persons
     survey = read_survey(profile, data, postal)
+    refuse_wrong(profile, tables, survey, geography, data, postal)
     clock.lap("microdata")
     _, above = national_targets(catalog, profile, tables)
     clock.lap("national targets")

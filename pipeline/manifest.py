@@ -11,6 +11,8 @@ Document (``manifests/<STATE>.json``):
   and ``without``, files that better options lack; ``specs_in_place_of_ours``: files and entries of
   a team's own specs that replace ours;
 * ``inputs``: raw files with ``file, member, bytes, sha256`` and the tables read from them;
+* ``transcriptions``: sources and vintages that were not read in their publisher's own form, and
+  why;
 * ``tables``: by asset ``path`` (relative to the profile's folder), ``sha256, rows, bytes, run_id,
   materialized`` (UTC), ``seconds``;
 * ``seconds_by_asset, seconds_total, peak_memory_mb``;
@@ -124,6 +126,17 @@ def raw_inputs(
     return [files[key] for key in sorted(files)]
 
 
+def transcriptions(
+    environment: RunEnvironment, assets: Mapping[dg.AssetKey, bool], state: str
+) -> list[dict[str, str]]:
+    """``source, vintage, why`` of every stored table that was made from a transcription, sorted."""
+    found: list[dict[str, str]] = []
+    for key, partitioned in sorted(assets.items()):
+        path = environment.table_path(key.to_user_string(), state if partitioned else None)
+        found += read_facts(path).get("transcriptions", []) if path.exists() else []
+    return sorted(found, key=lambda entry: (entry["source"], entry["vintage"]))
+
+
 def build_manifest(
     instance: dg.DagsterInstance,
     environment: RunEnvironment,
@@ -160,6 +173,7 @@ def build_manifest(
         "choices": list(choices),
         "specs_in_place_of_ours": list(overrides),
         "inputs": raw_inputs(environment, assets, state),
+        "transcriptions": transcriptions(environment, assets, state),
         "tables": tables,
         "seconds_by_asset": {name: entry["seconds"] for name, entry in tables.items()},
         "seconds_total": round(sum(by_step.values()), 3),

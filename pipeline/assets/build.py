@@ -29,7 +29,7 @@ def build_assets(
     """
     made = [
         *build_source_assets(profile, environment, partitions),
-        *build_target_assets(profile, partitions),
+        *build_target_assets(profile, environment, partitions),
         *build_record_assets(profile, partitions),
         *build_weight_assets(profile, partitions),
     ]

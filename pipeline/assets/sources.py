@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
+from pipeline.assets import source_checks
 from pipeline.assets.common import (
     INGEST_RETRY,
     check_specs,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _KINDS = {"polars", "parquet"}
 _CODE = (
     "pipeline/sources",
+    *source_checks.CODE,
     "pipeline/specs/layouts.py",
     "pipeline/specs/sources.py",
     "data_specs/sources",
@@ -111,7 +113,7 @@ def _synthetic_raw_files(profile: Profile, environment: RunEnvironment) -> dg.As
         from pipeline.sample.generate import ensure_sample
 
         ensure_sample(environment.data)
-        files = sorted(path for path in environment.data.rglob("*") if path.is_file())
+        files = sorted(filter(Path.is_file, environment.data.rglob("*")))
         listing = "\n".join(
             f"* {path.relative_to(environment.data).as_posix()} ({path.stat().st_size:,} bytes)"
             for path in files
@@ -138,23 +140,26 @@ def _cells_plot(frame: pl.DataFrame, title: str, synthetic: bool) -> dg.Metadata
 
 def _facts(table: "SourceTable", spec: SourceSpec, profile: Profile, data: Path) -> dict[str, Any]:
     """What is stored beside the table of a publication."""
-    provenance = provenance_facts(table.provenance, data)
     vintages = list(profile.sources.get(spec.id, ()))
-    return {"provenance": provenance, "source": spec.id, "vintages": vintages}
+    not_own = (v for v in vintages if not spec.vintage(v).publishers_form)
+    why = {v: " ".join(spec.vintage(v).notes) for v in not_own}
+    carried = [{"source": spec.id, "vintage": v, "why": words} for v, words in why.items()]
+    own = {"provenance": provenance_facts(table.provenance, data), "source": spec.id}
+    return {**own, "vintages": vintages, "transcriptions": carried}
 
 
 def _shown(table: "SourceTable", facts: dict[str, Any], **more: Any) -> dict[str, Any]:
     """What is shown beside it: counted facts, files, and whatever else is given."""
     notes = [f"{note.code}: {note.detail} ({note.count:,})" for note in table.notes]
-    files = dg.MetadataValue.json(facts["provenance"])
-    return frame_metadata(table.frame, notes=notes, files=files, **more)
+    more["files"] = dg.MetadataValue.json(facts["provenance"])
+    return frame_metadata(table.frame, notes=notes, **more)
 
 
 def _described(spec: SourceSpec, profile: Profile) -> dict[str, Any]:
     """Metadata of the asset itself."""
-    vintages = profile.sources[spec.id]
+    vintages = list(profile.sources[spec.id])
     url = dg.MetadataValue.url(spec.url_of(vintages[0]))
-    return {"publisher": spec.publisher, "url": url, "vintages": list(vintages)}
+    return {"publisher": spec.publisher, "url": url, "vintages": vintages}
 
 
 def _published(
@@ -180,7 +185,7 @@ def _published(
             f" {spec.documentation}"
         ),
         metadata=_described(spec, profile),
-        check_specs=check_specs(spec.id, held),
+        check_specs=[*check_specs(spec.id, held), *source_checks.of_source(spec.id)],
     )
     @permanent
     def published(context: dg.AssetExecutionContext):
@@ -197,6 +202,8 @@ def _published(
         empty = [vintage for vintage in vintages if not counts.get(vintage)]
         facts = _facts(table, spec, owner, environment.data)
         plot = _cells_plot(table.frame, f"Cells of {spec.id}", profile.synthetic)
+        own = (spec.id, table.frame, owner, environment.data, states or profile.states)
+        checked = source_checks.results_of_source(*own)
         return dg.MaterializeResult(
             value=Table(table.frame, facts),
             metadata=_shown(table, facts, plot=plot),
@@ -205,7 +212,8 @@ def _published(
                     check_name="has_published_cells",
                     passed=not empty,
                     metadata={"cells_by_vintage": counts, "empty": empty},
-                )
+                ),
+                *checked,
             ],
         )
 
@@ -328,11 +336,12 @@ def _microdata(
         from pipeline.sources.of_profile import read_survey
 
         postal = context.partition_key
-        survey = read_survey(profile.of(postal), environment.data, postal)
-        return [
-            *_microdata_results(names, survey, environment, profile.synthetic),
-            _replicates_result(survey, environment),
-        ]
+        own = profile.of(postal)
+        survey = read_survey(own, environment.data, postal)
+        checked = source_checks.results_of_survey(survey, own, environment.data, postal)
+        persons, households = _microdata_results(names, survey, environment, profile.synthetic)
+        persons = persons._replace(check_results=checked)
+        return [persons, households, _replicates_result(survey, environment)]
 
     title = f"{spec.title}, {profile.records.vintage}"
     replicates = dg.AssetOut(
@@ -346,7 +355,7 @@ def _microdata(
         code_version=code_version(*_CODE),
     )
     outs = {**_survey_outs(names, title), REPLICATES: replicates}
-    return _survey("microdata", outs, read, partitions, deps)
+    return _survey("microdata", outs, read, partitions, deps, source_checks.of_survey())
 
 
 def _donor(
@@ -370,6 +379,7 @@ def _survey(
     read: Callable[[dg.AssetExecutionContext], list[dg.MaterializeResult]],
     partitions: dg.PartitionsDefinition | None,
     deps: list[str],
+    checks: list[dg.AssetCheckSpec] | None = None,
 ) -> dg.AssetsDefinition:
     """The assets of one step: persons and households of a survey, and what else ``outs`` has."""
 
@@ -380,6 +390,7 @@ def _survey(
         deps=deps,
         partitions_def=partitions,
         retry_policy=INGEST_RETRY,
+        check_specs=checks,
     )
     @permanent_tables
     def survey(context):

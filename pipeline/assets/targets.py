@@ -6,12 +6,13 @@ themselves (``pipeline/steps.py``) or the hard rules of a target table
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from pipeline.assets import metadata
+from pipeline.assets import metadata, source_checks
 from pipeline.assets.common import check_specs, code_version, permanent
 from pipeline.assets.names import (
     CONCEPT_GAPS,
@@ -23,13 +24,16 @@ from pipeline.assets.names import (
     TARGETS_GROUP,
     inputs_of,
 )
+from pipeline.checks.run import AGREE, COUNTY_NAMES
 from pipeline.io_manager import Table
+from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
 from pipeline.vocabulary import CALIBRATE, NATION, STATE, levels_below
 
 _KINDS = {"polars", "parquet"}
 _CODE = (
+    *source_checks.CODE,
     "pipeline/targets",
     "pipeline/specs",
     "pipeline/steps.py",
@@ -47,13 +51,13 @@ CATEGORY_TOLERANCE = 1e-6
 
 
 def build_target_assets(
-    profile: Profile, partitions: dg.PartitionsDefinition
+    profile: Profile, environment: RunEnvironment, partitions: dg.PartitionsDefinition
 ) -> list[dg.AssetsDefinition]:
     """``national_targets``, ``state_targets`` and ``reconciled_targets`` of the profile."""
     catalog = load_catalog()
     return [
-        _national(catalog, profile),
-        _state(catalog, profile, partitions),
+        _national(catalog, profile, environment.data),
+        _state(catalog, profile, partitions, environment.data),
         _reconciled(catalog, profile, partitions),
     ]
 
@@ -86,7 +90,7 @@ def _notes_of(built: Any) -> dict[str, list[str]]:
     return {"notes": [str(note) for note in built.notes]}
 
 
-def _national(catalog: Catalog, profile: Profile) -> dg.AssetsDefinition:
+def _national(catalog: Catalog, profile: Profile, data: Path) -> dg.AssetsDefinition:
     levels = (NATION, STATE)
     stated = {"has_targets": "Nation and states have at least one target that calibrates."}
 
@@ -100,27 +104,28 @@ def _national(catalog: Catalog, profile: Profile) -> dg.AssetsDefinition:
             "Published totals of the nation and of every state, carried to the target year and"
             " reconciled: the states add up to the nation."
         ),
-        check_specs=check_specs(NATIONAL_TARGETS, stated),
+        check_specs=[*check_specs(NATIONAL_TARGETS, stated), *source_checks.of_national_targets()],
     )
     @permanent
     def national_targets(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
         from pipeline import steps
 
-        own = profile.of(None)
-        built, reconciled = steps.national_targets(catalog, own, by_vintage(frames))
+        own, tables = profile.of(None), by_vintage(frames)
+        checked = source_checks.results_between([AGREE], own, data, tables, levels, [])
+        built, reconciled = steps.national_targets(catalog, own, tables)
         frame, title = reconciled.frame, "Targets of the nation and the states"
         shown = metadata.of_targets(frame, title, profile, built.notes)
         return dg.MaterializeResult(
             value=Table(frame, _notes_of(built)),
             metadata={**shown, **metadata.of_reconciliation(reconciled)},
-            check_results=[_levels_present("has_targets", frame, levels)],
+            check_results=[_levels_present("has_targets", frame, levels), *checked],
         )
 
     return national_targets
 
 
 def _state(
-    catalog: Catalog, profile: Profile, partitions: dg.PartitionsDefinition
+    catalog: Catalog, profile: Profile, partitions: dg.PartitionsDefinition, data: Path
 ) -> dg.AssetsDefinition:
     levels = levels_below(STATE, profile.levels)
     words = "Every level of the profile has at least one target that calibrates."
@@ -136,23 +141,27 @@ def _state(
             f"Published totals of each {' and each '.join(levels)} of the state, carried to the"
             " target year, not yet reconciled."
         ),
-        check_specs=check_specs(STATE_TARGETS, {"every_level_has_targets": words}),
+        check_specs=[
+            *check_specs(STATE_TARGETS, {"every_level_has_targets": words}),
+            *source_checks.of_state_targets(),
+        ],
     )
     @permanent
     def state_targets(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
         from pipeline import steps
 
         postal = context.partition_key
-        own = profile.of(postal)
-        built = steps.state_targets(catalog, own, by_vintage(frames), postal)
+        own, tables, names = profile.of(postal), by_vintage(frames), [AGREE, COUNTY_NAMES]
+        below = levels_below(STATE, own.levels)
+        checked = source_checks.results_between(names, own, data, tables, below, [postal])
+        built = steps.state_targets(catalog, own, tables, postal)
         title = f"Published targets of {postal}"
         return dg.MaterializeResult(
             value=Table(built.frame, _notes_of(built)),
             metadata=metadata.of_targets(built.frame, title, profile, built.notes),
             check_results=[
-                _levels_present(
-                    "every_level_has_targets", built.frame, levels_below(STATE, own.levels)
-                )
+                _levels_present("every_level_has_targets", built.frame, below),
+                *checked,
             ],
         )
 

@@ -337,3 +337,24 @@ def compile_loops(terminal: Terminal) -> None:
     from pipeline.cli.compile import compile_now
 
     compile_now(terminal)
+
+
+@app.command()
+@on_terminal
+def sample(
+    terminal: Terminal,
+    folder: Annotated[Path, typer.Argument(help="Where to write the files.", metavar="DIR")],
+    break_kind: Annotated[
+        str | None,
+        typer.Option(
+            "--break",
+            help="Plant an error of this kind in one file; `list` says which there are.",
+            metavar="KIND",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Write the SYNTHETIC sample's raw files, whole or with a planted error."""
+    from pipeline.cli.sample import write_sample
+
+    return write_sample(terminal, folder, break_kind)

@@ -2,14 +2,15 @@
 speak of the same areas.
 
 Belongs here: going through the sources, progress, the table, messages in groups. Does not belong
-here: what is checked of a file (``sources/registry.py``) or of all of them (``area_check.py``).
+here: what is checked of a file (``sources/registry.py``) or of all of them (``area_check.py``),
+named checks of what files say (``cli/checks.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from rich.table import Column, Table
 
 from pipeline.cli import FAILED
 from pipeline.cli.asked import Asked, asked_for
+from pipeline.cli.checks import as_rows, named_checks, print_checks, say_checks
 from pipeline.cli.choices import say_choices
 from pipeline.cli.terminal import Terminal
 from pipeline.settings import ensure_writable
@@ -43,7 +45,9 @@ def check_files(
     output: Path | None,
     as_json: bool,
 ) -> int:
-    """Check and print; the exit status is 1 if any file is missing or faulty."""
+    """Check and print; the exit status is 1 if any file is missing or faulty, or a blocking check
+    of what the files say fails.
+    """
     asked = asked_for(profile, states, data, output)
     environment = asked.environment
     with _status(terminal) as status:
@@ -57,26 +61,34 @@ def check_files(
         whole = _whole_states(asked, lines)
         status("Comparing areas" if whole else "No state has all its files")
         areas = _areas(asked, whole)
+        checks = named_checks(asked, lines, status)
     unfit = [line for _, line in [*lines, *areas] if not line.ok]
+    failed = bool(unfit) or any(check.blocking and not check.passed for check in checks)
     if as_json:
         rows = [{"vintage": vintage, **asdict(line)} for vintage, line in [*lines, *areas]]
-        terminal.text(json.dumps(rows, indent=2))
-        return FAILED if unfit else 0
+        terminal.text(json.dumps(rows + as_rows(checks), indent=2))
+        return FAILED if failed else 0
     say_choices(terminal, asked)
     _print(terminal, [*lines, *areas], environment.data)
+    print_checks(terminal, checks)
     for message in _in_groups(lines):
         terminal.error(message)
     for _, line in areas:
         if not line.ok:
             terminal.error(f"Areas of {line.state}: {line.message}")
+    terminal.result(_counted(lines))
+    say_checks(terminal, checks)
+    return FAILED if failed else 0
+
+
+def _counted(lines: Sequence[tuple[str, CheckLine]]) -> str:
+    """How many files are ready, missing and faulty, as a sentence."""
+    unfit = [line for _, line in lines if not line.ok]
     missing = sum(line.missing for line in unfit)
-    faulty = sum(not line.missing and line.source != AREAS for line in unfit)
-    ready = sum(line.ok for _, line in lines)
-    said = [f"{ready} of {len(lines)} files are ready"]
+    said = [f"{len(lines) - len(unfit)} of {len(lines)} files are ready"]
     said += [f"{missing} missing"] if missing else []
-    said += [f"{faulty} faulty"] if faulty else []
-    terminal.result(", ".join(said) + ".")
-    return FAILED if unfit else 0
+    said += [f"{len(unfit) - missing} faulty"] if len(unfit) > missing else []
+    return ", ".join(said) + "."
 
 
 def _lines(asked: Asked, status: Callable[[str], None]) -> list[tuple[str, CheckLine]]:

@@ -219,6 +219,14 @@ def bystander_document(environment: RunEnvironment, state: str) -> dict[str, Any
     return {**whose, **found, "figures": figures}
 
 
+def of_transcriptions(manifest: dict[str, Any], fit: pl.DataFrame) -> list[dict[str, Any]]:
+    """What was not read in its publisher's own form, with the number of targets made from it."""
+    return [
+        {**entry, "targets": fit.filter(source=entry["source"], vintage=entry["vintage"]).height}
+        for entry in manifest.get("transcriptions", [])
+    ]
+
+
 def _alignment(environment: RunEnvironment, state: str) -> dict[str, Any]:
     """``record_alignment`` of the state, where its profile aligns records."""
     if not environment.table_path("record_alignment", state).exists():
@@ -259,6 +267,7 @@ def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
         **_alignment(environment, state),
         "worst_targets": [_finite(row) for row in worst_targets(fit, count=WORST).to_dicts()],
         "not_fitted": not_fitted(fit).to_dicts(),
+        "transcriptions": of_transcriptions(manifest, fit),
         "moved_by_reconciliation": moved(fit).to_dicts(),
         "model_errors": model_errors(fit).to_dicts(),
         "held_to_survey": survey_held(fit).to_dicts(),

@@ -36,6 +36,7 @@ def print_state(report: dict[str, Any], printer: Printer, *, every: bool = False
     _print_worst(report, printer)
     _print_not_fitted(report, printer, every)
     _print_moved(report, printer, every)
+    _print_transcriptions(report, printer)
     print_alignment(report, printer, every)
     _print_model_errors(report, printer, every)
     _print_survey(report, printer, every)
@@ -43,6 +44,17 @@ def print_state(report: dict[str, Any], printer: Printer, *, every: bool = False
     print_loss(report, printer)
     print_untold(report, printer)
     _print_seconds(report, printer)
+
+
+def _print_transcriptions(report: dict[str, Any], printer: Printer) -> None:
+    """Sources that were not read in their publisher's own form."""
+    for row in report["transcriptions"]:
+        printer.print(
+            f"TRANSCRIPTION: {row['targets']:,} targets come from {row['source']}"
+            f" {row['vintage']}, which was not read in its publisher's form. {row['why']}",
+            highlight=False,
+            markup=False,
+        )
 
 
 def print_untold(report: dict[str, Any], printer: Printer) -> None:

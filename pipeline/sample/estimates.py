@@ -57,13 +57,13 @@ def _components(series: np.ndarray, base: int) -> dict[str, np.ndarray]:
     from 1 April.
     """
     change = np.diff(np.concatenate([[base], series]))
-    share = np.array([0.25, 1, 1, 1, 1])
+    share = np.where(np.arange(len(series)) == 0, 0.25, 1.0)
     births, deaths = (
         np.round(series * 0.0098 * share).astype(int),
         np.round(series * 0.0101 * share).astype(int),
     )
     abroad = np.round(series * 0.003 * share).astype(int)
-    residual = np.zeros(5, dtype=int)
+    residual = np.zeros(len(series), dtype=int)
     residual[1:] = 1
     net = change - (births - deaths) - residual
     return {
@@ -78,12 +78,15 @@ def _components(series: np.ndarray, base: int) -> dict[str, np.ndarray]:
     }
 
 
-def write_county_estimates(folder: Folder, population: Population) -> None:
-    """``pep/co-est2024-alldata.csv``: SUMLEV 040 state rows are sums of the 050 county rows.
-    Latin-1, as published.
+def write_county_estimates(
+    folder: Folder, population: Population, years: tuple[int, ...] = YEARS
+) -> None:
+    """``pep/co-est2024-alldata.csv``, or that of the last of ``years``: SUMLEV 040 state rows are
+    sums of the 050 county rows. Latin-1, as published.
     """
     settings, g = population.settings, population.geography
-    series = county_estimates(population)
+    whole_series = county_estimates(population)
+    series = {county: figures[: len(years)] for county, figures in whole_series.items()}
     in_gq = np.bincount(population.unit_tract[~population.is_household], minlength=g.count)
     header = [
         "SUMLEV",
@@ -94,15 +97,15 @@ def write_county_estimates(folder: Folder, population: Population) -> None:
         "STNAME",
         "CTYNAME",
         "ESTIMATESBASE2020",
-        *(f"POPESTIMATE{y}" for y in YEARS),
+        *(f"POPESTIMATE{y}" for y in years),
     ]
-    header += [f"{c}{y}" for c in _COMPONENTS for y in YEARS] + [
+    header += [f"{c}{y}" for c in _COMPONENTS for y in years] + [
         "GQESTIMATESBASE2020",
-        *(f"GQESTIMATES{y}" for y in YEARS),
+        *(f"GQESTIMATES{y}" for y in years),
     ]
     rates = ("BIRTHS", "DEATHS", "NATURALCHG", "INTERNATIONALMIG", "DOMESTICMIG", "NETMIG")
     names = {"BIRTHS": "RBIRTH", "DEATHS": "RDEATH"}
-    header += [f"{names.get(c, 'R' + c)}{y}" for c in rates for y in YEARS[1:]]
+    header += [f"{names.get(c, 'R' + c)}{y}" for c in rates for y in years[1:]]
     lines = [",".join(header)]
     for state in sorted(settings.states, key=lambda s: s.fips):
         counties = sorted(
@@ -142,11 +145,16 @@ def write_county_estimates(folder: Folder, population: Population) -> None:
                 name,
                 base,
             ]
-            cells += [*people, *(v for c in _COMPONENTS for v in parts[c]), gq, *([gq] * 5)]
+            cells += [
+                *people,
+                *(v for c in _COMPONENTS for v in parts[c]),
+                gq,
+                *([gq] * len(years)),
+            ]
             middle = (people[1:] + people[:-1]) / 2.0
             cells += [f"{v:.9f}" for c in rates for v in 1000.0 * parts[c][1:] / middle]
             lines.append(",".join(str(c) for c in cells))
-    folder.text("pep/co-est2024-alldata.csv", "\n".join(lines) + "\n", "latin-1")
+    folder.text(f"pep/co-est{years[-1]}-alldata.csv", "\n".join(lines) + "\n", "latin-1")
 
 
 def write_tract_puma(folder: Folder, population: Population) -> None:

@@ -20,9 +20,15 @@ from pipeline.errors import StoreError
 from pipeline.sample.acs_files import write_acs_tables
 from pipeline.sample.census2020 import write_census2020
 from pipeline.sample.cps import write_cps
-from pipeline.sample.estimates import state_controls, write_county_estimates, write_tract_puma
+from pipeline.sample.estimates import (
+    YEARS,
+    state_controls,
+    write_county_estimates,
+    write_tract_puma,
+)
 from pipeline.sample.files import Folder
 from pipeline.sample.irs import write_county, write_historic_table_2
+from pipeline.sample.known_totals import write_known_totals
 from pipeline.sample.population import build_population, canonical_households, canonical_persons
 from pipeline.sample.pums import write_pums
 from pipeline.sample.settings import SampleSettings, load_settings
@@ -45,7 +51,8 @@ borrow the codes of Rhode Island and Delaware. Each file has the layout of the p
 its folder carries, so that the readers of real files read them too. Sampling noise, margins of
 error, suppressed cells and disagreement between levels are simulated.
 
-The population itself is in truth_persons.parquet, truth_households.parquet and
+known_totals.yaml says what these files add up to, in place of the published totals. The
+population itself is in truth_persons.parquet, truth_households.parquet and
 truth_tax_units.parquet; the label SYNTHETIC stands in their key-value metadata, entry `geocal`.
 
 Every name of an area or sheet in these files says SYNTHETIC. Published forms without a name have no
@@ -110,7 +117,10 @@ def generate_sample(out_dir: Path, settings: SampleSettings | None = None) -> Sa
     write_ssi_workbook(folder, population)
     write_oasdi_workbook(folder, population)
     write_county_estimates(folder, population)
+    # Another vintage of the same, which no target is made of: growth is compared with it.
+    write_county_estimates(folder, population, YEARS[:-1])
     write_tract_puma(folder, population)
+    write_known_totals(folder, population, tax_units)
     folder.parquet(TRUTH["persons"], canonical_persons(population))
     folder.parquet(TRUTH["households"], canonical_households(population))
     folder.parquet(TRUTH["tax_units"], tax_units)

@@ -22,6 +22,9 @@ from pipeline.specs.layouts import Layout
 from pipeline.specs.sources import FileSpec, SourceSpec, VintageSpec
 from pipeline.specs.states import BY_POSTAL, State, states_of
 
+# The code of the note on a file in another form than the publisher's.
+TRANSCRIPTION = "transcription"
+
 
 @dataclass(frozen=True)
 class SourceNote:
@@ -84,14 +87,15 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """One call of a reader: the spec, the vintage, the files found, and the states asked for
-    (empty: all).
+    """One call of a reader: the spec, the vintage, the files found, the states asked for (empty:
+    all), and the folder they were found in, where it is known.
     """
 
     spec: SourceSpec
     vintage: str
     files: tuple[SourceFile, ...]
     states: tuple[State, ...] = ()
+    data: Path | None = None
 
     @property
     def special(self) -> VintageSpec:

@@ -17,12 +17,21 @@ import polars as pl
 
 from calibration_core.errors import GeocalError
 from pipeline.errors import SourceFileError, SourceLayoutError, SpecError
-from pipeline.sources.base import ReadRequest, SourceFile, SourceTable, resolve_files
+from pipeline.sources.base import (
+    TRANSCRIPTION,
+    ReadRequest,
+    SourceFile,
+    SourceNote,
+    SourceTable,
+    resolve_files,
+)
 from pipeline.sources.files import RawFile, digest, read_raw
+from pipeline.sources.known_totals import MET, MISSING, known_total_notes
 from pipeline.sources.microdata.schema import Microdata
 from pipeline.sources.named import Reader, reader_called
 from pipeline.sources.presence import missing_files, noted, replacement
 from pipeline.sources.tables.text import decode
+from pipeline.specs.known_totals import load_known_totals
 from pipeline.specs.sources import SourceSpec
 from pipeline.specs.states import states_of
 
@@ -93,8 +102,26 @@ def read_microdata(
 def _read(spec: SourceSpec, vintage: str, data_dir: Path, states: Iterable[str] | None) -> Any:
     wanted = list(states) if states is not None else None
     entry = reader_called(spec.reader_of(vintage), spec.id)
-    files = resolve_files(spec, vintage, Path(data_dir), wanted)
-    return entry.read(ReadRequest(spec, vintage, files, states_of(wanted)))
+    data = Path(data_dir)
+    files = resolve_files(spec, vintage, data, wanted)
+    read = entry.read(ReadRequest(spec, vintage, files, states_of(wanted), data))
+    return _of_known_total(spec, vintage, data, read)
+
+
+def _of_known_total(spec: SourceSpec, vintage: str, data_dir: Path | None, read: Any) -> Any:
+    """What was read, with notes of the totals it meets and of a form that is not the publisher's.
+    Raises KnownTotalError if a total is not met.
+    """
+    if not isinstance(read, SourceTable | Microdata):
+        return read
+    notes = [*read.notes]
+    if not spec.vintage(vintage).publishers_form:
+        words = f"{spec.id} {vintage} is a transcription: {' '.join(spec.vintage(vintage).notes)}"
+        notes.append(SourceNote(TRANSCRIPTION, 1, words))
+    if spec.known_totals:
+        table = read.frame if isinstance(read, SourceTable) else read
+        notes += known_total_notes(spec, vintage, table, load_known_totals(data_dir))
+    return replace(read, notes=tuple(notes))
 
 
 def check_source(
@@ -113,7 +140,8 @@ def check_source(
     if not files:
         # Every file is optional, and one of them must be there.
         files = tuple(missing_files(spec, vintage, Path(data_dir), wanted))
-    return [_check_line(ReadRequest(spec, vintage, (file,), named), file) for file in files]
+    data = Path(data_dir)
+    return [_check_line(ReadRequest(spec, vintage, (file,), named, data), file) for file in files]
 
 
 def _check_line(request: ReadRequest, file: SourceFile) -> CheckLine:
@@ -155,11 +183,30 @@ def _check_file(request: ReadRequest, file: SourceFile) -> str:
     spec = request.spec
     entry = reader_called(spec.reader_of(request.vintage), spec.id)
     found = [_check_header(request, file)] if spec.kind == "microdata" else []
-    if entry.check is not None:
+    if spec.kind != "microdata":
+        said = entry.check(request, file) if entry.check else None
+        found.append(_check_by_reading(request, file, entry.read) if said is None else said)
+    elif spec.known_totals and request.data and file.role == "persons" and file.state is not None:
+        own = resolve_files(spec, request.vintage, request.data, [file.state.postal])
+        read = entry.read(replace(request, files=own, states=(file.state,)))
+        survey = _of_known_total(spec, request.vintage, request.data, read)
+        found.append(f"{survey.persons.height:,} persons{_said_of_totals(survey.notes)}")
+    elif entry.check is not None:
         found.append(entry.check(request, file))
-    elif spec.kind != "microdata":
-        found.append(_check_by_reading(request, file, entry.read))
     return ", ".join(words for words in found if words)
+
+
+def _said_of_totals(notes: Iterable[SourceNote]) -> str:
+    """Whether known totals were met, and a mark of a transcription, for the line of a file."""
+    codes = {note.code for note in notes}
+    said = []
+    if MISSING in codes:
+        said += [note.detail for note in notes if note.code == MISSING]
+    elif MET in codes:
+        said.append("known totals met")
+    if TRANSCRIPTION in codes:
+        said.append("TRANSCRIPTION, not the publisher's form")
+    return "".join(f", {words}" for words in said)
 
 
 def _check_by_reading(request: ReadRequest, file: SourceFile, read: Reader) -> str:
@@ -168,10 +215,11 @@ def _check_by_reading(request: ReadRequest, file: SourceFile, read: Reader) -> s
     # A nationwide list can be judged without the states asked for; a state's own file is read as it
     # will be.
     table = read(request if request.spec.coverage == "state" else replace(request, states=()))
+    table = _of_known_total(request.spec, request.vintage, request.data, table)
     withheld = ("suppressed", "not_available")
     notes = sum(note.count for note in table.notes if note.code in withheld)
     said = f", {notes:,} cells withheld or not available" if notes else ""
-    return f"{table.frame.height:,} rows{said}"
+    return f"{table.frame.height:,} rows{said}{_said_of_totals(table.notes)}"
 
 
 def _check_header(request: ReadRequest, file: SourceFile) -> str:

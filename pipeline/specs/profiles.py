@@ -91,6 +91,27 @@ class AcceptedMove(SpecModel):
     reason: str = Field(min_length=20)
 
 
+class AcceptedCheck(SpecModel):
+    """What a named check (``data_specs/checks.yaml``) finds and the profile takes, and why. Without
+    ``source``, ``geoids`` or ``columns`` any of them.
+    """
+
+    check: str
+    source: str = ""
+    geoids: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    reason: str = Field(min_length=20)
+
+    def covers(self, check: str, source: str, geoid: str, column: str) -> bool:
+        """Whether it is this finding that is accepted."""
+        return (
+            self.check == check
+            and self.source in ("", source)
+            and (not self.geoids or geoid in self.geoids)
+            and (not self.columns or column in self.columns)
+        )
+
+
 class Option(SpecModel):
     """One way to fill a need: taken where all its ``sources`` have their files.
 
@@ -169,10 +190,11 @@ class Profile(SpecModel):
     ``cross_categories``: the file in ``data_specs/cross_categories/`` whose cells records are
     selected by. ``carry_overrides``: by target file, or item of one (``file:variable/domain``),
     another carry rule than the file's own, for a profile that lacks the series it needs.
-    ``accepted_moves``: what reconciliation may move beyond the limit. ``held_out_classes``: targets
-    of these classes of provenance are compared with, never fitted. ``states: all`` means the 50
-    states and DC. ``choices``: needs that are filled by the files at hand; ``of`` gives the profile
-    of one state once ``pipeline/sources/settled.py`` has looked.
+    ``accepted_moves``: what reconciliation may move beyond the limit; ``accepted_checks``: findings
+    of named checks that the profile takes. ``held_out_classes``: targets of these classes of
+    provenance are compared with, never fitted. ``states: all`` means the 50 states and DC.
+    ``choices``: needs that are filled by the files at hand; ``of`` gives the profile of one state
+    once ``pipeline/sources/settled.py`` has looked.
     """
 
     id: str
@@ -187,6 +209,7 @@ class Profile(SpecModel):
     targets: tuple[str, ...] = Field(min_length=1)
     carry_overrides: dict[str, CarryRule] = Field(default_factory=dict)
     accepted_moves: tuple[AcceptedMove, ...] = ()
+    accepted_checks: tuple[AcceptedCheck, ...] = ()
     choices: tuple[Choice, ...] = ()
     budget: Budget
     seed: int

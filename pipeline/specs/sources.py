@@ -24,6 +24,7 @@ from pipeline.specs.addresses import (
     unknown_marks,
 )
 from pipeline.specs.base import SpecModel, load_yaml
+from pipeline.specs.known_totals import KnownTotal
 from pipeline.specs.layouts import Fingerprint, Layout
 from pipeline.specs.roots import Roots, spec_roots
 from pipeline.specs.states import State
@@ -50,14 +51,17 @@ class ColumnSpec(SpecModel):
 
     Exactly one of ``name`` and ``pattern``. ``{year}`` in a name stands for the vintage. ``rename``
     is the name in the long table (default: as published). ``role`` limits the column to files of
-    that role. ``jam_values``: numbers that stand for "below" or "above the last class" of a median,
-    as 2499 and 250001 do for household income. The first entry that matches a column wins.
+    that role, ``vintages`` to those vintages: where a publisher changed what a name means, each
+    meaning has an entry and a ``rename`` of its own. ``jam_values``: numbers that stand for "below"
+    or "above the last class" of a median, as 2499 and 250001 do for household income. The first
+    entry that matches a column wins.
     """
 
     name: str | None = None
     pattern: str | None = None
     rename: str | None = None
     role: str | None = None
+    vintages: tuple[str, ...] = ()
     type: Literal["count", "amount", "rate", "code", "text"] = "count"
     unit: Unit
     description: str = Field(min_length=3)
@@ -211,22 +215,26 @@ class SourceSpec(SpecModel):
     suppression: tuple[CodeSpec, ...] = ()
     withheld_zeros: WithheldZeros | None = None
     zero_margin_is_controlled: bool = False
+    known_totals: tuple[KnownTotal, ...] = ()
     caveats: tuple[str, ...] = ()
     instead: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @field_validator("vintages")
     @classmethod
     def _years(cls, value: dict[str, VintageSpec]) -> dict[str, VintageSpec]:
-        wrong = [key for key in value if not re.fullmatch(r"\d{4}", key)]
-        if wrong:
+        if wrong := [key for key in value if not re.fullmatch(r"\d{4}", key)]:
             raise ValueError(f"vintages are four-digit years in quotes, not {', '.join(wrong)}")
         return value
 
     @model_validator(mode="after")
     def _columns_once(self) -> Self:
-        keys = [(column.name, column.role) for column in self.columns if column.name]
-        repeated = sorted({name for name, _ in keys if keys.count((name, None)) > 1})
-        if repeated:
+        keys = [
+            (column.name, column.role, vintage)
+            for column in self.columns
+            if column.name
+            for vintage in column.vintages or self.vintages
+        ]
+        if repeated := sorted({name for name, _, v in keys if keys.count((name, None, v)) > 1}):
             raise ValueError(f"columns declared twice: {', '.join(repeated)}")
         return self
 
@@ -335,7 +343,8 @@ class SourceSpec(SpecModel):
     def columns_of(self, vintage: str, role: str) -> tuple[ColumnSpec, ...]:
         """Columns that files of ``role`` have in ``vintage``."""
         absent = set(self.vintage(vintage).columns_absent)
-        there = (c for c in self.columns if not absent & {c.label, c.name})
+        of_vintage = (c for c in self.columns if not c.vintages or vintage in c.vintages)
+        there = (c for c in of_vintage if not absent & {c.label, c.name})
         return tuple(column for column in there if column.role in (None, role))
 
     def url_of(

@@ -17,6 +17,7 @@ from pipeline.errors import SourceLayoutError, SourceValueError
 from pipeline.sources.base import ReadRequest, SourceFile, SourceNote
 from pipeline.sources.files import FileProvenance
 from pipeline.sources.tables.cells import AREA, Measure
+from pipeline.sources.tables.column_lists import compare_columns
 from pipeline.sources.tables.text import REPEAT_MARK, ROW, repeated_columns
 from pipeline.specs.layouts import Fingerprint, Layout
 from pipeline.specs.sources import ColumnSpec
@@ -106,7 +107,7 @@ def part_splitter(layout: Layout) -> Callable[[str], tuple[str, str]]:
     elif layout.parts == "infix":
         pattern = re.compile(rf"^(?P<a>[A-Z0-9]+_){part}(?P<b>\d+)$")
     elif layout.parts == "prefix":
-        pattern = re.compile(rf"^{part}(?P<a>.+)(?P<b>)$")
+        return _prefix_splitter(layout)
     else:
         return lambda column: (column, "E")
 
@@ -115,6 +116,20 @@ def part_splitter(layout: Layout) -> Callable[[str], tuple[str, str]]:
         if match is None:
             return column, ""
         return match["a"] + match["b"], "E" if match["part"] == layout.estimate_mark else "M"
+
+    return split
+
+
+def _prefix_splitter(layout: Layout) -> Callable[[str], tuple[str, str]]:
+    """Of E_AGE65 and M_AGE65, and of the percentage beside them: EP_AGE65 is AGE65_P."""
+    marks = {layout.estimate_mark: ("E", ""), layout.margin_mark: ("M", "")}
+    marks |= {f"{mark.rstrip('_')}P_": (part, "_P") for mark, (part, _) in [*marks.items()]}
+
+    def split(column: str) -> tuple[str, str]:
+        for mark, (part, ending) in marks.items():
+            if column.startswith(mark) and len(column) > len(mark):
+                return column.removeprefix(mark) + ending, part
+        return column, ""
 
     return split
 
@@ -266,9 +281,9 @@ def checked_measures(
     fault.
     """
     refuse_wrong_vintage(request, frame, areas, provenance, only_if_another_fits=True)
-    chosen = choose_measures(request, file, frame, provenance, taken)
+    measures, notes = choose_measures(request, file, frame, provenance, taken)
     refuse_wrong_vintage(request, frame, areas, provenance)
-    return chosen
+    return measures, [*notes, *compare_columns(request, frame.columns, provenance)]
 
 
 def refuse_wrong_vintage(

@@ -15,6 +15,7 @@ from pipeline.cli.terminal import Verbosity, opened
 from pipeline.sample.generate import STAMP
 from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import load_catalog
+from pipeline.specs.checks import load_checks
 from pipeline.versions import geocal_version
 
 
@@ -163,12 +164,16 @@ def test_profiles_in_words_and_as_json(invoke):
 def test_check_reads_every_file_of_the_sample(invoke, tmp_path):
     status, out, err = invoke("check", "--output", str(tmp_path), "--json")
     assert status == 0, err
-    lines = json.loads(out)
+    rows = json.loads(out)
+    lines = [row for row in rows if "check" not in row]
     areas = [line for line in lines if line["source"] == "areas"]
     files = [line for line in lines if line not in areas]
     assert {line["source"] for line in files} == set(load_catalog().profile("sample").sources)
     assert all(line["ok"] and line["bytes"] > 0 and len(line["sha256"]) == 64 for line in files)
     assert {line["state"]: line["ok"] for line in areas} == {"RI": True, "DE": True}
+    checks = [row for row in rows if "check" in row]
+    assert {row["check"] for row in checks} == set(load_checks())
+    assert all(row["ok"] for row in checks) and sum(row["judged"] for row in checks) > 10_000
 
 
 def test_the_table_of_check_shows_every_path_whole(invoke, tmp_path):

@@ -13,12 +13,16 @@ import polars as pl
 import pytest
 
 from pipeline.sources.registry import read_source
+from pipeline.specs.known_totals import FILE
 from pipeline.specs.sources import SourceSpec, load_source
 
 
 @pytest.fixture
 def put(tmp_path: Path) -> Callable[[Mapping[str, str | bytes]], Path]:
-    """Write files below a temporary data folder and return the folder."""
+    """Write files below a temporary data folder of made-up files, which states no known totals, and
+    return the folder.
+    """
+    (tmp_path / FILE).write_text("# SYNTHETIC\n{}\n")
 
     def write(files: Mapping[str, str | bytes]) -> Path:
         for name, content in files.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.sources.microdata.acs_pums import read_pums
 from pipeline.sources.registry import read_microdata
+from pipeline.specs.known_totals import FILE
 from pipeline.specs.sources import load_source
 from tests.pipeline.sources.microdata.pums_rows import ADULT, archive, counts, read
 
@@ -53,6 +54,7 @@ def test_two_pumas_of_which_only_the_newer_is_taken(tmp_path: Path) -> None:
 def test_the_specification_says_how_many_years(tmp_path: Path) -> None:
     folder = tmp_path / "acs_pums" / "2021_5yr"
     folder.mkdir(parents=True)
+    (tmp_path / FILE).write_text("# SYNTHETIC\n{}\n")
     rows = [_row(2017, {"WKW": "1"}), _row(2021, {"WKWN": "9"}, ADJINC="1029928")]
     archive(folder, rows)
     data = read_microdata(load_source("acs_pums_5yr"), "2021", tmp_path, ["RI"])

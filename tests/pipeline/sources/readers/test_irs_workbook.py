@@ -12,6 +12,7 @@ import xlsxwriter
 
 from pipeline.errors import SourceLayoutError
 from pipeline.sources.registry import read_source
+from pipeline.specs.known_totals import FILE
 from pipeline.specs.sources import load_source
 
 SPEC = load_source("irs_historic_table_2")
@@ -57,6 +58,7 @@ def read(tmp_path: Path) -> Callable[[list], pl.DataFrame]:
     def made(sheet: list) -> pl.DataFrame:
         path = tmp_path / "irs/18in55cm.xlsx"
         path.parent.mkdir(exist_ok=True)
+        (tmp_path / FILE).write_text("# SYNTHETIC\n{}\n")
         path.write_bytes(book(sheet))
         return read_source(SPEC, "2018", tmp_path, []).frame
 
