@@ -178,7 +178,7 @@ def test_svi_minus_999_and_zero_margins(read, cell):
     assert cell(table.frame, "44001", "HH")["margin_of_error"] == 12.5
     assert cell(table.frame, "44001", "PCI")["status"] == "not_available"
     assert [n.count for n in table.notes if n.code == "not_available"] == [2]
-    assert set(table.frame["column"]) == {"TOTPOP", "HH", "PCI", "PCI_P"}
+    assert set(table.frame["column"]) == {"TOTPOP", "HH", "PCI", "POV_P"}
 
 
 def test_svi_codes_without_their_zero_are_mended_and_broken_ones_refused(read, cell):
