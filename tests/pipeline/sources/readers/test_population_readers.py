@@ -177,8 +177,8 @@ def test_svi_minus_999_and_zero_margins(read, cell):
     assert (row["estimate"], row["margin_of_error"], row["status"]) == (500.0, 0.0, "controlled")
     assert cell(table.frame, "44001", "HH")["margin_of_error"] == 12.5
     assert cell(table.frame, "44001", "PCI")["status"] == "not_available"
-    assert [n.count for n in table.notes if n.code == "not_available"] == [1]
-    assert set(table.frame["column"]) == {"TOTPOP", "HH", "PCI"}
+    assert [n.count for n in table.notes if n.code == "not_available"] == [2]
+    assert set(table.frame["column"]) == {"TOTPOP", "HH", "PCI", "POV_P"}
 
 
 def test_svi_codes_without_their_zero_are_mended_and_broken_ones_refused(read, cell):
@@ -262,4 +262,4 @@ def test_real_svi(realdata, cell):
     assert cell(table.frame, "01001", "TOTPOP")["estimate"] == 55_200
     missing = table.frame.filter(pl.col("status") == "not_available")
     assert set(missing["geoid"]) == {"35039"}
-    assert set(missing["column"]) == {"POV", "UNEMP", "PCI"}
+    assert set(missing["column"]) == {"POV", "UNEMP", "PCI", "POV_P", "UNEMP_P", "PCI_P"}
