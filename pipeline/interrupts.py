@@ -42,11 +42,23 @@ def watch() -> None:
 
 
 def asked() -> bool:
-    """Whether SIGINT or SIGTERM has arrived since ``watch``."""
-    if _notice.ends is not None and not _notice.seen:
-        with contextlib.suppress(BlockingIOError):
-            _notice.seen = any(number in STOPPING for number in _notice.ends[0].recv(4096))
+    """Whether SIGINT or SIGTERM has arrived since ``watch``, or since it was ``answered``."""
+    _notice.seen = _read() or _notice.seen
     return _notice.seen
+
+
+def answered() -> bool:
+    """``asked``, for who answers it: what was asked is then done with."""
+    found, _notice.seen = asked(), False
+    return found
+
+
+def _read() -> bool:
+    if _notice.ends is None:
+        return False
+    with contextlib.suppress(BlockingIOError):
+        return any(number in STOPPING for number in _notice.ends[0].recv(4096))
+    return False
 
 
 def again() -> None:

@@ -114,12 +114,14 @@ def run_job(
         )
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
         running = False
+        interrupts.answered()
         run = instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:
             instance.report_run_canceled(run)
         return JobOutcome(job, partition, run_id, False, {}, {}, interrupted=True)
     outcome = job_outcome(result.all_events, result.success, job, partition, run_id)
-    return replace(outcome, interrupted=outcome.interrupted or interrupts.asked())
+    asked = interrupts.answered()
+    return replace(outcome, interrupted=outcome.interrupted or asked)
 
 
 @contextlib.contextmanager

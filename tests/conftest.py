@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from pipeline import interrupts
+
 # No deadline: how long a first call takes says how busy the machine is, and nothing of the code.
 settings.register_profile("geocal", deadline=None)
 settings.load_profile("geocal")
@@ -42,3 +44,5 @@ def isolated_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the caller's profile, folders or Dagster instance."""
     for name in _ISOLATED:
         monkeypatch.delenv(name, raising=False)
+    # An interrupt that an earlier test sent is that test's.
+    interrupts.answered()

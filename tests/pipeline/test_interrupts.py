@@ -25,6 +25,8 @@ try:
     interrupts.again()
 except KeyboardInterrupt:
     print("came again")
+assert interrupts.answered() and not interrupts.asked()
+interrupts.again()
 """
 
 # Dagster puts its own handler back when the block ends, and forgets what came inside it.

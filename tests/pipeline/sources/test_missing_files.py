@@ -86,6 +86,8 @@ def test_answers_of_the_api_per_group_are_read_like_groups_joined_by_hand(tmp_pa
     spec = SOURCES["acs5_profile_tracts"]
     folder = tmp_path / "acs_tables" / "ri_tracts"
     folder.mkdir(parents=True)
+    # Made-up figures know no published totals.
+    (tmp_path / "known_totals.yaml").write_text("{}\n")
     key, area = ["GEO_ID", "NAME"], ["1400000US44001030100", "SYNTHETIC"]
 
     def save(name: str, columns: dict[str, str]) -> None:
