@@ -190,8 +190,12 @@ def attributes_of(units: pl.DataFrame) -> np.ndarray:
 
 
 def columns_without_target(state: SolvableState) -> np.ndarray:
-    """(columns,) int64 places in ``attributes_of`` of variables that no target of the state speaks
-    of, whatever its role: those that the profile keeps beside its targets."""
-    stated = set(state.targets.select(VARIABLE_KEY).unique().iter_rows())
+    """(columns,) int64 places in ``attributes_of`` of variables that no publication speaks of,
+    whatever its role, and that the profile keeps beside its targets (``method.balanced``). The
+    survey's own estimate of the state, a row of evidence, says nothing of a tract."""
+    evidence = pl.col("role") == EVIDENCE
+    kept = pl.col("family").is_in(list(state.profile.method.balanced))
+    other = state.targets.filter(~evidence | ~kept.fill_null(False))
+    stated = set(other.select(VARIABLE_KEY).unique().iter_rows())
     keys = [key_of(name) for name in design_columns(state.units.columns)]
     return np.flatnonzero([key not in stated for key in keys])

@@ -128,6 +128,8 @@ def test_downloads_stand_in_for_answers_of_the_api(sample, tmp_path):
     table = read_source(spec, "2022", tmp_path, ["RI"])
     key = ["geoid", "column"]
     columns = [*key, "level", "estimate", "margin_of_error", "status"]
+    # Percents serve checks of the API's answers alone.
+    whole = whole.filter(~pl.col("column").str.ends_with("P"))
     first, second = (f.select(columns).sort(key) for f in (whole, table.frame))
     assert first.height > 1_000 and first.equals(second)
     assert [n.code for n in table.notes].count("read_instead") == 1

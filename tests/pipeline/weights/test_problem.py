@@ -120,6 +120,15 @@ def test_columns_without_a_target_are_those_no_target_speaks_of_whatever_its_rol
     )
     assert columns_without_target(replace(state, targets=kept)).tolist() == [place]
     assert columns_without_target(replace(state, targets=set_aside)).tolist() == []
+    # The survey's own estimate of the state says nothing of a tract: of a family that selection
+    # balances the column is kept as if nothing spoke of it, of any other it is not.
+    is_soft = pl.col("domain") == "age_65_plus"
+    for family, places in (("race_by_age", [place]), ("work", [])):
+        soft = goal.with_columns(
+            role=pl.when(is_soft).then(pl.lit("evidence")).otherwise("role"),
+            family=pl.when(is_soft).then(pl.lit(family)).otherwise("family"),
+        )
+        assert columns_without_target(replace(state, targets=soft)).tolist() == places
 
 
 def test_seeds_depend_on_run_state_and_purpose_only():
