@@ -86,7 +86,8 @@ def percents(frame: pl.DataFrame, rule: PercentRule) -> Found:
 
 def _direct(table: pl.DataFrame, rule: PercentRule, count: str, percent: str) -> pl.DataFrame:
     share = 100 * pl.col(count) / pl.col(rule.base)
-    return table.with_columns(number=(share - pl.col(percent)).abs(), threshold=pl.lit(rule.points))
+    threshold = rule.points + 100 * rule.rounding / pl.col(rule.base)
+    return table.with_columns(number=(share - pl.col(percent)).abs(), threshold=threshold)
 
 
 def _implied(table: pl.DataFrame, rule: PercentRule, count: str, percent: str) -> pl.DataFrame:

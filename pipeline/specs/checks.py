@@ -85,7 +85,8 @@ class StrataRule(SpecModel):
 
 
 class PercentRule(SpecModel):
-    """The percentage published beside a count is that count over ``base``, within ``points``.
+    """The percentage published beside a count is that count over ``base``, within ``points`` and
+    what ``rounding`` of the count makes of the base.
 
     Where the base is not published, the base that both imply is between ``low`` (of what is left
     ``without`` another column, such as group quarters) and ``high`` of ``base``, for counts of
@@ -97,6 +98,7 @@ class PercentRule(SpecModel):
     columns: tuple[str, ...]
     percent: str = "{}P"
     points: float = Field(default=0.052, gt=0)
+    rounding: float = 0.0
     without: str | None = None
     at_least: float = 0.0
     low: float | None = None
@@ -281,11 +283,12 @@ class Check(SpecModel):
 
 class Loosening(SpecModel):
     """How much wider thresholds are for made-up files: added to a sum's ``slack``, a percentage's
-    ``points``, the ``share`` of areas and of ``classes``; bands ``times`` wider on both sides; the
-    survey's points ``survey`` times, those of ``pumas`` so many times."""
+    ``points`` and ``rounding``, the ``share`` of areas and of ``classes``; bands ``times`` wider on
+    both sides; the survey's points ``survey`` times, those of ``pumas`` so many times."""
 
     slack: float
     points: float
+    rounding: float
     share: float
     classes: float
     times: float
@@ -321,9 +324,6 @@ def _loosened(check: Check, by: Loosening) -> Check:
         low = rule.low / times if rule.low > 0 else rule.low * times
         return {"low": low, "high": rule.high * times}
 
-    def points(rule: SurveyRule) -> float:
-        return max(min(rule.points * by.survey, MOST_POINTS), SMALL_SAMPLE)
-
     def more(rules: tuple, **changes: Callable) -> tuple:
         return tuple(
             rule.model_copy(update={key: make(rule) for key, make in changes.items()})
@@ -334,7 +334,11 @@ def _loosened(check: Check, by: Loosening) -> Check:
         update={
             "threshold": check.threshold * by.pumas,
             "sums": more(check.sums, slack=lambda r: r.slack + by.slack),
-            "percents": more(check.percents, points=lambda r: r.points + by.points),
+            "percents": more(
+                check.percents,
+                points=lambda r: r.points + by.points,
+                rounding=lambda r: r.rounding + by.rounding,
+            ),
             "strata": more(check.strata, share=lambda r: r.share + by.classes),
             "areas": more(
                 check.areas,
