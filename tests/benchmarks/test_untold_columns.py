@@ -82,7 +82,7 @@ def test_the_picture_is_drawn_of_one_run_or_several():
 def test_on_the_sample_every_column_is_published_and_dense_is_better(tmp_path):
     """Expressions over records and published columns say the same: weights that know nothing of
     these columns beat the PUMA's share."""
-    generate_sample(tmp_path / "raw", load_settings().model_copy(update={"scale": 0.25}))
+    generate_sample(tmp_path / "raw", load_settings().model_copy(update={"scale": 0.35}))
     out = tmp_path / "a.json"
     asked = ["--profile", "sample", "--state", "RI", "--data", str(tmp_path / "raw"), "--pairs"]
     assert main([*asked, "--tau", "0.1", "--json", str(out)]) == 0
