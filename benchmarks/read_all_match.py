@@ -50,8 +50,8 @@ def state_named(text: str | None) -> State | None:
 
 
 def candidates(relative: str, specs: Mapping[str, SourceSpec]) -> list[Candidate]:
-    """Every specification whose path or file name fits ``relative``, those by path first; of several
-    vintages the one in the file's name first."""
+    """Every specification whose path or file name fits ``relative``, those by path first; of
+    several vintages the one in the file's name first."""
     found: dict[tuple, Candidate] = {}
     for how in ("path", "name"):
         for spec in specs.values():
