@@ -50,13 +50,18 @@ def state_named(text: str | None) -> State | None:
 
 
 def candidates(relative: str, specs: Mapping[str, SourceSpec]) -> list[Candidate]:
-    """Every specification whose path or file name fits ``relative``, those by path first."""
+    """Every specification whose path or file name fits ``relative``, those by path first; of
+    several vintages the one in the file's name first."""
     found: dict[tuple, Candidate] = {}
     for how in ("path", "name"):
         for spec in specs.values():
             for each in _of_spec(relative, spec, how):
                 found.setdefault((spec.id, each.vintage, each.role, each.table), each)
-    return sorted(found.values(), key=lambda each: (each.how != "path", not each.known))
+
+    def rank(each: Candidate) -> tuple[bool, bool, bool]:
+        return each.how != "path", not each.known, each.vintage not in PurePosixPath(relative).name
+
+    return sorted(found.values(), key=rank)
 
 
 def by_layout(relative: str, specs: Mapping[str, SourceSpec]) -> list[Candidate]:
