@@ -297,9 +297,12 @@ class Loosening(SpecModel):
 
 
 class CheckFile(SpecModel):
-    """``checks`` by name; ``made_up``: what the SYNTHETIC sample is allowed."""
+    """``checks`` by name, as wide as what was measured; ``headroom``: how many times as wide they
+    are used; ``made_up``: what the SYNTHETIC sample is allowed beside.
+    """
 
     checks: dict[str, Check]
+    headroom: float = Field(ge=1)
     made_up: Loosening
 
 
@@ -309,9 +312,48 @@ def load_checks(root: Path = SPEC_ROOT, *, made_up: bool = False) -> dict[str, C
     for an invalid file.
     """
     found = load_yaml(root / FILE, CheckFile)
+    checks = {name: _with_headroom(check, found.headroom) for name, check in found.checks.items()}
     if not made_up:
-        return found.checks
-    return {name: _loosened(check, found.made_up) for name, check in found.checks.items()}
+        return checks
+    return {name: _loosened(check, found.made_up) for name, check in checks.items()}
+
+
+def band(low: float, high: float, times: float) -> tuple[float, float]:
+    """``low`` to ``high`` made ``times`` as wide about its middle: of the logarithms where both are
+    above zero. A band of no width stays as it is.
+    """
+    if low > 0:
+        reach = (high / low) ** ((times - 1) / 2)
+        return low / reach, high * reach
+    more = (times - 1) / 2 * (high - low)
+    return low - more, high + more
+
+
+def _with_headroom(check: Check, times: float) -> Check:
+    """Bands and measured limits made wider; what a publisher prints twice keeps its rounding."""
+
+    def wider(rule: RatioRule | AgreeRule | AmountRule | PercentRule) -> dict[str, float]:
+        if rule.low is None or rule.high is None:
+            return {}
+        return dict(zip(("low", "high"), band(rule.low, rule.high, times), strict=True))
+
+    def agree(rule: AgreeRule) -> dict[str, float | None]:
+        return {**wider(rule), "spread": None if rule.spread is None else rule.spread**times}
+
+    made = {
+        "threshold": check.threshold * times,
+        "percents": tuple(r.model_copy(update=wider(r)) for r in check.percents),
+        "ratios": tuple(r.model_copy(update=wider(r)) for r in check.ratios),
+        "agreements": tuple(r.model_copy(update=agree(r)) for r in check.agreements),
+        "amounts": tuple(r.model_copy(update=wider(r)) for r in check.amounts),
+        "areas": tuple(r.model_copy(update={"share": r.share * times}) for r in check.areas),
+        "vintages": tuple(
+            r.model_copy(update={"start": r.start**times, "per_year": r.per_year * times})
+            for r in check.vintages
+        ),
+        "survey": tuple(r.model_copy(update={"points": r.points * times}) for r in check.survey),
+    }
+    return check.model_copy(update=made)
 
 
 # Shares of the sample's records, of 120 in tests, are off by up to 12 points from their tables;

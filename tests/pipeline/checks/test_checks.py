@@ -8,9 +8,12 @@ import pytest
 from pipeline.checks import agreements, areas, rows, run
 from pipeline.checks.results import worst_rows
 from pipeline.errors import CheckError
+from pipeline.specs.base import SPEC_ROOT, load_yaml
 from pipeline.specs.checks import (
+    FILE,
     AgreeRule,
     AreaRule,
+    CheckFile,
     Columns,
     MarginRule,
     PercentRule,
@@ -18,6 +21,7 @@ from pipeline.specs.checks import (
     StrataRule,
     SumRule,
     VintageRule,
+    band,
     load_checks,
     spelt_out,
 )
@@ -249,3 +253,33 @@ def test_the_worst_that_passes_is_kept():
         {"number": [0.1, 0.9, 0.5], "threshold": [1.0, 1.0, 1.0], "geoid": list("abc")}
     )
     assert [row["geoid"] for row in worst_rows(frame)] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        pytest.param(0.5, 2.0, (0.25, 4.0), id="of-logarithms"),
+        pytest.param(1.0, 1.0, (1.0, 1.0), id="exact-stays-exact"),
+        pytest.param(-1.0, 3.0, (-3.0, 5.0), id="below-zero"),
+        pytest.param(0.0, 2.0, (-1.0, 3.0), id="at-zero"),
+    ],
+)
+def test_a_band_twice_as_wide(low: float, high: float, expected: tuple) -> None:
+    assert band(low, high, 2.0) == pytest.approx(expected)
+    assert band(low, high, 1.0) == pytest.approx((low, high))
+
+
+def test_bands_have_headroom_and_what_is_printed_twice_has_none() -> None:
+    """Against the file itself, whose limits stand where real files stand."""
+    stated, used = load_yaml(SPEC_ROOT / FILE, CheckFile), load_checks()
+    times = stated.headroom
+    assert times > 1
+    for name, check in stated.checks.items():
+        assert used[name].sums == check.sums and used[name].medians == check.medians
+        assert [r.points for r in used[name].percents] == [r.points for r in check.percents]
+        for rule, wide in zip(check.ratios, used[name].ratios, strict=True):
+            assert wide.low < rule.low < rule.high < wide.high
+        for rule, wide in zip(check.survey, used[name].survey, strict=True):
+            assert wide.points == pytest.approx(times * rule.points)
+        for rule, wide in zip(check.agreements, used[name].agreements, strict=True):
+            assert (wide.high - wide.low > rule.high - rule.low) == (rule.low < rule.high)
