@@ -343,7 +343,10 @@ def compile_loops(terminal: Terminal) -> None:
 @on_terminal
 def sample(
     terminal: Terminal,
-    folder: Annotated[Path, typer.Argument(help="Where to write the files.", metavar="DIR")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Where to write the files.", metavar="DIR", show_default=False),
+    ] = None,
     break_kind: Annotated[
         str | None,
         typer.Option(

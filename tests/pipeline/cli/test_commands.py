@@ -260,3 +260,11 @@ def test_an_error_from_anywhere_becomes_its_message(invoke, monkeypatch):
     status, out, err = invoke("run")
     assert (status, out) == (1, "")
     assert err.strip() == "The disk is full. Where: output. What to do: Free some space."
+
+
+def test_the_list_of_planted_errors_needs_no_folder_and_the_files_do(invoke):
+    status, out, err = invoke("sample", "--break", "list")
+    assert status == 0, err
+    assert len(out.strip().splitlines()) == 20
+    status, _, err = invoke("sample")
+    assert status == 1 and "No folder is named" in err
