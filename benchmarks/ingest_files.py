@@ -219,7 +219,8 @@ def _write_svi(folder: Path, codes: dict[str, list[str]], rng: np.random.Generat
     """CDC's file of each state: 158 columns, estimates and margins among them."""
     folder.mkdir(parents=True)
     spec = load_source("svi_tracts")
-    named = [c.name for c in spec.columns if c.name and c.name not in ("POV", "PCI")]
+    own = (c for c in spec.columns if c.name and str(YEAR) in (c.vintages or (str(YEAR),)))
+    named = sorted({column.name for column in own} - {"POV", "PCI"})
     measures = [f"{mark}_{name}" for name in named for mark in "EM"]
     first = ["ST", "STATE", "ST_ABBR", "STCNTY", "COUNTY", "FIPS", "LOCATION", "AREA_SQMI"]
     filler = [f"EPL_{k:03}" for k in range(158 - len(first) - len(measures))]

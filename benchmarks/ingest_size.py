@@ -26,6 +26,7 @@ from pathlib import Path
 from benchmarks import ingest_files
 from benchmarks.machine import peak_memory, this_machine
 from pipeline.sources.registry import read_microdata, read_source
+from pipeline.specs.known_totals import FILE as KNOWN_TOTALS
 from pipeline.specs.sources import load_source
 from pipeline.specs.states import STATES
 
@@ -112,6 +113,12 @@ def in_process_of_its_own(what: str, folder: Path) -> Read:
 
 def prepare(folder: Path, persons: int, tracts: int) -> None:
     """Write what is not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # Made-up figures know no published totals.
+    (folder / KNOWN_TOTALS).write_text("{}\n", encoding="utf-8")
+    nation = folder / "nation"
+    nation.mkdir(exist_ok=True)
+    (nation / KNOWN_TOTALS).write_text("{}\n", encoding="utf-8")
     if not (folder / "acs_pums").exists():
         ingest_files.write_pums(folder, persons)
     if not (folder / "geo").exists():

@@ -7,12 +7,18 @@ here: fixtures of one part.
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from pipeline import interrupts
+
+# Whoever starts the tests in the background has them ignore Ctrl-C, and every process that they
+# start: what tests of interrupts send would then arrive nowhere.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: how long a first call takes says how busy the machine is, and nothing of the code.
 settings.register_profile("geocal", deadline=None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -87,6 +88,7 @@ def serve(sample: Path, catalog, profile) -> Publisher:
 def test_what_is_fetched_is_what_is_read(sample, tmp_path):
     catalog = load_catalog()
     profile = catalog.profile("sample")
+    shutil.copy(sample / "known_totals.yaml", tmp_path)
     wanted = wanted_files(catalog, profile, tmp_path, STATES)
     with serve(sample, catalog, profile) as publisher:
         environ = {MIRROR_VARIABLE: publisher.address}

@@ -76,6 +76,8 @@ def test_the_surveys_own_figures_have_a_class_too(held_out, kept):
             "unit": "persons",
             "estimate": [100.0, 10.0, 5.0],
             "standard_error": [0.0, 1.0, 1.0],
+            "carried": [100.0, 10.0, 5.0],
+            "carried_standard_error": [0.0, 1.0, 1.0],
             "records": [90, 90, 90],
         }
     )
