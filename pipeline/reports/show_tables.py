@@ -220,8 +220,12 @@ def _print_model_errors(report: dict[str, Any], printer: Printer, every: bool) -
     title = "Targets of another concept than the records': how far they are not met"
     figures = ("published", "concept error", "fitted off by")
     columns = [Column(name, justify="right") for name in figures]
-    table = Table("variable and domain", "treatment", *columns, title=title, title_justify="left")
-    for row in rows if every else rows[:WORST]:
+    listed = rows if every else rows[:WORST]
+    # No name is cut: headings wrap before that.
+    width = max(len(word) for row in listed for word in (row["variable"], row["domain"]))
+    first = Column("variable and domain", min_width=width)
+    table = Table(first, "treatment", *columns, title=title, title_justify="left")
+    for row in listed:
         off = f"{row['difference']:+.1%}"
         shown = (f"{row['value']:,.0f}", percent(row["concept_error"], 1), off)
         table.add_row(f"{row['variable']} {row['domain']}", row["treatment"], *shown)
