@@ -12,6 +12,7 @@ are no control characters in it.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -70,11 +71,12 @@ class _Moving(ABC):
         self._spinner = Spinner("dots", style="cyan")
         self._drawn = contextlib.ExitStack()
         self._live: Live | None = None
+        self._still = threading.Event()
         if terminal.live and not terminal.quiet:
             self._live = Live(
                 self,
                 console=terminal.out,
-                refresh_per_second=REFRESHES,
+                auto_refresh=False,
                 transient=True,
                 redirect_stdout=False,
                 redirect_stderr=False,
@@ -83,14 +85,31 @@ class _Moving(ABC):
     def __enter__(self) -> Self:
         if self._live is not None:
             self._drawn.enter_context(self._terminal.drawn())
-            self._live.start(refresh=True)
+            with self._terminal.one_writer:
+                self._live.start(refresh=True)
+            self._ticker = threading.Thread(target=self._tick, daemon=True)
+            self._ticker.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             # What others printed last still belongs above the lines that go now.
             self._drawn.close()
-            self._live.stop()
+            self._still.set()
+            self._ticker.join()
+            with self._terminal.one_writer:
+                self._live.stop()
+
+    def _refresh(self) -> None:
+        """Draw once more. Live's own thread draws beside whoever prints: both then erase the same
+        lines, and one of them stays on the screen."""
+        if self._live is not None:
+            with self._terminal.one_writer:
+                self._live.refresh()
+
+    def _tick(self) -> None:
+        while not self._still.wait(1 / REFRESHES):
+            self._refresh()
 
     @abstractmethod
     def __rich__(self) -> RenderableType:
@@ -121,7 +140,7 @@ class RunProgress(_Moving):
         self._stage = text
         self._terminal.record(text)
         if self._live is not None:
-            self._live.refresh()
+            self._refresh()
         elif tell:
             self._terminal.note(f"{text[0].upper()}{text[1:]} ...")
 

@@ -58,6 +58,8 @@ class Terminal:
     def __init__(
         self, out: Console, err: Console, verbosity: Verbosity, log: TextIO | None
     ) -> None:
+        # Held by whoever prints or draws: several threads do.
+        self.one_writer = threading.RLock()
         self.out, self.err, self.verbosity, self._log = out, err, verbosity, log
         # While lines are drawn again on standard output, all else must go through its console, or
         # it would be drawn over.
@@ -166,7 +168,8 @@ class Terminal:
             through = self.out if self.drawing and self.err.file.isatty() else console
             # A person reads whole words; in a file one sentence is one line, to be searched for.
             one_line = isinstance(what, str) and through.width == LOG_WIDTH
-            through.print(what, **{"soft_wrap": one_line, **how})
+            with self.one_writer:
+                through.print(what, **{"soft_wrap": one_line, **how})
         if self._log is not None:
             written = io.StringIO()
             plain = Console(file=written, width=LOG_WIDTH, no_color=True)
