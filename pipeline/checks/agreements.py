@@ -66,15 +66,11 @@ def agree(tables: Tables, rule: AgreeRule, states: Sequence[str]) -> Found:
             pl.col("figure_right") > max(rule.at_least, 0.0)
         )
         # What is usual is told by all areas, what fails by those asked for.
-        made = _banded(both, rule).filter(~pl.col("geoid").is_in(list(rule.but_areas)))
-        if states and rule.level != NATION:
-            made = made.filter(pl.col("geoid").str.slice(0, 2).is_in(list(states)))
+        made = _judged(_banded(both, rule), rule, states)
         judged += made.height
         found += [
-            Measured(
-                row["number"],
-                row["threshold"],
-                row["geoid"],
+            Measured.of(
+                row,
                 rule.left.columns[0],
                 f"{rule.level} {row['geoid'] or 'US'}, {rule.id}",
                 f"{rule.left.source} {left_vintage} has {row['figure']:,.4g},"
@@ -84,6 +80,16 @@ def agree(tables: Tables, rule: AgreeRule, states: Sequence[str]) -> Found:
             for row in worst_rows(made)
         ]
     return judged, found
+
+
+def _judged(
+    made: pl.DataFrame, rule: AgreeRule | VintageRule, states: Sequence[str]
+) -> pl.DataFrame:
+    """Areas that the rule judges: those of ``states`` (none: all), without its exceptions."""
+    kept = made.filter(~pl.col("geoid").is_in(list(rule.but_areas)))
+    if not states or rule.level == NATION:
+        return kept
+    return kept.filter(pl.col("geoid").str.slice(0, 2).is_in(list(states)))
 
 
 def _pairs(tables: Tables, rule: AgreeRule) -> list[tuple[str, str]]:
@@ -153,15 +159,11 @@ def vintages(
             number=(pl.col("ratio") / pl.col("usual")).log().abs(),
             threshold=pl.lit(math.log(times)),
         )
-        made = made.filter(~pl.col("geoid").is_in(list(rule.but_areas)))
-        if states:
-            made = made.filter(pl.col("geoid").str.slice(0, 2).is_in(list(states)))
+        made = _judged(made, rule, states)
         judged += made.height
         found += [
-            Measured(
-                row["number"],
-                row["threshold"],
-                row["geoid"],
+            Measured.of(
+                row,
                 column,
                 f"{rule.level} {row['geoid']}, {column}",
                 f"{row['figure']:,.4g} in {of[0]} for {row['figure_old']:,.4g} in {of[1]},"

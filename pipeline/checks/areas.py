@@ -55,10 +55,8 @@ def areas(frame: pl.DataFrame, rule: AreaRule) -> Found:
         )
     )
     return made.height, [
-        Measured(
-            row["number"],
-            row["threshold"],
-            row["geoid"],
+        Measured.of(
+            row,
             row["column"],
             f"{named(row)}, {row['column']}",
             f"{row['count']} areas of level {rule.levels[0]} add up to {row['parts']:,.0f}, the row"
@@ -162,10 +160,8 @@ def margins(frame: pl.DataFrame, rule: MarginRule) -> Found:
         )
     )
     return int(made["n"].sum() or 0), [
-        Measured(
-            row["number"],
-            row["threshold"],
-            row["geoid"],
+        Measured.of(
+            row,
             row["column"],
             f"level {row['level']}, {row['column']}",
             f"{row['over']} of {row['n']} margins are over {rule.times:g} times their estimate",

@@ -31,6 +31,11 @@ class Measured:
     where: str
     words: str
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any], column: str, where: str, words: str) -> Measured:
+        """Of a row with ``number``, ``threshold`` and ``geoid``."""
+        return cls(row["number"], row["threshold"], row["geoid"], column, where, words)
+
     @property
     def badness(self) -> float:
         """How many thresholds the number is; above 1 it fails."""

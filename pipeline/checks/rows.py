@@ -37,10 +37,8 @@ def sums(frame: pl.DataFrame, rule: SumRule) -> Found:
     )
     label = f"{rule.whole} of {', '.join(rule.parts[:4])}{' ...' if len(rule.parts) > 4 else ''}"
     return made.height, [
-        Measured(
-            row["number"],
-            row["threshold"],
-            row["geoid"],
+        Measured.of(
+            row,
             rule.whole,
             f"{named(row)}, {label}",
             f"parts add up to {row['parts']:,.0f}, the whole is {row[rule.whole]:,.0f}",
@@ -70,10 +68,8 @@ def percents(frame: pl.DataFrame, rule: PercentRule) -> Found:
         )
         judged += made.height
         found += [
-            Measured(
-                row["number"],
-                row["threshold"],
-                row["geoid"],
+            Measured.of(
+                row,
                 count,
                 f"{named(row)}, {count}",
                 f"{row[count]:,.0f} of {row[rule.base]:,.0f} ({rule.base}) beside"
@@ -125,10 +121,8 @@ def ratios(frame: pl.DataFrame, rule: RatioRule, vintage: str = "") -> Found:
     )
     label = f"{'+'.join(rule.numerator)} / {'+'.join(rule.denominator)}"
     return made.height, [
-        Measured(
-            row["number"],
-            row["threshold"],
-            row["geoid"],
+        Measured.of(
+            row,
             rule.numerator[0],
             f"{named(row)}, {label}",
             f"{row['ratio']:,.4g}, expected {rule.low:g} to {rule.high:g}",
@@ -164,10 +158,8 @@ def medians(frame: pl.DataFrame, rule: MedianRule) -> Found:
         threshold=pl.lit(rule.points),
     )
     return made.height, [
-        Measured(
-            row["number"],
-            row["threshold"],
-            row["geoid"],
+        Measured.of(
+            row,
             rule.median,
             f"{named(row)}, {rule.median}",
             f"{row['below']:.1f} % are in classes below {row[rule.median]:,.0f}, and"
@@ -235,10 +227,8 @@ def _strata(frame: pl.DataFrame, rule: StrataRule, whole: str, parts: tuple[str,
         )
     )
     return made.height, [
-        Measured(
-            row["number"],
-            row["threshold"],
-            row["geoid"],
+        Measured.of(
+            row,
             row["column"],
             f"{named(row)}, {row['column']}",
             f"classes add up to {row['parts']:,.0f}, all classes are {row['whole']:,.0f}",
