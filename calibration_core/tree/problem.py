@@ -16,14 +16,16 @@ results.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
 from calibration_core.errors import ProblemError
 from calibration_core.tree.geography import GeographyTree
+from calibration_core.tree.neighbourhoods import Neighbourhoods
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,10 @@ def make_targets(
     return Targets(tuple(kept_d), tuple(kept_b), tuple(kept_s), labels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PoolProblem:
-    """Every leaf draws on one pool. Prior weight of (leaf t, record h): ``record_prior[h] *
-    leaf_prior[t, group[h]]``.
+    """Leaves draw on one pool of records. Prior weight of (leaf t, record h): ``record_prior[h] *
+    leaf_prior[t, group[h]]``, times the record's expansion in the leaf's neighbourhood.
 
     Attributes
     ----------
@@ -153,10 +155,12 @@ class PoolProblem:
         a PUMA.
     leaf_prior : (leaves, groups) float64 >= 0: share of a record's prior that lies in each leaf;
         zero where its group cannot be. Columns need not sum to one: the solver moves the level.
+    neighbourhoods : which records each leaf may use; None: every leaf every record.
 
     Raises
     ------
-    ProblemError : shapes disagree, a prior is negative or not finite, or a group is not there.
+    ProblemError : shapes disagree, a prior is negative or not finite, or a group or record is not
+        there.
     """
 
     tree: GeographyTree
@@ -164,6 +168,7 @@ class PoolProblem:
     record_prior: np.ndarray
     group: np.ndarray
     leaf_prior: np.ndarray
+    neighbourhoods: Neighbourhoods | None = None
 
     def __post_init__(self) -> None:
         records = self.targets.designs[0].shape[0]
@@ -173,9 +178,8 @@ class PoolProblem:
                 f"group has shape {self.group.shape}, leaf_prior {self.leaf_prior.shape}",
                 expected=f"({records},) and (leaves, groups)",
             )
-        _check_prior(
-            self.leaf_prior, (len(self.tree.leaves), self.leaf_prior.shape[1]), "leaf_prior"
-        )
+        leaves = len(self.tree.leaves)
+        _check_prior(self.leaf_prior, (leaves, self.leaf_prior.shape[1]), "leaf_prior")
         if self.group.size and (
             self.group.min() < 0 or self.group.max() >= self.leaf_prior.shape[1]
         ):
@@ -183,34 +187,98 @@ class PoolProblem:
                 "A record's group is outside leaf_prior",
                 expected=f"0 to {self.leaf_prior.shape[1] - 1}",
             )
+        near = self.neighbourhoods
+        if near is not None:
+            last = max((int(r[-1]) for r in near.record if r.size), default=-1)
+            first = min((int(r[0]) for r in near.record if r.size), default=0)
+            if near.of_leaf.shape != (leaves,) or first < 0 or last >= records:
+                raise ProblemError(
+                    f"Neighbourhoods of {near.of_leaf.size} leaves, records {first} to {last}",
+                    expected=f"{leaves} leaves, records 0 to {records - 1}",
+                )
+
+    @cached_property
+    def near(self) -> Neighbourhoods:
+        """The neighbourhoods; of a problem without any, one of everything."""
+        if self.neighbourhoods is not None:
+            return self.neighbourhoods
+        every = np.arange(self.record_prior.size)
+        leaves = np.zeros(len(self.tree.leaves), dtype=np.int64)
+        return Neighbourhoods(leaves, (every,), (np.ones(every.size),))
 
     @property
     def prior_total(self) -> float:
         """Sum of all prior weights."""
-        return float((self.leaf_prior.sum(axis=0)[self.group] * self.record_prior).sum())
+        return float(self.prior_by_leaf.sum())
 
-    @property
+    @cached_property
     def prior_by_leaf(self) -> np.ndarray:
         """(leaves,) float64 sum of the prior weights of each leaf."""
-        groups = self.leaf_prior.shape[1]
-        by_group = np.bincount(self.group, self.record_prior, minlength=groups)
-        return (self.leaf_prior * by_group).sum(axis=1)
+        total, groups = np.zeros(len(self.tree.leaves)), self.leaf_prior.shape[1]
+        for leaves, record, weight in self._parts():
+            by_group = np.bincount(self.group[record], weight, minlength=groups)
+            total[leaves] = (self.leaf_prior[leaves] * by_group).sum(axis=1)
+        return total
+
+    def _parts(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Of every neighbourhood: its leaves, its records, and their prior with expansion."""
+        near = self.near
+        for leaves, record, expansion in zip(
+            near.leaves, near.record, near.expansion, strict=True
+        ):
+            yield leaves, record, self.record_prior[record] * expansion
 
     def prior_sums(self, power: int = 1) -> tuple[np.ndarray, ...]:
         """Per level, (areas, variables) float64: sum of q_i a_ij^power. Of power 1 what prior
         weights give for each target, of power 2 what its multiplier moves it by at the start.
         """
-        shape = (self.leaf_prior.shape[1], self.record_prior.size)
-        column = np.arange(self.record_prior.size)
-        members = sparse.csr_array((self.record_prior, (self.group, column)), shape=shape)
-        return tuple(
-            np.einsum("ag,gv->av", self.tree.sum_leaves(self.leaf_prior, depth), members @ d**power)
-            for depth, d in enumerate(self.targets.designs)
-        )
+        designs, groups = self.targets.designs, self.leaf_prior.shape[1]
+        sums = [np.zeros(s.shape) for s in self.targets.scales]
+        above = [self.tree.ancestor_of_leaves(depth) for depth in range(len(designs))]
+        for leaves, record, weight in self._parts():
+            shape, column = (groups, record.size), np.arange(record.size)
+            members = sparse.csr_array((weight, (self.group[record], column)), shape=shape)
+            for depth, design in enumerate(designs):
+                rows = design if record.size == design.shape[0] else design[record]
+                by_group = members @ rows.astype(np.float64, copy=False) ** power
+                area, index = np.unique(above[depth][leaves], return_inverse=True)
+                share = np.zeros((area.size, groups))
+                np.add.at(share, index, self.leaf_prior[leaves])
+                sums[depth][area] += np.einsum("ag,gv->av", share, by_group)
+        return tuple(sums)
 
     def prior(self) -> np.ndarray:
-        """Prior weights q, (leaves, records) float64."""
-        return self.leaf_prior[:, self.group] * self.record_prior[None, :]
+        """Prior weights q, (leaves, records) float64; for problems that are small."""
+        out = np.zeros((len(self.tree.leaves), self.record_prior.size))
+        for leaves, record, weight in self._parts():
+            share = self.leaf_prior[leaves][:, self.group[record]]
+            out[leaves[:, None], record[None, :]] = share * weight
+        return out
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the leaves of each neighbourhood stand beside each other."""
+        return bool((np.diff(self.near.of_leaf) >= 0).all())
+
+    def ordered(self) -> tuple[PoolProblem, np.ndarray]:
+        """The same problem with its leaves sorted by neighbourhood, and the order: leaf i there is
+        leaf ``order[i]`` here.
+        """
+        near = self.near
+        order = np.argsort(near.of_leaf, kind="stable")
+        geoids = (*self.tree.geoids[:-1], tuple(self.tree.leaves[i] for i in order))
+        parents = self.tree.parents[:-1] + (
+            self.tree.parents[-1][order] if len(geoids) > 1 else self.tree.parents[-1],
+        )
+        targets = replace(
+            self.targets,
+            values=(*self.targets.values[:-1], self.targets.values[-1][order]),
+            scales=(*self.targets.scales[:-1], self.targets.scales[-1][order]),
+        )
+        sorted_ = Neighbourhoods(near.of_leaf[order], near.record, near.expansion)
+        tree = GeographyTree(self.tree.levels, geoids, parents)
+        prior = self.leaf_prior[order]
+        return PoolProblem(tree, targets, self.record_prior, self.group, prior, sorted_), order
 
 
 @dataclass(frozen=True)

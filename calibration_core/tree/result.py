@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.area_weights import AreaWeights, Block
 from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.common.weight_shape import effective_sample_size
 from calibration_core.errors import SettingsError
@@ -171,8 +172,11 @@ class TreeNewtonResult:
 
     Attributes
     ----------
-    weights : (leaves, records) for a PoolProblem, (pairs,) for a PairProblem; float64 >= 0.
+    weights : (leaves, records) for a PoolProblem, (pairs,) for a PairProblem; float64 >= 0. Of a
+        PoolProblem with neighbourhoods they are an AreaWeights, made block by block when read.
     multipliers : per level, (areas, variables), in units of 1 / scale.
+    rates : per level, (areas, variables): what one unit of a contribution adds to u, and so, without
+        bounds, to log w / q (``multiplier_weights.py``).
     fitted, residuals : per level, (areas, variables): totals of the weights, and fitted minus
         target (NaN where no target).
     converged : gradient tolerance met at the final tau. ``status`` says so in words.
@@ -187,8 +191,9 @@ class TreeNewtonResult:
         ``scales_widened``, ``shares_not_met``, ``path_ended``, ``targets_missed``.
     """
 
-    weights: np.ndarray
+    weights: np.ndarray | AreaWeights
     multipliers: tuple[np.ndarray, ...]
+    rates: tuple[np.ndarray, ...]
     fitted: tuple[np.ndarray, ...]
     residuals: tuple[np.ndarray, ...]
     converged: bool
@@ -217,6 +222,9 @@ class TreeNewtonResult:
     @property
     def effective_sample_size(self) -> float:
         """Kish's (sum w)^2 / sum w^2 over all pairs."""
+        if isinstance(self.weights, AreaWeights):
+            total, squares = np.sum(self.weights.map(_sums), axis=0)
+            return float(total**2 / squares) if squares > 0 else 0.0
         return effective_sample_size(self.weights)
 
     def summary(self) -> str:
@@ -228,3 +236,8 @@ class TreeNewtonResult:
             f" {last.gradient if last else float('nan'):.2e}, relative duality gap"
             f" {self.duality_gap:.2e}, ESS {self.effective_sample_size:,.0f}"
         )
+
+
+def _sums(block: Block) -> tuple[float, float]:
+    weight = block.weight
+    return float(weight.sum()), float(np.einsum("tr,tr->", weight, weight))

@@ -58,7 +58,7 @@ from calibration_core.tree.result import PathPoint, Step, TreeNewtonResult, Tree
 from calibration_core.tree.solve.arrow import FactorisationError, inner
 from calibration_core.tree.solve.dual import Dual, Levels, State, largest
 from calibration_core.tree.solve.leaf_newton import LeafNewton
-from calibration_core.tree.solve.outcome import FAR_APART, Outcome, result_of
+from calibration_core.tree.solve.outcome import FAR_APART, Outcome, put_back, result_of
 from calibration_core.tree.solve.pair_blocks import PairBlocks
 from calibration_core.tree.solve.stopping import ended_at, path_point
 
@@ -121,6 +121,10 @@ def calibrate_tree(
             expected="one of the two",
             remedy="Make the total a target instead",
         )
+    if isinstance(problem, PoolProblem) and not problem.in_order:
+        ordered, order = problem.ordered()
+        begin = None if start is None else (*start[:-1], np.asarray(start[-1])[order])
+        return put_back(_Run(ordered, settings, begin, progress).solve(), problem, order)
     return _Run(problem, settings, start, progress).solve()
 
 

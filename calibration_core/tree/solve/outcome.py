@@ -6,11 +6,14 @@ belong here: the iteration (``newton.py``), the result's class (``tree/result.py
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from calibration_core.common.area_weights import AreaWeights
 from calibration_core.common.warnings import CalibrationWarning, few_names
+from calibration_core.tree.multiplier_weights import MultiplierWeights
+from calibration_core.tree.problem import PoolProblem
 from calibration_core.tree.result import PathPoint, Step, TreeNewtonResult, TreeNewtonSettings
 from calibration_core.tree.solve.arrow import inner
 from calibration_core.tree.solve.dual import Dual, Levels, State
@@ -53,17 +56,19 @@ def result_of(dual: Dual, outcome: Outcome, seconds: float) -> TreeNewtonResult:
     # Primal plus tau F collapses to half the squared gradient; written so, it does not suffer
     # cancellation.
     gap = 0.5 * inner(state.gradient, state.gradient) / max(abs(primal), 1e-300)
-    weights = dual.blocks.weights(dual.scaled_down(y), dual.link_at(state.shift))
-    if dual.settings.hold_total:
-        weights *= dual.total / weights.sum()
+    down = dual.scaled_down(y)
+    rates = tuple(
+        a.cpu().numpy() / u for a, u in zip(down, dual.blocks.column_units, strict=True)
+    )
     # Multipliers count in scales as they were asked for.
     multipliers = tuple(
         (a * i).cpu().numpy() * unit / np.where(u, asked.cpu().numpy(), 1.0)
         for a, i, asked, u in zip(y, dual.inverse, dual.asked, used, strict=True)
     )
     return TreeNewtonResult(
-        weights=weights * unit,
+        weights=_weights_of(dual, down, rates, state),
         multipliers=multipliers,
+        rates=rates,
         fitted=fitted,
         residuals=residuals,
         converged=outcome.converged,
@@ -79,6 +84,40 @@ def result_of(dual: Dual, outcome: Outcome, seconds: float) -> TreeNewtonResult:
         divergence=float(divergence) * unit,
         seconds=seconds,
         warnings=tuple(_warnings(dual, outcome, residuals)),
+    )
+
+
+def _weights_of(
+    dual: Dual, down: Levels, rates: tuple[np.ndarray, ...], state: State
+) -> np.ndarray | AreaWeights:
+    """Weights in the problem's units; block by block where leaves have neighbourhoods."""
+    problem, link = dual.problem, dual.link_at(state.shift)
+    if isinstance(problem, PoolProblem) and problem.neighbourhoods is not None:
+        return MultiplierWeights(problem, rates, link)
+    weights = dual.blocks.weights(down, link)
+    if dual.settings.hold_total:
+        weights *= dual.total / weights.sum()
+    return weights * dual.units.weight
+
+
+def put_back(result: TreeNewtonResult, problem: PoolProblem, order: np.ndarray) -> TreeNewtonResult:
+    """The result of ``problem.ordered()``, its leaves in the order of the problem."""
+
+    def back(levels: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        finest = np.empty_like(levels[-1])
+        finest[order] = levels[-1]
+        return (*levels[:-1], finest)
+
+    rates, weights = back(result.rates), result.weights
+    if isinstance(weights, MultiplierWeights):
+        weights = MultiplierWeights(problem, rates, weights.link)
+    return replace(
+        result,
+        weights=weights,
+        rates=rates,
+        multipliers=back(result.multipliers),
+        fitted=back(result.fitted),
+        residuals=back(result.residuals),
     )
 
 

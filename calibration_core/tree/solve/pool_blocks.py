@@ -1,21 +1,21 @@
 """Passes over a shared pool of records, streamed over the leaves: the (leaves, records) matrix of
 pairs is never kept.
 
-Every leaf of the tree may use every record of the pool, so pairs outnumber both by far (85,000
-tracts x 3,500 households is 300 million). A pass takes a few hundred leaves at a time: their
-exponents are one matrix product, so are their totals, and so are their curvatures, because
+Every leaf may use every record of its neighbourhood, so pairs outnumber both by far (85,000 tracts
+x 3,500 households is 300 million). A pass takes a few hundred leaves of one neighbourhood at a
+time: their exponents are one matrix product, so are their totals, and so are their curvatures
+(``record_pool.py``). Leaves come sorted by neighbourhood, so that those taken together are a slice.
 
-    sum_i v_ti x_ia x_ib  =  (V G)_t,ab     with G_i,ab = x_ia x_ib formed once for the pool,
-
-which turns many small products into one large one and uses their symmetry.
-
-Belongs here: passes over a PoolProblem. Does not belong here: written-out pairs
-(``pair_blocks.py``), the linear solve (``arrow.py``), the iteration (``tree/solve/newton.py``).
+Belongs here: passes over a PoolProblem. Does not belong here: what is computed of the records of a
+neighbourhood (``record_pool.py``), written-out pairs (``pair_blocks.py``), the linear solve
+(``arrow.py``), the iteration (``tree/solve/newton.py``).
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,242 +30,168 @@ from calibration_core.tree.solve.arrow import (
 )
 from calibration_core.tree.solve.blocks import TreeBlocks
 from calibration_core.tree.solve.link import Link
+from calibration_core.tree.solve.record_pool import PoolCache, RecordPool
 
 # Pairs taken at a time: 8 MB of weights. On a GPU a pass wants more at once.
 _PAIRS_AT_A_TIME = {"cpu": 1_000_000, "cuda": 100_000_000}
-# A small pool is cut into so many spans, for threads to share out, but into none of fewer leaves
-# than a product needs to run at full speed (64 leaves took as long each as 250, 32 twice as long).
+# Neighbourhoods of many leaves are cut into so many spans in all, for threads to share out, but
+# into none of fewer leaves than a product needs to run at full speed (64 leaves took as long each
+# as 250, 32 twice as long).
 _SPANS, _LEAVES = 8, 64
-# Most that the products of own columns with columns above may occupy.
-_BYTES = 400_000_000
-# Products of columns are kept sparse where fewer than this share of them is not zero: a dense
-# product is that much faster an entry.
-_SPARSE = 0.03
-# Records whose products with columns above are formed together.
-_RECORDS = 512
+
+
+class Span(NamedTuple):
+    """Leaves taken together: ``first`` to before ``last``, all of neighbourhood ``near``;
+    ``nodes`` their parents, as ``arrow.stretches`` gives them.
+    """
+
+    near: int
+    first: int
+    last: int
+    nodes: tuple[tuple[int, int, int], ...]
+
+    @property
+    def here(self) -> slice:
+        """The leaves."""
+        return slice(self.first, self.last)
+
 
 # What some leaves add to the area above them: its index, and a tensor.
 Share = tuple[int, torch.Tensor]
 
 
 class PoolBlocks(TreeBlocks):
-    """Passes over a shared pool."""
+    """Passes over shared pools. The problem's leaves must be in order (``PoolProblem.in_order``)."""
 
     def __init__(self, problem: PoolProblem, device: str = "cpu", unit: float = 1.0) -> None:
-        targets = problem.targets
+        targets, near = problem.targets, problem.near
         super().__init__(problem.tree, targets.designs, targets.scales, device, unit)
-        send = self.send
-        self.own = self.own.contiguous()
-        self.record_prior, self.leaf_prior, self.group = (
-            send(problem.record_prior / unit),
-            send(problem.leaf_prior),
-            torch.as_tensor(problem.group, device=self.device),
-        )
-        self.records = int(self.record_prior.shape[0])
+        self.leaf_prior = self.send(problem.leaf_prior)
         self.prior_total = problem.prior_total / unit
-        self.spans = _spans(problem.tree.sizes[-1], self.records, self.device.type)
-        self._nodes_of = {
-            span: stretches(problem.tree.parents[-1][slice(*span)]) for span in self.spans
-        }
-        self._plain = not torch.any(self.group != 0)
-        self._products()
+        self.records = int(problem.record_prior.size)
+        self.spans = list(_spans(problem, self.device.type))
+        self.pools = PoolCache(self, problem)
+        # Leaves of few neighbours are not worth products formed for them.
+        self._formed = [leaves.size >= _LEAVES for leaves in near.leaves]
 
-    def _products(self) -> None:
-        """G of the docstring for the leaves' own columns (in double), and for own columns against
-        the distinct ones above (in single).
-
-        A variable with targets at several levels has the same column at each, and its curvature
-        need be computed once; where records touch few of many variables, G is kept sparse. The
-        coupling with columns that leaves do not have is summed in single precision, for it only
-        steers the steps. The gradient, which decides where they end, and the leaf and border
-        blocks, which keep the matrix definite, are in double.
-        """
-        own, width = self.own, self.width
-        self._row, self._col = torch.triu_indices(width, width, device=self.device)
-        self._sparse = self._sparse_square(own.cpu().numpy())
-        self._square: torch.Tensor | None = None
-        if self._sparse is None and self.records * self._row.numel() * 8 <= _BYTES:
-            self._square = (own[:, self._row] * own[:, self._col]).contiguous()
-        self._columns = torch.cat([own[:, self.shared], self.extra], dim=1)
-        self._extra: tuple[torch.Tensor, ...] = ()
-        self._kept: torch.Tensor | None = None
-        if self.extra.shape[1]:
-            self._single = own.to(torch.float32)
-            parts = max(1, -(-self.records * width * self.extra.shape[1] * 4 // _BYTES))
-            self._extra = torch.tensor_split(self.extra.to(torch.float32), parts, dim=1)
-            # Kept if it fits, else formed again for every span: a small part of the work where a
-            # span has many leaves.
-            self._kept = self._couple(self._extra[0]) if len(self._extra) == 1 else None
-
-    def _sparse_square(self, own: np.ndarray) -> torch.Tensor | None:
-        """G transposed, (pairs of columns, records), sparse; None where it would hold more than a
-        small share of all products.
-        """
-        width = own.shape[1]
-        each = np.count_nonzero(own, axis=1)
-        count = int((each * (each + 1) // 2).sum())
-        if count > _SPARSE * self.records * self._row.numel() or count * 24 > _BYTES:
-            return None
-        record, column = np.nonzero(own)
-        value = own[record, column]
-        # Entry e of a record goes with itself and those after it.
-        entries = np.arange(record.size)
-        partners = np.cumsum(each)[record] - entries
-        left = np.repeat(entries, partners)
-        right = left + np.arange(count) - np.repeat(np.cumsum(partners) - partners, partners)
-        a, b = column[left], column[right]
-        index = np.stack([a * width - a * (a - 1) // 2 + b - a, record[left]])
-        size = (self._row.numel(), self.records)
-        products = self.send(value[left] * value[right])
-        return torch.sparse_coo_tensor(
-            torch.as_tensor(index), products, size, device=self.device, check_invariants=True
-        ).coalesce()
-
-    def _couple(self, extra: torch.Tensor) -> torch.Tensor:
-        """Products of every own column with every one of ``extra``, (records, p * columns)."""
-        out = torch.empty(
-            (self.records, self.width, extra.shape[1]), dtype=extra.dtype, device=self.device
-        )
-
-        def block(part: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
-            rows, single, beside = part
-            torch.mul(single[:, :, None], beside[:, None, :], out=rows)
-
-        parts = (a.split(_RECORDS) for a in (out, self._single, extra))
-        for _ in self.stream(block, zip(*parts, strict=True)):
-            pass
-        return out.reshape(self.records, -1)
-
-    def _prior(self, span: tuple[int, int]) -> torch.Tensor:
-        share = self.leaf_prior[span[0] : span[1]]
-        return (
-            share * self.record_prior if self._plain else share[:, self.group] * self.record_prior
-        )
+    def _prior(self, pool: RecordPool, span: Span) -> torch.Tensor:
+        share = self.leaf_prior[span.here]
+        return (share if pool.plain else share[:, pool.group]) * pool.prior
 
     def _exponent(
-        self, multipliers: list[torch.Tensor], above: torch.Tensor | None, span: tuple[int, int]
+        self, pool: RecordPool, multipliers: list[torch.Tensor], above: torch.Tensor, span: Span
     ) -> torch.Tensor:
-        """u of the leaves of a span, (leaves, records)."""
-        rows = multipliers[-1][span[0] : span[1]]
-        if above is None:
-            return rows @ self.own.T
-        return torch.addmm(above[self.parent[span[0] : span[1]]], rows, self.own.T)
+        """u of the leaves of a span, (leaves, records). ``above``: multipliers of the distinct
+        columns by node just above the leaves.
+        """
+        rows = multipliers[-1][span.here]
+        if not self.deep:
+            return rows @ pool.own.T
+        nodes = torch.stack([above[node] for node, _, _ in span.nodes]) @ pool.columns.T
+        lengths = torch.as_tensor([b - a for _, a, b in span.nodes], device=self.device)
+        return torch.addmm(nodes.repeat_interleave(lengths, dim=0), rows, pool.own.T)
 
-    def _above(self, multipliers: list[torch.Tensor]) -> torch.Tensor | None:
-        """What the levels above add to u, (nodes just above the leaves, records)."""
-        return self.gather(self.chain(multipliers)) @ self._columns.T if self.deep else None
+    def _above(self, multipliers: list[torch.Tensor]) -> torch.Tensor:
+        """(nodes just above the leaves, distinct) what the levels above multiply columns by."""
+        return self.gather(self.chain(multipliers)) if self.deep else self.zeros(0, 0)
 
     def _pairs(self, multipliers: list[torch.Tensor], link: Link):
-        """A function of a span: its prior, u and ratio, each (leaves, records)."""
+        """A function of a span: its records, prior, u and ratio, the last each (leaves, records)."""
         above = self._above(multipliers)
 
-        def pairs(span: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            u = self._exponent(multipliers, above, span)
-            return self._prior(span), u, link.ratio(u)
+        def pairs(span: Span) -> tuple[RecordPool, torch.Tensor, torch.Tensor, torch.Tensor]:
+            pool = self.pools.of(span.near)
+            u = self._exponent(pool, multipliers, above, span)
+            return pool, self._prior(pool, span), u, link.ratio(u)
 
         return pairs
-
-    def _by_node(self, span: tuple[int, int], values: torch.Tensor) -> list[Share]:
-        """Sums over the leaves of a span that have one parent, as (parent, sum)."""
-        return [(node, values[a:b].sum(dim=0)) for node, a, b in self._nodes_of[span]]
 
     def evaluate(
         self, multipliers: list[torch.Tensor], link: Link
     ) -> tuple[list[torch.Tensor], float]:
         """Totals per level, top first, and the sum of q H(u)."""
-        leaf, nodes, potential = torch.empty_like(multipliers[-1]), self._nodes(), 0.0
+        leaf, potential = torch.zeros_like(multipliers[-1]), 0.0
+        above = self.zeros(self.tree.sizes[-2] if self.deep else 0, self.distinct)
         pairs = self._pairs(multipliers, link)
 
-        def sums(span: tuple[int, int]) -> tuple[float, torch.Tensor, list[Share]]:
-            prior, u, ratio = pairs(span)
+        def sums(span: Span) -> tuple[float, torch.Tensor, list[Share]]:
+            pool, prior, u, ratio = pairs(span)
             weights = ratio * prior
             part = float(link.potential(u, ratio, prior, weights).sum())
-            by_node = self._by_node(span, weights) if self.deep else []
-            return part, weights @ self.own, by_node
+            by_node = _by_node(span, weights) if self.deep else []
+            held = [(node, total @ pool.columns) for node, total in by_node]
+            return part, weights @ pool.own, held
 
-        for span, (part, totals, by_node) in zip(
+        for span, (part, totals, held) in zip(
             self.spans, self.stream(sums, self.spans), strict=True
         ):
             potential += part
-            leaf[span[0] : span[1]] = totals
-            _add(nodes, by_node)
-        above = self.totals_above(nodes @ self._columns) if self.deep else []
-        return [*above, leaf], potential
-
-    def _nodes(self) -> torch.Tensor:
-        """Zeros for sums by node just above the leaves; no rows in a tree of one level."""
-        return self.zeros(self.tree.sizes[-2] if self.deep else 0, self.records)
+            leaf[span.here] = totals
+            for node, share in held:
+                above[node] += share
+        return [*(self.totals_above(above) if self.deep else []), leaf], potential
 
     def factor(self, multipliers: list[torch.Tensor], link: Link, ridge: float) -> ArrowFactor:
         """Factorise D A diag(q G') A' D + ridge I, leaves streamed."""
-        nodes, pairs = self._nodes(), self._pairs(multipliers, link)
-        shared = self.zeros(nodes.shape[0], self.shared.numel(), self.shared.numel())
+        pairs, size = self._pairs(multipliers, link), self.shared.numel()
+        self.pools.form(self._formed)
+        shared = self.zeros(self.tree.sizes[-2] if self.deep else 0, size, size)
+        border = self.zeros(shared.shape[0], self.extra.shape[1], self.distinct)
 
-        def one(span: tuple[int, int]) -> tuple[Eliminated, list[Share], list[Share]]:
-            prior, u, ratio = pairs(span)
+        def one(span: Span) -> tuple[Eliminated, list[Share], list[Share]]:
+            pool, prior, u, ratio = pairs(span)
             slope = link.slope(u, ratio) * prior
-            own = self._own_block(slope)
+            formed = self._formed[span.near]
+            own = pool.own_block(slope, formed)
+            where = (span.first, span.last)
             if not self.deep:
-                return eliminate(self, LeafBlocks(span, own, None, ()), ridge), [], []
+                return eliminate(self, LeafBlocks(where, own, None, ()), ridge), [], []
             beside = own[:, :, self.shared]
-            cross = torch.cat([beside, *self._beside(slope)], dim=2) if self._extra else beside
-            sums = self._by_node(span, slope), self._by_node(span, beside[:, self.shared])
-            return eliminate(self, LeafBlocks(span, own, cross, self._nodes_of[span]), ridge), *sums
+            extra = pool.beside(slope, formed) if self.extra.shape[1] else None
+            cross = beside if extra is None else torch.cat([beside, extra], dim=2)
+            blocks = _by_node(span, beside[:, self.shared])
+            done = eliminate(self, LeafBlocks(where, own, cross, span.nodes), ridge)
+            return done, _by_node(span, slope), blocks
 
-        def leaves():
-            for eliminated, slopes, blocks in self.stream(one, self.spans):
-                _add(nodes, slopes)
-                _add(shared, blocks)
+        def leaves() -> Iterator[Eliminated]:
+            # Slopes of one neighbourhood are added up before their product is taken.
+            slopes: dict[int, torch.Tensor] = {}
+            ahead = [span.near for span in self.spans[1:]] + [-1]
+            done = self.stream(one, self.spans)
+            for span, following, (eliminated, part, blocks) in zip(
+                self.spans, ahead, done, strict=True
+            ):
+                for node, block in blocks:
+                    shared[node] += block
+                for node, slope in part:
+                    slopes[node] = slopes[node] + slope if node in slopes else slope
+                if following != span.near:
+                    self._add_border(border, slopes, span.near)
+                    slopes = {}
                 yield eliminated
 
-        return ArrowFactor(self, leaves(), lambda schur: self._border(schur, nodes, shared), ridge)
+        def add(schur: torch.Tensor) -> None:
+            schur[:, :size, :size] += shared
+            schur[:, size:] += border
+            schur[:, :size, size:] += border[:, :, :size].mT
 
-    def _own_block(self, slope: torch.Tensor) -> torch.Tensor:
-        """(leaves, p, p) curvature of the leaves' own variables, from (leaves, records)."""
-        own = self.own
-        width, count = own.shape[1], slope.shape[0]
-        block = torch.empty((count, width, width), dtype=torch.float64, device=self.device)
-        if self._sparse is not None:
-            flat = torch.sparse.mm(self._sparse, slope.T).T
-        elif self._square is not None:
-            flat = slope @ self._square
-        else:
-            for t in range(count):
-                block[t] = (own * slope[t][:, None]).T @ own
-            return block
-        block[:, self._row, self._col] = flat
-        block[:, self._col, self._row] = flat
-        return block
+        return ArrowFactor(self, leaves(), add, ridge)
 
-    def _beside(self, slope: torch.Tensor) -> list[torch.Tensor]:
-        """(leaves, p, columns) curvature of own variables with columns that only
-        levels above have.
+    def _add_border(
+        self, border: torch.Tensor, slopes: dict[int, torch.Tensor], near: int
+    ) -> None:
+        """Add the coupling of columns that only levels above have with all distinct columns: what
+        the others share is the sum of the leaves' blocks.
         """
-        single, width = slope.to(torch.float32), self.width
-        products = [
-            (single @ (self._couple(extra) if self._kept is None else self._kept), extra.shape[1])
-            for extra in self._extra
-        ]
-        return [
-            product.to(torch.float64).reshape(slope.shape[0], width, columns)
-            for product, columns in products
-        ]
-
-    def _border(self, schur: torch.Tensor, nodes: torch.Tensor, shared: torch.Tensor) -> None:
-        """Add the coupling of the distinct columns above: what they share with the leaves is the
-        sum of the leaves' blocks.
-        """
-        held = shared.shape[1]
-        schur[:, :held, :held] += shared
-        if self.distinct == held:
+        if not self.extra.shape[1]:
             return
+        pool = self.pools.of(near)
 
-        def product(weights: torch.Tensor) -> torch.Tensor:
-            return (self.extra * weights[:, None]).T @ self._columns
+        def product(slope: torch.Tensor) -> torch.Tensor:
+            return (pool.extra * slope[:, None]).T @ pool.columns
 
-        for block, part in zip(schur, self.stream(product, nodes), strict=True):
-            block[held:] += part
-            block[:held, held:] += part[:, :held].T
+        for node, part in zip(slopes, self.stream(product, slopes.values()), strict=True):
+            border[node] += part
 
     def largest_rise(
         self,
@@ -279,35 +205,43 @@ class PoolBlocks(TreeBlocks):
         """
         above, beside = self._above(multipliers), self._above(direction)
 
-        def largest(span: tuple[int, int]) -> float:
-            change = self._exponent(direction, beside, span).sub_(common)
-            after = self._exponent(multipliers, above, span).add_(change).add_(negligible)
+        def largest(span: Span) -> float:
+            pool = self.pools.of(span.near)
+            change = self._exponent(pool, direction, beside, span).sub_(common)
+            after = self._exponent(pool, multipliers, above, span).add_(change).add_(negligible)
             return float(torch.minimum(change, after).max())
 
         return max(0.0, *self.stream(largest, self.spans))
 
     def weights(self, multipliers: list[torch.Tensor], link: Link) -> np.ndarray:
-        """w, (leaves, records) float64."""
-        out, pairs = np.empty((self.tree.sizes[-1], self.records)), self._pairs(multipliers, link)
+        """w, (leaves, records) float64; for problems without neighbourhoods."""
+        out, pairs = np.zeros((self.tree.sizes[-1], self.records)), self._pairs(multipliers, link)
 
-        def write(span: tuple[int, int]) -> None:
-            prior, _, ratio = pairs(span)
-            out[span[0] : span[1]] = (ratio * prior).cpu().numpy()
+        def write(span: Span) -> None:
+            _, prior, _, ratio = pairs(span)
+            out[span.here] = (ratio * prior).cpu().numpy()
 
         for _ in self.stream(write, self.spans):
             pass
         return out
 
 
-def _spans(leaves: int, records: int, device: str) -> list[tuple[int, int]]:
-    """Leaves taken together, (first, past the last): parts of about the same size."""
-    most = max(1, _PAIRS_AT_A_TIME[device] // max(records, 1))
-    if device == "cpu":
-        most = min(most, max(_LEAVES, -(-leaves // _SPANS)))
-    count = -(-leaves // most)
-    return list(itertools.pairwise(leaves * i // count for i in range(count + 1)))
+def _by_node(span: Span, values: torch.Tensor) -> list[Share]:
+    """Sums over the leaves of a span that have one parent, as (parent, sum)."""
+    return [(node, values[a:b].sum(dim=0)) for node, a, b in span.nodes]
 
 
-def _add(nodes: torch.Tensor, shares: list[Share]) -> None:
-    for node, share in shares:
-        nodes[node] += share
+def _spans(problem: PoolProblem, device: str) -> Iterator[Span]:
+    """Spans of the leaves, neighbourhood after neighbourhood: parts of about the same size."""
+    near, leaves = problem.near, problem.tree.sizes[-1]
+    parent = problem.tree.parents[-1] if len(problem.tree.levels) > 1 else np.zeros(leaves, int)
+    for number, members in enumerate(near.leaves):
+        if not members.size:
+            continue
+        most = max(1, _PAIRS_AT_A_TIME[device] // max(near.record[number].size, 1))
+        if device == "cpu":
+            most = min(most, max(_LEAVES, -(-leaves // _SPANS)))
+        count, begin = -(-members.size // most), int(members[0])
+        edges = (begin + members.size * i // count for i in range(count + 1))
+        for first, last in itertools.pairwise(edges):
+            yield Span(number, first, last, stretches(parent[first:last]))
