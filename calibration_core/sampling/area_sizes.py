@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.area_weights import AreaWeights, weights_of
 from calibration_core.common.digits import rounded
 from calibration_core.errors import ProblemError, SettingsError
 
@@ -35,7 +36,7 @@ class AreaSize:
 
 def area_size(
     rule: str,
-    dense: np.ndarray,
+    dense: np.ndarray | AreaWeights,
     *,
     power: float = 0.25,
     design: np.ndarray | None = None,
@@ -48,7 +49,7 @@ def area_size(
     rule : "equal", "population" (dense total to ``power``; 0.25 fits best over tracts and counties
         alike), "effective" (effective number of dense weights), "neyman" (needs ``design`` and
         ``scales``).
-    dense : (areas, records) float64 >= 0 dense calibrated weights.
+    dense : (areas, records) float64 >= 0 dense calibrated weights, a table or AreaWeights.
     design : (records, variables) float64 contributions.
     scales : (areas, variables) float64 > 0, inf where there is no target.
 
@@ -57,12 +58,8 @@ def area_size(
     SettingsError : an unknown rule, or "neyman" without design and scales.
     ProblemError : dense weights are negative, not finite, or no table.
     """
-    dense = np.asarray(dense, dtype=np.float64)
-    if dense.ndim != 2 or not np.isfinite(dense).all() or (dense < 0).any():
-        raise ProblemError(
-            "Dense weights are negative, not finite, or no table",
-            expected="(areas, records) finite weights >= 0",
-        )
+    dense = weights_of(dense)
+    dense.check()
     if rule not in RULES:
         raise SettingsError(
             f"The allocation rule is {rule!r}", expected=f"one of {', '.join(RULES)}"
@@ -82,39 +79,39 @@ def area_size(
     return AreaSize(rule, rounded(size, _BITS))
 
 
-def pair_ceiling(dense: np.ndarray, pairs: int) -> np.ndarray:
+def pair_ceiling(dense: np.ndarray | AreaWeights, pairs: int) -> np.ndarray:
     """(areas,) int64 most records of each area: those with positive weight, but no more than its
     whole households where k allows.
 
     An area of five households needs no twenty records of a quarter household each; only a k
     too large for that splits them.
     """
-    usable = (dense > 0).sum(axis=1)
-    whole = np.minimum(
-        usable, np.maximum(1, np.floor(dense.sum(axis=1))).astype(np.int64) * (usable > 0)
-    )
+    dense = weights_of(dense)
+    usable = dense.each(lambda block: (block.weight > 0).sum(axis=1))
+    most = np.maximum(1, np.floor(dense.totals())).astype(np.int64)
+    whole = np.minimum(usable, most * (usable > 0))
     return whole if int(whole.sum()) >= pairs else usable
 
 
-def population_size(dense: np.ndarray, power: float = 0.5) -> np.ndarray:
+def population_size(dense: np.ndarray | AreaWeights, power: float = 0.5) -> np.ndarray:
     """(areas,) float64: total dense weight of each area to a power: 0 equal, 1 proportional; 0
     where there is no weight.
     """
-    total = np.asarray(dense, dtype=np.float64).sum(axis=1)
+    total = weights_of(dense).totals()
     return np.where(total > 0, np.maximum(total, 1e-300) ** power, 0.0)
 
 
-def effective_size(dense: np.ndarray) -> np.ndarray:
+def effective_size(dense: np.ndarray | AreaWeights) -> np.ndarray:
     """(areas,) float64: effective number of dense weights, (sum w)^2 / sum w^2 (Kish, Survey
     Sampling, 1965); 0 where there is no weight.
     """
-    dense = np.asarray(dense, dtype=np.float64)
-    squares = np.einsum("tr,tr->t", dense, dense)
-    return dense.sum(axis=1) ** 2 / np.where(squares > 0, squares, 1.0)
+    dense = weights_of(dense)
+    squares = dense.each(lambda block: np.einsum("tr,tr->t", block.weight, block.weight))
+    return dense.totals() ** 2 / np.where(squares > 0, squares, 1.0)
 
 
 def neyman_size(
-    dense: np.ndarray, design: np.ndarray, scales: np.ndarray, *, cap: float = NEYMAN_CAP
+    dense: np.ndarray | AreaWeights, design: np.ndarray, scales: np.ndarray, *, cap: float = NEYMAN_CAP
 ) -> tuple[np.ndarray, int]:
     """(areas,) float64 root of the squared error, in scales, of totals from one record; and the
     number of terms cut.
@@ -136,7 +133,8 @@ def neyman_size(
 
     Raises ProblemError if shapes disagree.
     """
-    dense, design, scales = (np.asarray(a, dtype=np.float64) for a in (dense, design, scales))
+    dense = weights_of(dense)
+    design, scales = (np.asarray(a, dtype=np.float64) for a in (design, scales))
     if (
         design.ndim != 2
         or design.shape[0] != dense.shape[1]
@@ -146,16 +144,18 @@ def neyman_size(
             f"dense {dense.shape}, design {design.shape}, scales {scales.shape}",
             expected="(areas, records), (records, variables), (areas, variables)",
         )
-    total = dense.sum(axis=1, keepdims=True)
+    total = dense.totals()[:, None]
     # Deviations from the overall mean, so that the difference of squares below keeps its digits.
     deviation = design - design.mean(axis=0)
-    mean = dense @ deviation / np.where(total > 0, total, 1.0)
-    spread = np.maximum(total * (dense @ deviation**2) - (total * mean) ** 2, 0.0)
+    first = dense.each(lambda block: block.weight @ deviation[block.record])
+    second = dense.each(lambda block: block.weight @ deviation[block.record] ** 2)
+    mean = first / np.where(total > 0, total, 1.0)
+    spread = np.maximum(total * second - (total * mean) ** 2, 0.0)
     terms = np.where(
         np.isfinite(scales), spread / np.where(np.isfinite(scales), scales, 1.0) ** 2, 0.0
     )
     # What rounding leaves of a variable that does not vary is no spread.
-    terms[spread <= 1e-12 * total * (dense @ deviation**2)] = 0.0
+    terms[spread <= 1e-12 * total * second] = 0.0
     positive = terms[terms > 0]
     if positive.size == 0:
         return population_size(dense, 1.0), 0

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.area_weights import AreaWeights, Block, weights_of
 from calibration_core.errors import BudgetError, ProblemError, SettingsError
 from calibration_core.sampling.loops import first_phase_of
 
@@ -142,7 +143,7 @@ def list_path(cell: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def first_phase(
-    dense: np.ndarray,
+    dense: np.ndarray | AreaWeights,
     pairs_per_area: np.ndarray,
     path: np.ndarray,
     seed: int,
@@ -159,7 +160,7 @@ def first_phase(
 
     Parameters
     ----------
-    dense : (areas, records) >= 0: weights; read an area at a time, never copied whole.
+    dense : (areas, records) >= 0: weights, a table or AreaWeights; read a block of areas at a time.
     pairs_per_area : (areas,) int64 >= 0: units k to draw in each area.
     path : (records,) int64: the records in the order of the list (``list_path``).
     seed, area : random numbers come from (seed, area[t]); by default areas are numbered from 0.
@@ -171,6 +172,7 @@ def first_phase(
     ProblemError : shapes disagree, or weights are negative or not finite.
     BudgetError : an area has fewer records of positive weight than units to draw.
     """
+    dense = weights_of(dense)
     areas, records = dense.shape
     pairs_per_area = np.asarray(pairs_per_area, dtype=np.int64)
     area = np.arange(areas) if area is None else np.asarray(area, dtype=np.int64)
@@ -186,34 +188,26 @@ def first_phase(
         raise ProblemError(
             f"pairs_per_area is {int(pairs_per_area.min())} somewhere", expected="0 or more"
         )
-    usable = np.array([_usable(dense[t], int(area[t])) for t in range(areas)], dtype=np.int64)
+    dense.check()
+    usable = dense.each(lambda block: np.count_nonzero(block.weight, axis=1))
     _check_usable(usable, pairs_per_area, area)
-    found = [
-        _phase_of_area(
-            dense[t],
-            int(pairs_per_area[t]),
-            min(int(pairs_per_area[t]) * times, int(usable[t])),
-            path,
-            (seed, int(area[t])),
-        )
-        for t in range(areas)
-    ]
+    place = np.empty(records, dtype=np.int64)
+    place[path] = np.arange(records)
+    found: list[tuple[np.ndarray, ...]] = [()] * areas
+
+    def draw(block: Block) -> None:
+        along = np.argsort(place[block.record])
+        for t, weights in zip(block.area, block.weight, strict=True):
+            count, key = int(pairs_per_area[t]), (seed, int(area[t]))
+            wanted = min(count * times, int(usable[t]))
+            found[t] = _phase_of_area(weights[along], count, wanted, block.record[along], key)
+
+    dense.map(draw)
     offsets = np.concatenate([[0], np.cumsum([part[0].size for part in found])]).astype(np.int64)
     record, probability, weight, first = (
         np.concatenate(parts) for parts in zip(*found, strict=True)
     )
     return AreaCandidates(offsets, record, probability, weight, first, pairs_per_area, area)
-
-
-def _usable(weights: np.ndarray, number: int) -> int:
-    """Records of positive weight of one area."""
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise ProblemError(
-            "Dense weights are negative or not finite",
-            where=f"area {number}",
-            expected="finite weights >= 0",
-        )
-    return int(np.count_nonzero(weights))
 
 
 def _check_usable(usable: np.ndarray, pairs_per_area: np.ndarray, area: np.ndarray) -> None:
@@ -230,11 +224,13 @@ def _check_usable(usable: np.ndarray, pairs_per_area: np.ndarray, area: np.ndarr
 def _phase_of_area(
     weights: np.ndarray, count: int, wanted: int, path: np.ndarray, key: tuple[int, int]
 ) -> tuple[np.ndarray, ...]:
-    """Records ascending, and their probability, weight and first-phase probability."""
+    """Records ascending, and their probability, weight and first-phase probability; ``weights`` and
+    ``path``, the records they are of, along the list.
+    """
     if count == 0:
         return (np.zeros(0, dtype=np.int64), *(np.zeros(0) for _ in range(3)))
     start = np.random.default_rng([*key, _STREAM]).random()
-    row = np.array(weights[path], dtype=np.float64)
+    row = np.array(weights, dtype=np.float64)
     place, *values = first_phase_of(row, count, wanted, start)
     record = path[place]
     ascending = np.argsort(record)

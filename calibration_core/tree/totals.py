@@ -13,14 +13,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from calibration_core.common.area_weights import AreaWeights, Block, weights_of
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError
-from calibration_core.tree.geography import GeographyTree
+from calibration_core.tree.geography import GeographyTree, membership
 
 
 @one_thread()
 def pool_totals(
-    tree: GeographyTree, designs: Sequence[np.ndarray], weights: np.ndarray
+    tree: GeographyTree, designs: Sequence[np.ndarray], weights: np.ndarray | AreaWeights
 ) -> tuple[np.ndarray, ...]:
     """Totals of dense weights.
 
@@ -28,7 +29,7 @@ def pool_totals(
     ----------
     tree : levels top first.
     designs : per level, (records, variables) float64.
-    weights : (leaves, records) float64.
+    weights : (leaves, records) float64, a table or AreaWeights.
 
     Returns
     -------
@@ -44,7 +45,24 @@ def pool_totals(
             f"Weights of shape {weights.shape} and {len(designs)} designs",
             expected=f"{expected} and {len(tree.levels)}",
         )
-    return tuple(tree.sum_leaves(weights, depth) @ design for depth, design in enumerate(designs))
+    weights = weights_of(weights)
+    sums = [np.zeros((size, d.shape[1])) for size, d in zip(tree.sizes, designs, strict=True)]
+    above = [tree.ancestor_of_leaves(depth) for depth in range(len(designs))]
+
+    def of_block(block: Block) -> list[tuple[np.ndarray, np.ndarray]]:
+        found = []
+        for owner, design in zip(above, designs, strict=True):
+            area, row = np.unique(owner[block.area], return_inverse=True)
+            held = membership(row, area.size).astype(np.float64) @ block.weight
+            every = block.record.size == design.shape[0]
+            rows = design if every else design[block.record]
+            found.append((area, held @ rows.astype(np.float64, copy=False)))
+        return found
+
+    for parts in weights.map(of_block):
+        for total, (area, part) in zip(sums, parts, strict=True):
+            total[area] += part
+    return tuple(sums)
 
 
 def pair_totals(

@@ -78,7 +78,7 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     by_rule, lost_cells, lost_mass = 0, 0, 0.0
     off = 0
     for leaf, count in enumerate(task.pairs_per_area):
-        dense = task.pool.dense[leaf]
+        dense = task.pool.table[leaf]
         mass = np.bincount(task.pool.cell, weights=dense, minlength=kinds)
         room = np.bincount(task.pool.cell[dense > 0], minlength=kinds)
         paper, exact = cell_counts(mass, room, int(count))
@@ -105,7 +105,7 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     fit = _fit_leaves(task, record, starting, settings)
     warnings = []
     if by_rule != task.pairs:
-        total = float(task.pool.dense.sum())
+        total = float(task.pool.table.sum())
         text = (
             f"The paper's rule would have drawn {by_rule:,} pairs for a k of {task.pairs:,}"
             f" ({by_rule / task.pairs - 1:+.1%}), and another number in {off:,} leaves; brought to"

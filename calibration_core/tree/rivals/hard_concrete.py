@@ -99,8 +99,8 @@ _STANDARD = Settings()
 def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     """Train, keep the largest, refit."""
     began = time.perf_counter()
-    weights = task.pool.dense
-    if task.pairs < int((task.pool.dense > 0).sum()):
+    weights = task.pool.table
+    if task.pairs < int((task.pool.table > 0).sum()):
         with one_thread():
             weights = _trained(task, settings)
     chosen, starting, warnings = largest_pairs(task, weights)
@@ -112,11 +112,11 @@ def _trained(task: PairTask, settings: Settings) -> np.ndarray:
     dense weight.
     """
     loss, gates = TreeLoss(task.pool, settings.delta), settings.gates
-    dense = torch.as_tensor(task.pool.dense, dtype=torch.float32)
-    here = torch.as_tensor(task.pool.dense > 0).to(torch.float32)
+    dense = torch.as_tensor(task.pool.table, dtype=torch.float32)
+    here = torch.as_tensor(task.pool.table > 0).to(torch.float32)
     usable, wanted = here.sum(dim=1), torch.as_tensor(task.pairs_per_area, dtype=torch.float32)
     epochs = settings.epochs or int(
-        min(max(_EFFORT / max(task.pool.dense.size, 1), _FEWEST), _MOST)
+        min(max(_EFFORT / max(task.pool.table.size, 1), _FEWEST), _MOST)
     )
     # A leaf that keeps all its records, or nearly, cannot have that as an expected count: no gate
     # is ever sure.
@@ -144,7 +144,7 @@ def _trained(task: PairTask, settings: Settings) -> np.ndarray:
         move_logs.step(slope * gate, settings.weight_rate)
         move_odds.step(slope.mul_(gate_slope), settings.gate_rate)
     worth = torch.exp(logs.to(torch.float64)) * gates.mean(odds, heat).to(torch.float64)
-    return np.where(task.pool.dense > 0, worth.numpy(), 0.0)
+    return np.where(task.pool.table > 0, worth.numpy(), 0.0)
 
 
 def _hold_count(

@@ -27,11 +27,11 @@ def run(task: PairTask) -> PairOutcome:
     began = time.perf_counter()
     chosen, weights = [], []
     for leaf, count in enumerate(task.pairs_per_area):
-        probability = inclusion_probabilities(task.pool.dense[leaf], int(count))
+        probability = inclusion_probabilities(task.pool.table[leaf], int(count))
         generator = np.random.default_rng([task.seed, leaf])
         drawn = randomised_systematic(probability, int(count), generator)
         chosen.append(drawn)
-        weights.append(task.pool.dense[leaf, drawn] / probability[drawn])
+        weights.append(task.pool.table[leaf, drawn] / probability[drawn])
     return refitted(task, "proportional", chosen, weights, began)
 
 

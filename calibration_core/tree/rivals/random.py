@@ -25,7 +25,7 @@ def run(task: PairTask) -> PairOutcome:
         chosen.append(
             np.sort(
                 generator.choice(
-                    np.flatnonzero(task.pool.dense[leaf] > 0), size=int(count), replace=False
+                    np.flatnonzero(task.pool.table[leaf] > 0), size=int(count), replace=False
                 )
             )
         )

@@ -106,8 +106,8 @@ def largest_pairs(
     chosen, starting, raised, held = [], [], 0, 0.0
     worth = to_choose_by(weights)
     for leaf, count in enumerate(task.pairs_per_area):
-        usable = np.flatnonzero(task.pool.dense[leaf] > 0)
-        order = np.lexsort((usable, -task.pool.dense[leaf, usable], -worth[leaf, usable]))
+        usable = np.flatnonzero(task.pool.table[leaf] > 0)
+        order = np.lexsort((usable, -task.pool.table[leaf, usable], -worth[leaf, usable]))
         kept = np.sort(usable[order[: int(count)]])
         weight = weights[leaf, kept]
         held += float(weight.sum())

@@ -97,9 +97,9 @@ _STANDARD = Settings()
 def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
     """Reweight, keep the largest, refit."""
     began = time.perf_counter()
-    weights = task.pool.dense
+    weights = task.pool.table
     warnings: tuple[CalibrationWarning, ...] = ()
-    if task.pairs < int((task.pool.dense > 0).sum()):
+    if task.pairs < int((task.pool.table > 0).sum()):
         with one_thread():
             weights = _reweighted(task, settings)
         chosen, starting, warnings = largest_pairs(task, weights)
@@ -110,7 +110,7 @@ def run(task: PairTask, settings: Settings = _STANDARD) -> PairOutcome:
 
 def _reweighted(task: PairTask, settings: Settings) -> np.ndarray:
     """(leaves, records) weights after all rounds, nearly all of them in k pairs."""
-    weights, totals, pool = task.pool.dense, task.pool.totals, task.pool
+    weights, totals, pool = task.pool.table, task.pool.totals, task.pool
     kept = np.where(task.pairs_per_area > 0, totals / np.maximum(task.pairs_per_area, 1), 1.0)[
         :, None
     ]

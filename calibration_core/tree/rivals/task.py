@@ -147,7 +147,7 @@ def check_outcome(task: PairTask, outcome: PairOutcome) -> None:
             where=where,
             expected=f"{task.pairs:,} pairs as allocated",
         )
-    barred = int((task.pool.dense[outcome.leaf, outcome.record] <= 0).sum())
+    barred = int((task.pool.table[outcome.leaf, outcome.record] <= 0).sum())
     if barred:
         raise ProblemError(
             f"{barred} pairs have no dense weight",

@@ -18,15 +18,12 @@ import numpy as np
 
 from calibration_core.common.threads import map_blocks, one_thread
 from calibration_core.tree.problem import Targets, make_targets
-from calibration_core.tree.select.balance import totals_and_errors, unique_columns
+from calibration_core.tree.select.balance import rows_of, totals_and_errors, unique_columns
 from calibration_core.tree.select.pool import Pool
 
 # A soft target is never tighter than this share of what one pair of mean weight adds: of a rare
 # variable a few pairs cannot come nearer, whatever they weigh.
 _LUMP = 0.5
-# Leaves whose weights are looked at together.
-_BLOCK = 512
-
 
 @one_thread()
 def anchored(
@@ -47,7 +44,7 @@ def anchored(
         errors of a simple random draw; 0 adds none.
     targets : those they stand beside, of the pool's designs; None for the pool's.
     """
-    tree, dense = pool.tree, pool.dense
+    tree = pool.tree
     targets = pool.targets if targets is None else targets
     designs, values, scales = list(targets.designs), list(targets.values), list(targets.scales)
     last = len(tree.levels) - 1
@@ -65,7 +62,7 @@ def anchored(
         extra = unique_columns(targets.designs[depth], *others)
         if not extra.shape[1]:
             continue
-        totals, errors = totals_and_errors(dense, extra, pairs_per_area)
+        totals, errors = totals_and_errors(pool.weights, extra, pairs_per_area)
         above = tree.ancestor_of_leaves(depth)
         goal, spread = (
             np.zeros((tree.sizes[depth], extra.shape[1])),
@@ -81,9 +78,9 @@ def anchored(
             if depth == last
             else (
                 _LUMP
-                * float(dense.sum())
+                * float(pool.totals.sum())
                 / max(int(pairs_per_area.sum()), 1)
-                * _mean_contribution(dense, extra)
+                * _mean_contribution(pool.by_record, extra)
             )
         )
         soft = np.where(spread > 0, np.maximum(strengths[depth] * np.sqrt(spread), least), np.inf)
@@ -100,21 +97,15 @@ def toward_dense(pool: Pool) -> Targets:
     """
     targets = pool.targets
     own, used = targets.designs[-1], np.isfinite(targets.scales[-1])
-    totals = np.empty(used.shape)
-    for begin in range(0, pool.leaves, _BLOCK):
-        part = slice(begin, begin + _BLOCK)
-        totals[part] = np.asarray(pool.dense[part], dtype=np.float64) @ own
+    totals = pool.weights.each(lambda block: block.weight @ rows_of(own, block.record))
     values = (*targets.values[:-1], np.where(used, totals, targets.values[-1]))
     return replace(targets, values=values)
 
 
-def _mean_contribution(dense: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _mean_contribution(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(variables,) float64: mean size of the contribution of records that have one, by dense
-    weight.
+    weight, (records,) float64.
     """
-    weights = np.zeros(dense.shape[1])
-    for begin in range(0, dense.shape[0], _BLOCK):
-        weights += np.asarray(dense[begin : begin + _BLOCK], dtype=np.float64).sum(axis=0)
     having, size = map_blocks(
         lambda array: weights @ array, [(rows != 0).astype(np.float64), np.abs(rows)]
     )

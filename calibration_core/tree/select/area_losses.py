@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.area_weights import AreaWeights, Block
 from calibration_core.common.weight_shape import WeightShape
 from calibration_core.common.weighted_distribution import (
     CodedVariables,
@@ -99,7 +100,7 @@ class Comparison:
 
     def __init__(
         self,
-        dense: np.ndarray,
+        dense: AreaWeights,
         cell: np.ndarray,
         pairs: SortedPairs,
         variables: CodedVariables,
@@ -107,40 +108,57 @@ class Comparison:
     ) -> None:
         self.dense, self.pairs, self.variables = dense, pairs, variables
         self.percentiles = percentiles
+        self._last: tuple[int, Block] | None = None
         self.cells, kind = np.unique(cell, return_inverse=True)
         self.kind, self.kinds = kind.ravel(), self.cells.size
 
-    def areas_weights(self, leaves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Dense and selected weight of each record in the area made of ``leaves``, (records,)
-        float64 both.
+    def areas_weights(self, leaves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Records that the area made of ``leaves`` may use, (n,) int64 ascending, and their dense
+        and selected weight there, (n,) float64 both.
         """
-        selected = np.zeros(self.dense.shape[1])
-        dense = np.zeros_like(selected)
-        for leaf in leaves:
-            span = self.pairs.of(leaf)
-            dense += self.dense[leaf]
-            # A record occurs once in a leaf.
-            selected[self.pairs.record[span]] += self.pairs.weights[span]
-        return dense, selected
+        block_of, row_of = self.dense.place
+        numbers, dense = np.unique(block_of[leaves]), np.zeros(0)
+        spans = [self.pairs.of(leaf) for leaf in leaves]
+        used = np.concatenate([self.pairs.record[span] for span in spans])
+        lists = [self.dense.block_record(int(n)) for n in numbers]
+        record = lists[0]
+        if len(lists) > 1 or not np.isin(used, record, assume_unique=False).all():
+            record = np.unique(np.concatenate([*lists, used]))
+        dense, selected = np.zeros(record.size), np.zeros(record.size)
+        for number in numbers:
+            block, here = self._block(int(number)), leaves[block_of[leaves] == number]
+            place = np.searchsorted(record, block.record)
+            dense[place] += block.weight[row_of[here]].sum(axis=0)
+        held = np.concatenate([self.pairs.weights[span] for span in spans])
+        selected += np.bincount(np.searchsorted(record, used), held, record.size)
+        return record, dense, selected
 
-    def distributions(self, weights: np.ndarray) -> WeightedDistributions:
+    def _block(self, number: int) -> Block:
+        """A block; that of the area before is likely asked for again."""
+        if self._last is None or self._last[0] != number:
+            self._last = number, self.dense.read(number)
+        return self._last[1]
+
+    def distributions(self, record: np.ndarray, weights: np.ndarray) -> WeightedDistributions:
         held = np.flatnonzero(weights > 0)
-        if held.size == weights.size:
+        if held.size == self.dense.records:
             return distributions(self.variables, None, weights, self.percentiles)
-        return distributions(self.variables, held, weights[held], self.percentiles)
+        return distributions(self.variables, record[held], weights[held], self.percentiles)
 
     def losses(self, areas: list[np.ndarray]) -> AreaLoss:
         """Losses of areas, each given by its leaves."""
         found = _Tables(len(areas), self.variables.variables, self.percentiles.size)
-        for i, leaves in enumerate(areas):
-            d, s = self.areas_weights(leaves)
+        # Areas of one block after one another.
+        block_of = self.dense.place[0]
+        for i in sorted(range(len(areas)), key=lambda i: int(block_of[areas[i][0]])):
+            record, d, s = self.areas_weights(areas[i])
             found.floats["dense_total"][i] = d.sum()
             found.floats["record_ess_dense"][i] = _ess(d)
             found.floats["record_ess_selected"][i] = _ess(s)
             if d.any():
-                self._cells(found, i, d, s)
+                self._cells(found, i, record, d, s)
                 if s.any():
-                    self._amounts(found, i, d, s)
+                    self._amounts(found, i, record, d, s)
         return AreaLoss(
             dense=WeightShape.of([self._dense_blocks(a) for a in areas]),
             selected=WeightShape.of([self._pair_blocks(a) for a in areas]),
@@ -149,14 +167,17 @@ class Comparison:
 
     def cell_shares(self) -> tuple[np.ndarray, np.ndarray]:
         """(cells,) float64 both: shares of all dense and of all selected weight."""
-        both = self.areas_weights(np.arange(self.dense.shape[0]))
+        record, *both = self.areas_weights(np.arange(self.dense.areas))
         dense, selected = (
-            np.bincount(self.kind, weights=w, minlength=self.kinds) / w.sum() for w in both
+            np.bincount(self.kind[record], weights=w, minlength=self.kinds) / w.sum() for w in both
         )
         return dense, selected
 
-    def _cells(self, found: _Tables, i: int, d: np.ndarray, s: np.ndarray) -> None:
-        mass_d, mass_s = (np.bincount(self.kind, weights=w, minlength=self.kinds) for w in (d, s))
+    def _cells(
+        self, found: _Tables, i: int, record: np.ndarray, d: np.ndarray, s: np.ndarray
+    ) -> None:
+        kind = self.kind[record]
+        mass_d, mass_s = (np.bincount(kind, weights=w, minlength=self.kinds) for w in (d, s))
         lost = (mass_d > 0) & (mass_s == 0)
         share_d, kept = mass_d / d.sum(), s.sum()
         found.whole["cells"][i], found.whole["cells_uncovered"][i] = (mass_d > 0).sum(), lost.sum()
@@ -164,9 +185,11 @@ class Comparison:
         apart = 0.5 * np.abs(share_d - mass_s / kept).sum() if kept > 0 else 1.0
         found.floats["cell_distance"][i] = apart
 
-    def _amounts(self, found: _Tables, i: int, d: np.ndarray, s: np.ndarray) -> None:
+    def _amounts(
+        self, found: _Tables, i: int, record: np.ndarray, d: np.ndarray, s: np.ndarray
+    ) -> None:
         """Distributions and correlations of an area that has both weights."""
-        of_dense, of_selected = self.distributions(d), self.distributions(s)
+        of_dense, of_selected = self.distributions(record, d), self.distributions(record, s)
         apart = np.abs(of_dense.function - of_selected.function)
         if self.variables.variables:
             found.wide["kolmogorov"][i] = np.maximum.reduceat(apart, self.variables.begin[:-1])
@@ -182,7 +205,10 @@ class Comparison:
             found.whole["correlations_compared"][i] = compared
 
     def _dense_blocks(self, leaves: np.ndarray) -> Callable[[], Iterable[np.ndarray]]:
-        return lambda: (self.dense[leaf] for leaf in leaves)
+        block_of, row_of = self.dense.place
+        # By block, so that each is read once.
+        order = leaves[np.argsort(block_of[leaves], kind="stable")]
+        return lambda: (self._block(int(block_of[t])).weight[row_of[t]] for t in order)
 
     def _pair_blocks(self, leaves: np.ndarray) -> Callable[[], Iterable[np.ndarray]]:
         return lambda: (self.pairs.weights[self.pairs.of(leaf)] for leaf in leaves)

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.area_weights import AreaWeights, Block, weights_of
 from calibration_core.common.digits import CHOICE_BITS, SUM_BITS, rounded, rounded_beside
-from calibration_core.common.threads import map_blocks, one_thread
+from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError
 from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.solve.blocks import match_columns
@@ -28,9 +29,6 @@ from calibration_core.tree.solve.blocks import match_columns
 # Pairs for each target of an area above the leaves, below which exchanges look at its totals as a
 # whole; and the least scale there, in standard errors of a simple random draw.
 _FEW, _SHARED_FLOOR = 2.5, 0.1
-# Leaves whose weights are looked at together.
-_BLOCK = 512
-
 
 @dataclass(frozen=True, eq=False)
 class Shared:
@@ -115,28 +113,34 @@ def unique_columns(first: np.ndarray, *others: np.ndarray) -> np.ndarray:
 
 @one_thread()
 def totals_and_errors(
-    dense: np.ndarray, rows: np.ndarray, pairs_per_area: np.ndarray
+    dense: np.ndarray | AreaWeights, rows: np.ndarray, pairs_per_area: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Dense totals, and the standard errors a simple random draw of so many records would have,
     both (leaves, variables) float64.
     """
-    totals, errors = np.empty((2, dense.shape[0], rows.shape[1]))
-    squares = rows**2
+    dense = weights_of(dense)
+    totals, errors = np.zeros((2, dense.areas, rows.shape[1]))
 
-    def block(begin: int) -> None:
-        part = slice(begin, begin + _BLOCK)
-        weights = np.asarray(dense[part], dtype=np.float64)
+    def look(block: Block) -> None:
+        weights, here = block.weight, rows_of(rows, block.record)
         sums = np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
-        totals[part] = weights @ rows
-        mean = totals[part] / sums
-        variance = np.maximum(weights @ squares / sums - mean**2, 0.0)
+        total = weights @ here
+        mean = total / sums
+        variance = np.maximum(weights @ here**2 / sums - mean**2, 0.0)
         # Where a variable hardly varies, its variance is the rounding of a difference.
         variance[variance <= 1e-12 * mean**2] = 0.0
-        errors[part] = sums * np.sqrt(variance / np.maximum(pairs_per_area[part], 1)[:, None])
+        pairs = np.maximum(pairs_per_area[block.area], 1)[:, None]
+        totals[block.area], errors[block.area] = total, sums * np.sqrt(variance / pairs)
 
     # Fixed blocks with a BLAS of one thread each: the bits do not depend on how many there are.
-    map_blocks(block, range(0, dense.shape[0], _BLOCK))
+    dense.map(look)
     return totals, errors
+
+
+def rows_of(rows: np.ndarray, record: np.ndarray) -> np.ndarray:
+    """(records here, variables) float64 rows of some records, ascending; all of them uncopied."""
+    here = rows if record.size == rows.shape[0] else rows[record]
+    return here.astype(np.float64, copy=False)
 
 
 @one_thread()
@@ -147,7 +151,7 @@ def balance_of(pool: Pool, pairs_per_area: np.ndarray) -> Balance:
     """
     own, *above = pool.targets.designs[::-1]
     rows = np.hstack([own, unique_columns(own, *above[::-1], pool.attributes)])
-    totals, errors = totals_and_errors(pool.dense, rows, pairs_per_area)
+    totals, errors = totals_and_errors(pool.weights, rows, pairs_per_area)
     scales = np.where(errors > 0, errors, np.inf)
     scales[:, : own.shape[1]] = pool.targets.scales[-1]
     return Balance(rows, totals, scales, shared_totals(pool, pairs_per_area))
@@ -167,7 +171,7 @@ def shared_totals(pool: Pool, pairs_per_area: np.ndarray) -> Shared | None:
         few = pairs < _FEW * used.sum(axis=1)
         if not few.any():
             continue
-        totals, errors = totals_and_errors(pool.dense, targets.designs[depth], pairs_per_area)
+        totals, errors = totals_and_errors(pool.weights, targets.designs[depth], pairs_per_area)
         goal, spread = np.zeros(used.shape), np.zeros(used.shape)
         np.add.at(goal, above, totals)
         np.add.at(spread, above, errors**2)

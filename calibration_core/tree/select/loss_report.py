@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.area_weights import AreaWeights, weights_of
 from calibration_core.common.threads import one_thread
 from calibration_core.common.weighted_distribution import CodedVariables
 from calibration_core.errors import ProblemError
@@ -107,7 +108,7 @@ def selection_loss(
     *,
     continuous: np.ndarray,
     percentiles: tuple[float, ...] = PERCENTILES,
-    dense: np.ndarray | None = None,
+    dense: np.ndarray | AreaWeights | None = None,
 ) -> SelectionLoss:
     """Compare selected pairs with the dense weights they stand for.
 
@@ -128,7 +129,7 @@ def selection_loss(
         either set of weights is all zero.
     """
     weights, tree = np.asarray(weights, dtype=np.float64), pool.tree
-    dense = pool.dense if dense is None else np.asarray(dense, dtype=np.float64)
+    dense = pool.weights if dense is None else weights_of(dense)
     _check(dense, leaf, record, weights)
     if not all(0 < p <= 100 for p in percentiles):
         raise ProblemError(
@@ -150,8 +151,9 @@ def selection_loss(
         whole if size == 1 else both.losses(_leaves_of(tree.ancestor_of_leaves(depth), size))
         for depth, size in enumerate(tree.sizes)
     )
-    of_dense, of_selected = (both.distributions(w) for w in both.areas_weights(everywhere))
-    outside = int(((dense[pairs.leaf, pairs.record] <= 0) & (pairs.weights > 0)).sum())
+    record, *held = both.areas_weights(everywhere)
+    of_dense, of_selected = (both.distributions(record, w) for w in held)
+    outside = int(((dense.at(pairs.leaf, pairs.record) <= 0) & (pairs.weights > 0)).sum())
     return SelectionLoss(
         tree.levels,
         levels,
@@ -182,16 +184,18 @@ def _leaves_of(ancestor: np.ndarray, areas: int) -> list[np.ndarray]:
     return np.split(members.indices, members.indptr[1:-1])
 
 
-def _check(dense: np.ndarray, leaf: np.ndarray, record: np.ndarray, weights: np.ndarray) -> None:
+def _check(dense: AreaWeights, leaf: np.ndarray, record: np.ndarray, weights: np.ndarray) -> None:
     leaves, records = dense.shape
     if not leaf.shape == record.shape == weights.shape == (weights.size,):
         raise ProblemError(
             f"Leaves {leaf.shape}, records {record.shape} and weights {weights.shape}",
             expected="one of each per pair",
         )
-    for name, values in (("dense", dense), ("selected", weights)):
+    extremes = dense.map(lambda block: (block.weight.min(initial=0.0), block.weight.sum()))
+    of_dense = min(float(x[0]) for x in extremes), float(np.sum([x[1] for x in extremes]))
+    of_selected = float(weights.min(initial=0.0)), float(weights.sum())
+    for name, (least, total) in (("dense", of_dense), ("selected", of_selected)):
         # Negative, infinite and NaN weights all show in the least and the sum.
-        least, total = float(values.min(initial=0.0)), float(values.sum())
         if not (least >= 0 and 0 < total < np.inf):
             raise ProblemError(
                 f"The {name} weights have least {least} and sum {total}",

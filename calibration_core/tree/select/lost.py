@@ -10,13 +10,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
-from calibration_core.common.threads import map_blocks, one_thread
+from calibration_core.common.area_weights import Block
+from calibration_core.common.threads import one_thread
 from calibration_core.sampling.moved_mass import moved_mass
 from calibration_core.tree.select.pool import Pool
-
-# Leaves whose weights are looked at together.
-_BLOCK = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +41,13 @@ class LostCells:
 def lost_cells(pool: Pool, leaf: np.ndarray, record: np.ndarray) -> LostCells:
     """Account for what pairs (leaf, record), both (k,) int64, leave without a pair."""
     kinds = pool.cells
-    membership = np.zeros((pool.records, kinds))
-    membership[np.arange(pool.records), pool.cell] = 1.0
-    blocks = np.array_split(pool.dense, max(1, pool.leaves // _BLOCK))
-    mass: np.ndarray = np.concatenate(map_blocks(lambda block: block @ membership, blocks))
+
+    def by_cell(block: Block) -> np.ndarray:
+        shape, one = (block.record.size, kinds), np.ones(block.record.size)
+        place = (np.arange(block.record.size), pool.cell[block.record])
+        return block.weight @ sparse.csr_array((one, place), shape=shape)
+
+    mass = pool.weights.each(by_cell)
     code = leaf * kinds + pool.cell[record]
     counts = np.bincount(code, minlength=pool.leaves * kinds).reshape(pool.leaves, kinds)
     affinity = np.zeros((kinds, kinds)) if pool.affinity is None else pool.affinity

@@ -155,8 +155,8 @@ def allocate_pairs(
         size = AreaSize("given", given.astype(np.float64))
         return allocation_of(size, settings.pairs, np.minimum(given, pool.usable), names=names)
     finest = {"design": pool.targets.designs[-1], "scales": pool.targets.scales[-1]}
-    size = area_size(settings.rule, pool.dense, power=settings.power, **finest)
-    ceiling = pair_ceiling(pool.dense, settings.pairs)
+    size = area_size(settings.rule, pool.weights, power=settings.power, **finest)
+    ceiling = pair_ceiling(pool.weights, settings.pairs)
     return allocation_of(size, settings.pairs, ceiling, floor=settings.floor, names=names)
 
 
@@ -165,7 +165,7 @@ def draw_pairs(
 ) -> Selection:
     """The draw, before any exchange: errors and exchanges are zero."""
     counts, seed = allocation.pairs_per_area, settings.seed
-    candidates = first_phase(pool.dense, counts, pool.path, seed, settings.candidates)
+    candidates = first_phase(pool.weights, counts, pool.path, seed, settings.candidates)
     drawn_from, misses = round_cells(candidates, pool.cell, pool.classes, seed)
     chosen = np.flatnonzero(_draw(pool, drawn_from, settings, balance))
     leaf, record = drawn_from.place[chosen], drawn_from.record[chosen]

@@ -1,8 +1,8 @@
 """The pool that pairs are chosen from: areas, targets, the dense solution, and what is known of the
 records.
 
-Dense weights are rounded, to one part in 8,192, when a pool is made (``common/digits.py``).
-Everything that chooses looks at these, so that the last bits of a solver, which differ from one
+Dense weights are rounded, to one part in 8,192, before anything chooses by them
+(``common/digits.py``). Everything that chooses looks at these, so that the last bits of a solver, which differ from one
 processor to the next, do not decide which household lives where.
 
 Belongs here: that one object, and the rules its arrays must keep. Does not belong here: settings of
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from calibration_core.common.area_weights import AreaWeights, RoundedWeights, TableWeights
 from calibration_core.common.digits import to_choose_by
 from calibration_core.errors import ProblemError
 from calibration_core.sampling.candidates import list_path
@@ -32,8 +33,9 @@ class Pool:
     ----------
     tree : the areas; pairs live in its leaves.
     targets : at every level of the tree.
-    dense : (leaves, records) float64 >= 0, dense calibrated weights, rounded here to one part in
-        8,192. A record of zero dense weight in a leaf is never chosen there.
+    dense : (leaves, records) float64 >= 0, dense calibrated weights, as a table, which is rounded
+        here to one part in 8,192, or as AreaWeights, which stay as they are. A record of zero dense
+        weight in a leaf is never chosen there.
     cell : (records,) int64 >= 0, cross-category cell of each record.
     order : (records,) float64, sorts the list of records within a cell, for example income.
     attributes : (records, any) float64, everything known of a record, targeted or not: what a
@@ -49,7 +51,7 @@ class Pool:
 
     tree: GeographyTree
     targets: Targets
-    dense: np.ndarray
+    dense: np.ndarray | AreaWeights
     cell: np.ndarray
     order: np.ndarray
     attributes: np.ndarray
@@ -65,13 +67,10 @@ class Pool:
         known = np.shape(self.attributes)
         self._require(len(known) == 2 and known[0] == records, "attributes", f"({records}, any)")
         self._require(np.asarray(self.cell).dtype.kind in "iu", "cell", "whole numbers")
-        dense = to_choose_by(self.dense)
-        if not np.isfinite(dense).all() or (dense < 0).any():
-            raise ProblemError(
-                "A dense weight is negative or not finite",
-                where="pool",
-                expected="finite weights >= 0",
-            )
+        dense = self.dense
+        if not isinstance(dense, AreaWeights):
+            dense = to_choose_by(dense)
+            TableWeights(dense).check()
         cell = np.array(self.cell, dtype=np.int64)
         order = np.array(self.order, dtype=np.float64)
         anchors = np.array(self.anchors, dtype=np.int64)
@@ -134,6 +133,17 @@ class Pool:
     def records(self) -> int:
         return self.dense.shape[1]
 
+    @cached_property
+    def weights(self) -> AreaWeights:
+        """Dense weights, rounded, block by block."""
+        dense = self.dense
+        return RoundedWeights(dense) if isinstance(dense, AreaWeights) else TableWeights(dense)
+
+    @property
+    def table(self) -> np.ndarray:
+        """(leaves, records) float64: rounded dense weights at once, for pools that are small."""
+        return self.weights.table()
+
     @property
     def cells(self) -> int:
         """Number of cells: the largest cell and one."""
@@ -142,12 +152,17 @@ class Pool:
     @cached_property
     def totals(self) -> np.ndarray:
         """(leaves,) float64 dense weight of each leaf."""
-        return self.dense.sum(axis=1)
+        return self.weights.totals()
+
+    @cached_property
+    def by_record(self) -> np.ndarray:
+        """(records,) float64 dense weight of each record in all leaves."""
+        return self.weights.by_record()
 
     @cached_property
     def usable(self) -> np.ndarray:
         """(leaves,) int64 records of positive dense weight in each leaf."""
-        return np.array([np.count_nonzero(row) for row in self.dense], dtype=np.int64)
+        return self.weights.each(lambda block: np.count_nonzero(block.weight, axis=1))
 
     @cached_property
     def path(self) -> np.ndarray:

@@ -22,6 +22,10 @@ import numpy as np
 from calibration_core.tree.select.pairs import Selection
 from calibration_core.tree.select.pool import Pool
 
+# Candidates that are tried for a target, and those of a block that are looked at where an area has
+# many leaves: nearly always the first has a place to take.
+_TRIED, _LOOKED_AT = 50, 200
+
 
 def ensure_support(selection: Selection, pool: Pool, used: Sequence[np.ndarray]) -> Selection:
     """Exchange pairs until every target in ``used`` has a contributing pair, coarsest level first.
@@ -67,7 +71,7 @@ class _Exchange:
     def __init__(self, selection: Selection, pool: Pool, used: Sequence[np.ndarray]) -> None:
         self.leaf, self.record = selection.leaf.copy(), selection.record.copy()
         self.weight, self.probability = selection.weight.copy(), selection.probability.copy()
-        self.dense, self.designs, self.used = pool.dense, pool.targets.designs, used
+        self.dense, self.designs, self.used = pool.weights, pool.targets.designs, used
         self.touches = [design != 0 for design in self.designs]
         self.above = [pool.tree.ancestor_of_leaves(depth) for depth in range(len(pool.tree.levels))]
         self.counts = []
@@ -75,35 +79,56 @@ class _Exchange:
             count = np.zeros(used[depth].shape, dtype=np.int64)
             np.add.at(count, self.above[depth][self.leaf], touch[self.record].astype(np.int64))
             self.counts.append(count)
-        self.drawn = np.zeros(pool.dense.shape, dtype=bool)
-        self.drawn[self.leaf, self.record] = True
+        self.drawn = set(zip(self.leaf.tolist(), self.record.tolist(), strict=True))
         self.exchanged = np.zeros(self.leaf.size, dtype=bool)
 
     def rescue(self, depth: int, area: int, variable: int) -> bool:
         """Give the target a pair; False if no leaf of the area has both a candidate and a pair to
         spare.
         """
-        leaves = np.flatnonzero(self.above[depth] == area)
-        contribution = np.abs(self.dense[leaves] * self.designs[depth][:, variable][None, :])
-        contribution[self.drawn[leaves]] = 0.0
-        total = float(self.dense[leaves].sum(axis=0) @ self.designs[depth][:, variable])
+        leaves, column = np.flatnonzero(self.above[depth] == area), self.designs[depth][:, variable]
+        total, found = self.contributions(leaves, column)
+        leaf, candidate, size = found
         finest = len(self.designs) - 1
-        missing = self.used[finest] & (self.counts[finest] == 0)
-        serves = (
-            (self.touches[finest][None, :, :] & missing[leaves][:, None, :]).sum(axis=2)
-            if leaves.size == 1
-            else np.zeros(contribution.shape)
-        )
-        ranked = np.lexsort((-contribution.ravel(), -serves.ravel()))
-        for flat in ranked[np.isin(ranked, np.flatnonzero(contribution.ravel() > 0))][:50]:
-            row, candidate = np.unravel_index(flat, contribution.shape)
-            position = self.spare(int(leaves[row]))
+        if leaves.size == 1:
+            missing = self.used[finest][leaves[0]] & (self.counts[finest][leaves[0]] == 0)
+            serves = self.touches[finest][candidate][:, missing].sum(axis=1)
+        else:
+            serves = np.zeros(size.size)
+        for i in np.lexsort((candidate, leaf, -size, -serves))[:_TRIED]:
+            position = self.spare(int(leaf[i]))
             if position is not None:
-                self.exchange(
-                    position, int(candidate), total / self.designs[depth][candidate, variable]
-                )
+                self.exchange(position, int(candidate[i]), total / float(column[candidate[i]]))
                 return True
         return False
+
+    def contributions(
+        self, leaves: np.ndarray, column: np.ndarray
+    ) -> tuple[float, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The dense total of a variable over some leaves, and its candidates there that are not
+        drawn: leaf, record, and the size of what they add. Of each block the largest few.
+        """
+        block_of, row_of = self.dense.place
+        total, found = 0.0, []
+        for number in np.unique(block_of[leaves]):
+            block = self.dense.read(int(number))
+            here = leaves[block_of[leaves] == number]
+            having = np.flatnonzero(column[block.record])
+            weight = block.weight[row_of[here]][:, having]
+            added = weight * column[block.record[having]].astype(np.float64)
+            total += float(added.sum())
+            size = np.abs(added).ravel()
+            if leaves.size > 1 and size.size > _LOOKED_AT:
+                order = np.argsort(-size, kind="stable")[:_LOOKED_AT]
+            else:
+                order = np.arange(size.size)
+            row, place = np.unravel_index(order, weight.shape)
+            found.append((here[row], block.record[having[place]], size[order]))
+        leaf, record, size = (np.concatenate(part) for part in zip(*found, strict=True))
+        pairs = zip(leaf.tolist(), record.tolist(), strict=True)
+        free = np.fromiter((pair not in self.drawn for pair in pairs), dtype=bool, count=leaf.size)
+        free &= size > 0
+        return total, (leaf[free], record[free], size[free])
 
     def spare(self, leaf: int) -> int | None:
         """The pair of a leaf with the smallest dense weight that no target depends on alone and
@@ -120,7 +145,10 @@ class _Exchange:
         here = here[~alone]
         # Starting weights tie within a leaf; dense weights are rounded, and of equals the first is
         # taken, so that the last bit of a sum cannot decide.
-        return int(here[np.argmin(self.dense[leaf, self.record[here]])]) if here.size else None
+        if not here.size:
+            return None
+        dense = self.dense.at(np.full(here.size, leaf), self.record[here])
+        return int(here[np.argmin(dense)])
 
     def exchange(self, position: int, candidate: int, wanted: float) -> None:
         leaf, given_up = int(self.leaf[position]), int(self.record[position])
@@ -129,7 +157,8 @@ class _Exchange:
             self.counts[depth][area] += touch[candidate].astype(np.int64) - touch[given_up].astype(
                 np.int64
             )
-        self.drawn[leaf, given_up], self.drawn[leaf, candidate] = False, True
+        self.drawn.discard((leaf, given_up))
+        self.drawn.add((leaf, candidate))
         same = (self.leaf == leaf) & (np.arange(self.leaf.size) != position)
         limit = float(np.sort(self.weight[same])[: max(1, int(same.sum()) // 2)].sum())
         gained = float(
