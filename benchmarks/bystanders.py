@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.state import load_state
+from calibration_core.common.area_weights import weights_of
 from pipeline import steps
 from pipeline.reports.show_bystanders import against, amount, furthest, pulled_by
 from pipeline.specs.bystanders import load_bystanders
@@ -54,8 +55,9 @@ def dense_report(catalog: Catalog, profile: str, state: str, data: Path) -> pl.D
     loaded = load_state(profile, state, data)
     records = loaded.inputs.records
     _, result = steps.dense_weights(loaded.ready)
-    each = np.arange(result.weights.shape[1])
-    stored = StoredWeights(result.weights, np.zeros_like(each), each, result.weights.sum(axis=0))
+    dense = weights_of(result.weights)
+    each = np.arange(dense.records)
+    stored = StoredWeights(dense, np.zeros_like(each), each, dense.by_record())
     return steps.bystanders(catalog, loaded.ready, records, loaded.inputs.estimates, stored)
 
 

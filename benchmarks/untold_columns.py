@@ -35,6 +35,7 @@ from rich.table import Table
 from benchmarks.state import load_state
 from benchmarks.untold_figure import frontier_of_untold
 from benchmarks.untold_measures import Column, untold_columns
+from calibration_core.common.area_weights import AreaWeights, weights_of
 from calibration_core.tree.select.joint import refine_pairs, select_jointly
 from calibration_core.tree.solve.newton import TreeNewtonResult, calibrate_tree
 from pipeline.weights.problem import SolvableState, attributes_of, pool_problem
@@ -45,8 +46,9 @@ Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Pairs: leaf, record, weight."""
 
 
-def written_out(dense: np.ndarray) -> Triple:
+def written_out(weights: np.ndarray | AreaWeights) -> Triple:
     """Dense weights (leaves, records) as pairs, those of zero left out."""
+    dense = weights_of(weights).table()
     leaf, record = np.nonzero(dense > 0)
     return leaf, record, dense[leaf, record]
 
@@ -57,7 +59,7 @@ def errors_of(columns: list[Column], pairs: Triple) -> list[float]:
 
 
 def selected(
-    state: SolvableState, dense: np.ndarray, per_area: int, balanced: bool = True
+    state: SolvableState, dense: np.ndarray | AreaWeights, per_area: int, balanced: bool = True
 ) -> Triple:
     """As a run chooses and weighs ``per_area`` pairs per area; or as it would without the variables
     that no target speaks of."""

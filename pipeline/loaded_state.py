@@ -97,7 +97,8 @@ def prepared(catalog: Catalog, profile: Profile, postal: str, inputs: StateInput
     ).frame
     made = candidates(catalog, profile, postal, inputs.records, targets, geography)
     cells = made.cells.table
-    ready = solvable(profile, postal, targets, geography, made.units, made.areas, cells)
+    tables = made.units, made.areas, made.pools, cells
+    ready = solvable(profile, postal, targets, geography, *tables)
     return LoadedState(inputs, made, ready)
 
 

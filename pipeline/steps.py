@@ -76,9 +76,9 @@ from pipeline.weights.solve import (
 )
 from pipeline.weights.table import (
     StoredWeights,
-    dense_array,
     dense_table,
     pairs_table,
+    stored_dense,
     stored_pairs,
     stored_weights,
     weights_table,
@@ -278,7 +278,8 @@ def candidates(
     measured = {variable.key: variable for variable in measured_variables(catalog, profile)}
     measured |= {variable.key: variable for variable in evidence_variables(catalog, targets)}
     variables = tuple(measured[key] for key in sorted(measured))
-    return build_candidates(records, variables, targets, places, cross)
+    rule, seed = profile.candidates, profile.seed
+    return build_candidates(records, variables, targets, places, cross, rule, seed)
 
 
 def solvable(
@@ -288,12 +289,13 @@ def solvable(
     geography: pl.DataFrame,
     units: pl.DataFrame,
     areas: pl.DataFrame | None = None,
+    pools: pl.DataFrame | None = None,
     cells: pl.DataFrame | None = None,
 ) -> SolvableState:
     """The state as every later step takes it, from its reconciled targets and candidate tables."""
     own = owned(areas_of(geography, postal, profile.geography.vintage), targets)
     problem = build_problem(targets, units, own, profile)
-    return SolvableState(profile, postal, own, targets, units, areas, cells, problem)
+    return SolvableState(profile, postal, own, targets, units, areas, pools, cells, problem)
 
 
 # Weights.
@@ -302,18 +304,18 @@ def solvable(
 def dense_weights(
     state: SolvableState, progress: StepProgress = None
 ) -> tuple[pl.DataFrame, TreeNewtonResult]:
-    """``dense_weights``: a calibrated weight of every unit in every area."""
+    """``dense_weights``: a calibrated weight of every unit in every area, by what determines it."""
     result = dense_calibration(state, progress)
-    return dense_table(state, result.weights), result
+    return dense_table(state, result), result
 
 
 def selected_pairs(
     state: SolvableState, dense: pl.DataFrame, pairs: int, progress: WordProgress = None
 ) -> tuple[pl.DataFrame, Selection]:
     """``selected_pairs``: exactly ``pairs`` pairs out of the table ``dense_weights``."""
-    array = dense_array(state, dense)
-    chosen = select(state, array, pairs, progress)
-    return pairs_table(state, chosen, array, pairs), chosen
+    weights = stored_dense(state, dense)
+    chosen = select(state, weights, pairs, progress)
+    return pairs_table(state, chosen, weights, pairs), chosen
 
 
 def refined_weights(
@@ -321,7 +323,7 @@ def refined_weights(
 ) -> tuple[pl.DataFrame, RefinedPairs]:
     """``weights``: the selected pairs, weighed so that their totals meet the targets."""
     pairs = stored_pairs(state, selected)
-    refined = refine(state, dense_array(state, dense), pairs, progress)
+    refined = refine(state, stored_dense(state, dense), pairs, progress)
     return weights_table(state, pairs, refined.result.weights), refined
 
 

@@ -154,7 +154,7 @@ def of_fit(fit: pl.DataFrame, column: str, title: str, profile: Profile) -> dict
 
 
 def of_candidates(made: Candidates, pairs: int) -> tuple[dict[str, Any], ...]:
-    """Of the three candidate tables: units, areas, cells."""
+    """Of the candidate tables: units, areas, pools, cells."""
     notes, cells = made.notes, of_cells(made.cells)
     inexpressible = [f"{v.variable}/{v.domain}: {v.reason}" for v in made.inexpressible]
     more = {"candidate_pairs": pairs, "inexpressible": dg.MetadataValue.json(inexpressible)}
@@ -162,6 +162,7 @@ def of_candidates(made: Candidates, pairs: int) -> tuple[dict[str, Any], ...]:
     return (
         frame_metadata(first, notes=notes, **more, **cells),
         frame_metadata(made.areas, notes=notes),
+        frame_metadata(made.pools, notes=notes),
         frame_metadata(made.cells.table, notes=made.cells.notes, **cells),
     )
 

@@ -25,6 +25,7 @@ SURVEY_ESTIMATES = "survey_estimates"
 RECORDS = ("record_persons", "record_households", "record_tax_units")
 RECORD_ALIGNMENT = "record_alignment"
 UNITS, AREAS, CELLS = "candidate_units", "candidate_areas", "candidate_cells"
+POOLS = "candidate_pools"
 
 SELECTED_RECORDS = ("selected_persons", "selected_households")
 
@@ -33,7 +34,7 @@ BYSTANDERS = "bystander_report"
 NATIONAL_FIT, NATIONAL_REPORT = "national_fit", "national_report"
 
 # What a step of weights or reports reads to have its state (``pipeline/steps.py``, ``solvable``).
-OF_THE_STATE = (RECONCILED, UNITS, GEOGRAPHY)
+OF_THE_STATE = (RECONCILED, UNITS, GEOGRAPHY, AREAS, POOLS)
 
 
 def inputs_of(*names: str) -> dict[str, dg.AssetIn]:

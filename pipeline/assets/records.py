@@ -20,12 +20,14 @@ from pipeline.assets.names import (
     AREAS,
     CANDIDATES_GROUP,
     CELLS,
+    POOLS,
     CONCEPT_GAPS,
     DONOR_PERSONS,
     GEOGRAPHY,
     HOUSEHOLDS,
     NATIONAL_TARGETS,
     PERSONS,
+    POOLS,
     RECONCILED,
     RECORD_ALIGNMENT,
     RECORDS,
@@ -262,7 +264,14 @@ def _candidates(
             "Units of the state that may get weight: prior weight, cross-category cell, and what"
             " each adds to every variable"
         ),
-        AREAS: f"Where a unit of each PUMA may lie: its prior share in each {profile.finest_level}",
+        AREAS: (
+            f"Where a unit of each PUMA may lie: its prior share in each {profile.finest_level},"
+            " and the neighbourhood that it draws on"
+        ),
+        POOLS: (
+            "The units that each neighbourhood draws on: those of its PUMAs, and a sample of the"
+            " others with what each stands for"
+        ),
         CELLS: (
             "Cross-category cells of the units after thin ones were collapsed: records, design"
             " weight, and the value of every class"
@@ -289,9 +298,14 @@ def _candidates(
             frames[RECONCILED],
             frames[GEOGRAPHY],
         )
-        pairs = candidate_pairs(made.units, made.areas)
+        pairs = candidate_pairs(made.units, made.areas, made.pools)
         facts = {"notes": list(made.notes), "candidate_pairs": pairs}
-        tables = {UNITS: made.units, AREAS: made.areas, CELLS: made.cells.table}
+        tables = {
+            UNITS: made.units,
+            AREAS: made.areas,
+            POOLS: made.pools,
+            CELLS: made.cells.table,
+        }
         shown = metadata.of_candidates(made, pairs)
         return [
             dg.MaterializeResult(asset_key=name, value=Table(table, facts), metadata=said)

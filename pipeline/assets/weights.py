@@ -22,6 +22,7 @@ from pipeline.assets.names import (
     DENSE,
     GEOGRAPHY,
     OF_THE_STATE,
+    POOLS,
     RECONCILED,
     RECORDS,
     SELECTED,
@@ -77,8 +78,8 @@ def solvable(profile: Profile, postal: str, frames: dict[str, pl.DataFrame]):
     from pipeline import steps
 
     targets, geography, units = (frames[name] for name in (RECONCILED, GEOGRAPHY, UNITS))
-    areas, cells = frames.get(AREAS), frames.get(CELLS)
-    return steps.solvable(profile.of(postal), postal, targets, geography, units, areas, cells)
+    candidates = units, frames[AREAS], frames[POOLS], frames.get(CELLS)
+    return steps.solvable(profile.of(postal), postal, targets, geography, *candidates)
 
 
 def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -87,11 +88,11 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
         group_name=WEIGHTS_GROUP,
         kinds={*_KINDS, "pytorch"},
         partitions_def=partitions,
-        ins=inputs_of(*OF_THE_STATE, AREAS),
+        ins=inputs_of(*OF_THE_STATE),
         code_version=code_version(*_CODE),
         description=(
-            f"Calibrated weight of every unit in every {profile.finest_level}: a row per unit, a"
-            " column per area."
+            f"Calibrated weight of every unit in every {profile.finest_level}, by what determines"
+            " it: a rate for each target, its price. `geocal dense` writes the weights themselves."
         ),
         check_specs=check_specs(DENSE, {"converged": "The solver met its tolerance."}),
     )
@@ -102,13 +103,13 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
 
         state = solvable(profile, context.partition_key, frames)
         # The selection would refuse such a number too, but only after the dense solve.
-        require_pairs(state, frames[AREAS], requested_pairs(context.run.run_config, SELECTED))
+        require_pairs(state, requested_pairs(context.run.run_config, SELECTED))
         with step_words(context.log.info) as say:
             table, result = steps.dense_weights(state, progress=say)
         fit = steps.fit_of(state, fitted_dense=result.fitted)
         title = f"Dense fit of {state.postal}"
         shown = frame_metadata(
-            table.select(table.columns[: metadata.PREVIEW_COLUMNS]),
+            table,
             ess=result.effective_sample_size,
             **metadata.of_solver(result),
             **metadata.of_fit(fit, "fitted_dense", title, profile),
@@ -139,13 +140,14 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
         context: dg.AssetExecutionContext, config: BudgetConfig, **frames: pl.DataFrame
     ):
         from pipeline import steps
+        from pipeline.weights.candidates import candidate_pairs
         from pipeline.weights.settings import pairs_of
 
         state = solvable(profile, context.partition_key, frames)
         pairs = pairs_of(state.profile, len(state.leaves), config.pairs)
         with step_words(context.log.info) as say:
             table, chosen = steps.selected_pairs(state, frames[DENSE], pairs, progress=say)
-        candidates = int((frames[DENSE].drop("household_id").to_numpy() > 0).sum())
+        candidates = candidate_pairs(frames[UNITS], frames[AREAS], frames[POOLS])
         return dg.MaterializeResult(
             value=Table(table, {"pairs": pairs, "candidate_pairs": candidates}),
             metadata=metadata.of_selection(state, table, chosen),
@@ -167,7 +169,7 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
         group_name=WEIGHTS_GROUP,
         kinds={*_KINDS, "pytorch"},
         partitions_def=partitions,
-        ins=inputs_of(*OF_THE_STATE, AREAS, DENSE, SELECTED),
+        ins=inputs_of(*OF_THE_STATE, DENSE, SELECTED),
         code_version=code_version(*_CODE),
         description=(
             "The product: household_id, tract, county, weight. Exactly k pairs, refined so"
@@ -189,7 +191,7 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
                 state, frames[DENSE], frames[SELECTED], progress=say
             )
         fit = steps.fit_of(state, fitted=refined.result.fitted)
-        pairs = candidate_pairs(frames[UNITS], frames[AREAS])
+        pairs = candidate_pairs(frames[UNITS], frames[AREAS], frames[POOLS])
         return dg.MaterializeResult(
             value=Table(table, {"candidate_pairs": pairs, "pairs": table.height}),
             metadata=metadata.of_weights(state, table, refined, fit),

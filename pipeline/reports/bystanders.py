@@ -95,7 +95,7 @@ def bystander_report(state: SolvableState, stored: StoredWeights, watched: Watch
     """
     weights = {
         "prior": state.units["prior_weight"].to_numpy(),
-        "dense": stored.dense.sum(axis=0),
+        "dense": stored.dense.by_record(),
         "selected": np.bincount(stored.record, stored.weight, minlength=state.units.height),
     }
     with one_thread():

@@ -21,7 +21,7 @@ def income_points(units: pl.DataFrame, stored: StoredWeights) -> tuple[pl.DataFr
     """
     values = units[INCOME if INCOME in units.columns else "order"].to_numpy().astype(np.float64)
     of_records = {
-        "dense": stored.dense.sum(axis=0),
+        "dense": stored.dense.by_record(),
         "selected": np.bincount(stored.record, stored.weight, minlength=values.size),
     }
     positive = {name: float(w[values > 0].sum() / w.sum()) for name, w in of_records.items()}

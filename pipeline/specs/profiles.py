@@ -74,9 +74,19 @@ class Budget(SpecModel):
 
 
 class ProfileCandidates(SpecModel):
-    """``elsewhere_share``: prior weight of records from outside the area's own PUMA, as a share."""
+    """Which units an area may draw on (``pipeline/weights/neighbourhoods.py``).
+
+    ``elsewhere_share``: prior weight of records from outside the area's own PUMA, as a share.
+    ``units``: that the pool of a neighbourhood has at least, those of its own PUMAs and sampled
+    ones together; ``elsewhere``: sampled ones at least, however many its own are.
+    ``least_support``: own units that add to a targeted variable, below which units from elsewhere
+    that do are sampled apart. docs/large_states.md has the figures these rest on.
+    """
 
     elsewhere_share: float = Field(default=0.2, ge=0, le=1)
+    units: int = Field(default=2500, ge=0)
+    elsewhere: int = Field(default=1000, ge=0)
+    least_support: int = Field(default=20, ge=0)
 
 
 class AcceptedMove(SpecModel):

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
+from calibration_core.common.area_weights import weights_of
 from calibration_core.errors import BudgetError, GeocalError
 from calibration_core.tree.rivals import WITHOUT_CHANCE, PairTask, run_pair_method
 from calibration_core.tree.select.pairs import allocate_pairs
@@ -193,7 +194,8 @@ def _runs(task: HeldOut, settings: ValidationSettings, progress: Progress) -> It
 
 
 def _dense_run(task: HeldOut, dense: TreeNewtonResult) -> Run:
-    leaf, record = np.nonzero(dense.weights > 0)
+    weights = weights_of(dense.weights).table()
+    leaf, record = np.nonzero(weights > 0)
     return Run(
         postal=task.state.postal,
         group=task.group.id,
@@ -203,7 +205,7 @@ def _dense_run(task: HeldOut, dense: TreeNewtonResult) -> Run:
         converged=dense.converged,
         status=dense.status,
         warnings=tuple(map(str, dense.warnings)),
-        **_measured(task, leaf, record, dense.weights[leaf, record]),
+        **_measured(task, leaf, record, weights[leaf, record]),
     )
 
 
@@ -235,7 +237,8 @@ def _measured(task: HeldOut, leaf: np.ndarray, record: np.ndarray, weight: np.nd
 
 
 def _require_room(state: SolvableState, settings: ValidationSettings) -> None:
-    areas, most = len(state.leaves), candidate_pairs(state.units, state.table("areas"))
+    tables = state.units, state.table("areas"), state.table("pools")
+    areas, most = len(state.leaves), candidate_pairs(*tables)
     budget = max(settings.pairs_per_area)
     if budget * areas > most:
         raise BudgetError(

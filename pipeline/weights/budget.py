@@ -28,14 +28,14 @@ def requested_pairs(run_config: Mapping[str, Any], asset: str) -> int | None:
     return run_config.get("ops", {}).get(asset, {}).get("config", {}).get("pairs")
 
 
-def require_pairs(state: SolvableState, areas: pl.DataFrame, requested: int | None) -> None:
+def require_pairs(state: SolvableState, requested: int | None) -> None:
     """Raise BudgetError unless k lies between the areas with candidates and the candidates.
 
-    areas : where units may lie (``build_candidates``).
     requested : k asked for; None is the profile's number per area.
     """
+    areas, pools = state.table("areas"), state.table("pools")
     least = areas.filter(pl.col("share") > 0)["area"].n_unique()
-    most = candidate_pairs(state.units, areas)
+    most = candidate_pairs(state.units, areas, pools)
     pairs = pairs_of(state.profile, len(state.leaves), requested)
     if not least <= pairs <= most:
         raise _refusal(pairs, least, most, state.profile, state.postal)

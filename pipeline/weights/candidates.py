@@ -3,10 +3,10 @@ prior weight may lie.
 
 A candidate is a (unit, area) pair. Pairs are never written out: the prior of unit h in area t is
 its design weight times the share of its PUMA's population that lives in t, blended with a small
-share for every other area of the state.
+share for every other area of the state, of which a sample stands for all (``neighbourhoods.py``).
 
-Belongs here: the two candidate tables. Does not belong here: solving, how a variable is measured,
-or what a cell is (``cells.py``).
+Belongs here: the candidate tables. Does not belong here: solving, how a variable is measured, or
+what a cell is (``cells.py``).
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from pipeline.errors import RecordsError
 from pipeline.ordered_sums import series_total
 from pipeline.records.expressions import Inexpressible, measure
 from pipeline.specs.cross_categories import CrossCategories
+from pipeline.specs.profiles import ProfileCandidates
 from pipeline.specs.variables import Variable
-from pipeline.vocabulary import POPULATION, design_column
+from pipeline.vocabulary import FITTED_ROLES, POPULATION, VARIABLE_KEY, design_column
 from pipeline.weights.cells import Cells, build_cells
+from pipeline.weights.neighbourhoods import build_pools, targeted_columns
 from pipeline.weights.places import Places
 
 SHOWN = 8
@@ -37,7 +39,9 @@ class Candidates:
     ----------
     units : household_id, puma, prior_weight, cell, order, then one column ``variable|domain`` per
         variable (float64), sorted by household_id.
-    areas : area, puma, share: where a unit of each PUMA may lie, shares of one PUMA summing to one.
+    areas : area, neighbourhood, puma, share: where a unit of each PUMA may lie, shares of one PUMA
+        summing to one.
+    pools : neighbourhood, household_id, expansion: the units that areas of a neighbourhood draw on.
     inexpressible : variables these records cannot express.
     notes : counted facts.
     cells : what the column ``cell`` numbers.
@@ -45,6 +49,7 @@ class Candidates:
 
     units: pl.DataFrame
     areas: pl.DataFrame
+    pools: pl.DataFrame
     inexpressible: tuple[Inexpressible, ...]
     notes: tuple[str, ...]
     cells: Cells
@@ -56,8 +61,10 @@ def build_candidates(
     targets: pl.DataFrame,
     places: Places,
     cross: CrossCategories,
+    rule: ProfileCandidates | None = None,
+    seed: int = 0,
 ) -> Candidates:
-    """Build both candidate tables.
+    """Build the candidate tables.
 
     Parameters
     ----------
@@ -67,6 +74,7 @@ def build_candidates(
     targets : reconciled targets; the population of each finest area is read from them.
     places : the areas, and where a unit of a PUMA may lie.
     cross : classes of the cells, and how thin ones are collapsed.
+    rule : sizes of the pools of neighbourhoods; the default's where None. seed : of the run.
 
     Raises RecordsError if there are no records, or a PUMA of the records is in no area; TargetError
     if an area has no population target.
@@ -99,9 +107,26 @@ def build_candidates(
             **columns,
         }
     )
-    areas = places.shares(units["puma"].unique().sort().to_list(), population)
-    notes = (_scaled(scale), *cells.notes, *map(str, measured.notes), *_empty(population))
-    return Candidates(units, areas, measured.inexpressible, notes, cells)
+    pumas = units["puma"].unique().sort().to_list()
+    local = places.local(pumas, population)
+    stated = targets.filter((pl.col("level") == places.finest_level) & pl.col("role").is_in(FITTED_ROLES))
+    keys = stated.select(VARIABLE_KEY).unique().sort(VARIABLE_KEY).iter_rows()
+    pools = build_pools(
+        units,
+        local > 0,
+        pumas,
+        targeted_columns(units, list(keys)),
+        rule or ProfileCandidates(elsewhere_share=places.elsewhere_share),
+        seed,
+        places.geography["state_fips"][0],
+    )
+    of_area = dict(zip(population["area"], pools.of_area.tolist(), strict=True))
+    number = pl.col("area").replace_strict(of_area, return_dtype=pl.Int64)
+    shares = places.shares(pumas, population, local)
+    areas = shares.select("area", number.alias("neighbourhood"), "puma", "share")
+    found = _scaled(scale), *cells.notes, *pools.notes, *map(str, measured.notes)
+    notes = (*found, *_empty(population))
+    return Candidates(units, areas, pools.table, measured.inexpressible, notes, cells)
 
 
 def _scaled(scale: float) -> str:
@@ -119,14 +144,16 @@ def _empty(population: pl.DataFrame) -> list[str]:
     return [f"{len(empty)} areas have no population and get no record: {named}"] if empty else []
 
 
-def candidate_pairs(units: pl.DataFrame, areas: pl.DataFrame) -> int:
+def candidate_pairs(units: pl.DataFrame, areas: pl.DataFrame, pools: pl.DataFrame) -> int:
     """Number of (unit, area) pairs with prior weight: those k can be chosen from. An area in which
     nobody lives has none.
     """
-    here = units.filter(pl.col("prior_weight") > 0).group_by("puma").len("units")
-    there = areas.filter(pl.col("share") > 0).group_by("puma").len("areas")
+    where = ["neighbourhood", "puma"]
+    alive = units.filter(pl.col("prior_weight") > 0).select("household_id", "puma")
+    here = pools.join(alive, on="household_id").group_by(where).len("units")
+    there = areas.filter(pl.col("share") > 0).group_by(where).len("areas")
     return int(
-        here.join(there, on="puma")
+        here.join(there, on=where)
         .select((pl.col("units").cast(pl.Int64) * pl.col("areas").cast(pl.Int64)).sum())
         .item()
     )

@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.errors import RecordsError, TargetError
+from pipeline.ordered_sums import series_total
 from pipeline.vocabulary import AREA_COLUMN, COUNTY, POPULATION, TRACT, is_variable
 
 
@@ -75,28 +76,40 @@ class Places:
             )
         return joined
 
-    def shares(self, pumas: list[str], population: pl.DataFrame) -> pl.DataFrame:
-        """``area, puma, share``: where a unit of each PUMA lies, shares of one PUMA summing to one.
+    def local(self, pumas: list[str], population: pl.DataFrame) -> np.ndarray:
+        """(areas, pumas) float64: how much of each PUMA lies in each area, up to a factor for each
+        PUMA; areas as in ``population``.
 
         Raises RecordsError if a PUMA lies in no area.
         """
         areas, people = population["area"].to_list(), dict(population.iter_rows())
-        everywhere = np.array([people[area] for area in areas]) / sum(people.values())
-        pieces = []
-        for puma in pumas:
-            share, local = everywhere, self._local(puma, areas, people)
-            if puma and local.sum() <= 0:
+        found = np.zeros((len(areas), len(pumas)))
+        for column, puma in enumerate(pumas):
+            found[:, column] = self._local(puma, areas, people)
+            if puma and found[:, column].sum() <= 0:
                 raise RecordsError(
                     f"PUMA {puma} of the records lies in no area of the geography",
                     where="puma",
                     expected=f"one of {', '.join(sorted(set(self.puma_link['puma']))[:6])} ...",
                     remedy="Check the profile's puma_link_vintage",
                 )
-            if local.sum() > 0:
-                near, far = 1 - self.elsewhere_share, self.elsewhere_share
-                share = near * local / local.sum() + far * everywhere
-            of_puma = {"area": areas, "puma": [puma] * len(areas), "share": share}
-            pieces.append(pl.DataFrame(of_puma))
+        return found
+
+    def shares(
+        self, pumas: list[str], population: pl.DataFrame, local: np.ndarray
+    ) -> pl.DataFrame:
+        """``area, puma, share``: where a unit of each PUMA lies, shares of one PUMA summing to one;
+        ``local`` as of the method of that name.
+        """
+        areas, people = population["area"], population["population"].to_numpy()
+        everywhere = people / series_total(population["population"])
+        near, far = 1 - self.elsewhere_share, self.elsewhere_share
+        pieces = []
+        for column, puma in enumerate(pumas):
+            held, share = local[:, column], everywhere
+            if held.sum() > 0:
+                share = near * held / held.sum() + far * everywhere
+            pieces.append(pl.DataFrame({"area": areas, "puma": [puma] * len(areas), "share": share}))
         return pl.concat(pieces).sort("area", "puma")
 
     def _local(self, puma: str, areas: list[str], people: dict[str, float]) -> np.ndarray:

@@ -26,6 +26,7 @@ import numpy as np
 import polars as pl
 
 from calibration_core.tree.geography import GeographyTree
+from calibration_core.tree.neighbourhoods import Neighbourhoods
 from calibration_core.tree.problem import PoolProblem, Targets, make_targets
 from pipeline.errors import StoreError
 from pipeline.specs.profiles import Profile
@@ -73,8 +74,8 @@ class SolvableState:
     profile, postal : whose.
     geography : the state's areas, in the vintage of the targets.
     targets : its target table, reconciled.
-    units, areas, cells : the candidate tables; ``areas`` is needed by the dense calibration only,
-        ``cells`` by the selection and its report.
+    units, areas, pools, cells : the candidate tables; ``areas`` and ``pools`` are needed wherever
+        dense weights are, ``cells`` by the selection and its report.
     problem : ``targets`` and ``units`` as arrays.
     """
 
@@ -84,6 +85,7 @@ class SolvableState:
     targets: pl.DataFrame
     units: pl.DataFrame
     areas: pl.DataFrame | None
+    pools: pl.DataFrame | None
     cells: pl.DataFrame | None
     problem: StateProblem
 
@@ -92,9 +94,9 @@ class SolvableState:
         """GEOIDs of the finest areas, those that get records."""
         return self.problem.tree.leaves
 
-    def table(self, name: Literal["areas", "cells"]) -> pl.DataFrame:
+    def table(self, name: Literal["areas", "pools", "cells"]) -> pl.DataFrame:
         """A candidate table that not every step is given. Raises StoreError if it was not."""
-        found = {"areas": self.areas, "cells": self.cells}[name]
+        found = {"areas": self.areas, "pools": self.pools, "cells": self.cells}[name]
         if found is None:
             raise StoreError(
                 f"The state {self.postal} was made without its table of {name}",
@@ -167,13 +169,42 @@ def target_scales(targets: pl.DataFrame, profile: Profile) -> pl.Series:
 
 
 def pool_problem(state: SolvableState) -> PoolProblem:
-    """The dense problem: every area may use every unit."""
-    units, problem = state.units, state.problem
+    """The dense problem: every area may use the units of its neighbourhood's pool."""
+    units, problem, areas = state.units, state.problem, state.table("areas")
     pumas = sorted(set(units["puma"]))
-    group = np.array([pumas.index(p) for p in units["puma"]], dtype=np.int64)
-    shares = state.table("areas").pivot(on="puma", index="area", values="share").sort("area")
-    prior = units["prior_weight"].to_numpy()
-    return PoolProblem(problem.tree, problem.targets, prior, group, shares.select(pumas).to_numpy())
+    group = units["puma"].replace_strict({p: i for i, p in enumerate(pumas)}, return_dtype=pl.Int64)
+    shares = areas.pivot(on="puma", index="area", values="share").sort("area")
+    return PoolProblem(
+        problem.tree,
+        problem.targets,
+        units["prior_weight"].to_numpy(),
+        group.to_numpy(),
+        shares.select(pumas).to_numpy(),
+        _neighbourhoods(state),
+    )
+
+
+def _neighbourhoods(state: SolvableState) -> Neighbourhoods:
+    """The pools as places among the units. Raises StoreError if they are of other units."""
+    rows = state.units.select("household_id").with_row_index("record")
+    pools = state.table("pools").join(rows, on="household_id", how="left")
+    if pools["record"].null_count():
+        lost = pools.filter(pl.col("record").is_null())["household_id"]
+        raise StoreError(
+            f"{len(lost)} households of pools are no candidates, first {lost[0]}",
+            where=f"candidate_pools of {state.postal}",
+            expected="pools of the present units",
+            remedy=f"Materialise the candidates of {state.postal} again",
+        )
+    pools = pools.sort("neighbourhood", "record")
+    number, record = pools["neighbourhood"].to_numpy(), pools["record"].to_numpy().astype(np.int64)
+    expansion, edges = pools["expansion"].to_numpy(), np.flatnonzero(np.diff(number)) + 1
+    of_area = state.table("areas").select("area", "neighbourhood").unique().sort("area")
+    return Neighbourhoods(
+        of_area["neighbourhood"].to_numpy().astype(np.int64),
+        tuple(np.split(record, edges)),
+        tuple(np.split(expansion, edges)),
+    )
 
 
 def design_matrix(units: pl.DataFrame, keys: Sequence[Key]) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from calibration_core.common.area_weights import AreaWeights
 from calibration_core.errors import BudgetError
 from calibration_core.tree.problem import PairProblem
 from calibration_core.tree.select.joint import RefinedPairs, refine_pairs, select_jointly
@@ -39,9 +40,9 @@ def dense_calibration(state: SolvableState, progress: StepProgress = None) -> Tr
     return calibrate_tree(pool_problem(state), dense_settings(state), progress=progress)
 
 
-def pool_of(state: SolvableState, dense: np.ndarray) -> Pool:
-    """What pairs are chosen from. ``dense``: (areas, units) dense weights, which the pool rounds so
-    that another processor's last bit cannot change a draw. Without the table of cells there are no
+def pool_of(state: SolvableState, dense: np.ndarray | AreaWeights) -> Pool:
+    """What pairs are chosen from. ``dense``: dense weights of units in areas, which the pool rounds
+    so that another processor's last bit cannot change a draw. Without the table of cells there are no
     classes of cells, which a refit does not need."""
     units, problem = state.units, state.problem
     classes: tuple[np.ndarray, ...] = ()
@@ -64,7 +65,7 @@ def pool_of(state: SolvableState, dense: np.ndarray) -> Pool:
 
 
 def select(
-    state: SolvableState, dense: np.ndarray, pairs: int, progress: WordProgress = None
+    state: SolvableState, dense: np.ndarray | AreaWeights, pairs: int, progress: WordProgress = None
 ) -> Selection:
     """Choose exactly ``pairs`` pairs: draw, exchange, and refit in turn.
 
@@ -94,7 +95,7 @@ def _in_the_words_of_a_run(error: BudgetError, state: SolvableState) -> BudgetEr
 
 def refine(
     state: SolvableState,
-    dense: np.ndarray,
+    dense: np.ndarray | AreaWeights,
     pairs: Selection | PairProblem,
     progress: StepProgress = None,
 ) -> RefinedPairs:

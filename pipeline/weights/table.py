@@ -9,17 +9,32 @@ solving (``solve.py``), files (``pipeline/io_manager.py``), fits and other repor
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from calibration_core.common.area_weights import AreaWeights, TableWeights
+from calibration_core.errors import ProblemError
+from calibration_core.tree.multiplier_weights import MultiplierWeights
 from calibration_core.tree.problem import PairProblem
+from calibration_core.tree.result import TreeNewtonResult
 from calibration_core.tree.select.pairs import Selection
 from pipeline.errors import InvariantError
 from pipeline.invariants import require, require_no_rows
-from pipeline.vocabulary import AREA_COLUMN, COUNTY, DENSE, SELECTED, TRACT, WEIGHTS
-from pipeline.weights.problem import SolvableState
+from pipeline.targets.grid import TargetGrid
+from pipeline.vocabulary import (
+    AREA_COLUMN,
+    COUNTY,
+    DENSE,
+    SELECTED,
+    TRACT,
+    VARIABLE_KEY,
+    WEIGHTS,
+)
+from pipeline.weights.problem import SolvableState, pool_problem
 
 # No column ``state``: the folder's name holds it (``pipeline/io_manager.py``).
 WEIGHTS_SCHEMA = {
@@ -27,6 +42,18 @@ WEIGHTS_SCHEMA = {
     "tract": pl.String,
     "county": pl.String,
     "weight": pl.Float64,
+}
+DENSE_SCHEMA = {
+    "level": pl.String,
+    "geoid": pl.String,
+    "variable": pl.String,
+    "domain": pl.String,
+    "rate": pl.Float64,
+    "pull": pl.Float64,
+    "target": pl.Float64,
+    "scale": pl.Float64,
+    "fitted": pl.Float64,
+    "made_of": pl.String,
 }
 _REPORT = "Nothing was written; report this with the profile and the state"
 
@@ -37,51 +64,111 @@ class StoredWeights:
 
     Attributes
     ----------
-    dense : (leaves, records) float64 dense weights.
+    dense : dense weights of every leaf, made block by block when they are read.
     leaf, record : (k,) int64 places of the selected pairs, sorted.
     weight : (k,) float64 their weights.
     """
 
-    dense: np.ndarray
+    dense: AreaWeights
     leaf: np.ndarray
     record: np.ndarray
     weight: np.ndarray
 
 
-def dense_table(state: SolvableState, dense: np.ndarray) -> pl.DataFrame:
-    """``household_id``, then a column per area with the dense weight of each unit.
+def dense_table(state: SolvableState, result: TreeNewtonResult) -> pl.DataFrame:
+    """DENSE_SCHEMA, a row per fitted target: what determines the dense weights.
 
-    Raises InvariantError if one of ``dense``, (leaves, records), is negative or not finite.
+    The weight of a unit in an area is its prior times exp(sum of rate x what the unit adds), over
+    the variables of the area and of all areas that hold it. ``pull`` is the rate in units of
+    1 / scale: by how much the loss falls if the target gives way by one scale.
+
+    Raises InvariantError if a weight would be negative or not finite.
     """
-    require(
-        bool(np.isfinite(dense).all() and (dense >= 0).all()),
-        "A dense weight is negative or not finite",
-        where=f"{DENSE} of {state.postal}",
-        expected="finite weights of at least zero",
-        remedy=_REPORT,
+    weights = result.weights
+    if isinstance(weights, np.ndarray):
+        weights = TableWeights(weights)
+    try:
+        weights.check()
+    except ProblemError as error:
+        raise InvariantError(
+            "A dense weight is negative or not finite",
+            where=f"{DENSE} of {state.postal}",
+            expected="finite weights of at least zero",
+            remedy=_REPORT,
+        ) from error
+    targets = state.problem.targets
+    columns = {
+        "rate": result.rates,
+        "pull": result.multipliers,
+        "target": targets.values,
+        "scale": targets.scales,
+        "fitted": result.fitted,
+    }
+    used = tuple(np.isfinite(scale) for scale in targets.scales)
+    rows = state.problem.grid.long(used, **columns)
+    return rows.with_columns(made_of=pl.lit(digest_of(state))).select(list(DENSE_SCHEMA))
+
+
+def stored_dense(state: SolvableState, table: pl.DataFrame) -> AreaWeights:
+    """The dense weights that the stored table determines, made when they are read.
+
+    Raises InvariantError if the table was made of other areas, targets, units or pools.
+    """
+    problem, key = state.problem, ["level", "geoid", *VARIABLE_KEY]
+    grid = TargetGrid.of(table, pl.lit(True), problem.tree, problem.grid.keys)
+    used = [np.isfinite(scale) for scale in problem.targets.scales]
+    same = all(bool((a == b).all()) for a, b in zip(grid.used, used, strict=True))
+    same = same and not table.select(key).is_duplicated().any()
+    same = same and sum(int(u.sum()) for u in used) == table.height
+    found = grid.read(table["target"], 0.0) if same else ()
+    same = same and all(
+        bool((a == np.where(u, b, 0.0)).all())
+        for a, b, u in zip(found, problem.targets.values, used, strict=True)
     )
-    areas = {area: dense[i] for i, area in enumerate(state.leaves)}
-    return pl.DataFrame({"household_id": state.units["household_id"], **areas})
-
-
-def dense_array(state: SolvableState, table: pl.DataFrame) -> np.ndarray:
-    """The stored dense weights, (leaves, records).
-
-    Raises InvariantError if they were made for other areas or other units.
-    """
-    same_areas = set(state.leaves) == set(table.columns) - {"household_id"}
+    same = same and set(table["made_of"].unique()) == {digest_of(state)}
     require(
-        same_areas and table["household_id"].equals(state.units["household_id"]),
-        "The stored dense weights were made for other areas or other households",
+        same,
+        "The stored dense weights were made for other areas, targets or households",
         where=f"{DENSE} of {state.postal}",
-        expected="dense weights of the present geography and candidates",
+        expected="dense weights of the present geography, targets and candidates",
         remedy=f"Materialise {DENSE} of {state.postal} again",
     )
-    return table.select(state.leaves).to_numpy().T
+    return MultiplierWeights(pool_problem(state), grid.read(table["rate"], 0.0))
+
+
+def digest_of(state: SolvableState) -> str:
+    """SHA-256 of what dense weights follow from, beside their rates: areas, units with what they
+    add, prior weights, pools.
+    """
+    problem, found = pool_problem(state), hashlib.sha256()
+    found.update("\n".join((*problem.tree.leaves, *state.units["household_id"])).encode())
+    near = problem.near
+    arrays = [problem.record_prior, problem.group, problem.leaf_prior, near.of_leaf]
+    for array in (*arrays, *near.record, *near.expansion, *problem.targets.designs):
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def long_weights(
+    state: SolvableState, dense: AreaWeights, least: float
+) -> Iterator[pl.DataFrame]:
+    """``household_id, area, weight`` of every dense weight of at least ``least``, block by block."""
+    leaves, ids = np.array(state.leaves), state.units["household_id"]
+    for number in range(len(dense.block_areas)):
+        block = dense.read(number)
+        row, column = np.nonzero(block.weight >= max(least, np.nextafter(0.0, 1.0)))
+        yield pl.DataFrame(
+            {
+                "household_id": ids.gather(block.record[column]),
+                "area": leaves[block.area[row]],
+                "weight": block.weight[row, column],
+            },
+            schema={"household_id": pl.String, "area": pl.String, "weight": pl.Float64},
+        )
 
 
 def pairs_table(
-    state: SolvableState, chosen: Selection, dense: np.ndarray, pairs: int
+    state: SolvableState, chosen: Selection, dense: AreaWeights, pairs: int
 ) -> pl.DataFrame:
     """``household_id, area, dense_weight, probability, starting_weight``, a row per selected pair.
 
@@ -91,7 +178,7 @@ def pairs_table(
         {
             "household_id": state.units["household_id"].gather(chosen.record),
             "area": [state.leaves[i] for i in chosen.leaf],
-            "dense_weight": dense[chosen.leaf, chosen.record],
+            "dense_weight": dense.at(chosen.leaf, chosen.record),
             "probability": chosen.probability,
             "starting_weight": chosen.weight,
         }
@@ -151,7 +238,7 @@ def stored_weights(
     area = pl.col(state.profile.finest_level)
     pairs = _places(state, weights.with_columns(area=area), WEIGHTS)
     places = (pairs[name].to_numpy() for name in ("leaf", "record", "weight"))
-    return StoredWeights(dense_array(state, dense), *places)
+    return StoredWeights(stored_dense(state, dense), *places)
 
 
 def _places(state: SolvableState, pairs: pl.DataFrame, table: str) -> pl.DataFrame:

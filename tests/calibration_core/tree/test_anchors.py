@@ -62,7 +62,7 @@ def test_totals_and_standard_errors_are_those_of_cochran(seed):
 
 def test_blocks_of_areas_change_nothing(case, monkeypatch):
     whole = totals_and_errors(case.dense, case.attributes, np.full(7, 9))
-    monkeypatch.setattr("calibration_core.tree.select.balance._BLOCK", 2)
+    monkeypatch.setattr("calibration_core.common.area_weights._AREAS", 2)
     for a, b in zip(
         whole, totals_and_errors(case.dense, case.attributes, np.full(7, 9)), strict=True
     ):

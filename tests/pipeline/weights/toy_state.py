@@ -159,7 +159,9 @@ def solvable(records, goal, profile):
     made = candidates(records, goal)
     problem = build_problem(goal, made.units, GEOGRAPHY, profile)
     cells = made.cells.table
-    return SolvableState(profile, "RI", GEOGRAPHY, goal, made.units, made.areas, cells, problem)
+    return SolvableState(
+        profile, "RI", GEOGRAPHY, goal, made.units, made.areas, made.pools, cells, problem
+    )
 
 
 def solve(records, goal, profile, pairs=90):
