@@ -95,8 +95,9 @@ def estimates_of(records) -> pl.DataFrame:
 def report_of(records, profile, official=None, estimates=None) -> pl.DataFrame:
     state = toy_state.solvable(records, goal_of(records, official), profile)
     dense = dense_calibration(state).weights
-    leaf, record = np.nonzero(dense)
-    stored = StoredWeights(dense, leaf, record, dense[leaf, record])
+    table = dense.table()
+    leaf, record = np.nonzero(table)
+    stored = StoredWeights(dense, leaf, record, table[leaf, record])
     measured = measure(records, list(VARIABLES.values()), state.units["household_id"])
     given = estimates_of(records) if estimates is None else estimates
     return bystander_report(state, stored, Watched(VARIABLES, HEADINGS, measured, given))

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from calibration_core.common.area_weights import TableWeights
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import make_targets
 from calibration_core.tree.select.pool import Pool
@@ -56,7 +57,7 @@ LEAF, RECORD, WEIGHTS = (
     np.array([20.0, 20.0, 5.0, 5.0, 10.0, 6.0, 6.0, 8.0]),
 )
 WRITTEN = np.nonzero(DENSE)
-STORED = StoredWeights(DENSE, LEAF, RECORD, WEIGHTS)
+STORED = StoredWeights(TableWeights(DENSE), LEAF, RECORD, WEIGHTS)
 NO_TARGETS = make_targets(
     TREE, [np.zeros((4, 0))] * 3, *([np.zeros((size, 0)) for size in TREE.sizes] for _ in "vs")
 )
@@ -146,7 +147,7 @@ def targets() -> pl.DataFrame:
 
 
 def whole(leaf=LEAF, record=RECORD, weights=WEIGHTS) -> pl.DataFrame:
-    stored = StoredWeights(DENSE, leaf, record, weights)
+    stored = StoredWeights(TableWeights(DENSE), leaf, record, weights)
     _, table = loss_rows.measured_loss(POOL, UNITS, CELLS, stored, UNIT_OF)
     return pl.concat([table, loss_rows.held_out_rows(targets(), TREE, UNITS, stored)])
 

@@ -27,13 +27,13 @@ def state(profile):
 
 @pytest.fixture(scope="module")
 def most(state) -> int:
-    return candidate_pairs(state.units, state.areas)
+    return candidate_pairs(state.units, state.areas, state.pools)
 
 
 @pytest.mark.parametrize("pairs", [4, 0, 10**9])
 def test_too_few_or_too_many_are_refused_with_the_bound_and_where_it_is_set(state, most, pairs):
     with pytest.raises(BudgetError) as refused:
-        require_pairs(state, state.areas, pairs)
+        require_pairs(state, pairs)
     bound = f"{most:,} or fewer" if pairs > most else "5 or more"
     assert bound in refused.value.expected
     assert f"{pairs:,} pairs are" in refused.value.found and "RI" in refused.value.where
@@ -42,7 +42,7 @@ def test_too_few_or_too_many_are_refused_with_the_bound_and_where_it_is_set(stat
 
 @pytest.mark.parametrize("pairs", [5, 6, 90, "most"])
 def test_what_can_be_kept_is_let_through(state, most, pairs):
-    require_pairs(state, state.areas, most if pairs == "most" else pairs)
+    require_pairs(state, most if pairs == "most" else pairs)
 
 
 def test_the_least_that_is_let_through_is_the_least_that_can_be_selected(state):
@@ -54,11 +54,11 @@ def test_the_least_that_is_let_through_is_the_least_that_can_be_selected(state):
 
 
 def test_the_profiles_own_number_is_taken_where_none_is_asked_for(state):
-    require_pairs(state, state.areas, None)
+    require_pairs(state, None)
     method = state.profile.budget.model_copy(update={"pairs_per_area": 10**8})
     wasteful = state.profile.model_copy(update={"budget": method})
     with pytest.raises(BudgetError, match="600,000,000 pairs are more"):
-        require_pairs(_of(state, wasteful), state.areas, None)
+        require_pairs(_of(state, wasteful), None)
 
 
 def _of(state, profile):

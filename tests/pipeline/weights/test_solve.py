@@ -100,7 +100,7 @@ def test_an_area_without_people_gets_no_record_and_counts_for_no_pair(profile):
     assert drawn.pairs_per_area[state.leaves.index(empty)] == 0
     assert drawn.pairs_per_area.sum() == 90
     assert any("have no population" in note for note in candidates(records, goal).notes)
-    assert candidate_pairs(state.units, state.areas) == state.units.height * 5
+    assert candidate_pairs(state.units, state.areas, state.pools) == state.units.height * 5
 
 
 @pytest.mark.parametrize(("pairs", "words"), [(5, "k is 5 for 6 areas"), (10_000, "pairs exist")])
