@@ -4,9 +4,9 @@ exchanges leave of the draw's error.
     python -m benchmarks.selection_spread [--pairs 15000] [--areas 250 25 5 1] [--records 40000]
     [--three-levels] [--draw random] [--json FILE]
 
-An invented pool is shared by 250 tracts. Fewer areas are tracts put together in order, so that dense
-weights, targets and known variables are of the same households however pairs are spread. Records
-must be more than the pairs of the largest area. ``--three-levels`` puts a level of five regions
+An invented pool is shared by 250 tracts. Fewer areas are tracts put together in order, so that
+dense weights, targets and known variables are of the same households however pairs are spread.
+Records must be more than the pairs of the largest area. ``--three-levels`` puts a level of five regions
 between the state and its areas; ``--draw random`` draws with Sampford's design instead of the cube.
 
 Belongs here: that pool, the parts' seconds, the table. Does not belong here: the selection

@@ -26,6 +26,10 @@ _STREAM = 3
 # Components held for each unit drawn. On Rhode Island's tracts (60 of 480, 66 variables) totals
 # come closer up to about this share, and no more after it.
 _HELD = 2 / 3
+# Components held at most: a flight takes time in proportion to their square for each unit. At 600
+# of 9,600 units and 306 variables 400 of them take twenty times as long as 80; after exchanges
+# errors are 0.15 scales with either, and with 40 (benchmarks/selection_spread).
+_MOST_HELD = 80
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +43,7 @@ class CubeBalance:
         variable out. None: each variable's own standard deviation in the area, so that all count
         the same.
     variables : components held at most in an area; None for two thirds of the units drawn that are
-        not certain.
+        not certain, and no more than 80.
     """
 
     rows: np.ndarray
@@ -133,7 +137,8 @@ def _draw_area(
     held = balance.variables
     if held is None:
         certain = record.size - units.size
-        held = max(1, round((int(candidates.pairs_per_area[t]) - certain) * _HELD))
+        open_places = int(candidates.pairs_per_area[t]) - certain
+        held = min(_MOST_HELD, max(1, round(open_places * _HELD)))
     columns = components(np.ascontiguousarray(added), p_open, label, balance.scale is None, held)
     drawn = p > 1.0 - SETTLED
     drawn[units] = _drawn(p_open, columns, [label], uniform)

@@ -36,19 +36,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from calibration_core.common.digits import PLACE_BITS, SUM_BITS, rounded, to_choose_by
-from calibration_core.common.threads import one_thread
+from calibration_core.common.threads import one_thread, stream_blocks
 from calibration_core.errors import ProblemError
 from calibration_core.sampling.candidates import AreaCandidates
-from calibration_core.sampling.exchange import Entrants, Places, exchange_places
+from calibration_core.sampling.exchange import (
+    Entrants,
+    Places,
+    Products,
+    exchange_some,
+    products_of,
+)
+from calibration_core.sampling.exchange_blocks import Block, in_sweeps
 from calibration_core.tree.select.balance import Balance, Shared
 from calibration_core.tree.select.settings import ExchangeSettings
 
 # Most sweeps over areas that share errors; a sweep without an exchange ends them.
 _SWEEPS = 4
+# Places whose rows are looked at together.
+_TOGETHER = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +156,7 @@ class _State:
     ) -> None:
         self.pairs, self.candidates, self.cell = pairs, candidates, np.array(cell, dtype=np.int64)
         self.balance, self.settings = balance, settings
+        self.size = _sizes(balance.rows)
         self.kinds = int(self.cell.max(initial=0)) + 1
         self.by_variable = np.ascontiguousarray(balance.rows.T)
         self.weight = self._rounded_by_area(pairs.weight)
@@ -158,7 +169,9 @@ class _State:
 
     def once(self) -> ExchangeResult:
         """Areas by themselves, shared out among threads."""
-        self._each_area(self._area, self.settings.threads)
+        areas = self.pairs.offsets.size - 1
+        threads = min(self.settings.threads, areas)
+        self._each_area(partial(self._area, ahead=threads < self.settings.threads), threads)
         return self._result(self.before.copy(), 0.0)
 
     def swept(self) -> ExchangeResult:
@@ -167,7 +180,7 @@ class _State:
         before = self.before
         for sweep in range(_SWEEPS):
             so_far = int(self.made.sum())
-            self._each_area(self._area, 1)
+            self._each_area(partial(self._area, ahead=True, again=sweep > 0), 1)
             before = self.before.copy() if sweep == 0 else before
             if int(self.made.sum()) == so_far:
                 break
@@ -175,7 +188,7 @@ class _State:
 
     def _each_area(self, work: Callable[[int], None], threads: int) -> None:
         areas = range(self.pairs.offsets.size - 1)
-        if threads == 1:
+        if threads <= 1:
             for t in areas:
                 work(t)
             return
@@ -189,38 +202,66 @@ class _State:
             self.record, self.made, before, self.after, stopped, shared_before, left
         )
 
-    def _area(self, t: int) -> None:
+    def _area(self, t: int, ahead: bool = False, again: bool = False) -> None:
+        """Exchanges of one area; ``ahead`` prepares its blocks in threads of its own, ``again``
+        makes its last sweep alone."""
         here = slice(int(self.pairs.offsets[t]), int(self.pairs.offsets[t + 1]))
         record, weight = self.record[here], self.weight[here]
         if not record.size:
             return
         used = np.flatnonzero(np.isfinite(self.balance.scales[t]))
-        rows = self._rows(t, used, record)
-        error = np.empty(rows.shape[1])
-        goals = self.balance.goals[t, used] / self.balance.scales[t, used]
-        error[: used.size] = _totals(weight, rows[:, : used.size]) - goals
         slots = self._slots(t)
+        error = np.empty(used.size + slots.size)
+        goals = self.balance.goals[t, used] / self.balance.scales[t, used]
+        error[: used.size] = self._area_totals(t, used, record, weight) - goals
         error[used.size :] = self.shared_error[slots]
         self.before[t] = error[: used.size] @ error[: used.size]
-        places = Places(
-            weight,
-            self.pairs.fixed[here],
-            record,
-            rows,
-            self.cell[record],
-            error,
-            self._moved(record, self.pairs.record[here]),
-        )
         entering = self.candidates.record[
             self.candidates.offsets[t] : self.candidates.offsets[t + 1]
         ]
-        entrants = Entrants(entering, self._columns(t, used, entering), self.cell[entering])
+        moved = self._moved(record, self.pairs.record[here])
         limit = int(min(self.settings.limit * record.size, np.iinfo(np.int64).max // 2))
-        made = exchange_places(places, entrants, float(self.settings.cell_penalty), limit)
+        inside = np.zeros(self.cell.size, dtype=np.bool_)
+        inside[record] = True
+
+        def prepared(block: Block) -> tuple[Block, Places, Entrants, Products]:
+            # Nothing here depends on what other blocks of the sweep exchange.
+            held, coming = record[block.places], entering[block.candidates]
+            rows, columns = self._rows(t, used, held), self._columns(t, used, coming)
+            fixed = self.pairs.fixed[here][block.places]
+            places = Places(weight[block.places], fixed, held, rows, self.cell[held], error, moved)
+            entrants = Entrants(coming, columns, self.cell[coming])
+            return block, places, entrants, products_of(rows, columns)
+
+        made, penalty = 0, float(self.settings.cell_penalty)
+        sweeps = list(in_sweeps(self._listed(record), self._listed(entering)))
+        for sweep in sweeps[-1:] if again else sweeps:
+            ready = (stream_blocks if ahead else map)(prepared, sweep.blocks)
+            for block, places, entrants, products in ready:
+                mine = inside[entrants.unit]
+                inside[record[block.places]] = False
+                left = limit - made
+                made += exchange_some(places, entrants, products, mine, penalty, left, sweep.least)
+                record[block.places] = places.unit
+                inside[places.unit] = True
         self.made[t] += made
         self.after[t] = error[: used.size] @ error[: used.size]
         self.shared_error[slots] = error[used.size :]
         self.stopped[t] = made == limit > 0
+
+    def _listed(self, record: np.ndarray) -> np.ndarray:
+        """(records here,) int64: their order in the list that blocks are cut from."""
+        return np.lexsort((record, self.size[record], self.cell[record]))
+
+    def _area_totals(
+        self, t: int, used: np.ndarray, record: np.ndarray, weight: np.ndarray
+    ) -> np.ndarray:
+        """(used,) weighted totals in scales, some places after others."""
+        total = np.zeros(used.size)
+        for begin in range(0, record.size, _TOGETHER):
+            part = slice(begin, begin + _TOGETHER)
+            total += _totals(weight[part], self._rows(t, used, record[part])[:, : used.size])
+        return total
 
     def _rows(self, t: int, used: np.ndarray, record: np.ndarray) -> np.ndarray:
         """(records here, live) contributions in scales: the area's own variables, then shared."""
@@ -262,6 +303,17 @@ class _State:
             part = _totals(self.weight[here], shared.rows[self.record[here]][:, has])
             totals[shared.slot[t][has]] += part
         return rounded((totals - shared.goals) / shared.scales, SUM_BITS)
+
+
+def _sizes(rows: np.ndarray) -> np.ndarray:
+    """(records,) sums of squares of rows (records, variables) in units of what records add on
+    average, with few digits: an order of records that their numbers do not decide."""
+    typical = rounded(np.abs(rows).mean(axis=0), SUM_BITS)
+    unit = np.where(typical > 0, typical, 1.0)
+    size = np.zeros(rows.shape[0])
+    for v in range(rows.shape[1]):
+        size += (rows[:, v] / unit[v]) ** 2
+    return to_choose_by(size)
 
 
 def _totals(weight: np.ndarray, rows: np.ndarray) -> np.ndarray:
