@@ -6,8 +6,9 @@ exchanges leave of the draw's error.
 
 An invented pool is shared by 250 tracts. Fewer areas are tracts put together in order, so that
 dense weights, targets and known variables are of the same households however pairs are spread.
-Records must be more than the pairs of the largest area. ``--three-levels`` puts a level of five regions
-between the state and its areas; ``--draw random`` draws with Sampford's design instead of the cube.
+Records must be more than the pairs of the largest area. ``--three-levels`` puts a level of five
+regions between the state and its areas; ``--draw random`` draws with Sampford's design instead of
+the cube. Processor seconds say more than the clock's where others work on the machine too.
 
 Belongs here: that pool, the parts' seconds, the table. Does not belong here: the selection
 (``calibration_core/tree/select``), rivals at equal k (``selection.py``).
@@ -145,7 +146,8 @@ def parts_timed() -> Iterator[dict[str, float]]:
 
 @dataclass(frozen=True)
 class Row:
-    """One spread: ``seconds`` of the whole selection and of its ``parts``; root mean square error
+    """One spread: ``seconds`` of the whole selection by the clock, of the processor, and by the
+    clock of its ``parts``; root mean square error
     of an area's totals in scales as ``drawn``, after the first exchanges (``exchanged``) and of the
     ``chosen`` pairs at their last weights; ``inside`` the share of the finest targets within 1.645
     scales; ``ess`` of an area as a share of its pairs."""
@@ -153,6 +155,7 @@ class Row:
     areas: int
     pairs_per_area: int
     seconds: float
+    processor: float
     parts: dict[str, float]
     exchanges: int
     drawn: float
@@ -173,10 +176,10 @@ def measure(pool: Pool, k: int, threads: int, design: str = "cube", seed: int = 
         path_tolerance=0.5,
     )
     settings = JointSettings(selection, refit)
-    begin = time.perf_counter()
+    begin = time.perf_counter(), time.process_time()
     with parts_timed() as spent:
         chosen = select_jointly(pool, settings)
-    seconds = time.perf_counter() - begin
+    seconds, processor = time.perf_counter() - begin[0], time.process_time() - begin[1]
     fit = refine_pairs(pool, chosen, settings).result
     leaf, used = chosen.leaf, np.isfinite(pool.targets.scales[-1])
     balance = joint.balance_of(pool, chosen.pairs_per_area)
@@ -190,6 +193,7 @@ def measure(pool: Pool, k: int, threads: int, design: str = "cube", seed: int = 
         pool.leaves,
         k // pool.leaves,
         seconds,
+        processor,
         dict(spent),
         int(chosen.exchanges.sum()),
         _rms(chosen.drawn_error),
@@ -207,11 +211,12 @@ def _rms(values: np.ndarray) -> float:
 def table_of(rows: list[Row]) -> Table:
     """The rows for a reader."""
     figures = ["exchanges", "drawn", "exchanged", "at last weights", "inside", "ESS / k"]
-    table = Table("pairs x areas", "s", *PARTS, *figures)
+    table = Table("pairs x areas", "s", "cpu s", *PARTS, *figures)
     for row in rows:
         table.add_row(
             f"{row.pairs_per_area:,} x {row.areas}",
             f"{row.seconds:.1f}",
+            f"{row.processor:.1f}",
             *(f"{row.parts.get(part, 0.0):.1f}" for part in PARTS),
             f"{row.exchanges:,}",
             f"{row.drawn:.3f}",

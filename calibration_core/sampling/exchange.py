@@ -107,6 +107,22 @@ def exchange_places(places: Places, entrants: Entrants, kappa: float, limit: int
 
 
 @loop
+def columns_of(
+    rows: np.ndarray, record: np.ndarray, variable: np.ndarray, unit: np.ndarray
+) -> np.ndarray:
+    """(variables used, records asked) float64: rows (records, variables) of some records, of
+    some variables, times ``unit`` (variables used,) float64. Eight records at a time, so that each
+    stretch of memory is fetched and stored once."""
+    out = np.empty((variable.size, record.size))
+    for begin in range(0, record.size, 8):
+        end = min(begin + 8, record.size)
+        for v in range(variable.size):
+            for i in range(begin, end):
+                out[v, i] = rows[record[i], variable[v]] * unit[v]
+    return out
+
+
+@loop
 def products_of(rows: np.ndarray, entering: np.ndarray) -> Products:
     """Of the rows of places (places, variables) and of candidates (variables, candidates), both
     float64: what exchanges between them need, whatever the error is by then."""

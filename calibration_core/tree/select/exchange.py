@@ -48,6 +48,7 @@ from calibration_core.sampling.exchange import (
     Entrants,
     Places,
     Products,
+    columns_of,
     exchange_some,
     products_of,
 )
@@ -158,7 +159,6 @@ class _State:
         self.balance, self.settings = balance, settings
         self.size = _sizes(balance.rows)
         self.kinds = int(self.cell.max(initial=0)) + 1
-        self.by_variable = np.ascontiguousarray(balance.rows.T)
         self.weight = self._rounded_by_area(pairs.weight)
         self.record = pairs.record.astype(np.int64, copy=True)
         areas = pairs.offsets.size - 1
@@ -269,15 +269,13 @@ class _State:
 
     def _columns(self, t: int, used: np.ndarray, record: np.ndarray) -> np.ndarray:
         """The same, a row per variable."""
-        own = np.take(self.by_variable, record, axis=1)
-        own = own if used.size == own.shape[0] else own[used]
-        own *= (1.0 / self.balance.scales[t, used])[:, None]
+        own = columns_of(self.balance.rows, record, used, 1.0 / self.balance.scales[t, used])
         shared = self.balance.shared
         if shared is None:
             return own
         columns = np.flatnonzero(shared.slot[t] >= 0)
-        common = shared.rows[record][:, columns] * (1.0 / shared.scales[shared.slot[t, columns]])
-        return np.concatenate([own, common.T])
+        unit = 1.0 / shared.scales[shared.slot[t, columns]]
+        return np.concatenate([own, columns_of(shared.rows, record, columns, unit)])
 
     def _rounded_by_area(self, weight: np.ndarray) -> np.ndarray:
         parts = np.split(weight, self.pairs.offsets[1:-1])
