@@ -127,19 +127,20 @@ def _draw_area(
     units = order[p[order] <= 1.0 - SETTLED]
     if not units.size:
         return p > 0.5
-    added = candidates.weight[part][units, None]
-    if balance.scale is None:
-        added = added * balance.rows[record[units]]
-    else:
-        used = np.flatnonzero(np.isfinite(balance.scale[t]))
-        added = added * balance.rows[record[units]][:, used] * (1.0 / balance.scale[t, used])
+    scale = None if balance.scale is None else balance.scale[t]
+    used = np.ones(balance.rows.shape[1], bool) if scale is None else np.isfinite(scale)
+    added = balance.rows[record[units]]
+    added = np.ascontiguousarray(added if used.all() else added[:, used], dtype=np.float64)
+    added *= candidates.weight[part][units, None]
+    if scale is not None:
+        added *= 1.0 / scale[used]
     label, p_open = labels[record[units]], p[units]
     held = balance.variables
     if held is None:
         certain = record.size - units.size
         open_places = int(candidates.pairs_per_area[t]) - certain
         held = min(_MOST_HELD, max(1, round(open_places * _HELD)))
-    columns = components(np.ascontiguousarray(added), p_open, label, balance.scale is None, held)
+    columns = components(added, p_open, label, scale is None, held)
     drawn = p > 1.0 - SETTLED
     drawn[units] = _drawn(p_open, columns, [label], uniform)
     return drawn
