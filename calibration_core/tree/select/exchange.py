@@ -15,7 +15,9 @@ rounded first: the last bits of a refit must not decide which pair is chosen.
 
 Candidates are themselves a sample drawn with probability proportional to dense weight
 (``sampling/candidates.py``), so that a record the dense solution thinks unlikely is unlikely to
-come in, and the work is linear in k.
+come in. A place of a large area is compared with the candidates beside it in the list alone
+(``sampling/exchange_blocks.py``): so the work is linear in k, and no more is held than a block
+needs.
 
 References: exchange algorithms for balanced samples go back to Yates, Philosophical Transactions A
 241 (1948) 345-371 (rejective balancing) and, for designs, Fedorov, Theory of Optimal Experiments
@@ -23,12 +25,13 @@ References: exchange algorithms for balanced samples go back to Yates, Philosoph
 households against small-area tables.
 
 Areas are independent of each other, and each is worked on by one thread in a fixed order, so that
-results do not depend on how many there are. Where few pairs stand for many targets above the areas
+results do not depend on how many there are. (Where areas are fewer than threads, these prepare an
+area's blocks ahead; the exchanges themselves stay in order.) Where few pairs stand for many targets above the areas
 (a state of three counties), the errors of those totals are part of the sum (``balance.Shared``):
 then one area follows another, each seeing what those before it left, for some sweeps.
 
 Belongs here: areas, their errors, sweeps. Does not belong here: the loop over exchanges of one area
-(``sampling/exchange.py``), the first draw, how goals are made (``balance.py``), refitting.
+(``sampling/exchange.py``), which candidates meet which places, the first draw, how goals are made (``balance.py``), refitting.
 """
 
 from __future__ import annotations
