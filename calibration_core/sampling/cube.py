@@ -28,7 +28,7 @@ _STREAM = 3
 _HELD = 2 / 3
 # Components held at most: a flight takes time in proportion to their square for each unit. At 600
 # of 9,600 units and 306 variables all of them take ten times as long as 80. After exchanges 40, 80
-# and 160 leave errors that differ by 3 % (benchmarks/selection_spread); 80 are two thirds of 120.
+# and 120 leave errors that differ by 2 % (benchmarks/selection_spread); 80 are two thirds of 120.
 _MOST_HELD = 80
 
 

@@ -33,8 +33,8 @@ WHOLE = 120
 # 0.143 and 0.145 scales, and a pass over 15,000 pairs takes 0.7, 0.8 and 1.3 seconds.
 _PLACES = 60
 # Of each sweep, the share of the sum of squares that an exchange must gain, and by how much of a
-# block the cuts have moved. One sweep leaves 0.183 scales, the first three 0.153, these 0.143; eight
-# leave as much. Where all five make whatever gains they leave 0.157, by a third more exchanges.
+# block the cuts have moved. One sweep leaves 0.183 scales, the first three 0.153, these 0.143, and
+# eight as much. Where all five make whatever gains they leave 0.157, by a third more exchanges.
 _SWEEPS = ((3e-2, 0.0), (3e-3, 0.5), (LEAST_GAIN, 0.25), (LEAST_GAIN, 0.75), (LEAST_GAIN, 0.125))
 
 

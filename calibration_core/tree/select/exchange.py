@@ -25,13 +25,14 @@ References: exchange algorithms for balanced samples go back to Yates, Philosoph
 households against small-area tables.
 
 Areas are independent of each other, and each is worked on by one thread in a fixed order, so that
-results do not depend on how many there are. (Where areas are fewer than threads, these prepare an
-area's blocks ahead; the exchanges themselves stay in order.) Where few pairs stand for many targets above the areas
+results do not depend on how many there are. (Where areas are fewer than threads, blocks are
+prepared ahead by several threads; the exchanges themselves stay in order.) Where few pairs stand for many targets above the areas
 (a state of three counties), the errors of those totals are part of the sum (``balance.Shared``):
 then one area follows another, each seeing what those before it left, for some sweeps.
 
-Belongs here: areas, their errors, sweeps. Does not belong here: the loop over exchanges of one area
-(``sampling/exchange.py``), which candidates meet which places, the first draw, how goals are made (``balance.py``), refitting.
+Belongs here: areas, their errors, sweeps. Does not belong here: the loop over exchanges
+(``sampling/exchange.py``), which candidates meet which places (``sampling/exchange_blocks.py``),
+the first draw, how goals are made (``balance.py``), refitting.
 """
 
 from __future__ import annotations
