@@ -26,9 +26,10 @@ households against small-area tables.
 
 Areas are independent of each other, and each is worked on by one thread in a fixed order, so that
 results do not depend on how many there are. (Where areas are fewer than threads, blocks are
-prepared ahead by several threads; the exchanges themselves stay in order.) Where few pairs stand for many targets above the areas
-(a state of three counties), the errors of those totals are part of the sum (``balance.Shared``):
-then one area follows another, each seeing what those before it left, for some sweeps.
+prepared ahead by several threads; the exchanges themselves stay in order.) Where few pairs stand
+for many targets above the areas (a state of three counties), the errors of those totals are part of
+the sum (``balance.Shared``): then one area follows another, each seeing what those before it left,
+for some sweeps.
 
 Belongs here: areas, their errors, sweeps. Does not belong here: the loop over exchanges
 (``sampling/exchange.py``), which candidates meet which places (``sampling/exchange_blocks.py``),
@@ -240,7 +241,9 @@ class _State:
         made, penalty = 0, float(self.settings.cell_penalty)
         sweeps = list(in_sweeps(self._listed(record), self._listed(entering)))
         for sweep in sweeps[-1:] if again else sweeps:
-            ready = (stream_blocks if ahead else map)(prepared, sweep.blocks)
+            ready = (stream_blocks if ahead and len(sweep.blocks) > 1 else map)(
+                prepared, sweep.blocks
+            )
             for block, places, entrants, products in ready:
                 mine = inside[entrants.unit]
                 inside[record[block.places]] = False
