@@ -27,6 +27,8 @@ _NO_VARIANCE = 1e-10
 _CONSTANT = 1e-24
 # Steps of the iteration. Errors of draws are the same with 2 and with 10 (Delaware of the sample).
 _STEPS = 2
+# Units looked at together, a multiple of eight: what is held of a large area beside its own rows.
+_TOGETHER = 512
 
 
 @loop
@@ -44,8 +46,8 @@ def components(
     held : components wanted; fewer come out where fewer vary.
     """
     n, f = added.shape
-    mean, centred = _centred(added, probability, cell)
-    gram = _gram(centred)
+    mean, sums = _means(added, probability, cell)
+    gram = _gram(added, probability, cell, sums)
     factor, largest_mean = np.ones(f), 0.0
     for v in range(f):
         if alike:
@@ -64,8 +66,8 @@ def components(
 
 
 @part
-def _centred(added, probability, cell):
-    """Mean of each variable, and deviations from the cell's mean times the root of p (1 - p)."""
+def _means(added, probability, cell):
+    """Mean of each variable, and of each cell's, (cells, variables), by p (1 - p)."""
     n, f = added.shape
     kinds = cell.max() + 1 if n else 0
     heft, sums, mean = np.zeros(kinds), np.zeros((kinds, f)), np.zeros(f)
@@ -80,19 +82,35 @@ def _centred(added, probability, cell):
         for c in range(kinds):
             if heft[c] > 0:
                 sums[c, v] /= heft[c]
-    centred = np.empty((n, f))
-    for i in range(n):
-        root = math.sqrt(probability[i] * (1.0 - probability[i]))
-        for v in range(f):
-            centred[i, v] = root * (added[i, v] - sums[cell[i], v])
-    return mean, centred
+    return mean, sums
 
 
 @part
-def _gram(x):
-    """x'x, eight rows at a time so that each entry is fetched and stored an eighth as often."""
+def _gram(added, probability, cell, sums):
+    """x'x of the deviations x from the cell's mean times the root of p (1 - p), some units after
+    others."""
+    n, f = added.shape
+    out, x = np.zeros((f, f)), np.empty((min(n, _TOGETHER), f))
+    for begin in range(0, n, _TOGETHER):
+        size = min(_TOGETHER, n - begin)
+        for j in range(size):
+            i = begin + j
+            root = math.sqrt(probability[i] * (1.0 - probability[i]))
+            for v in range(f):
+                x[j, v] = root * (added[i, v] - sums[cell[i], v])
+        _add_squares(out, x[:size])
+    for v in range(f):
+        for u in range(v):
+            out[v, u] = out[u, v]
+    return out
+
+
+@part
+def _add_squares(out, x):
+    """The upper half of x'x added, eight rows at a time so that each entry is fetched and stored an
+    eighth as often."""
     n, f = x.shape
-    out, last = np.zeros((f, f)), n - n % 8
+    last = n - n % 8
     for i in range(0, last, 8):
         for v in range(f):
             a, b, c, d = x[i, v], x[i + 1, v], x[i + 2, v], x[i + 3, v]
@@ -105,10 +123,6 @@ def _gram(x):
         for v in range(f):
             for u in range(v, f):
                 out[v, u] += x[i, v] * x[i, u]
-    for v in range(f):
-        for u in range(v):
-            out[v, u] = out[u, v]
-    return out
 
 
 @part
@@ -195,13 +209,13 @@ def _times(rows, matrix):
 def _scores(added, mean, factor, axes):
     """What each unit adds along each axis, the largest of an axis 1."""
     n, f = added.shape
-    centred, turned = np.empty((n, f)), np.empty((f, axes.shape[0]))
+    turned, out = np.empty((f, axes.shape[0])), np.empty((n, axes.shape[0]))
     for v in range(f):
-        for i in range(n):
-            centred[i, v] = added[i, v] - mean[v]
         for c in range(axes.shape[0]):
             turned[v, c] = factor[v] * axes[c, v]
-    out = _times(centred, turned)
+    for begin in range(0, n, _TOGETHER):
+        end = min(begin + _TOGETHER, n)
+        out[begin:end] = _times(added[begin:end] - mean, turned)
     for c in range(axes.shape[0]):
         largest = 0.0
         for i in range(n):

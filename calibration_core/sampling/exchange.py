@@ -14,8 +14,13 @@ that is in, and once for each that comes in. Of two exchanges whose gains differ
 first in order of place and candidate is made. Sums are taken in one order, so that the same numbers
 give the same exchanges on every processor.
 
+Products of rows, places x candidates of them, take most of the time and depend on no error: they
+may be made ahead (``products_of``), and then a few places of an area exchange with a few candidates
+(``exchange_some``).
+
 Belongs here: that loop, which both wings use. Does not belong here: goals and units of error, who
-may come in, which areas follow which (``tree/select/exchange.py``, ``flat/select/repair.py``).
+may come in (``tree/select/exchange.py``, ``flat/select/repair.py``), which places of a large area
+meet which candidates (``exchange_blocks.py``).
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ from calibration_core.sampling.compiled import loop, part
 
 # An exchange must lower the sum of squares by this share of it, so that rounding cannot keep two
 # units swapping for ever.
-_LEAST_GAIN = 1e-9
+LEAST_GAIN = 1e-9
 # And beat the best before it by this share, so that rounding does not choose between equals.
 _TIE = 1e-10
 # Squares below this are rounding.
@@ -67,9 +72,18 @@ class Entrants(NamedTuple):
     cell: np.ndarray
 
 
-class _Products(NamedTuple):
-    """``cross`` (places, candidates) products of rows; ``own`` (places,) squares; ``norm``,
-    ``along`` (candidates,) squares and products with the error; ``inside`` (candidates,) bool."""
+class Products(NamedTuple):
+    """``cross`` (places, candidates) float64 products of rows; ``own`` (places,), ``norm``
+    (candidates,) float64 squares. They follow the exchanges."""
+
+    cross: np.ndarray
+    own: np.ndarray
+    norm: np.ndarray
+
+
+class _Standing(NamedTuple):
+    """``cross``, ``own``, ``norm`` as Products; ``along`` (candidates,) products with the error;
+    ``inside`` (candidates,) bool."""
 
     cross: np.ndarray
     own: np.ndarray
@@ -81,43 +95,99 @@ class _Products(NamedTuple):
 @loop
 def exchange_places(places: Places, entrants: Entrants, kappa: float, limit: int) -> int:
     """Make exchanges until none helps, at most ``limit``; returns how many were made."""
-    done = 0
-    if places.unit.size and entrants.unit.size:
-        products = _prepare(places, entrants)
-        while done < limit:
-            place, entering = _best(places, entrants, products, kappa)
-            if place < 0:
-                break
-            _swap(places, entrants, products, place, entering)
-            done += 1
+    if not (places.unit.size and entrants.unit.size):
+        return 0
+    inside = np.zeros(entrants.unit.size, dtype=np.bool_)
+    for a in range(places.unit.size):
+        for i in range(entrants.unit.size):
+            if entrants.unit[i] == places.unit[a]:
+                inside[i] = True
+    products = _products(places.rows, entrants.rows)
+    return _descend(places, entrants, products, inside, kappa, limit, LEAST_GAIN)
+
+
+@loop
+def columns_of(
+    rows: np.ndarray, record: np.ndarray, variable: np.ndarray, unit: np.ndarray
+) -> np.ndarray:
+    """(variables used, records asked) float64: rows (records, variables) of some records, of
+    some variables, times ``unit`` (variables used,) float64. Eight records at a time, so that each
+    stretch of memory is fetched and stored once."""
+    out = np.empty((variable.size, record.size))
+    for begin in range(0, record.size, 8):
+        end = min(begin + 8, record.size)
+        for v in range(variable.size):
+            for i in range(begin, end):
+                out[v, i] = rows[record[i], variable[v]] * unit[v]
+    return out
+
+
+@loop
+def products_of(rows: np.ndarray, entering: np.ndarray) -> Products:
+    """Of the rows of places (places, variables) and of candidates (variables, candidates), both
+    float64: what exchanges between them need, whatever the error is by then."""
+    return _products(rows, entering)
+
+
+@loop
+def exchange_some(
+    places: Places,
+    entrants: Entrants,
+    products: Products,
+    inside: np.ndarray,
+    kappa: float,
+    limit: int,
+    least: float,
+) -> int:
+    """As ``exchange_places``, of some places of an area and some of its candidates.
+
+    Parameters
+    ----------
+    places : ``weight`` to ``cell`` of these places; ``error`` and ``moved`` of the whole area.
+    products : ``products_of`` their rows, changed in place.
+    inside : (candidates,) bool: whether the unit is in any place of the area, changed in place.
+    least : an exchange must lower the sum of squares by this share of it, ``LEAST_GAIN`` or more.
+    """
+    if not (places.unit.size and entrants.unit.size):
+        return 0
+    return _descend(places, entrants, products, inside, kappa, limit, least)
+
+
+@part
+def _descend(places, entrants, products, inside, kappa, limit, least):
+    variables, count = entrants.rows.shape
+    along, done = np.zeros(count), 0
+    for v in range(variables):
+        for i in range(count):
+            along[i] += entrants.rows[v, i] * places.error[v]
+    now = _Standing(products.cross, products.own, products.norm, along, inside)
+    while done < limit:
+        place, entering = _best(places, entrants, now, kappa, least)
+        if place < 0:
+            break
+        _swap(places, entrants, now, place, entering)
+        done += 1
     return done
 
 
 @part
-def _prepare(places, entrants):
-    variables, count = entrants.rows.shape
-    cross, own = np.zeros((places.unit.size, count)), np.empty(places.unit.size)
-    norm, along = np.zeros(count), np.zeros(count)
-    inside = np.zeros(count, dtype=np.bool_)
+def _products(rows, entering):
+    variables, count = entering.shape
+    cross, own, norm = np.zeros((rows.shape[0], count)), np.empty(rows.shape[0]), np.zeros(count)
     for v in range(variables):
         for i in range(count):
-            x = entrants.rows[v, i]
-            norm[i] += x * x
-            along[i] += x * places.error[v]
-    for a in range(places.unit.size):
-        _add_products(places.rows[a], entrants.rows, cross[a])
-        own[a] = _dot(places.rows[a], places.rows[a])
-        for i in range(count):
-            if entrants.unit[i] == places.unit[a]:
-                inside[i] = True
-    return _Products(cross, own, norm, along, inside)
+            norm[i] += entering[v, i] * entering[v, i]
+    for a in range(rows.shape[0]):
+        _add_products(rows[a], entering, cross[a])
+        own[a] = _dot(rows[a], rows[a])
+    return Products(cross, own, norm)
 
 
 @part
-def _best(places, entrants, products, kappa):
+def _best(places, entrants, products, kappa, least):
     """Place and candidate of the exchange that gains most; -1 where none gains enough."""
     squares = max(_dot(places.error, places.error), _NOTHING)
-    best, best_place, best_in = -_LEAST_GAIN * squares, -1, -1
+    best, best_place, best_in = -least * squares, -1, -1
     change = np.empty(entrants.unit.size)
     for a in range(places.unit.size):
         if places.fixed[a]:

@@ -15,7 +15,9 @@ rounded first: the last bits of a refit must not decide which pair is chosen.
 
 Candidates are themselves a sample drawn with probability proportional to dense weight
 (``sampling/candidates.py``), so that a record the dense solution thinks unlikely is unlikely to
-come in, and the work is linear in k.
+come in. A place of a large area is compared with the candidates beside it in the list alone
+(``sampling/exchange_blocks.py``): so the work is linear in k, and no more is held than a block
+needs.
 
 References: exchange algorithms for balanced samples go back to Yates, Philosophical Transactions A
 241 (1948) 345-371 (rejective balancing) and, for designs, Fedorov, Theory of Optimal Experiments
@@ -23,12 +25,15 @@ References: exchange algorithms for balanced samples go back to Yates, Philosoph
 households against small-area tables.
 
 Areas are independent of each other, and each is worked on by one thread in a fixed order, so that
-results do not depend on how many there are. Where few pairs stand for many targets above the areas
-(a state of three counties), the errors of those totals are part of the sum (``balance.Shared``):
-then one area follows another, each seeing what those before it left, for some sweeps.
+results do not depend on how many there are. (Where areas are fewer than threads, blocks are
+prepared ahead by several threads; the exchanges themselves stay in order.) Where few pairs stand
+for many targets above the areas (a state of three counties), the errors of those totals are part of
+the sum (``balance.Shared``): then one area follows another, each seeing what those before it left,
+for some sweeps.
 
-Belongs here: areas, their errors, sweeps. Does not belong here: the loop over exchanges of one area
-(``sampling/exchange.py``), the first draw, how goals are made (``balance.py``), refitting.
+Belongs here: areas, their errors, sweeps. Does not belong here: the loop over exchanges
+(``sampling/exchange.py``), which candidates meet which places (``sampling/exchange_blocks.py``),
+the first draw, how goals are made (``balance.py``), refitting.
 """
 
 from __future__ import annotations
@@ -36,19 +41,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from calibration_core.common.digits import PLACE_BITS, SUM_BITS, rounded, to_choose_by
-from calibration_core.common.threads import one_thread
+from calibration_core.common.threads import one_thread, stream_blocks
 from calibration_core.errors import ProblemError
 from calibration_core.sampling.candidates import AreaCandidates
-from calibration_core.sampling.exchange import Entrants, Places, exchange_places
+from calibration_core.sampling.exchange import (
+    Entrants,
+    Places,
+    Products,
+    columns_of,
+    exchange_some,
+    products_of,
+)
+from calibration_core.sampling.exchange_blocks import Block, in_sweeps
 from calibration_core.tree.select.balance import Balance, Shared
 from calibration_core.tree.select.settings import ExchangeSettings
 
 # Most sweeps over areas that share errors; a sweep without an exchange ends them.
 _SWEEPS = 4
+# Places whose rows are looked at together.
+_TOGETHER = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +162,8 @@ class _State:
     ) -> None:
         self.pairs, self.candidates, self.cell = pairs, candidates, np.array(cell, dtype=np.int64)
         self.balance, self.settings = balance, settings
+        self.size = _sizes(balance.rows)
         self.kinds = int(self.cell.max(initial=0)) + 1
-        self.by_variable = np.ascontiguousarray(balance.rows.T)
         self.weight = self._rounded_by_area(pairs.weight)
         self.record = pairs.record.astype(np.int64, copy=True)
         areas = pairs.offsets.size - 1
@@ -158,7 +174,9 @@ class _State:
 
     def once(self) -> ExchangeResult:
         """Areas by themselves, shared out among threads."""
-        self._each_area(self._area, self.settings.threads)
+        areas = self.pairs.offsets.size - 1
+        threads = min(self.settings.threads, areas)
+        self._each_area(partial(self._area, ahead=threads < self.settings.threads), threads)
         return self._result(self.before.copy(), 0.0)
 
     def swept(self) -> ExchangeResult:
@@ -167,7 +185,7 @@ class _State:
         before = self.before
         for sweep in range(_SWEEPS):
             so_far = int(self.made.sum())
-            self._each_area(self._area, 1)
+            self._each_area(partial(self._area, ahead=True, again=sweep > 0), 1)
             before = self.before.copy() if sweep == 0 else before
             if int(self.made.sum()) == so_far:
                 break
@@ -175,7 +193,7 @@ class _State:
 
     def _each_area(self, work: Callable[[int], None], threads: int) -> None:
         areas = range(self.pairs.offsets.size - 1)
-        if threads == 1:
+        if threads <= 1:
             for t in areas:
                 work(t)
             return
@@ -189,38 +207,68 @@ class _State:
             self.record, self.made, before, self.after, stopped, shared_before, left
         )
 
-    def _area(self, t: int) -> None:
+    def _area(self, t: int, ahead: bool = False, again: bool = False) -> None:
+        """Exchanges of one area; ``ahead`` prepares its blocks in threads of its own, ``again``
+        makes its last sweep alone."""
         here = slice(int(self.pairs.offsets[t]), int(self.pairs.offsets[t + 1]))
         record, weight = self.record[here], self.weight[here]
         if not record.size:
             return
         used = np.flatnonzero(np.isfinite(self.balance.scales[t]))
-        rows = self._rows(t, used, record)
-        error = np.empty(rows.shape[1])
-        goals = self.balance.goals[t, used] / self.balance.scales[t, used]
-        error[: used.size] = _totals(weight, rows[:, : used.size]) - goals
         slots = self._slots(t)
+        error = np.empty(used.size + slots.size)
+        goals = self.balance.goals[t, used] / self.balance.scales[t, used]
+        error[: used.size] = self._area_totals(t, used, record, weight) - goals
         error[used.size :] = self.shared_error[slots]
         self.before[t] = error[: used.size] @ error[: used.size]
-        places = Places(
-            weight,
-            self.pairs.fixed[here],
-            record,
-            rows,
-            self.cell[record],
-            error,
-            self._moved(record, self.pairs.record[here]),
-        )
         entering = self.candidates.record[
             self.candidates.offsets[t] : self.candidates.offsets[t + 1]
         ]
-        entrants = Entrants(entering, self._columns(t, used, entering), self.cell[entering])
+        moved = self._moved(record, self.pairs.record[here])
         limit = int(min(self.settings.limit * record.size, np.iinfo(np.int64).max // 2))
-        made = exchange_places(places, entrants, float(self.settings.cell_penalty), limit)
+        inside = np.zeros(self.cell.size, dtype=np.bool_)
+        inside[record] = True
+
+        def prepared(block: Block) -> tuple[Block, Places, Entrants, Products]:
+            # Nothing here depends on what other blocks of the sweep exchange.
+            held, coming = record[block.places], entering[block.candidates]
+            rows, columns = self._rows(t, used, held), self._columns(t, used, coming)
+            fixed = self.pairs.fixed[here][block.places]
+            places = Places(weight[block.places], fixed, held, rows, self.cell[held], error, moved)
+            entrants = Entrants(coming, columns, self.cell[coming])
+            return block, places, entrants, products_of(rows, columns)
+
+        made, penalty = 0, float(self.settings.cell_penalty)
+        sweeps = list(in_sweeps(self._listed(record), self._listed(entering)))
+        for sweep in sweeps[-1:] if again else sweeps:
+            ready = (stream_blocks if ahead and len(sweep.blocks) > 1 else map)(
+                prepared, sweep.blocks
+            )
+            for block, places, entrants, products in ready:
+                mine = inside[entrants.unit]
+                inside[record[block.places]] = False
+                left = limit - made
+                made += exchange_some(places, entrants, products, mine, penalty, left, sweep.least)
+                record[block.places] = places.unit
+                inside[places.unit] = True
         self.made[t] += made
         self.after[t] = error[: used.size] @ error[: used.size]
         self.shared_error[slots] = error[used.size :]
         self.stopped[t] = made == limit > 0
+
+    def _listed(self, record: np.ndarray) -> np.ndarray:
+        """(records here,) int64: their order in the list that blocks are cut from."""
+        return np.lexsort((record, self.size[record], self.cell[record]))
+
+    def _area_totals(
+        self, t: int, used: np.ndarray, record: np.ndarray, weight: np.ndarray
+    ) -> np.ndarray:
+        """(used,) weighted totals in scales, some places after others."""
+        total = np.zeros(used.size)
+        for begin in range(0, record.size, _TOGETHER):
+            part = slice(begin, begin + _TOGETHER)
+            total += _totals(weight[part], self._rows(t, used, record[part])[:, : used.size])
+        return total
 
     def _rows(self, t: int, used: np.ndarray, record: np.ndarray) -> np.ndarray:
         """(records here, live) contributions in scales: the area's own variables, then shared."""
@@ -228,15 +276,13 @@ class _State:
 
     def _columns(self, t: int, used: np.ndarray, record: np.ndarray) -> np.ndarray:
         """The same, a row per variable."""
-        own = np.take(self.by_variable, record, axis=1)
-        own = own if used.size == own.shape[0] else own[used]
-        own *= (1.0 / self.balance.scales[t, used])[:, None]
+        own = columns_of(self.balance.rows, record, used, 1.0 / self.balance.scales[t, used])
         shared = self.balance.shared
         if shared is None:
             return own
         columns = np.flatnonzero(shared.slot[t] >= 0)
-        common = shared.rows[record][:, columns] * (1.0 / shared.scales[shared.slot[t, columns]])
-        return np.concatenate([own, common.T])
+        unit = 1.0 / shared.scales[shared.slot[t, columns]]
+        return np.concatenate([own, columns_of(shared.rows, record, columns, unit)])
 
     def _rounded_by_area(self, weight: np.ndarray) -> np.ndarray:
         parts = np.split(weight, self.pairs.offsets[1:-1])
@@ -262,6 +308,17 @@ class _State:
             part = _totals(self.weight[here], shared.rows[self.record[here]][:, has])
             totals[shared.slot[t][has]] += part
         return rounded((totals - shared.goals) / shared.scales, SUM_BITS)
+
+
+def _sizes(rows: np.ndarray) -> np.ndarray:
+    """(records,) sums of squares of rows (records, variables) in units of what records add on
+    average, with few digits: an order of records that their numbers do not decide."""
+    typical = rounded(np.abs(rows).mean(axis=0), SUM_BITS)
+    unit = np.where(typical > 0, typical, 1.0)
+    size = np.zeros(rows.shape[0])
+    for v in range(rows.shape[1]):
+        size += (rows[:, v] / unit[v]) ** 2
+    return to_choose_by(size)
 
 
 def _totals(weight: np.ndarray, rows: np.ndarray) -> np.ndarray:

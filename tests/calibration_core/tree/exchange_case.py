@@ -125,3 +125,30 @@ def value_of(case: Case, t: int, record: np.ndarray, penalty: float, first: np.n
         case.cell[first], minlength=kinds
     )
     return float(error @ error) + (0.0 if not moved.any() else penalty**2 * float(moved @ moved))
+
+
+def make_large(seed: int, places: int = 260, records: int = 2600, kinds: int = 9) -> Case:
+    """An area of so many places between two small ones; every record is a candidate of it."""
+    rng = np.random.default_rng(seed)
+    counts = np.array([5, places, 3])
+    rows = rng.lognormal(0, 1, (records, 12)) * (rng.random((records, 12)) < 0.5)
+    record = np.concatenate([rng.choice(records, n, replace=False) for n in counts])
+    candidate = [np.arange(50), np.arange(records), np.arange(30, 70)]
+    weight = np.concatenate([to_choose_by(rng.gamma(9, 1, n), PLACE_BITS) for n in counts])
+    # What a random draw gives on average, in units of its own error.
+    area = np.repeat(np.arange(3), counts)
+    heft = np.bincount(area, weight)[:, None]
+    goals, scales = heft * rows.mean(axis=0), heft * rows.std(axis=0) / np.sqrt(counts)[:, None]
+    seen = Balance(rows, goals, scales)
+    return Case(
+        np.concatenate([[0], np.cumsum(counts)]),
+        record,
+        weight,
+        rng.random(area.size) < 0.05,
+        np.concatenate([[0], np.cumsum([c.size for c in candidate])]),
+        np.concatenate(candidate),
+        rows,
+        seen.goals,
+        seen.scales,
+        rng.integers(0, kinds, records),
+    )
