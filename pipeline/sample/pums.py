@@ -13,7 +13,6 @@ from pipeline.sample.files import Folder, csv_bytes
 from pipeline.sample.population import Population
 from pipeline.sample.pums_records import housing_frame, person_amounts, person_frame, vacant_frame
 from pipeline.sample.settings import StateSetting
-from pipeline.sample.surveys import draw_weights
 
 SERIALS_PER_STATE = 1_000_000
 REPLICATES = 80
@@ -68,15 +67,14 @@ def _serials(
 
 
 def write_pums(
-    folder: Folder, population: Population, one_year: np.ndarray, controls: dict[str, int]
+    folder: Folder, population: Population, weight: np.ndarray, controls: dict[str, int]
 ) -> None:
     """``csv_p<st>.zip`` and ``csv_h<st>.zip``, members ``psam_p44.csv`` and so on.
 
-    A subsample of the one-year ACS; PWGTP adds up to the published state population exactly, a
+    Units of ``weight`` (units,) above 0 are in them. PWGTP adds up to the published state population exactly, a
     reference person has the weight of the household, WGTP is zero for group quarters.
     """
     settings = population.settings
-    weight = draw_weights(population, settings.surveys["pums"].share, "pums", within=one_year > 0)
     amounts = person_amounts(population)
     readme = (
         f"ACS {settings.year} 1-year PUMS {settings.label}: invented records in the layout of"

@@ -75,10 +75,8 @@ def _by_county(
     population: Population, mask: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, float]:
     g = population.geography
-    tract = population.unit_tract[population.persons["unit"]]
-    total = np.bincount(
-        tract[mask], weights=None if weights is None else weights[mask], minlength=g.count
-    )
+    held = population.count_by_unit(mask) if weights is None else population.sum_by_unit(weights, mask)
+    total = population.by_tract(held)
     return {c.fips: float(total[g.county == c.fips].sum()) for c in population.settings.counties}
 
 
@@ -324,7 +322,7 @@ def _by_states(population: Population, counts: dict[str, dict[str, float]]) -> d
 def _share_sheet(population: Population, head: Callable[[str], list[int]], month: str) -> Rows:
     """Table 1 of OASDI: residents and beneficiaries of each state."""
     g = population.geography
-    size = np.bincount(population.unit_tract, weights=population.unit_size, minlength=g.count)
+    size = population.by_tract(population.unit_size)
     rows: Rows = [
         [
             "Table 1.\nNumber of beneficiaries as a share of the population, by state or other "
