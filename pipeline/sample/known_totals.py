@@ -6,7 +6,6 @@ Belongs here: that file. Does not belong here: the published series, or comparin
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 import yaml
 

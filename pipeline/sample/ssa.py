@@ -75,7 +75,9 @@ def _by_county(
     population: Population, mask: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, float]:
     g = population.geography
-    held = population.count_by_unit(mask) if weights is None else population.sum_by_unit(weights, mask)
+    held = (
+        population.count_by_unit(mask) if weights is None else population.sum_by_unit(weights, mask)
+    )
     total = population.by_tract(held)
     return {c.fips: float(total[g.county == c.fips].sum()) for c in population.settings.counties}
 
