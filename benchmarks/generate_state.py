@@ -1,0 +1,121 @@
+"""States of any size in the publishers' formats, to try out size without anybody's files.
+
+    python -m benchmarks.generate_state CA --tracts 9129 --pumas 265 --records 750000 --out DIR
+    python -m benchmarks.generate_state CA RI VT --scale 0.1 --out DIR
+    python -m benchmarks.generate_state --nation --scale 0.1 --out DIR
+    geocal run --profile generated --specs DIR/specs --data DIR --states CA
+
+Everything is SYNTHETIC: only the numbers of tracts, PUMAs and counties are real
+(``generated_states.yaml``). The files are those of the ``sample`` profile. A state that is made
+again, or added, joins those that the folder holds.
+
+Belongs here: the command and the order of the files. Does not belong here: the size and plan of a
+state (``generated_settings.py``), where its households live (``generated_residence.py``), what is
+common to the states of a folder (``generated_folder.py``), formats (``pipeline/sample``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.generated_residence import MadeUp, build_state
+from benchmarks.generated_settings import Size, facts, serial_numbers, settings_of, size_of
+from benchmarks.generated_taxes import spread_tax_units
+from calibration_core.errors import GeocalError
+from pipeline.sample.acs_files import write_acs_tables
+from pipeline.sample.census2020 import write_census2020
+from pipeline.sample.cps import write_cps
+from pipeline.sample.estimates import (
+    YEARS,
+    state_controls,
+    write_county_estimates,
+    write_tract_puma,
+)
+from pipeline.sample.files import Folder
+from pipeline.sample.irs import write_county, write_historic_table_2
+from pipeline.sample.pums import write_pums
+from pipeline.sample.ssa import write_oasdi_workbook, write_ssi_workbook
+from pipeline.sample.surveys import one_year_draw, tract_survey
+
+from benchmarks.generated_folder import finish_folder
+
+
+def write_state(folder: Folder, made: MadeUp, size: Size) -> None:
+    """Every file of one state, in which the nation is that state."""
+    population, settings = made.population, made.population.settings
+    controls = state_controls(population)
+    one_year = one_year_draw(population, controls)
+    write_acs_tables(folder, population, tract_survey(population), one_year)
+    write_census2020(folder, population)
+    write_pums(folder, population, made.weight, controls, serial_numbers(size, settings))
+    write_cps(folder, population)
+    returns = spread_tax_units(population)
+    write_historic_table_2(folder, returns, settings)
+    write_county(folder, returns, settings)
+    write_ssi_workbook(folder, population)
+    write_oasdi_workbook(folder, population)
+    write_county_estimates(folder, population)
+    write_county_estimates(folder, population, YEARS[:-1])
+    write_tract_puma(folder, population)
+
+
+def generate(sizes: list[Size], out: Path, pairs: int) -> None:
+    for size in sizes:
+        began = time.perf_counter()
+        made = build_state(settings_of(size))
+        lives = made.population.residence
+        write_state(Folder(out), made, size)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"{size.postal} (SYNTHETIC): {size.tracts:,} tracts, {size.pumas:,} PUMAs,"
+            f" {int(made.population.is_household.sum()):,} household records,"
+            f" {len(made.population.skeleton.unit):,} person records,"
+            f" {int(lives.times.sum()):,} households in {len(lives.unit):,} pairs of record and"
+            f" tract; {time.perf_counter() - began:.0f} s, {peak:.1f} GB at most"
+        )
+    finish_folder(out, sizes, pairs)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.generate_state", description="SYNTHETIC states of any size."
+    )
+    parser.add_argument("states", nargs="*", metavar="STATE", help="postal codes")
+    parser.add_argument("--nation", action="store_true", help="the 50 states and DC")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--tracts", type=int, help="of each state; default: as many as it has")
+    parser.add_argument("--pumas", type=int, help="of each state; default: by its tracts")
+    parser.add_argument("--records", type=int, help="household records of each state")
+    parser.add_argument("--scale", type=float, default=1.0, help="times the real number of tracts")
+    parser.add_argument("--pairs", type=int, default=60, help="pairs per tract in the profile")
+    parser.add_argument("--seed", type=int, default=20240711)
+    asked = parser.parse_args(arguments)
+    states = list(facts().states) if asked.nation else asked.states
+    if not states:
+        parser.error("name states, or --nation")
+    try:
+        sizes = [
+            size_of(
+                postal,
+                tracts=asked.tracts,
+                pumas=asked.pumas,
+                records=asked.records,
+                scale=asked.scale,
+                seed=asked.seed,
+            )
+            for postal in states
+        ]
+        generate(sizes, asked.out, asked.pairs)
+    except GeocalError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

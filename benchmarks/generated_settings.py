@@ -1,0 +1,254 @@
+"""The plan of a made-up state: how large it is, its counties, PUMAs and kinds of tract.
+
+Belongs here: sizes (``generated_states.yaml``) and the settings that the sample's generator makes a
+state's records from. Does not belong here: weights (``generated_residence.py``), files
+(``generate_state.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from calibration_core.errors import SettingsError
+from pipeline.sample.geography import build_geography
+from pipeline.sample.pums import SerialNumbers
+from pipeline.sample.settings import (
+    CountySetting,
+    SampleSettings,
+    StateSetting,
+    SurveySetting,
+    load_settings,
+)
+from pipeline.specs.base import SpecModel, load_yaml
+from pipeline.specs.known_totals import load_known_totals
+from pipeline.specs.states import BY_POSTAL
+
+# Shares of the kinds of tract where many people live and where few do. Kinds are those of
+# ``data_specs/sample.yaml``; neighbours are mostly of one kind.
+_URBAN = {
+    "suburb": 0.22, "working": 0.21, "barrio": 0.13, "downtown": 0.12, "wealthy": 0.11,
+    "deprived": 0.09, "retired": 0.07, "campus": 0.03, "wealthy_retired": 0.02,
+}  # fmt: skip
+_RURAL = {
+    "rural": 0.42, "working": 0.16, "rural_hispanic": 0.11, "suburb": 0.10, "retired": 0.10,
+    "wealthy_retired": 0.05, "campus": 0.02, "garrison": 0.02, "deprived": 0.02,
+}  # fmt: skip
+_SAME_AS_NEIGHBOUR = 0.5
+# One tract of so many has no people (water, airports).
+_TRACTS_PER_EMPTY = 250
+# Standard deviation of the logarithm of county sizes: the largest of 58 has a quarter of all.
+_COUNTY_SPREAD = 1.5
+# A tract's own records: the sample's generator makes eight households of a tract at least.
+_LEAST_RECORDS = 12
+
+
+class StateFacts(SpecModel):
+    """What is real about a state: its numbers of tracts and PUMAs of 2020, region, division."""
+
+    tracts: int = Field(gt=0)
+    pumas: int = Field(gt=0)
+    region: str
+    division: str
+
+
+class Facts(SpecModel):
+    """``benchmarks/generated_states.yaml``."""
+
+    states: dict[str, StateFacts]
+    households_per_tract: float = Field(gt=0)
+    records_per_thousand: float = Field(gt=0)
+    shares: dict[str, float]
+    least_cps: int
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a state is made; ``records`` are household records of the microdata."""
+
+    postal: str
+    tracts: int
+    pumas: int
+    records: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        found = f"{self.tracts} tracts, {self.pumas} PUMAs, {self.records} records"
+        if not 1 <= self.pumas <= self.tracts or self.records < _LEAST_RECORDS * self.tracts:
+            raise SettingsError(
+                f"A state of such a size cannot be made: {found}",
+                where=f"--tracts, --pumas, --records of {self.postal}",
+                expected=f"a PUMA of one tract or more, and {_LEAST_RECORDS} records or more a tract",
+                remedy="Ask for more records or fewer areas",
+            )
+
+
+@cache
+def facts() -> Facts:
+    """The table of real sizes."""
+    return load_yaml(Path(__file__).with_name("generated_states.yaml"), Facts)
+
+
+def size_of(
+    postal: str,
+    *,
+    tracts: int | None = None,
+    pumas: int | None = None,
+    records: int | None = None,
+    scale: float = 1.0,
+    seed: int,
+) -> Size:
+    """The size asked for; what is not said follows from the real number of tracts times ``scale``.
+
+    Raises SettingsError for a state that there is not and a size that cannot be made.
+    """
+    known = facts()
+    if postal not in known.states:
+        raise SettingsError(
+            f"There is no state {postal}",
+            where="generate_state",
+            expected=", ".join(known.states),
+            remedy="Name states by their postal codes",
+        )
+    real = known.states[postal]
+    areas = tracts or max(2, round(real.tracts * scale))
+    groups = pumas or max(1, round(areas * real.pumas / real.tracts))
+    usual = areas * known.households_per_tract * known.records_per_thousand / 1000.0
+    return Size(postal, areas, groups, records or max(round(usual), _LEAST_RECORDS * areas), seed)
+
+
+def settings_of(size: Size) -> SampleSettings:
+    """Settings for the sample's generator: the state, its counties and PUMAs, the kind of every
+    tract, and a scale at which households come to ``size.records``.
+    """
+    known, state = facts(), BY_POSTAL[size.postal]
+    real, base = known.states[size.postal], load_settings()
+    rng = np.random.default_rng([size.seed, int(state.fips)])
+    counties = _counties(rng, size, state.fips)
+    households = size.tracts * known.households_per_tract
+    cps = max(known.shares["cps"], known.least_cps / households) * households / size.records
+    shares = {**known.shares, "cps": min(cps, 0.9)}
+    settings = base.model_copy(
+        update={
+            "seed": size.seed * 100 + int(state.fips),
+            "states": (
+                StateSetting(
+                    postal=size.postal,
+                    fips=state.fips,
+                    name=state.name,
+                    division=real.division,
+                    region=real.region,
+                ),
+            ),
+            "counties": counties,
+            "surveys": {name: SurveySetting(share=share) for name, share in shares.items()},
+            "odd_tracts": {},
+            "controlled_tract": f"{counties[0].fips}010100",
+        }
+    )
+    scale = size.records / (620.0 * size.tracts)
+    for _ in range(4):
+        made = build_geography(settings.model_copy(update={"scale": scale})).sizes["households"]
+        scale = min(scale * size.records / int(made.sum()), 10.0)
+    return settings.model_copy(update={"scale": scale})
+
+
+def _counties(rng: np.random.Generator, size: Size, fips: str) -> tuple[CountySetting, ...]:
+    """Counties of very different sizes with whole PUMAs in the large ones, and small counties that
+    share a PUMA with their neighbours. As many as the state has, if tracts suffice.
+    """
+    real = int(load_known_totals()["county_count"].figure("2020", size.postal) or 1)
+    empty = size.tracts // _TRACTS_PER_EMPTY
+    lived_in = size.tracts - empty
+    count = max(1, min(real, lived_in // 3))
+    shares = np.exp(_COUNTY_SPREAD * rng.normal(size=count))
+    tracts = _whole(shares / shares.sum() * (lived_in - count), lived_in - count) + 1
+    pumas = _pumas(tracts, min(size.pumas, lived_in))
+    without = np.bincount(rng.choice(count, empty, p=tracts / lived_in), minlength=count)
+    middle = np.median(tracts)
+    made = []
+    for place in range(count):
+        kinds = _kinds(rng, int(tracts[place]), _URBAN if tracts[place] > middle else _RURAL)
+        made.append(
+            CountySetting(
+                fips=f"{fips}{2 * place + 1:03d}",
+                name=f"Made-up {place + 1:03d} County",
+                growth=float(np.clip(rng.normal(0.003, 0.006), -0.02, 0.03)),
+                affluence=float(rng.normal(0.0, 0.15)),
+                pumas=pumas[place],
+                tracts=kinds,
+                empty_tracts=int(without[place]),
+            )
+        )
+    return tuple(made)
+
+
+def _whole(parts: np.ndarray, total: int) -> np.ndarray:
+    """Whole numbers near ``parts`` that add up to ``total``: largest remainders."""
+    low = np.floor(parts).astype(np.int64)
+    order = np.argsort(low - parts, kind="stable")
+    low[order[: total - int(low.sum())]] += 1
+    return low
+
+
+def _pumas(tracts: np.ndarray, wanted: int) -> list[tuple[str, ...]]:
+    """Codes of the PUMAs of every county, in its order; ``wanted`` PUMAs in all.
+
+    Neighbouring counties join until they have the tracts of a PUMA; a group of counties then gets
+    PUMAs by its tracts. Only a group of one county has several.
+    """
+    usual = tracts.sum() / wanted
+    groups: list[list[int]] = []
+    for place, n in enumerate(tracts):
+        together = bool(groups) and tracts[groups[-1]].sum() < 0.75 * usual and n < 1.25 * usual
+        groups[-1].append(place) if together else groups.append([place])
+    held = np.array([tracts[group].sum() for group in groups])
+    alone = np.array([len(group) == 1 for group in groups])
+    number = np.ones(len(groups), dtype=np.int64)
+    while number.sum() < wanted:
+        room = np.where(alone & (number < held), held / number, 0.0)
+        if not room.any():
+            break
+        number[int(np.argmax(room))] += 1
+    while number.sum() > wanted and len(groups) > 1:
+        # More counties than PUMAs: the smallest neighbours join.
+        pair = int(np.argmin(held[:-1] + held[1:] + 1e9 * ((number[:-1] > 1) | (number[1:] > 1))))
+        groups[pair : pair + 2] = [groups[pair] + groups[pair + 1]]
+        held = np.array([tracts[group].sum() for group in groups])
+        number = np.concatenate([number[:pair], [1], number[pair + 2 :]])
+    codes: dict[int, tuple[str, ...]] = {}
+    first = 101
+    for group, count in zip(groups, number, strict=True):
+        own = tuple(f"{first + i:05d}" for i in range(count))
+        codes |= {place: own for place in group}
+        first += int(count)
+    return [codes[place] for place in range(len(tracts))]
+
+
+def _kinds(rng: np.random.Generator, count: int, shares: dict[str, float]) -> tuple[str, ...]:
+    """Kinds of tracts in the order of their codes: half of them are as the one before."""
+    names, chance = list(shares), np.array(list(shares.values()))
+    drawn = rng.choice(len(names), count, p=chance / chance.sum())
+    same = rng.random(count) < _SAME_AS_NEIGHBOUR
+    same[0] = False
+    at = np.maximum.accumulate(np.where(same, 0, np.arange(count)))
+    return tuple(names[i] for i in drawn[at])
+
+
+def serial_numbers(size: Size, settings: SampleSettings) -> dict[str, SerialNumbers]:
+    """Serial numbers of the state's records, by FIPS code: of the ten million that seven digits
+    allow, a part of its own, as large as its share of the nation's tracts. A state of more records
+    than that goes on into its neighbour's part.
+    """
+    known, before = facts(), 0
+    whole = sum(state.tracts for state in known.states.values())
+    for postal, state in known.states.items():
+        if postal == size.postal:
+            break
+        before += state.tracts
+    (own,) = settings.states
+    return {own.fips: SerialNumbers(before * 9_000_000 // whole, 1)}
