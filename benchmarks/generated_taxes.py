@@ -27,9 +27,7 @@ def spread_tax_units(population: Population) -> pl.DataFrame:
     ).drop(_UNUSED)
     lives, g = population.residence, population.geography
     counties, of_tract = np.unique(g.county, return_inverse=True)
-    place, at = np.unique(
-        lives.unit * len(counties) + of_tract[lives.tract], return_inverse=True
-    )
+    place, at = np.unique(lives.unit * len(counties) + of_tract[lives.tract], return_inverse=True)
     there = pl.DataFrame(
         {
             "record": place // len(counties),

@@ -44,8 +44,10 @@ def _household_number(sequence: np.ndarray) -> np.ndarray:
     return np.char.zfill((sequence * 918273645 % 10**15).astype(str), 20)
 
 
-def write_cps(folder: Folder, population: Population) -> None:
-    """``cps/asecpub23csv.zip`` with pppub23.csv, hhpub23.csv and ffpub23.csv."""
+def write_cps(folder: Folder, population: Population, first: int = 0) -> None:
+    """``cps/asecpub23csv.zip`` with pppub23.csv, hhpub23.csv and ffpub23.csv; numbers of households
+    are above ``first``.
+    """
     settings, g = population.settings, population.geography
     rng = settings.stream("cps")
     weight = draw_weights(population, settings.surveys["cps"].share, "cps")
@@ -63,7 +65,7 @@ def write_cps(folder: Folder, population: Population) -> None:
     # Every ninth address is not interviewed: a household record of type 2 (no interview) or 3 (not
     # eligible), no persons.
     missed = rng.random(len(units)) < 0.11
-    sequence = np.arange(1, len(units) + 1)
+    sequence = first + np.arange(1, len(units) + 1)
     interviewed = units[~missed]
     people, at = population.persons_of(interviewed)
     lift = residents.sum() / np.sum(weight[interviewed] * size[interviewed])
