@@ -17,13 +17,23 @@ common to the states of a folder (``generated_folder.py``), formats (``pipeline/
 from __future__ import annotations
 
 import argparse
+import json
 import resource
+import shutil
 import sys
 import time
 from pathlib import Path
 
+from benchmarks.generated_folder import PROFILE, finish_folder, note_size, part_folder
 from benchmarks.generated_residence import MadeUp, build_state
-from benchmarks.generated_settings import Size, facts, serial_numbers, settings_of, size_of
+from benchmarks.generated_settings import (
+    Size,
+    facts,
+    first_cps_number,
+    serial_numbers,
+    settings_of,
+    size_of,
+)
 from benchmarks.generated_taxes import spread_tax_units
 from calibration_core.errors import GeocalError
 from pipeline.sample.acs_files import write_acs_tables
@@ -38,46 +48,75 @@ from pipeline.sample.estimates import (
 from pipeline.sample.files import Folder
 from pipeline.sample.irs import write_county, write_historic_table_2
 from pipeline.sample.pums import write_pums
-from pipeline.sample.ssa import write_oasdi_workbook, write_ssi_workbook
+from pipeline.sample.ssa import oasdi_sheets, ssi_sheets
 from pipeline.sample.surveys import one_year_draw, tract_survey
 
-from benchmarks.generated_folder import finish_folder
 
-
-def write_state(folder: Folder, made: MadeUp, size: Size) -> None:
-    """Every file of one state, in which the nation is that state."""
+def write_state(out: Path, made: MadeUp, size: Size) -> None:
+    """Every file of one state: its own in ``out``, national ones, in which it is the nation, in
+    its part.
+    """
     population, settings = made.population, made.population.settings
+    part = part_folder(out, size.postal)
+    shutil.rmtree(part, ignore_errors=True)
+    folder, own = Folder(part), Folder(out)
     controls = state_controls(population)
     one_year = one_year_draw(population, controls)
     write_acs_tables(folder, population, tract_survey(population), one_year)
     write_census2020(folder, population)
-    write_pums(folder, population, made.weight, controls, serial_numbers(size, settings))
-    write_cps(folder, population)
+    tracts = f"acs_tables/{size.postal.lower()}_tracts"
+    shutil.rmtree(out / tracts, ignore_errors=True)
+    (out / tracts).parent.mkdir(parents=True, exist_ok=True)
+    (part / tracts).rename(out / tracts)
+    write_pums(own, population, made.weight, controls, serial_numbers(size, settings))
+    write_cps(folder, population, first_cps_number(size))
     returns = spread_tax_units(population)
     write_historic_table_2(folder, returns, settings)
     write_county(folder, returns, settings)
-    write_ssi_workbook(folder, population)
-    write_oasdi_workbook(folder, population)
+    for name, sheets, title in (
+        ("ssi", ssi_sheets, "SSI Recipients"),
+        ("oasdi", oasdi_sheets, "OASDI Beneficiaries"),
+    ):
+        titled = f"{title} by State and County, {settings.year} {settings.label}"
+        content = json.dumps({"title": titled, "sheets": sheets(population)})
+        folder.text(f"ssa/{name}_sc{settings.year % 100:02d}.json", content)
     write_county_estimates(folder, population)
+    # Another vintage of the same, which no target is made of: growth is compared with it.
     write_county_estimates(folder, population, YEARS[:-1])
     write_tract_puma(folder, population)
 
 
 def generate(sizes: list[Size], out: Path, pairs: int) -> None:
+    """Make the states, then the national files of all that ``out`` holds; says each one's size."""
     for size in sizes:
         began = time.perf_counter()
         made = build_state(settings_of(size))
+        write_state(out, made, size)
         lives = made.population.residence
-        write_state(Folder(out), made, size)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        counts = {
+            "household_records": int(made.population.is_household.sum()),
+            "person_records": len(made.population.skeleton.unit),
+            "households_and_residents_of_group_quarters": int(lives.times.sum()),
+            "pairs_of_record_and_tract": len(lives.unit),
+        }
+        note_size(out, size, counts)
         print(
-            f"{size.postal} (SYNTHETIC): {size.tracts:,} tracts, {size.pumas:,} PUMAs,"
-            f" {int(made.population.is_household.sum()):,} household records,"
-            f" {len(made.population.skeleton.unit):,} person records,"
-            f" {int(lives.times.sum()):,} households in {len(lives.unit):,} pairs of record and"
-            f" tract; {time.perf_counter() - began:.0f} s, {peak:.1f} GB at most"
+            f"{size.postal} (SYNTHETIC): {size.tracts:,} tracts, {size.pumas:,} PUMAs, "
+            + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items())
+            + f"; {time.perf_counter() - began:.0f} s, {_peak_gb():.1f} GB at most",
+            flush=True,
         )
-    finish_folder(out, sizes, pairs)
+    began = time.perf_counter()
+    states = finish_folder(out, pairs)
+    seconds = time.perf_counter() - began
+    print(f"National files of {len(states)} states: {seconds:.0f} s, {_peak_gb():.1f} GB at most")
+    print(f"geocal run --profile {PROFILE} --specs {out}/specs --data {out}")
+
+
+def _peak_gb() -> float:
+    """Largest memory of this process so far, in 2^30 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def main(arguments: list[str] | None = None) -> int:

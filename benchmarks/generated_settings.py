@@ -43,27 +43,11 @@ _SAME_AS_NEIGHBOUR = 0.5
 _TRACTS_PER_EMPTY = 250
 # Standard deviation of the logarithm of county sizes: the largest of 58 has a quarter of all.
 _COUNTY_SPREAD = 1.5
+# First code of counties, and the step to the next. Codes tell a file's vintage to its readers: in
+# 2022 AK has 063 and not 261, CT 110 and not 001, SD 102 and not 113.
+_COUNTY_CODES = {"AK": (63, 2), "CT": (110, 10), "SD": (102, 2)}
 # A tract's own records: the sample's generator makes eight households of a tract at least.
 _LEAST_RECORDS = 12
-
-
-class StateFacts(SpecModel):
-    """What is real about a state: its numbers of tracts and PUMAs of 2020, region, division."""
-
-    tracts: int = Field(gt=0)
-    pumas: int = Field(gt=0)
-    region: str
-    division: str
-
-
-class Facts(SpecModel):
-    """``benchmarks/generated_states.yaml``."""
-
-    states: dict[str, StateFacts]
-    households_per_tract: float = Field(gt=0)
-    records_per_thousand: float = Field(gt=0)
-    shares: dict[str, float]
-    least_cps: int
 
 
 @dataclass(frozen=True)
@@ -82,9 +66,42 @@ class Size:
             raise SettingsError(
                 f"A state of such a size cannot be made: {found}",
                 where=f"--tracts, --pumas, --records of {self.postal}",
-                expected=f"a PUMA of one tract or more, and {_LEAST_RECORDS} records or more a tract",
+                expected=f"PUMAs of a tract or more, {_LEAST_RECORDS} records or more a tract",
                 remedy="Ask for more records or fewer areas",
             )
+
+
+class StateFacts(SpecModel):
+    """What is real about a state: its numbers of tracts and PUMAs of 2020, region, division."""
+
+    tracts: int = Field(gt=0)
+    pumas: int = Field(gt=0)
+    region: str
+    division: str
+
+
+class Facts(SpecModel):
+    """``benchmarks/generated_states.yaml``."""
+
+    states: dict[str, StateFacts]
+    households_per_tract: float = Field(gt=0)
+    records_per_thousand: float = Field(gt=0)
+    least_records: int
+    shares: dict[str, float]
+    least_answers: dict[str, int]
+    largest_share: float
+
+    def surveys(self, size: Size) -> dict[str, SurveySetting]:
+        """The share that answers each survey; of the CPS the share of the records, which stand for
+        many households.
+        """
+        households = size.tracts * self.households_per_tract
+        made = {}
+        for name, usual in self.shares.items():
+            share = max(usual, min(self.least_answers[name] / households, self.largest_share))
+            of_records = share * households / size.records if name == "cps" else share
+            made[name] = SurveySetting(share=min(of_records, 0.9))
+        return made
 
 
 @cache
@@ -118,7 +135,8 @@ def size_of(
     areas = tracts or max(2, round(real.tracts * scale))
     groups = pumas or max(1, round(areas * real.pumas / real.tracts))
     usual = areas * known.households_per_tract * known.records_per_thousand / 1000.0
-    return Size(postal, areas, groups, records or max(round(usual), _LEAST_RECORDS * areas), seed)
+    least = max(known.least_records, _LEAST_RECORDS * areas)
+    return Size(postal, areas, groups, records or max(round(usual), least), seed)
 
 
 def settings_of(size: Size) -> SampleSettings:
@@ -129,9 +147,6 @@ def settings_of(size: Size) -> SampleSettings:
     real, base = known.states[size.postal], load_settings()
     rng = np.random.default_rng([size.seed, int(state.fips)])
     counties = _counties(rng, size, state.fips)
-    households = size.tracts * known.households_per_tract
-    cps = max(known.shares["cps"], known.least_cps / households) * households / size.records
-    shares = {**known.shares, "cps": min(cps, 0.9)}
     settings = base.model_copy(
         update={
             "seed": size.seed * 100 + int(state.fips),
@@ -145,7 +160,7 @@ def settings_of(size: Size) -> SampleSettings:
                 ),
             ),
             "counties": counties,
-            "surveys": {name: SurveySetting(share=share) for name, share in shares.items()},
+            "surveys": known.surveys(size),
             "odd_tracts": {},
             "controlled_tract": f"{counties[0].fips}010100",
         }
@@ -170,12 +185,13 @@ def _counties(rng: np.random.Generator, size: Size, fips: str) -> tuple[CountySe
     pumas = _pumas(tracts, min(size.pumas, lived_in))
     without = np.bincount(rng.choice(count, empty, p=tracts / lived_in), minlength=count)
     middle = np.median(tracts)
+    first, step = _COUNTY_CODES.get(size.postal, (1, 2))
     made = []
     for place in range(count):
         kinds = _kinds(rng, int(tracts[place]), _URBAN if tracts[place] > middle else _RURAL)
         made.append(
             CountySetting(
-                fips=f"{fips}{2 * place + 1:03d}",
+                fips=f"{fips}{first + step * place:03d}",
                 name=f"Made-up {place + 1:03d} County",
                 growth=float(np.clip(rng.normal(0.003, 0.006), -0.02, 0.03)),
                 affluence=float(rng.normal(0.0, 0.15)),
@@ -224,7 +240,7 @@ def _pumas(tracts: np.ndarray, wanted: int) -> list[tuple[str, ...]]:
     first = 101
     for group, count in zip(groups, number, strict=True):
         own = tuple(f"{first + i:05d}" for i in range(count))
-        codes |= {place: own for place in group}
+        codes |= dict.fromkeys(group, own)
         first += int(count)
     return [codes[place] for place in range(len(tracts))]
 
@@ -252,3 +268,8 @@ def serial_numbers(size: Size, settings: SampleSettings) -> dict[str, SerialNumb
         before += state.tracts
     (own,) = settings.states
     return {own.fips: SerialNumbers(before * 9_000_000 // whole, 1)}
+
+
+def first_cps_number(size: Size) -> int:
+    """The number below those of the state's CPS households: a million for every state."""
+    return list(facts().states).index(size.postal) * 1_000_000
