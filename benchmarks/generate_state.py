@@ -24,6 +24,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.generated_folder import PROFILE, finish_folder, note_size, part_folder
 from benchmarks.generated_residence import MadeUp, build_state
 from benchmarks.generated_settings import (
@@ -47,9 +49,10 @@ from pipeline.sample.estimates import (
 )
 from pipeline.sample.files import Folder
 from pipeline.sample.irs import write_county, write_historic_table_2
-from pipeline.sample.pums import write_pums
+from pipeline.sample.population import Population
+from pipeline.sample.pums import integer_weights, write_pums
 from pipeline.sample.ssa import oasdi_sheets, ssi_sheets
-from pipeline.sample.surveys import one_year_draw, tract_survey
+from pipeline.sample.surveys import Draw, one_year_draw, tract_survey
 
 
 def write_state(out: Path, made: MadeUp, size: Size) -> None:
@@ -61,7 +64,7 @@ def write_state(out: Path, made: MadeUp, size: Size) -> None:
     shutil.rmtree(part, ignore_errors=True)
     folder, own = Folder(part), Folder(out)
     controls = state_controls(population)
-    one_year = one_year_draw(population, controls)
+    one_year = _whole_weights(one_year_draw(population, controls), population, controls)
     write_acs_tables(folder, population, tract_survey(population), one_year)
     write_census2020(folder, population)
     tracts = f"acs_tables/{size.postal.lower()}_tracts"
@@ -84,6 +87,18 @@ def write_state(out: Path, made: MadeUp, size: Size) -> None:
     # Another vintage of the same, which no target is made of: growth is compared with it.
     write_county_estimates(folder, population, YEARS[:-1])
     write_tract_puma(folder, population)
+
+
+def _whole_weights(drawn: Draw, population: Population, controls: dict[str, int]) -> Draw:
+    """The survey with whole weights, as the Bureau's are: a state's classes add up exactly, and so
+    do the nation's.
+    """
+    answers = np.flatnonzero(drawn.weight > 0)
+    size = population.unit_size[population.residence.unit[answers]]
+    (total,) = controls.values()
+    weight = np.zeros(len(drawn.weight))
+    weight[answers] = integer_weights(drawn.weight[answers], size, total)
+    return Draw(weight, drawn.copies)
 
 
 def generate(sizes: list[Size], out: Path, pairs: int) -> None:

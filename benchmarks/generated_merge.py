@@ -28,6 +28,10 @@ _NATION = "0100000US"
 # GEO_IDs of a table-based file by level, in the published order.
 _LEVELS = (_NATION, "0400000US", "0500000US", "1400000US")
 
+# Columns that split the first one, by the number of columns: SSI by category and by age (recipients
+# have a seventh column), OASDI by type of benefit.
+_SPLITS = {6: ((1, 3), (3, 6)), 7: ((1, 3), (3, 6)), 11: ((1, 9),)}
+
 
 @dataclass(frozen=True)
 class Part:
@@ -220,8 +224,20 @@ def _one_sheet(sheets: Sequence[list[list[Cell]]]) -> list[list[Cell]]:
     head = list(sheets[0][:3])
     if whole:
         columns = zip(*(sheet[3][3:] for sheet in sheets), strict=True)
-        head.append([*sheets[0][3][:3], *(sum(map(_counted, column)) for column in columns)])
+        figures = [sum(map(_counted, column)) for column in columns]
+        head.append([*sheets[0][3][:3], *_adding_up(figures)])
     return [*head, *states, *sheets[0][first + 1 :]]
+
+
+def _adding_up(figures: list[float]) -> list[float]:
+    """Figures of "All areas" whose classes add up to the first: what states' rounding leaves goes
+    to the largest class.
+    """
+    made = list(figures)
+    for first, last in _SPLITS[len(figures)]:
+        largest = max(range(first, last), key=lambda i: made[i])
+        made[largest] += made[0] - sum(made[first:last])
+    return made
 
 
 def _counted(cell: Cell) -> float:

@@ -7,6 +7,7 @@ state's records from. Does not belong here: weights (``generated_residence.py``)
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,9 +44,10 @@ _SAME_AS_NEIGHBOUR = 0.5
 _TRACTS_PER_EMPTY = 250
 # Standard deviation of the logarithm of county sizes: the largest of 58 has a quarter of all.
 _COUNTY_SPREAD = 1.5
-# First code of counties, and the step to the next. Codes tell a file's vintage to its readers: in
-# 2022 AK has 063 and not 261, CT 110 and not 001, SD 102 and not 113.
-_COUNTY_CODES = {"AK": (63, 2), "CT": (110, 10), "SD": (102, 2)}
+# Codes of counties by which readers tell a file's vintage: those of 2022 that a state must have,
+# and older ones that it must not. Other codes are odd numbers.
+_COUNTY_CODES = {"AK": (63, 158), "CT": (110, 120, 130, 140, 150, 160, 170, 180, 190), "SD": (102,)}
+_OLD_CODES = {"AK": (261,), "SD": (113,), "VA": (515,)}
 # A tract's own records: the sample's generator makes eight households of a tract at least.
 _LEAST_RECORDS = 12
 
@@ -179,19 +181,20 @@ def _counties(rng: np.random.Generator, size: Size, fips: str) -> tuple[CountySe
     real = int(load_known_totals()["county_count"].figure("2020", size.postal) or 1)
     empty = size.tracts // _TRACTS_PER_EMPTY
     lived_in = size.tracts - empty
-    count = max(1, min(real, lived_in // 3))
+    least = min(2, lived_in)
+    count = max(least, min(real, lived_in // 3))
     shares = np.exp(_COUNTY_SPREAD * rng.normal(size=count))
     tracts = _whole(shares / shares.sum() * (lived_in - count), lived_in - count) + 1
     pumas = _pumas(tracts, min(size.pumas, lived_in))
     without = np.bincount(rng.choice(count, empty, p=tracts / lived_in), minlength=count)
     middle = np.median(tracts)
-    first, step = _COUNTY_CODES.get(size.postal, (1, 2))
+    codes = _county_codes(size.postal, count)
     made = []
     for place in range(count):
         kinds = _kinds(rng, int(tracts[place]), _URBAN if tracts[place] > middle else _RURAL)
         made.append(
             CountySetting(
-                fips=f"{fips}{first + step * place:03d}",
+                fips=f"{fips}{codes[place]:03d}",
                 name=f"Made-up {place + 1:03d} County",
                 growth=float(np.clip(rng.normal(0.003, 0.006), -0.02, 0.03)),
                 affluence=float(rng.normal(0.0, 0.15)),
@@ -201,6 +204,13 @@ def _counties(rng: np.random.Generator, size: Size, fips: str) -> tuple[CountySe
             )
         )
     return tuple(made)
+
+
+def _county_codes(postal: str, count: int) -> list[int]:
+    """Ascending codes of ``count`` counties."""
+    first = _COUNTY_CODES.get(postal, ())
+    others = (n for n in range(1, 1000, 2) if n not in (*first, *_OLD_CODES.get(postal, ())))
+    return sorted(itertools.islice(itertools.chain(first, others), count))
 
 
 def _whole(parts: np.ndarray, total: int) -> np.ndarray:
