@@ -4,7 +4,7 @@ tracts of its PUMA.
 The model, for record h and tract t of one PUMA:
 
     N_ht ~ Poisson(v_h p_ht),   p_ht = s_t exp(theta_t . f_h) / sum over tracts of the same
-    v_h = d_h g_h,  g_h gamma with mean 1 and variance 1 - 1/d
+    v_h = d_h g_h,  g_h gamma with mean 1 and variance c (1 - 1/d)
 
 d_h is the published weight, g_h the error of having sampled one household in d, s_t what makes
 tracts as large as they should be. theta_t follows from the features of the tract's kind, its county
@@ -33,6 +33,9 @@ _TEMPER = 0.7
 # Standard deviation of theta's own noise, for features in standard deviations, and how much of it
 # the next tract shares.
 _NOISE, _SMOOTH = 0.12, 0.7
+# c of the model: 1 would be the error of a sample without controls. Weights of real samples are
+# controlled to known populations; and with half of the error a tract is not left to a few records.
+_SAMPLED = 0.5
 # Published weights of households vary by this share, as in the one-year PUMS.
 _WEIGHT_CV = 0.3
 # Sizes of tracts vary by this share beyond those of their kinds.
@@ -77,7 +80,8 @@ def _residence(records: Population) -> tuple[np.ndarray, Residence]:
         expansion = size[tracts].sum() / len(home)
         weight[units] = expansion * _varied(rng, _WEIGHT_CV**2, len(units))
         weight[home] *= size[tracts].sum() / weight[home].sum()
-        lived = weight[units] * _varied(rng, max(1.0 - 1.0 / expansion, 0.05), len(units))
+        spread = max(_SAMPLED * (1.0 - 1.0 / expansion), 0.05)
+        lived = weight[units] * _varied(rng, spread, len(units))
         for who, share in _places(records, units, tracts, features, theta, size):
             times = rng.poisson(lived[who][:, None] * share)
             at, where = np.nonzero(times.T)[::-1]

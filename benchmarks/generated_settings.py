@@ -44,6 +44,9 @@ _SAME_AS_NEIGHBOUR = 0.5
 _TRACTS_PER_EMPTY = 250
 # Standard deviation of the logarithm of county sizes: the largest of 58 has a quarter of all.
 _COUNTY_SPREAD = 1.5
+# Fewest tracts of a county, where the state's tracts suffice: a county of one tract would be a
+# handful of records.
+_LEAST_TRACTS = 3
 # Codes of counties by which readers tell a file's vintage: those of 2022 that a state must have,
 # and older ones that it must not. Other codes are odd numbers.
 _COUNTY_CODES = {"AK": (63, 158), "CT": (110, 120, 130, 140, 150, 160, 170, 180, 190), "SD": (102,)}
@@ -176,15 +179,17 @@ def settings_of(size: Size) -> SampleSettings:
 
 def _counties(rng: np.random.Generator, size: Size, fips: str) -> tuple[CountySetting, ...]:
     """Counties of very different sizes with whole PUMAs in the large ones, and small counties that
-    share a PUMA with their neighbours. As many as the state has, if tracts suffice.
+    share a PUMA. As many as the state has, if tracts suffice.
     """
     real = int(load_known_totals()["county_count"].figure("2020", size.postal) or 1)
     empty = size.tracts // _TRACTS_PER_EMPTY
     lived_in = size.tracts - empty
     least = min(2, lived_in)
-    count = max(least, min(real, lived_in // 3))
+    count = max(least, min(real, lived_in // (2 * _LEAST_TRACTS)))
     shares = np.exp(_COUNTY_SPREAD * rng.normal(size=count))
-    tracts = _whole(shares / shares.sum() * (lived_in - count), lived_in - count) + 1
+    fewest = min(_LEAST_TRACTS, lived_in // count)
+    free = lived_in - fewest * count
+    tracts = _whole(shares / shares.sum() * free, free) + fewest
     pumas = _pumas(tracts, min(size.pumas, lived_in))
     without = np.bincount(rng.choice(count, empty, p=tracts / lived_in), minlength=count)
     middle = np.median(tracts)
@@ -224,35 +229,32 @@ def _whole(parts: np.ndarray, total: int) -> np.ndarray:
 def _pumas(tracts: np.ndarray, wanted: int) -> list[tuple[str, ...]]:
     """Codes of the PUMAs of every county, in its order; ``wanted`` PUMAs in all.
 
-    Neighbouring counties join until they have the tracts of a PUMA; a group of counties then gets
-    PUMAs by its tracts. Only a group of one county has several.
+    Small counties join until they have the tracts of a PUMA; a large county has one or more of its
+    own, by its tracts. Small counties that are left over share the last PUMA there is.
     """
     usual = tracts.sum() / wanted
-    groups: list[list[int]] = []
-    for place, n in enumerate(tracts):
-        together = bool(groups) and tracts[groups[-1]].sum() < 0.75 * usual and n < 1.25 * usual
-        groups[-1].append(place) if together else groups.append([place])
+    groups, open_group = [[int(c)] for c in np.flatnonzero(tracts >= usual)], list[int]()
+    for place in np.flatnonzero(tracts < usual):
+        open_group.append(int(place))
+        if tracts[open_group].sum() >= 0.9 * usual:
+            groups.append(open_group)
+            open_group = []
+    groups = groups or [open_group]
+    while len(groups) > wanted:
+        groups.sort(key=lambda group: (-tracts[group].sum(), group))
+        groups[-2:] = [groups[-2] + groups[-1]]
     held = np.array([tracts[group].sum() for group in groups])
     alone = np.array([len(group) == 1 for group in groups])
     number = np.ones(len(groups), dtype=np.int64)
     while number.sum() < wanted:
-        room = np.where(alone & (number < held), held / number, 0.0)
-        if not room.any():
-            break
-        number[int(np.argmax(room))] += 1
-    while number.sum() > wanted and len(groups) > 1:
-        # More counties than PUMAs: the smallest neighbours join.
-        pair = int(np.argmin(held[:-1] + held[1:] + 1e9 * ((number[:-1] > 1) | (number[1:] > 1))))
-        groups[pair : pair + 2] = [groups[pair] + groups[pair + 1]]
-        held = np.array([tracts[group].sum() for group in groups])
-        number = np.concatenate([number[:pair], [1], number[pair + 2 :]])
+        number[int(np.argmax(np.where(alone & (number < held), held / number, 0.0)))] += 1
     codes: dict[int, tuple[str, ...]] = {}
     first = 101
     for group, count in zip(groups, number, strict=True):
-        own = tuple(f"{first + i:05d}" for i in range(count))
-        codes |= dict.fromkeys(group, own)
+        codes |= dict.fromkeys(group, tuple(f"{first + i:05d}" for i in range(count)))
         first += int(count)
-    return [codes[place] for place in range(len(tracts))]
+    shared = codes[groups[-1][-1]][-1:]
+    return [codes.get(place, shared) for place in range(len(tracts))]
 
 
 def _kinds(rng: np.random.Generator, count: int, shares: dict[str, float]) -> tuple[str, ...]:
