@@ -23,7 +23,7 @@ from pipeline.sample.acs_table_columns import (
 )
 from pipeline.sample.files import Folder
 from pipeline.sample.population import Population
-from pipeline.sample.surveys import Z90, Survey, one_year_survey, regroup
+from pipeline.sample.surveys import Z90, Draw, Survey, one_year_survey, regroup
 
 _LARGE_GROUP, _GROUP_PART = (
     50,
@@ -117,7 +117,7 @@ def _group_csv(
         yield ",".join([*around(pairs, geoid), name, *notes, code])
 
 
-def write_group_csv(folder: Folder, population: Population, weight: np.ndarray) -> None:
+def write_group_csv(folder: Folder, population: Population, drawn: Draw) -> None:
     """``acs-acs1-2022-GROUP_<table>_DATA.csv`` by state and for the nation: GEO_ID, E and M, NAME,
     EA and MA ("null"), state or us.
 
@@ -129,8 +129,8 @@ def write_group_csv(folder: Folder, population: Population, weight: np.ndarray) 
     names = {s.fips: f"{s.name} {settings.label}" for s in settings.states}
     states = [(f"0400000US{s}", names[s], str(s)) for s in fips]
     nation = [("0100000US", f"United States {settings.label}", "1")]
-    by_state = one_year_survey(population, weight, place, len(fips), "state")
-    whole = one_year_survey(population, weight, np.zeros(g.count, dtype=int), 1, "nation")
+    by_state = one_year_survey(population, drawn, place, len(fips), "state")
+    whole = one_year_survey(population, drawn, np.zeros(g.count, dtype=int), 1, "nation")
     levels = (("bystate", "state", states, by_state), ("us", "us", nation, whole))
     for folder_name, last, areas, survey in levels:
         base = f"acs_tables/state_us_{settings.year}_1yr/{folder_name}/acs-acs1"
@@ -145,7 +145,7 @@ def write_group_csv(folder: Folder, population: Population, weight: np.ndarray) 
 
 
 def write_acs_tables(
-    folder: Folder, population: Population, tracts: Survey, one_year: np.ndarray
+    folder: Folder, population: Population, tracts: Survey, one_year: Draw
 ) -> None:
     """All ACS tables of the sample: five-year tracts and counties, one-year states and nation."""
     write_tract_profiles(folder, population, tracts)

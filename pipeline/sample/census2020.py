@@ -16,6 +16,7 @@ from pipeline.sample.acs_columns import household_kinds
 from pipeline.sample.composition import GQ_KINDS, RELATIONSHIPS
 from pipeline.sample.files import Folder
 from pipeline.sample.population import Population
+from pipeline.sample.residence import Residence, staying
 from pipeline.sample.surveys import year_factor
 
 CENSUS_YEARS_BEFORE = 2.25  # 1 April 2020 to mid-2022
@@ -25,33 +26,32 @@ _VACANT_SHARES = {150: 0.25, 151: 0.03, 152: 0.12, 153: 0.04, 154: 0.35}
 
 
 class _Census:
-    """Counts by tract of the persons and households that ``kept`` marks."""
+    """Counts by tract of the persons and households that lived there then (``kept``)."""
 
-    def __init__(self, population: Population, kept: np.ndarray) -> None:
+    def __init__(self, population: Population, kept: Residence) -> None:
         self.population, self.kept = population, kept
-        p = population.persons
-        self.here = kept[p["unit"]]
-        self.tract = population.unit_tract[p["unit"]]
-        self.count = population.geography.count
 
     def persons(self, mask: np.ndarray) -> np.ndarray:
-        return np.bincount(self.tract[mask & self.here], minlength=self.count)
+        return self.kept.by_tract(self.population.count_by_unit(mask)).astype(np.int64)
 
     def households(self, mask: np.ndarray) -> np.ndarray:
-        kept = mask & self.kept & self.population.is_household
-        return np.bincount(self.population.unit_tract[kept], minlength=self.count)
+        return self.kept.by_tract(mask & self.population.is_household).astype(np.int64)
 
     def units_with(self, mask: np.ndarray) -> np.ndarray:
         """Mask over units that hold a person of ``mask``."""
         return self.population.count_by_unit(mask) > 0
 
     def median_age(self, mask: np.ndarray) -> list[str]:
-        age, keep = self.population.persons["age"], mask & self.here
-        made = []
-        for t in range(self.count):
-            ages = age[keep & (self.tract == t)]
-            made.append(f"{np.median(ages) + 0.5:.1f}" if len(ages) else "-666666666.0")
-        return made
+        """The mean of the two middle ages, plus half a year of being past a birthday."""
+        age = self.population.persons["age"]
+        counts = [self.persons(mask & (age == years)) for years in range(int(age.max()) + 1)]
+        below = np.cumsum(counts, axis=0)
+        people = below[-1]
+        middle = [(below <= place).sum(axis=0) for place in ((people - 1) // 2, people // 2)]
+        ages = (middle[0] + middle[1]) / 2.0 + 0.5
+        return [
+            f"{years:.1f}" if n else "-666666666.0" for years, n in zip(ages, people, strict=True)
+        ]
 
 
 def _age_block(c: _Census, start: int, mask: np.ndarray) -> dict[int, np.ndarray]:
@@ -78,7 +78,7 @@ def _vacant(population: Population, households: np.ndarray) -> np.ndarray:
     return settings.stream("vacant2020").binomial(units, settings.vacant_share)
 
 
-def dp1_columns(population: Population, kept: np.ndarray) -> dict[str, list[str]]:
+def dp1_columns(population: Population, kept: Residence) -> dict[str, list[str]]:
     """``DP1_0001C`` to ``DP1_0160C`` as text, one entry per tract."""
     c = _Census(population, kept)
     p = population.persons
@@ -172,7 +172,7 @@ def _households(c: _Census) -> dict[int, np.ndarray]:
     return {n: c.households(mask) for n, mask in masks.items()}
 
 
-def pl_columns(population: Population, kept: np.ndarray) -> dict[str, list[str]]:
+def pl_columns(population: Population, kept: Residence) -> dict[str, list[str]]:
     """The redistricting columns H1, P1 to P5 that the tract file holds, as text, one entry per
     tract.
     """
@@ -206,7 +206,8 @@ def write_census2020(folder: Folder, population: Population) -> None:
     g, settings = population.geography, population.settings
     rng = settings.stream("census2020")
     share = np.minimum(year_factor(population, CENSUS_YEARS_BEFORE), 1.0)
-    kept = rng.random(population.unit_count) < share[population.unit_tract]
+    lives = population.residence
+    kept = lives.left(staying(rng, lives.times, share[lives.tract]))
     parts = {"count": dp1_columns(population, kept), "plrd": pl_columns(population, kept)}
     for part, columns in parts.items():
         for state in settings.states:

@@ -44,24 +44,28 @@ def _household_number(sequence: np.ndarray) -> np.ndarray:
     return np.char.zfill((sequence * 918273645 % 10**15).astype(str), 20)
 
 
-def write_cps(folder: Folder, population: Population) -> None:
-    """``cps/asecpub23csv.zip`` with pppub23.csv, hhpub23.csv and ffpub23.csv."""
+def write_cps(folder: Folder, population: Population, first: int = 0) -> None:
+    """``cps/asecpub23csv.zip`` with pppub23.csv, hhpub23.csv and ffpub23.csv; numbers of households
+    are above ``first``.
+    """
     settings, g = population.settings, population.geography
     rng = settings.stream("cps")
     weight = draw_weights(population, settings.surveys["cps"].share, "cps")
-    weight = np.where(population.is_household, weight, 0.0)
+    # A unit stands for all households like it.
+    weight = np.where(population.is_household, weight * population.residence.by_unit, 0.0)
     states = sorted(s.fips for s in settings.states)
     state = np.array([states.index(s) for s in g.state])[population.unit_tract]
     size = population.unit_size
     home = population.is_household
-    residents = np.bincount(state[home], weights=size[home], minlength=len(states))
+    people = size * population.residence.by_unit
+    residents = np.bincount(state[home], weights=people[home], minlength=len(states))
     weight = scale_to(weight, state, size, residents)
     units = np.flatnonzero(weight > 0)
     units = units[rng.permutation(len(units))]
     # Every ninth address is not interviewed: a household record of type 2 (no interview) or 3 (not
     # eligible), no persons.
     missed = rng.random(len(units)) < 0.11
-    sequence = np.arange(1, len(units) + 1)
+    sequence = first + np.arange(1, len(units) + 1)
     interviewed = units[~missed]
     people, at = population.persons_of(interviewed)
     lift = residents.sum() / np.sum(weight[interviewed] * size[interviewed])
@@ -190,7 +194,7 @@ def _households(
         .fill_null(0)
     )
     # Only populous counties are identified in public files: here the most populous of each state.
-    size = np.bincount(population.unit_tract, weights=population.unit_size, minlength=g.count)
+    size = population.by_tract(population.unit_size)
     known = set()
     for state in settings.states:
         counties = [c.fips for c in settings.counties if c.fips[:2] == state.fips]

@@ -30,7 +30,7 @@ def county_estimates(population: Population) -> dict[str, np.ndarray]:
     """
     g, settings = population.geography, population.settings
     rng = settings.stream("population_estimates")
-    size = np.bincount(population.unit_tract, weights=population.unit_size, minlength=g.count)
+    size = population.by_tract(population.unit_size)
     made = {}
     for county in settings.counties:
         truth = size[g.county == county.fips].sum() * (1.0 + 0.003 * rng.normal())
@@ -87,7 +87,7 @@ def write_county_estimates(
     settings, g = population.settings, population.geography
     whole_series = county_estimates(population)
     series = {county: figures[: len(years)] for county, figures in whole_series.items()}
-    in_gq = np.bincount(population.unit_tract[~population.is_household], minlength=g.count)
+    in_gq = population.by_tract(~population.is_household)
     header = [
         "SUMLEV",
         "REGION",

@@ -12,8 +12,11 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import polars as pl
 import xlsxwriter
@@ -32,29 +35,42 @@ class Folder:
     written: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: str, data: bytes) -> None:
-        """Write ``data`` at the relative ``path`` (slashes): a temporary file first, then renamed,
-        so that no reader sees half a file.
-        """
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        part.write_bytes(data)
-        part.replace(target)
-        self.written[path] = hashlib.sha256(data).hexdigest()
+        """Write ``data`` at the relative ``path`` (slashes)."""
+        with self._finished(path) as file:
+            file.write(data)
 
     def text(self, path: str, content: str, encoding: str = "utf-8") -> None:
         self.write(path, content.encode(encoding))
 
-    def archive(self, path: str, members: dict[str, bytes]) -> None:
-        """A zip with the members in the given order, deflated, with one fixed time."""
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
+    def archive(self, path: str, members: Mapping[str, bytes | Iterable[bytes]]) -> None:
+        """A zip with the members in the given order, deflated, with one fixed time; a member may
+        come in parts.
+        """
+        with (
+            self._finished(path) as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive,
+        ):
             for name, data in members.items():
                 info = zipfile.ZipInfo(name, EPOCH)
                 info.compress_type = zipfile.ZIP_DEFLATED
+                # Python names it so for members in parts, 3.13 also without the underscore.
+                info._compresslevel = 4  # type: ignore[attr-defined]
                 info.external_attr = 0o644 << 16
-                archive.writestr(info, data, compresslevel=4)
-        self.write(path, buffer.getvalue())
+                with archive.open(info, "w") as member:
+                    for part in (data,) if isinstance(data, bytes) else data:
+                        member.write(part)
+
+    @contextmanager
+    def _finished(self, path: str) -> Iterator[BinaryIO]:
+        """A temporary file, renamed once it is whole, so that no reader sees half a file."""
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        with part.open("wb") as file:
+            yield file
+        with part.open("rb") as file:
+            self.written[path] = hashlib.file_digest(file, "sha256").hexdigest()
+        part.replace(target)
 
     def parquet(self, path: str, frame: pl.DataFrame) -> None:
         """A table labelled SYNTHETIC in the file's key-value metadata."""
@@ -63,10 +79,10 @@ class Folder:
         self.write(path, buffer.getvalue())
 
 
-def csv_bytes(frame: pl.DataFrame) -> bytes:
+def csv_bytes(frame: pl.DataFrame, include_header: bool = True) -> bytes:
     """Comma-separated, no quotes unless needed, null as an empty cell, Unix line ends."""
     buffer = io.BytesIO()
-    frame.write_csv(buffer)
+    frame.write_csv(buffer, include_header=include_header)
     return buffer.getvalue()
 
 

@@ -33,7 +33,7 @@ from pipeline.sample.population import build_population, canonical_households, c
 from pipeline.sample.pums import write_pums
 from pipeline.sample.settings import SampleSettings, load_settings
 from pipeline.sample.ssa import write_oasdi_workbook, write_ssi_workbook
-from pipeline.sample.surveys import one_year_weights, tract_survey
+from pipeline.sample.surveys import draw_weights, one_year_draw, tract_survey
 from pipeline.sample.taxes import build_tax_units
 
 STAMP = "SAMPLE_MANIFEST.json"
@@ -105,12 +105,14 @@ def generate_sample(out_dir: Path, settings: SampleSettings | None = None) -> Sa
     population = build_population(settings)
     tax_units = build_tax_units(population)
     controls = state_controls(population)
-    one_year = one_year_weights(population, controls)
+    one_year = one_year_draw(population, controls)
 
     folder.text(README, _README)
     write_acs_tables(folder, population, tract_survey(population), one_year)
     write_census2020(folder, population)
-    write_pums(folder, population, one_year, controls)
+    share = settings.surveys["pums"].share
+    answered = draw_weights(population, share, "pums", within=one_year.weight > 0)
+    write_pums(folder, population, answered, controls)
     write_cps(folder, population)
     write_historic_table_2(folder, tax_units, settings)
     write_county(folder, tax_units, settings)

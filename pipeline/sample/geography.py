@@ -73,8 +73,8 @@ def build_geography(settings: SampleSettings) -> Geography:
             for i, share in enumerate(("hispanic", "black", "asian")):
                 row[share] = float(np.clip(row[share] * np.exp(0.25 * own[2 + i]), 0.005, 0.85))
             row["households"] = max(8, round(row["households"] * float(np.exp(0.10 * own[5]))))
-            code = f"{place + 1:02d}"
-            row |= {"tract": f"{county.fips}01{code}00", "number": f"1{code}"}
+            number = f"{place + 101}"
+            row |= {"tract": f"{county.fips}{number.zfill(4)}00", "number": number}
             row["puma"] = county.pumas[place * len(county.pumas) // len(county.tracts)]
             rows.append(row | _of_county(county, names))
         for place in range(county.empty_tracts):

@@ -64,21 +64,20 @@ def _columns() -> list[str]:
 
 
 def _tabulate(returns: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
-    """Exact counts and dollars by ``keys``."""
+    """Exact counts and dollars by ``keys``; each row counts ``times`` times."""
+
+    def total(each: pl.Expr, name: str) -> pl.Expr:
+        return (each * pl.col("times")).sum().cast(pl.Float64).alias(name)
+
     made = [
-        pl.len().cast(pl.Float64).alias("N1"),
-        *(condition.sum().cast(pl.Float64).alias(name) for name, condition in _COUNTS.items()),
-    ]
-    made += [
-        pl.col("individuals").sum().cast(pl.Float64).alias("N2"),
-        pl.col("elderly").sum().cast(pl.Float64).alias("ELDERLY"),
-        pl.col("agi").sum().alias("A00100"),
+        total(pl.lit(1), "N1"),
+        *(total(condition, name) for name, condition in _COUNTS.items()),
+        total(pl.col("individuals"), "N2"),
+        total(pl.col("elderly"), "ELDERLY"),
+        total(pl.col("agi"), "A00100"),
     ]
     for code, column in _PAIRS.items():
-        made += [
-            (pl.col(column) != 0).sum().cast(pl.Float64).alias(f"N{code}"),
-            pl.col(column).sum().alias(f"A{code}"),
-        ]
+        made += [total(pl.col(column) != 0, f"N{code}"), total(pl.col(column), f"A{code}")]
     return returns.group_by(keys).agg(made).sort(keys)
 
 
@@ -107,7 +106,10 @@ def _disclosed(frame: pl.DataFrame, below: int = _DISCLOSURE) -> pl.DataFrame:
 
 
 def _filed(tax_units: pl.DataFrame) -> pl.DataFrame:
+    """The returns; ``times`` says how many there are of each, one where nothing says."""
     children = pl.col("children").clip(0, 3)
+    if "times" not in tax_units.columns:
+        tax_units = tax_units.with_columns(times=pl.lit(1, pl.Int64))
     return tax_units.filter("is_filer").with_columns(
         pl.col("agi_class").cast(pl.Int32).alias("stub"),
         *(pl.when(children == k).then("eitc").otherwise(0.0).alias(f"eitc_{k}") for k in range(4)),

@@ -6,7 +6,6 @@ Belongs here: that file. Does not belong here: the published series, or comparin
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 import yaml
 
@@ -33,10 +32,8 @@ def write_known_totals(folder: Folder, population: Population, tax_units: pl.Dat
         for fips, name in postal.items()
     }
     people = {postal[fips]: float(n) for fips, n in state_controls(population).items()}
-    g = population.geography
-    held = np.bincount(population.unit_tract[population.is_household], minlength=g.count)
-    state_of = np.array([tract[:2] for tract in g.tract])
-    households = {name: float(held[state_of == fips].sum()) for fips, name in postal.items()}
+    held, state = population.by_tract(population.is_household), population.geography.state
+    households = {name: float(held[state == fips].sum()) for fips, name in postal.items()}
     filers = tax_units.filter("is_filer").group_by(pl.col("filing_tract").str.slice(0, 2)).len()
     returns = {postal[fips]: float(n) for fips, n in sorted(filers.iter_rows())}
     sampled = round(SAMPLED / min(households.values()) ** 0.5, 3)

@@ -25,6 +25,7 @@ from pipeline.sample.people import (
     Arrays,
     build_people,
 )
+from pipeline.sample.residence import Residence
 from pipeline.sample.settings import SampleSettings
 
 _AMOUNTS = (
@@ -40,6 +41,8 @@ class Population:
 
     ``persons`` arrays have one entry per person in the order of ``skeleton``; ``units`` arrays one
     per household or group-quarters person. Amounts are dollars of ``settings.year``.
+    ``residence`` says where units live; the tract in ``skeleton`` is where a unit's attributes come
+    from. In the sample both are the same.
     """
 
     settings: SampleSettings
@@ -47,6 +50,7 @@ class Population:
     skeleton: Skeleton
     persons: Arrays
     units: Arrays
+    residence: Residence
 
     @property
     def unit_count(self) -> int:
@@ -63,6 +67,10 @@ class Population:
     @property
     def unit_tract(self) -> np.ndarray:
         return self.skeleton.unit_tract
+
+    def by_tract(self, x: np.ndarray) -> np.ndarray:
+        """Total by tract, float64 (tracts,), of ``x`` (units,) over all who live there."""
+        return self.residence.by_tract(x)
 
     def count_by_unit(self, mask: np.ndarray) -> np.ndarray:
         """Persons of ``mask`` in each unit."""
@@ -101,7 +109,8 @@ def build_population(settings: SampleSettings) -> Population:
     people |= money
     people |= {"age": skeleton.age, "female": skeleton.female, "unit": skeleton.unit}
     people["relationship"] = skeleton.relationship
-    return Population(settings, geography, skeleton, people, units)
+    residence = Residence.of_inhabitants(skeleton.unit_tract, geography.count)
+    return Population(settings, geography, skeleton, people, units, residence)
 
 
 def _labels(codes: np.ndarray, labels: tuple[str, ...]) -> pl.Series:

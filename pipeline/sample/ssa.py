@@ -75,10 +75,10 @@ def _by_county(
     population: Population, mask: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, float]:
     g = population.geography
-    tract = population.unit_tract[population.persons["unit"]]
-    total = np.bincount(
-        tract[mask], weights=None if weights is None else weights[mask], minlength=g.count
+    held = (
+        population.count_by_unit(mask) if weights is None else population.sum_by_unit(weights, mask)
     )
+    total = population.by_tract(held)
     return {c.fips: float(total[g.county == c.fips].sum()) for c in population.settings.counties}
 
 
@@ -214,8 +214,24 @@ def _counties(population: Population, state: StateSetting) -> list[CountySetting
 
 
 def write_ssi_workbook(folder: Folder, population: Population) -> None:
-    """``ssi_sc22.xlsx``: Tables 1 (recipients) and 2 (December payments, $1,000) by state, and
-    "Table 3 - <State>" by county."""
+    """``ssi_sc22.xlsx``, whose sheets are ``ssi_sheets``."""
+    settings = population.settings
+    title = f"SSI Recipients by State and County, {settings.year} {settings.label}"
+    path = f"ssa/ssi_sc{settings.year % 100:02d}.xlsx"
+    folder.write(path, workbook_bytes(ssi_sheets(population), title))
+
+
+def write_oasdi_workbook(folder: Folder, population: Population) -> None:
+    """``oasdi_sc22.xlsx``, whose sheets are ``oasdi_sheets``."""
+    settings = population.settings
+    title = f"OASDI Beneficiaries by State and County, {settings.year} {settings.label}"
+    path = f"ssa/oasdi_sc{settings.year % 100:02d}.xlsx"
+    folder.write(path, workbook_bytes(oasdi_sheets(population), title))
+
+
+def ssi_sheets(population: Population) -> dict[str, Rows]:
+    """Tables 1 (recipients) and 2 (December payments, $1,000) by state, and "Table 3 - <State>" by
+    county."""
     settings = population.settings
     year, label = settings.year, settings.label
     publication = "SSI Recipients by State and County"
@@ -260,8 +276,7 @@ def write_ssi_workbook(folder: Folder, population: Population) -> None:
             },
         )
         sheets[f"Table 3 - {state.name}"] = [*sheet, *notes]
-    title = f"{publication}, {year} {label}"
-    folder.write(f"ssa/ssi_sc{year % 100:02d}.xlsx", workbook_bytes(sheets, title))
+    return sheets
 
 
 def _payments_by_group(population: Population) -> list[dict[str, float]]:
@@ -272,9 +287,9 @@ def _payments_by_group(population: Population) -> list[dict[str, float]]:
     return [_states(population, _by_county(population, mask, p["ssi"] / 12.0)) for mask in masks]
 
 
-def write_oasdi_workbook(folder: Folder, population: Population) -> None:
-    """``oasdi_sc22.xlsx``: Tables 1 to 3 by state, "Table 4 - <State>" persons and
-    "Table 5 - <State>" amounts ($1,000 a month) by county."""
+def oasdi_sheets(population: Population) -> dict[str, Rows]:
+    """Tables 1 to 3 by state, "Table 4 - <State>" persons and "Table 5 - <State>" amounts ($1,000 a
+    month) by county."""
     settings = population.settings
     year, label = settings.year, settings.label
     publication = "OASDI Beneficiaries by State and County"
@@ -313,8 +328,7 @@ def write_oasdi_workbook(folder: Folder, population: Population) -> None:
             by_county = {county: make(county.fips) for county in _counties(population, state)}
             sheet = _county_sheet(state, title, heads, make(state.fips), by_county)
             sheets[f"Table {number} - {state.name}"] = [*sheet, *notes]
-    title = f"{publication}, {year} {label}"
-    folder.write(f"ssa/oasdi_sc{year % 100:02d}.xlsx", workbook_bytes(sheets, title))
+    return sheets
 
 
 def _by_states(population: Population, counts: dict[str, dict[str, float]]) -> dict[str, dict]:
@@ -324,7 +338,7 @@ def _by_states(population: Population, counts: dict[str, dict[str, float]]) -> d
 def _share_sheet(population: Population, head: Callable[[str], list[int]], month: str) -> Rows:
     """Table 1 of OASDI: residents and beneficiaries of each state."""
     g = population.geography
-    size = np.bincount(population.unit_tract, weights=population.unit_size, minlength=g.count)
+    size = population.by_tract(population.unit_size)
     rows: Rows = [
         [
             "Table 1.\nNumber of beneficiaries as a share of the population, by state or other "

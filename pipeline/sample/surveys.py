@@ -11,11 +11,13 @@ ones do; two surveys are independent draws, so levels disagree as published ones
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipeline.sample.population import Population
+from pipeline.sample.residence import staying
+from pipeline.sample.settings import SampleSettings
 
 Z90 = 1.645
 
@@ -29,17 +31,30 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """Who answers a survey, one entry per case of the population's residence: ``copies``, how many
+    of its households answer, and ``weight``, what they stand for together (0: nobody answers).
+    """
+
+    weight: np.ndarray
+    copies: np.ndarray
+
+
+@dataclass(frozen=True)
 class Survey:
-    """A weighted sample of units. ``weight`` and ``area`` have one entry per unit of the population
-    (weight 0: not sampled; area -1: outside).
+    """A weighted sample of households, one entry per case that answers: ``unit`` of the population,
+    ``tract``, ``area`` (-1: outside), ``weight`` and ``copies`` as in ``Draw``.
 
     The design is Poisson sampling with unequal weights, so the variance of a total is estimated by
-    the sum of w (w - 1) x^2 over the sampled units; with ``control`` (one group index per unit)
+    the sum of w (w - 1) x^2 over the sampled households; with ``control`` (a group index per case)
     weights were scaled to a known population and residuals replace x.
     """
 
     population: Population
+    unit: np.ndarray
+    tract: np.ndarray
     weight: np.ndarray
+    copies: np.ndarray
     area: np.ndarray
     areas: int
     control: np.ndarray | None
@@ -47,76 +62,97 @@ class Survey:
     income_factor: float
 
     @property
-    def sampled(self) -> np.ndarray:
-        return np.flatnonzero(self.weight > 0)
+    def _inside(self) -> np.ndarray:
+        return np.flatnonzero(self.area >= 0)
+
+    def _spread(self, s: np.ndarray) -> np.ndarray:
+        """w (w - 1) of one household, summed over those of each case."""
+        w = self.weight[s]
+        return w * np.maximum(w / self.copies[s] - 1.0, 0.0)
 
     def total(self, x: np.ndarray) -> Estimate:
         """Weighted total by area of a unit-level array ``x`` (units,)."""
-        s = self.sampled
-        s = s[self.area[s] >= 0]
-        w, a, xs = self.weight[s], self.area[s], x[s].astype(float)
+        s = self._inside
+        w, a, unit = self.weight[s], self.area[s], self.unit[s]
+        xs = x[unit].astype(float)
         value = np.bincount(a, weights=w * xs, minlength=self.areas)
         if self.control is not None:
-            size = self.population.unit_size[s].astype(float)
+            size = self.population.unit_size[unit].astype(float)
             group = self.control[s]
             share = np.bincount(group, weights=w * xs) / np.maximum(
                 np.bincount(group, weights=w * size), 1e-9
             )
             xs = xs - share[group] * size
-        variance = np.bincount(
-            a, weights=w * np.maximum(w - 1.0, 0.0) * xs**2, minlength=self.areas
-        )
+        variance = np.bincount(a, weights=self._spread(s) * xs**2, minlength=self.areas)
         return Estimate(value, np.where(value > 0, np.sqrt(variance), self.zero_error))
 
     def ratio(self, numerator: np.ndarray, denominator: np.ndarray) -> Estimate:
         """Ratio of two totals by area, with the linearised (Taylor) standard error; NaN where the
         denominator is zero.
         """
-        s = self.sampled
-        s = s[self.area[s] >= 0]
-        w, a = self.weight[s], self.area[s]
-        top, below = numerator[s].astype(float), denominator[s].astype(float)
+        s = self._inside
+        w, a, unit = self.weight[s], self.area[s], self.unit[s]
+        top, below = numerator[unit].astype(float), denominator[unit].astype(float)
         bottom = np.bincount(a, weights=w * below, minlength=self.areas)
         with np.errstate(divide="ignore", invalid="ignore"):
             value = np.bincount(a, weights=w * top, minlength=self.areas) / bottom
             residual = top - value[a] * below
-            variance = (
-                np.bincount(
-                    a, weights=w * np.maximum(w - 1.0, 0.0) * residual**2, minlength=self.areas
-                )
-                / bottom**2
-            )
+            squares = np.bincount(a, weights=self._spread(s) * residual**2, minlength=self.areas)
+            variance = squares / bottom**2
         return Estimate(value, np.sqrt(variance))
 
     def median(self, values: np.ndarray, unit: np.ndarray, universe: np.ndarray) -> Estimate:
         """Weighted median by area of ``values`` for the elements in ``universe``; ``unit``
-        (elements,) says whose weight each carries.
+        (elements,), ascending, says whose weight each carries.
 
         Standard error by Woodruff: the quantiles at 0.5 plus and minus the standard error of the
         proportion. NaN below 5 sample cases.
         """
-        keep = universe & (self.weight[unit] > 0) & (self.area[unit] >= 0)
-        v, w, a = values[keep].astype(float), self.weight[unit[keep]], self.area[unit[keep]]
+        s, keep = self._inside, np.flatnonzero(universe)
+        element, case = _elements(unit[keep], self.unit[s])
+        v, a = values[keep][element].astype(float), self.area[s][case]
+        w, copies = self.weight[s][case], self.copies[s][case]
         order = np.lexsort((v, a))
-        v, w, a = v[order], w[order], a[order]
+        v, w, a, copies = v[order], w[order], a[order], copies[order]
         middle, error = np.full(self.areas, np.nan), np.full(self.areas, np.nan)
         edges = np.searchsorted(a, np.arange(self.areas + 1))
         for area, (lo, hi) in enumerate(itertools.pairwise(edges)):
             if hi - lo < 5:
                 continue
-            weights = w[lo:hi]
+            weights, one = w[lo:hi], w[lo:hi] / copies[lo:hi]
             position = (np.cumsum(weights) - 0.5 * weights) / weights.sum()
-            se = 0.5 * np.sqrt((weights * np.maximum(weights - 1.0, 0.0)).sum()) / weights.sum()
+            se = 0.5 * np.sqrt((weights * np.maximum(one - 1.0, 0.0)).sum()) / weights.sum()
             low, mid, high = np.interp([0.5 - se, 0.5, 0.5 + se], position, v[lo:hi])
             middle[area], error[area] = mid, 0.5 * (high - low)
         return Estimate(middle, error)
 
 
+def _elements(of: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Elements of every case: places in ``of`` (unit of each element, ascending) and, for each, the
+    place of its case in ``units`` (cases,).
+    """
+    first, after = np.searchsorted(of, units, "left"), np.searchsorted(of, units, "right")
+    count = after - first
+    case = np.repeat(np.arange(len(units)), count)
+    before = np.cumsum(count) - count
+    return first[case] + np.arange(len(case)) - before[case], case
+
+
+def draw(settings: SampleSettings, times: np.ndarray, share: float, name: str) -> Draw:
+    """Poisson sample of households with probability ``share``: of each case ``times`` (cases,)
+    households are there. Weights have mean 1/share among the sampled and vary by ``weight_cv``.
+    """
+    rng = settings.stream(f"survey:{name}")
+    shape = 1.0 / settings.weight_cv**2
+    jitter = rng.gamma(shape, 1.0 / shape, len(times))
+    copies = staying(rng, times, np.full(len(times), share))
+    return Draw(np.maximum(jitter / share, 1.0) * copies, copies)
+
+
 def draw_weights(
     population: Population, share: float, name: str, within: np.ndarray | None = None
 ) -> np.ndarray:
-    """Poisson sample of units with probability ``share``; weights have mean 1/share among the
-    sampled and vary by ``weight_cv``.
+    """Weights (units,) of a sample of units, each taken once; 0 where not sampled.
 
     ``within`` (bool, units) confines the draw to a first-phase sample; ``share`` stays the overall
     probability.
@@ -130,6 +166,32 @@ def draw_weights(
     if within is not None:
         drawn &= within
     return np.where(drawn, np.maximum(jitter / share, 1.0), 0.0)
+
+
+def _tabulated(
+    population: Population,
+    drawn: Draw,
+    tract_area: np.ndarray,
+    areas: int,
+    control: np.ndarray | None,
+    zero_error: float,
+    income_factor: float,
+) -> Survey:
+    """The cases that answer, by ``tract_area`` (tracts,); ``control`` (tracts,) or None."""
+    s = np.flatnonzero(drawn.weight > 0)
+    unit, tract = population.residence.unit[s], population.residence.tract[s]
+    return Survey(
+        population,
+        unit,
+        tract,
+        drawn.weight[s],
+        drawn.copies[s],
+        tract_area[tract],
+        areas,
+        None if control is None else control[tract],
+        zero_error,
+        income_factor,
+    )
 
 
 def scale_to(
@@ -164,20 +226,17 @@ def tract_survey(population: Population) -> Survey:
     """The five-year sample by tract. County populations are controlled; so is the one tract that
     ``controlled_tract`` names.
     """
-    g, settings, t = population.geography, population.settings, population.unit_tract
-    weight = draw_weights(population, settings.surveys["acs_5yr_tracts"].share, "acs_5yr_tracts")
-    factor = five_year_factor(population)
-    size = population.unit_size
-    truth = np.bincount(t, weights=size, minlength=g.count) * factor
-    _, county = np.unique(g.county, return_inverse=True)
-    weight = scale_to(weight * factor[t], county[t], size, np.bincount(county, weights=truth))
+    g, settings, t = population.geography, population.settings, population.residence.tract
+    drawn = _five_year(population, "acs_5yr_tracts")
+    truth = population.by_tract(population.unit_size) * five_year_factor(population)
     only = np.where(g.tract == settings.controlled_tract, 1, 0)
-    now = np.bincount(t, weights=weight * size, minlength=g.count)
-    weight = weight * np.where(only == 1, np.round(truth) / np.maximum(now, 1e-9), 1.0)[t]
-    return Survey(
+    size = population.unit_size[population.residence.unit]
+    now = np.bincount(t, weights=drawn.weight * size, minlength=g.count)
+    weight = drawn.weight * np.where(only == 1, np.round(truth) / np.maximum(now, 1e-9), 1.0)[t]
+    return _tabulated(
         population,
-        weight,
-        t,
+        Draw(weight, drawn.copies),
+        np.arange(g.count),
         g.count,
         None,
         settings.zero_margin["tract"] / Z90,
@@ -185,77 +244,70 @@ def tract_survey(population: Population) -> Survey:
     )
 
 
+def _five_year(population: Population, name: str) -> Draw:
+    """The five-year sample ``name``, its weights scaled to the population of every county."""
+    g, settings, t = population.geography, population.settings, population.residence.tract
+    drawn = draw(settings, population.residence.times, settings.surveys[name].share, name)
+    factor = five_year_factor(population)
+    truth = population.by_tract(population.unit_size) * factor
+    _, county = np.unique(g.county, return_inverse=True)
+    size = population.unit_size[population.residence.unit]
+    totals = np.bincount(county, weights=truth)
+    return Draw(scale_to(drawn.weight * factor[t], county[t], size, totals), drawn.copies)
+
+
 def regroup(survey: Survey, tract_area: np.ndarray, areas: int, level: str) -> Survey:
     """The same sample tabulated by other areas: ``tract_area`` (tracts,) gives each tract's area
     index, -1 for none.
     """
     zero = survey.population.settings.zero_margin[level] / Z90
-    control = (
-        np.unique(survey.population.geography.county, return_inverse=True)[1][
-            survey.population.unit_tract
-        ]
-        if survey.control is None
-        else survey.control
-    )
-    return Survey(
-        survey.population,
-        survey.weight,
-        tract_area[survey.population.unit_tract],
-        areas,
-        control,
-        zero,
-        survey.income_factor,
-    )
+    control = survey.control
+    if control is None:
+        county = np.unique(survey.population.geography.county, return_inverse=True)[1]
+        control = county[survey.tract]
+    area = tract_area[survey.tract]
+    return replace(survey, area=area, areas=areas, control=control, zero_error=zero)
 
 
 def county_survey(population: Population, tract_area: np.ndarray, areas: int) -> Survey:
     """The five-year sample by county, drawn apart from the tracts' so that the levels disagree;
     county populations are controlled.
     """
-    g, settings, t = population.geography, population.settings, population.unit_tract
-    weight = draw_weights(
-        population, settings.surveys["acs_5yr_counties"].share, "acs_5yr_counties"
-    )
-    factor, size = five_year_factor(population), population.unit_size
-    truth = np.bincount(t, weights=size * factor[t], minlength=g.count)
-    _, county = np.unique(g.county, return_inverse=True)
-    weight = scale_to(weight * factor[t], county[t], size, np.bincount(county, weights=truth))
-    return Survey(
+    settings = population.settings
+    return _tabulated(
         population,
-        weight,
-        tract_area[t],
+        _five_year(population, "acs_5yr_counties"),
+        tract_area,
         areas,
-        county[t],
+        np.unique(population.geography.county, return_inverse=True)[1],
         settings.zero_margin["county"] / Z90,
         settings.five_year_income_factor,
     )
 
 
-def one_year_weights(population: Population, controls: dict[str, int]) -> np.ndarray:
-    """Weights of the one-year ACS, scaled to the official population estimate of every state
+def one_year_draw(population: Population, controls: dict[str, int]) -> Draw:
+    """The one-year ACS, its weights scaled to the official population estimate of every state
     (``controls``: state FIPS -> persons).
     """
-    g, t = population.geography, population.unit_tract
+    settings, lives = population.settings, population.residence
     states = sorted(controls)
-    index = np.array([states.index(s) for s in g.state])[t]
-    weight = draw_weights(population, population.settings.surveys["acs_1yr"].share, "acs_1yr")
-    return scale_to(
-        weight, index, population.unit_size, np.array([controls[s] for s in states], dtype=float)
-    )
+    index = np.array([states.index(s) for s in population.geography.state])[lives.tract]
+    drawn = draw(settings, lives.times, settings.surveys["acs_1yr"].share, "acs_1yr")
+    totals = np.array([controls[s] for s in states], dtype=float)
+    size = population.unit_size[lives.unit]
+    return Draw(scale_to(drawn.weight, index, size, totals), drawn.copies)
 
 
 def one_year_survey(
-    population: Population, weight: np.ndarray, tract_area: np.ndarray, areas: int, level: str
+    population: Population, drawn: Draw, tract_area: np.ndarray, areas: int, level: str
 ) -> Survey:
     """The one-year ACS tabulated by ``tract_area``; ``level`` names the zero margin."""
-    g, t = population.geography, population.unit_tract
-    state = np.unique(g.state, return_inverse=True)[1][t]
-    return Survey(
+    return _tabulated(
         population,
-        weight,
-        tract_area[t],
+        drawn,
+        tract_area,
         areas,
-        state,
+        np.unique(population.geography.state, return_inverse=True)[1],
         population.settings.zero_margin[level] / Z90,
         1.0,
     )
