@@ -324,7 +324,7 @@ def refined_weights(
     """``weights``: the selected pairs, weighed so that their totals meet the targets."""
     pairs = stored_pairs(state, selected)
     refined = refine(state, stored_dense(state, dense), pairs, progress)
-    return weights_table(state, pairs, refined.result.weights), refined
+    return weights_table(state, pairs, refined.result.array), refined
 
 
 # What they give.

@@ -111,7 +111,11 @@ def effective_size(dense: np.ndarray | AreaWeights) -> np.ndarray:
 
 
 def neyman_size(
-    dense: np.ndarray | AreaWeights, design: np.ndarray, scales: np.ndarray, *, cap: float = NEYMAN_CAP
+    dense: np.ndarray | AreaWeights,
+    design: np.ndarray,
+    scales: np.ndarray,
+    *,
+    cap: float = NEYMAN_CAP,
 ) -> tuple[np.ndarray, int]:
     """(areas,) float64 root of the squared error, in scales, of totals from one record; and the
     number of terms cut.

@@ -64,9 +64,7 @@ class MultiplierWeights(AreaWeights):
                 if part.size:
                     self.block_areas.append(part)
                     self._near.append(number)
-        self._above = [
-            problem.tree.ancestor_of_leaves(depth) for depth in range(len(self.rates))
-        ]
+        self._above = [problem.tree.ancestor_of_leaves(depth) for depth in range(len(self.rates))]
 
     def block_record(self, number: int) -> np.ndarray:
         return self.problem.near.record[self._near[number]]

@@ -55,9 +55,7 @@ class Neighbourhoods:
                 where="neighbourhoods",
                 expected=f"0 to {len(self.record) - 1}",
             )
-        for number, (record, expansion) in enumerate(
-            zip(self.record, self.expansion, strict=True)
-        ):
+        for number, (record, expansion) in enumerate(zip(self.record, self.expansion, strict=True)):
             ordered = bool((np.diff(record) > 0).all())
             sound = bool(np.isfinite(expansion).all() and (expansion > 0).all())
             if record.shape != expansion.shape or not (ordered and sound):

@@ -223,9 +223,7 @@ class PoolProblem:
     def _parts(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Of every neighbourhood: its leaves, its records, and their prior with expansion."""
         near = self.near
-        for leaves, record, expansion in zip(
-            near.leaves, near.record, near.expansion, strict=True
-        ):
+        for leaves, record, expansion in zip(near.leaves, near.record, near.expansion, strict=True):
             yield leaves, record, self.record_prior[record] * expansion
 
     def prior_sums(self, power: int = 1) -> tuple[np.ndarray, ...]:

@@ -220,6 +220,11 @@ class TreeNewtonResult:
         return tuple(w for w in self.warnings if w.code == code)
 
     @property
+    def array(self) -> np.ndarray:
+        """The weights as one array, (leaves, records) or (pairs,); for problems that are small."""
+        return self.weights.table() if isinstance(self.weights, AreaWeights) else self.weights
+
+    @property
     def effective_sample_size(self) -> float:
         """Kish's (sum w)^2 / sum w^2 over all pairs."""
         if isinstance(self.weights, AreaWeights):

@@ -300,12 +300,7 @@ def _candidates(
         )
         pairs = candidate_pairs(made.units, made.areas, made.pools)
         facts = {"notes": list(made.notes), "candidate_pairs": pairs}
-        tables = {
-            UNITS: made.units,
-            AREAS: made.areas,
-            POOLS: made.pools,
-            CELLS: made.cells.table,
-        }
+        tables = {UNITS: made.units, AREAS: made.areas, POOLS: made.pools, CELLS: made.cells.table}
         shown = metadata.of_candidates(made, pairs)
         return [
             dg.MaterializeResult(asset_key=name, value=Table(table, facts), metadata=said)

@@ -183,6 +183,37 @@ def show(
 
 @app.command()
 @on_terminal
+def dense(
+    terminal: Terminal,
+    state: Annotated[
+        str,
+        typer.Argument(
+            help="Postal code of the state, such as RI.",
+            metavar="STATE",
+            autocompletion=state_codes,
+        ),
+    ],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to write, not there yet.", metavar="FOLDER")
+    ],
+    profile: Profile = None,
+    data: Data = None,
+    output: Output = None,
+    least: Annotated[
+        float, typer.Option("--least", help="Leave smaller weights out, in households.", min=0.0)
+    ] = 0.0,
+) -> None:
+    """Write a state's dense weights as rows: household_id, area, weight.
+
+    A run stores what determines them, a rate for each target.
+    """
+    from pipeline.cli.dense import write_dense
+
+    write_dense(terminal, state, folder, profile, data, output, least)
+
+
+@app.command()
+@on_terminal
 def check(
     terminal: Terminal,
     profile: Profile = None,

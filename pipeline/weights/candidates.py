@@ -109,7 +109,9 @@ def build_candidates(
     )
     pumas = units["puma"].unique().sort().to_list()
     local = places.local(pumas, population)
-    stated = targets.filter((pl.col("level") == places.finest_level) & pl.col("role").is_in(FITTED_ROLES))
+    stated = targets.filter(
+        (pl.col("level") == places.finest_level) & pl.col("role").is_in(FITTED_ROLES)
+    )
     keys = stated.select(VARIABLE_KEY).unique().sort(VARIABLE_KEY).iter_rows()
     pools = build_pools(
         units,

@@ -95,9 +95,7 @@ class Places:
                 )
         return found
 
-    def shares(
-        self, pumas: list[str], population: pl.DataFrame, local: np.ndarray
-    ) -> pl.DataFrame:
+    def shares(self, pumas: list[str], population: pl.DataFrame, local: np.ndarray) -> pl.DataFrame:
         """``area, puma, share``: where a unit of each PUMA lies, shares of one PUMA summing to one;
         ``local`` as of the method of that name.
         """
@@ -109,7 +107,9 @@ class Places:
             held, share = local[:, column], everywhere
             if held.sum() > 0:
                 share = near * held / held.sum() + far * everywhere
-            pieces.append(pl.DataFrame({"area": areas, "puma": [puma] * len(areas), "share": share}))
+            pieces.append(
+                pl.DataFrame({"area": areas, "puma": [puma] * len(areas), "share": share})
+            )
         return pl.concat(pieces).sort("area", "puma")
 
     def _local(self, puma: str, areas: list[str], people: dict[str, float]) -> np.ndarray:

@@ -25,15 +25,7 @@ from calibration_core.tree.select.pairs import Selection
 from pipeline.errors import InvariantError
 from pipeline.invariants import require, require_no_rows
 from pipeline.targets.grid import TargetGrid
-from pipeline.vocabulary import (
-    AREA_COLUMN,
-    COUNTY,
-    DENSE,
-    SELECTED,
-    TRACT,
-    VARIABLE_KEY,
-    WEIGHTS,
-)
+from pipeline.vocabulary import AREA_COLUMN, COUNTY, DENSE, SELECTED, TRACT, VARIABLE_KEY, WEIGHTS
 from pipeline.weights.problem import SolvableState, pool_problem
 
 # No column ``state``: the folder's name holds it (``pipeline/io_manager.py``).
@@ -149,9 +141,7 @@ def digest_of(state: SolvableState) -> str:
     return found.hexdigest()
 
 
-def long_weights(
-    state: SolvableState, dense: AreaWeights, least: float
-) -> Iterator[pl.DataFrame]:
+def long_weights(state: SolvableState, dense: AreaWeights, least: float) -> Iterator[pl.DataFrame]:
     """``household_id, area, weight`` of every dense weight of at least ``least``, block by block."""
     leaves, ids = np.array(state.leaves), state.units["household_id"]
     for number in range(len(dense.block_areas)):

@@ -44,7 +44,7 @@ def run(task: PairTask, settings: JointSettings | None = None) -> PairOutcome:
         chosen.leaf,
         chosen.record,
         fit.starting,
-        result.weights,
+        result.array,
         selected - began,
         now - selected,
         result.converged,

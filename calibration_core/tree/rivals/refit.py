@@ -60,7 +60,7 @@ def refitted(
         leaf,
         record,
         starting,
-        fit.weights,
+        fit.array,
         selected - began,
         now - selected,
         fit.converged,

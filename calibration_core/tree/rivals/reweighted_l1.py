@@ -131,7 +131,7 @@ def _reweighted(task: PairTask, settings: Settings) -> np.ndarray:
         prior = penalised_prior(weights, eps, first * course**done, half, totals)
         # One group per record: the prior of a pair is then any number.
         problem = PoolProblem(pool.tree, pool.targets, np.ones(records), np.arange(records), prior)
-        weights = calibrate_tree(problem, newton).weights
+        weights = calibrate_tree(problem, newton).array
     return weights
 
 

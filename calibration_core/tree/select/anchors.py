@@ -25,6 +25,7 @@ from calibration_core.tree.select.pool import Pool
 # variable a few pairs cannot come nearer, whatever they weigh.
 _LUMP = 0.5
 
+
 @one_thread()
 def anchored(
     pool: Pool,

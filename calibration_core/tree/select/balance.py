@@ -30,6 +30,7 @@ from calibration_core.tree.solve.blocks import match_columns
 # whole; and the least scale there, in standard errors of a simple random draw.
 _FEW, _SHARED_FLOOR = 2.5, 0.1
 
+
 @dataclass(frozen=True, eq=False)
 class Shared:
     """Totals that several areas add to, kept beside each area's own.

@@ -177,7 +177,7 @@ def _rounds(
             drawn = ensure_support(drawn, pool, _worth_a_pair(pool.targets, settings.inside))
         result = refine_pairs(pool, drawn, loosely, start=start).result
         start = result.multipliers
-        weights = np.maximum(result.weights, _LEAST * max(float(result.weights.max()), 1e-300))
+        weights = np.maximum(result.array, _LEAST * max(float(result.array.max()), 1e-300))
         drawn, passed = exchange_pairs(pool, drawn, weights, balance, options)
         drawn = replace(drawn, rounds=number)
         say(f"round {number}: {result.status}, {int(passed.exchanges.sum()):,} exchanges")

@@ -133,7 +133,7 @@ class RobustTreeResult:
     @property
     def weights(self) -> np.ndarray:
         """As in ``inner``."""
-        return self.inner.weights
+        return self.inner.array
 
     def summary(self) -> str:
         """One paragraph for people: how it ended, rounds, targets beyond the cut."""

@@ -57,9 +57,7 @@ def result_of(dual: Dual, outcome: Outcome, seconds: float) -> TreeNewtonResult:
     # cancellation.
     gap = 0.5 * inner(state.gradient, state.gradient) / max(abs(primal), 1e-300)
     down = dual.scaled_down(y)
-    rates = tuple(
-        a.cpu().numpy() / u for a, u in zip(down, dual.blocks.column_units, strict=True)
-    )
+    rates = tuple(a.cpu().numpy() / u for a, u in zip(down, dual.blocks.column_units, strict=True))
     # Multipliers count in scales as they were asked for.
     multipliers = tuple(
         (a * i).cpu().numpy() * unit / np.where(u, asked.cpu().numpy(), 1.0)

@@ -177,9 +177,7 @@ class PoolBlocks(TreeBlocks):
 
         return ArrowFactor(self, leaves(), add, ridge)
 
-    def _add_border(
-        self, border: torch.Tensor, slopes: dict[int, torch.Tensor], near: int
-    ) -> None:
+    def _add_border(self, border: torch.Tensor, slopes: dict[int, torch.Tensor], near: int) -> None:
         """Add the coupling of columns that only levels above have with all distinct columns: what
         the others share is the sum of the leaves' blocks.
         """

@@ -45,9 +45,7 @@ def problem_of(seed: int = 0, parts: int = 3) -> PoolProblem:
     share = rng.uniform(0.02, 0.2, (LEAVES, 2))
     nothing = [np.zeros((size, d.shape[1])) for size, d in zip(tree.sizes, designs, strict=True)]
     ones = [np.ones_like(a) for a in nothing]
-    empty = PoolProblem(
-        tree, make_targets(tree, designs, nothing, ones), prior, group, share, near
-    )
+    empty = PoolProblem(tree, make_targets(tree, designs, nothing, ones), prior, group, share, near)
     values = [given * rng.uniform(0.9, 1.15, given.shape) for given in empty.prior_sums()]
     scales = [0.02 * np.abs(value) for value in values]
     return replace(empty, targets=make_targets(tree, designs, values, scales))
