@@ -25,7 +25,7 @@ from pipeline.specs.states import STATES
 PROFILE = "generated"
 PARTS, _SIZE = "parts", "size.json"
 # Means of amounts that a few records hold, in files of returns: capital gains, business.
-_HEAVY_TAILED = ("A01000 / N01000", "A00900 / N00900")
+_HEAVY_TAILED = ("A01000", "A00900")
 _README = """SYNTHETIC. Nothing in this folder was published by any agency, and no person or
 household in it exists. `python -m benchmarks.generate_state` wrote it in the publishers' formats,
 to try out size (docs/large_states.md). Codes of states are real; figures, counties, tracts and
