@@ -20,7 +20,6 @@ from pipeline.assets.names import (
     AREAS,
     CANDIDATES_GROUP,
     CELLS,
-    POOLS,
     CONCEPT_GAPS,
     DONOR_PERSONS,
     GEOGRAPHY,
