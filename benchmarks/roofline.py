@@ -71,7 +71,9 @@ def work(blocks: PoolBlocks) -> dict[str, dict[str, float]]:
     leaves, nodes = blocks.tree.sizes[-1], blocks.tree.sizes[-2]
     pairs, p = float(leaves * blocks.records), blocks.own.shape[1]
     extra, above = blocks.extra.shape[1], blocks.distinct
-    own = 2 * leaves * blocks._sparse._nnz() if blocks._sparse is not None else pairs * p * (p + 1)
+    square = blocks.pools.of(0).square
+    sparse = square is not None and square.is_sparse
+    own = 2 * leaves * square._nnz() if sparse else pairs * p * (p + 1)
     linear = (
         leaves * (p**3 / 3 + p * p * above + 2 * p * above**2)
         + 2 * nodes * blocks.records * extra * above

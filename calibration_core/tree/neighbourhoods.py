@@ -10,6 +10,7 @@ near whom and how the sample is drawn (the caller), prior weights (``problem.py`
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -75,7 +76,7 @@ class Neighbourhoods:
         """The leaves of each neighbourhood, (leaves here,) int64 ascending."""
         order = np.argsort(self.of_leaf, kind="stable")
         edges = np.searchsorted(self.of_leaf[order], np.arange(self.count + 1))
-        return tuple(order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True))
+        return tuple(order[a:b] for a, b in itertools.pairwise(edges))
 
     @property
     def pairs(self) -> int:

@@ -265,9 +265,8 @@ class PoolProblem:
         near = self.near
         order = np.argsort(near.of_leaf, kind="stable")
         geoids = (*self.tree.geoids[:-1], tuple(self.tree.leaves[i] for i in order))
-        parents = self.tree.parents[:-1] + (
-            self.tree.parents[-1][order] if len(geoids) > 1 else self.tree.parents[-1],
-        )
+        last = self.tree.parents[-1]
+        parents = (*self.tree.parents[:-1], last[order] if len(geoids) > 1 else last)
         targets = replace(
             self.targets,
             values=(*self.targets.values[:-1], self.targets.values[-1][order]),

@@ -175,7 +175,7 @@ class TreeNewtonResult:
     weights : (leaves, records) for a PoolProblem, (pairs,) for a PairProblem; float64 >= 0. Of a
         PoolProblem with neighbourhoods they are an AreaWeights, made block by block when read.
     multipliers : per level, (areas, variables), in units of 1 / scale.
-    rates : per level, (areas, variables): what one unit of a contribution adds to u, and so, without
+    rates : per level, (areas, variables): what one unit of a contribution adds to u and so, without
         bounds, to log w / q (``multiplier_weights.py``).
     fitted, residuals : per level, (areas, variables): totals of the weights, and fitted minus
         target (NaN where no target).

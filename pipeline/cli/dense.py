@@ -1,4 +1,4 @@
-"""The command ``geocal dense``: the dense weights of a state as long rows, Parquet files in a folder.
+"""The command ``geocal dense``: dense weights of a state as long rows, Parquet files in a folder.
 
 A run stores what determines dense weights, a rate for each target; who wants the weights themselves
 has them written here, a neighbourhood at a time.
@@ -30,10 +30,10 @@ def write_dense(
     output: Path | None,
     least: float,
 ) -> None:
-    """Write ``household_id, area, weight`` of every dense weight of at least ``least`` below ``folder``.
+    """Write ``household_id, area, weight`` of dense weights of at least ``least`` into ``folder``.
 
-    Raises StoreError if the tables of an earlier run are not there, or the folder is; InvariantError
-    if the tables do not belong to each other.
+    Raises StoreError if tables of an earlier run are not there, or the folder is; InvariantError if
+    the tables do not belong to each other.
     """
     from pipeline import steps
     from pipeline.assets.names import AREAS, DENSE, GEOGRAPHY, POOLS, RECONCILED, UNITS

@@ -42,8 +42,8 @@ def dense_calibration(state: SolvableState, progress: StepProgress = None) -> Tr
 
 def pool_of(state: SolvableState, dense: np.ndarray | AreaWeights) -> Pool:
     """What pairs are chosen from. ``dense``: dense weights of units in areas, which the pool rounds
-    so that another processor's last bit cannot change a draw. Without the table of cells there are no
-    classes of cells, which a refit does not need."""
+    so that another processor's last bit cannot change a draw. Without the table of cells there are
+    no classes of cells, which a refit does not need."""
     units, problem = state.units, state.problem
     classes: tuple[np.ndarray, ...] = ()
     affinity = None

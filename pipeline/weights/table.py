@@ -142,7 +142,7 @@ def digest_of(state: SolvableState) -> str:
 
 
 def long_weights(state: SolvableState, dense: AreaWeights, least: float) -> Iterator[pl.DataFrame]:
-    """``household_id, area, weight`` of every dense weight of at least ``least``, block by block."""
+    """``household_id, area, weight`` of dense weights of at least ``least``, block by block."""
     leaves, ids = np.array(state.leaves), state.units["household_id"]
     for number in range(len(dense.block_areas)):
         block = dense.read(number)

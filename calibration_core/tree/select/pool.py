@@ -2,8 +2,8 @@
 records.
 
 Dense weights are rounded, to one part in 8,192, before anything chooses by them
-(``common/digits.py``). Everything that chooses looks at these, so that the last bits of a solver, which differ from one
-processor to the next, do not decide which household lives where.
+(``common/digits.py``). So the last bits of a solver, which differ from one processor to the next,
+do not decide which household lives where.
 
 Belongs here: that one object, and the rules its arrays must keep. Does not belong here: settings of
 a selection, what is chosen (``pairs.py``), the dense problem itself (``tree/problem.py``).

@@ -61,7 +61,7 @@ Share = tuple[int, torch.Tensor]
 
 
 class PoolBlocks(TreeBlocks):
-    """Passes over shared pools. The problem's leaves must be in order (``PoolProblem.in_order``)."""
+    """Passes over shared pools; leaves of a problem must be in order (``PoolProblem.in_order``)."""
 
     def __init__(self, problem: PoolProblem, device: str = "cpu", unit: float = 1.0) -> None:
         targets, near = problem.targets, problem.near
@@ -96,7 +96,7 @@ class PoolBlocks(TreeBlocks):
         return self.gather(self.chain(multipliers)) if self.deep else self.zeros(0, 0)
 
     def _pairs(self, multipliers: list[torch.Tensor], link: Link):
-        """A function of a span: its records, prior, u and ratio, the last each (leaves, records)."""
+        """A function of a span: its records; its prior, u and ratio, each (leaves, records)."""
         above = self._above(multipliers)
 
         def pairs(span: Span) -> tuple[RecordPool, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What is computed of the records of one neighbourhood: their columns, and curvatures of its leaves.
+"""What is computed of the records of a neighbourhood: columns, and curvatures of its leaves.
 
 The curvature of a leaf's own variables is one large product for all leaves of a neighbourhood,
 
@@ -76,7 +76,7 @@ class RecordPool:
         return self.own.to(torch.float32), self.extra.to(torch.float32)
 
     @cached_property
-    def _square(self) -> torch.Tensor | None:
+    def square(self) -> torch.Tensor | None:
         """G of the docstring, (records, pairs of columns); sparse and transposed where few of its
         entries are not zero; None where it would be too large.
         """
@@ -142,7 +142,7 @@ class RecordPool:
 
     def form(self) -> None:
         """Form the products of all leaves."""
-        _ = self._square
+        _ = self.square
         if self.extra.shape[1]:
             _ = self._kept
 
@@ -152,7 +152,7 @@ class RecordPool:
         """
         own, (row, column) = self.own, self._place
         block = slope.new_empty((slope.shape[0], self.width, self.width))
-        square = self._square if formed else None
+        square = self.square if formed else None
         if square is None:
             for t in range(slope.shape[0]):
                 torch.matmul((own * slope[t][:, None]).T, own, out=block[t])
