@@ -23,7 +23,7 @@ from pipeline.records.expressions import Inexpressible, measure
 from pipeline.specs.cross_categories import CrossCategories
 from pipeline.specs.profiles import ProfileCandidates
 from pipeline.specs.variables import Variable
-from pipeline.vocabulary import FITTED_ROLES, POPULATION, VARIABLE_KEY, design_column
+from pipeline.vocabulary import FITTED_ROLES, NATION, POPULATION, STATE, VARIABLE_KEY, design_column
 from pipeline.weights.cells import Cells, build_cells
 from pipeline.weights.neighbourhoods import build_pools, targeted_columns
 from pipeline.weights.places import Places
@@ -109,9 +109,9 @@ def build_candidates(
     )
     pumas = units["puma"].unique().sort().to_list()
     local = places.local(pumas, population)
-    stated = targets.filter(
-        (pl.col("level") == places.finest_level) & pl.col("role").is_in(FITTED_ROLES)
-    )
+    # What a county asks for needs units in the pools of its tracts, as what a tract asks for does.
+    below = ~pl.col("level").is_in([NATION, STATE]) & pl.col("role").is_in(FITTED_ROLES)
+    stated = targets.filter(below)
     keys = stated.select(VARIABLE_KEY).unique().sort(VARIABLE_KEY).iter_rows()
     pools = build_pools(
         units,

@@ -60,7 +60,7 @@ def build_pools(
     units : ``household_id, puma, prior_weight, cell, order`` and a column per variable.
     near : (areas, pumas) bool: whether units of a PUMA lie in an area but for the share elsewhere.
     pumas : names of the PUMAs. Units without one are in every pool.
-    targeted : columns of ``units`` that areas of the finest level have targets for.
+    targeted : columns of ``units`` that areas below the state have targets for.
     rule : sizes of pools. seed, state : of the run, and FIPS of the state, for its samples.
     """
     kinds, of_area = np.unique(near, axis=0, return_inverse=True)
