@@ -119,26 +119,30 @@ class _Elsewhere:
         self.path = keys.sort("cell", "order", "household_id")["row"].to_numpy().astype(np.int64)
         self.adds = [(units[name] != 0).to_numpy() for name in targeted]
 
-    def scarce(self, own: np.ndarray) -> list[tuple[np.ndarray, int]]:
-        """Of each variable that few own units add to, while others do: which do, and how many more
-        are wanted.
+    def scarce(self, own: np.ndarray) -> list[np.ndarray]:
+        """Of each variable that few own units add to, while others do: which do. The rarest come
+        first, so that no other list takes their units.
         """
         found = []
-        for adds in self.adds:
-            lack = self.rule.least_support - int(np.count_nonzero(adds & own))
-            if lack > 0 and bool((adds & ~own).any()):
-                found.append((adds, lack))
-        return found
+        for adds in self.adds if own.any() else ():
+            away = int(np.count_nonzero(adds & ~own))
+            if away and int(np.count_nonzero(adds & own)) < self.rule.least_support:
+                found.append((away, adds))
+        found.sort(key=lambda pair: pair[0])
+        return [adds for _, adds in found]
 
     def sample(
-        self, expansion: np.ndarray, wanted: int, scarce: list[tuple[np.ndarray, int]], seed: int
+        self, expansion: np.ndarray, wanted: int, scarce: list[np.ndarray], seed: int
     ) -> None:
         """Set the expansion of what is sampled; own units have one of 1 already. Each unit belongs
         to one list: that of the first scarce variable it adds to, or that of the others.
         """
         random = np.random.default_rng(seed)
         free = expansion == 0
-        for adds, lack in scarce:
+        for adds in scarce:
+            lack = self.rule.least_support - int(np.count_nonzero(adds & (expansion > 0)))
+            if lack <= 0:
+                continue
             listed = self.path[(free & adds)[self.path]]
             self._draw(expansion, listed, lack, float(random.random()))
             free[listed] = False

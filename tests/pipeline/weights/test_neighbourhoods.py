@@ -107,6 +107,20 @@ def test_what_own_units_do_not_support_is_sampled_apart():
     assert "units from elsewhere" in made.notes[1]
 
 
+def test_the_only_unit_of_its_kind_is_in_every_pool_that_lacks_it():
+    """Also where it belongs to another scarce kind, whose list it would be drawn from by chance."""
+    units = units_of()
+    rare = units.filter(pl.col("persons|rare") > 0)
+    only = rare["household_id"][0]
+    units = units.with_columns(
+        (pl.col("household_id") == only).cast(pl.Float64).alias("persons|only")
+    )
+    for targeted in (("persons|rare", "persons|only"), ("persons|only", "persons|rare")):
+        made = pools(units, targeted=targeted)
+        holding = made.table.filter(pl.col("household_id") == only)["neighbourhood"]
+        assert set(holding) == set(made.of_area)
+
+
 def test_the_order_of_units_and_other_states_change_no_pool():
     units = units_of()
     key = ["neighbourhood", "household_id"]
