@@ -53,6 +53,8 @@ _COUNTY_CODES = {"AK": (63, 158), "CT": (110, 120, 130, 140, 150, 160, 170, 180,
 _OLD_CODES = {"AK": (261,), "SD": (113,), "VA": (515,)}
 # A tract's own records: the sample's generator makes eight households of a tract at least.
 _LEAST_RECORDS = 12
+# More would be more than a fifth of all households, and weights below five.
+_MOST_RECORDS = 300
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,14 @@ class Size:
 
     def __post_init__(self) -> None:
         found = f"{self.tracts} tracts, {self.pumas} PUMAs, {self.records} records"
-        if not 1 <= self.pumas <= self.tracts or self.records < _LEAST_RECORDS * self.tracts:
+        per_tract = self.records / max(self.tracts, 1)
+        if not (1 <= self.pumas <= self.tracts and _LEAST_RECORDS <= per_tract <= _MOST_RECORDS):
             raise SettingsError(
                 f"A state of such a size cannot be made: {found}",
                 where=f"--tracts, --pumas, --records of {self.postal}",
-                expected=f"PUMAs of a tract or more, {_LEAST_RECORDS} records or more a tract",
-                remedy="Ask for more records or fewer areas",
+                expected=f"a PUMA or more, each of a tract or more, and {_LEAST_RECORDS} to"
+                f" {_MOST_RECORDS} records for every tract",
+                remedy="Ask for other numbers of records, PUMAs or tracts",
             )
 
 
