@@ -37,6 +37,8 @@ CORE_MAY_IMPORT = {
 MAY_ALSO_IMPORT = {
     "calibration_core/common/arrays.py": {"sys"},
     "calibration_core/common/threads.py": {"sys", "threading", "types"},
+    # Threads share the record pools that are kept.
+    "calibration_core/tree/solve/record_pool.py": {"threading"},
     "calibration_core/flat/html.py": {"html"},
     "calibration_core/flat/labels.py": {"sys"},  # whether pandas is loaded
     "calibration_core/__init__.py": {"pathlib"},
@@ -136,7 +138,9 @@ WITHIN = {
     ),
     "pipeline.weights": (
         ("areas", "cells", "places"),
-        ("candidates", "problem"),
+        ("problem",),
+        ("neighbourhoods",),
+        ("candidates",),
         ("settings", "table"),
         ("solve", "budget"),
     ),

@@ -19,7 +19,6 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from calibration_core.common.digits import to_choose_by
-from calibration_core.common.threads import map_blocks
 from calibration_core.errors import ProblemError
 
 Answer = TypeVar("Answer")
@@ -83,7 +82,7 @@ class AreaWeights(ABC):
 
     def map(self, function: Callable[[Block], Answer]) -> list[Answer]:
         """``function`` of every block, in order; blocks are read, and worked on, by threads."""
-        return map_blocks(lambda number: function(self.read(number)), range(len(self.block_areas)))
+        return _shared_out(lambda n: function(self.read(n)), len(self.block_areas))
 
     def each(self, function: Callable[[Block], np.ndarray]) -> np.ndarray:
         """(areas, ...) float64: ``function`` gives (areas here, ...) of every block."""
@@ -128,7 +127,7 @@ class AreaWeights(ABC):
                 known = found.record[column] == record[here]
                 out[here] = np.where(known, found.weight[row[area[here]], column], 0.0)
 
-        map_blocks(look, range(len(self.block_areas)))
+        _shared_out(look, len(self.block_areas))
         return out
 
     def table(self) -> np.ndarray:
@@ -202,6 +201,15 @@ class RoundedWeights(AreaWeights):
         if self._kept is not None:
             self._kept[number] = block
         return block
+
+
+def _shared_out(function: Callable[[int], Answer], count: int) -> list[Answer]:
+    """``map_blocks`` over numbers; it loads linear algebra, which those who only name a rule of
+    areas do without.
+    """
+    from calibration_core.common.threads import map_blocks
+
+    return map_blocks(function, range(count))
 
 
 def weights_of(weights: np.ndarray | AreaWeights) -> AreaWeights:

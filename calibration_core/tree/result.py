@@ -10,13 +10,16 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from calibration_core.common.area_weights import AreaWeights, Block
 from calibration_core.common.warnings import CalibrationWarning
 from calibration_core.common.weight_shape import effective_sample_size
 from calibration_core.errors import SettingsError
+
+if TYPE_CHECKING:  # it loads what an import of the settings must not
+    from calibration_core.common.area_weights import AreaWeights, Block
 
 STOPS = ("share", "discrepancy", "risk")
 
@@ -222,12 +225,13 @@ class TreeNewtonResult:
     @property
     def array(self) -> np.ndarray:
         """The weights as one array, (leaves, records) or (pairs,); for problems that are small."""
-        return self.weights.table() if isinstance(self.weights, AreaWeights) else self.weights
+        weights = self.weights
+        return weights if isinstance(weights, np.ndarray) else weights.table()
 
     @property
     def effective_sample_size(self) -> float:
         """Kish's (sum w)^2 / sum w^2 over all pairs."""
-        if isinstance(self.weights, AreaWeights):
+        if not isinstance(self.weights, np.ndarray):
             total, squares = np.sum(self.weights.map(_sums), axis=0)
             return float(total**2 / squares) if squares > 0 else 0.0
         return effective_sample_size(self.weights)

@@ -106,12 +106,13 @@ def test_pool_and_pairs_agree_on_columns_that_levels_share(sparse, monkeypatch):
     """Dense or sparse products of columns, distinct columns once: the same weights as without any
     sharing of work.
     """
-    from calibration_core.tree.solve import pair_blocks, pool_blocks
+    from calibration_core.tree.solve import pair_blocks, record_pool
 
     problem = small_tree(shared=True)
-    monkeypatch.setattr(pool_blocks, "_SPARSE", 1.0 if sparse else 0.0)
+    monkeypatch.setattr(record_pool, "_SPARSE", 1.0 if sparse else 0.0)
     monkeypatch.setattr(pair_blocks, "_STRIP", 2)
-    assert (PoolBlocks(problem)._sparse is not None) == sparse
+    square = PoolBlocks(problem).pools.of(0).square
+    assert square is not None and square.is_sparse == sparse
     assert PoolBlocks(problem).extra.shape[1] == PairBlocks(as_pairs(problem)).extra.shape[1] == 2
     settings = TreeNewtonSettings(tau_path=(1.0, 0.1), tolerance=1e-10)
     pool, pairs = (

@@ -134,8 +134,8 @@ def test_measured_totals_are_those_of_the_engine(delaware):
     (group,) = groups("education")
     task = hold_out(delaware, group, CATALOG)
     dense = dense_calibration(task.state)
-    leaf, record = np.nonzero(dense.weights)
-    measured = task.inside.fitted(leaf, record, dense.weights[leaf, record])
+    leaf, record = np.nonzero(dense.array)
+    measured = task.inside.fitted(leaf, record, dense.array[leaf, record])
     engine = np.concatenate(
         [fitted[told] for fitted, told in zip(dense.fitted, published(task.state), strict=True)]
     )

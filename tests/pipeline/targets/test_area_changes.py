@@ -100,7 +100,8 @@ def test_pumas_of_counties_divided_anew_are_placed_by_numbers_of_tracts():
     )
     places = Places(new, old, "county", 0.0)
     people = pl.DataFrame({"area": ["09110", "09120"], "population": [10.0, 30.0]})
-    shares = places.shares(["0900100", "0900200"], people)
+    pumas = ["0900100", "0900200"]
+    shares = places.shares(pumas, people, places.local(pumas, people))
     found = {(r["area"], r["puma"]): r["share"] for r in shares.iter_rows(named=True)}
     assert found["09110", "0900100"] == 1.0 and found["09120", "0900200"] == 1.0
     assert found["09120", "0900100"] == 0.0
