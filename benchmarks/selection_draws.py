@@ -44,13 +44,13 @@ def draw(name: str, task: PairTask) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     pool, counts = task.pool, task.pairs_per_area
     if name == "random":
         rng = np.random.default_rng(task.seed)
-        usable = (np.flatnonzero(row > 0) for row in pool.dense)
+        usable = (np.flatnonzero(row > 0) for row in pool.table)
         drawn = (
             np.sort(rng.choice(held, int(n), replace=False))
             for held, n in zip(usable, counts, strict=True)
         )
         leaf = np.repeat(np.arange(pool.leaves), counts)
-        even = pool.dense.sum(axis=1) / np.maximum(counts, 1)
+        even = pool.table.sum(axis=1) / np.maximum(counts, 1)
         return leaf, np.concatenate(list(drawn)).astype(np.int64), even[leaf]
     settings = SelectionSettings(
         task.pairs,
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console(width=150)
     state = load_state(options.profile, options.state, options.data).ready
     pool = pool_of(state, dense_calibration(state).weights)
-    dense = pool.dense
+    dense = pool.table
     variables = load_catalog().variables
     columns = design_columns(state.units.columns)
     names = [name for name in columns if variables[key_of(name)].unit == USD]
