@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from pipeline.specs.codebook import load_codebook
+from pipeline.vocabulary import POPULATION, is_variable
 from tests.pipeline.cli.in_a_terminal import Seen, program, run_in_terminal
 from tests.pipeline.codebook_faults import faults_of
 from tests.pipeline.faults import small_sample
@@ -97,3 +99,28 @@ def test_the_codebook_tells_of_every_stored_table_what_stands_in_it(folder, seen
     tables = [path for path in sorted(root.rglob("*.parquet")) if path.parent.name != "truth"]
     assert len(tables) > 20
     assert [fault for path in tables for fault in faults_of(book, path)] == []
+
+
+def test_dense_weights_are_written_as_rows_that_give_what_the_report_says(folder, seen):
+    assert seen.status == 0
+    out, data = folder / "dense", ("--data", str(folder / "raw"))
+    written = run_in_terminal(command(folder, "dense", "RI", str(out), *data), columns=COLUMNS)
+    assert written.status == 0, written.screen(COLUMNS)
+    rows = pl.read_parquet(out / "*.parquet")
+    assert rows.columns == ["household_id", "area", "weight"]
+    root = folder / "output" / "sample_files"
+    units, fit = (
+        pl.read_parquet(root / name / "state=RI" / "*.parquet")
+        for name in ("candidate_units", "fit_report")
+    )
+    persons = (
+        rows.join(units, on="household_id")
+        .group_by(geoid="area")
+        .agg(found=(pl.col("weight") * pl.col("persons|total")).sum())
+    )
+    stated = fit.filter((pl.col("level") == "tract") & is_variable(POPULATION))
+    both = stated.join(persons, on="geoid")
+    assert both.height == persons.height > 3
+    assert both["found"].to_list() == pytest.approx(both["fitted_dense"].to_list(), rel=1e-9)
+    again = run_in_terminal(command(folder, "dense", "RI", str(out), *data), columns=COLUMNS)
+    assert again.status == 1 and "There is something of that name" in again.text
