@@ -173,6 +173,8 @@ class RunProgress(_Moving):
         if step is not None:
             step.said = event.message
         self._terminal.detail(line, markup=False)
+        # Words are seen when they come: a short step may end before the next redraw.
+        self._refresh()
         if self._terminal.verbose or self._live is not None or step is None:
             return
         now = time.monotonic()
