@@ -69,8 +69,8 @@ def peaks(device: str) -> dict[str, float]:
 def work(blocks: PoolBlocks) -> dict[str, dict[str, float]]:
     """Flops (double, single) and exps of each pass, from the sizes of the problem."""
     leaves, nodes = blocks.tree.sizes[-1], blocks.tree.sizes[-2]
-    pairs, p = float(leaves * blocks.records), blocks.own.shape[1]
-    extra, above = blocks.extra.shape[1], blocks.distinct
+    pairs, p = float(leaves * blocks.records), blocks.width
+    extra, above = blocks.beyond, blocks.distinct
     square = blocks.pools.of(0).square
     sparse = square is not None and square.is_sparse
     own = 2 * leaves * square._nnz() if sparse else pairs * p * (p + 1)
@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     table = Table(
         title=(
             f"{problem.tree.sizes[-1]:,} tracts x {blocks.records:,} households,"
-            f" {blocks.own.shape[1]} tract variables, {blocks.distinct} above"
+            f" {blocks.width} tract variables, {blocks.distinct} above"
         )
     )
     for column in (

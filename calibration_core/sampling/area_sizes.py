@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration_core.common.area_weights import AreaWeights, weights_of
+from calibration_core.common.columns import Design
 from calibration_core.common.digits import rounded
 from calibration_core.errors import ProblemError, SettingsError
 
@@ -39,7 +40,7 @@ def area_size(
     dense: np.ndarray | AreaWeights,
     *,
     power: float = 0.25,
-    design: np.ndarray | None = None,
+    design: Design | None = None,
     scales: np.ndarray | None = None,
 ) -> AreaSize:
     """Measure the areas.
@@ -71,7 +72,7 @@ def area_size(
                 expected="design and scales",
                 remedy="Pass those of the finest level",
             )
-        size, capped = neyman_size(dense, design, scales)
+        size, capped = neyman_size(dense, np.asarray(design), scales)
         return AreaSize(rule, rounded(size, _BITS), capped)
     if rule == "effective":
         return AreaSize(rule, rounded(effective_size(dense), _BITS))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibration_core.common.columns import Design, largest_of
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.sampling.candidates import AreaCandidates
 from calibration_core.sampling.components import components
@@ -46,7 +47,7 @@ class CubeBalance:
         not certain, and no more than 80.
     """
 
-    rows: np.ndarray
+    rows: Design
     scale: np.ndarray | None = None
     variables: int | None = None
 
@@ -177,7 +178,7 @@ def _check(
         )
     rows = balance.rows
     candidates.check_records(rows.shape[0])
-    if cell.shape != (rows.shape[0],) or not np.isfinite(rows).all():
+    if cell.shape != (rows.shape[0],) or not np.isfinite(largest_of(rows)).all():
         raise ProblemError(
             f"cell is {cell.shape} for rows {rows.shape}, or a row is not finite",
             expected="one cell per record, finite rows",

@@ -23,6 +23,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from calibration_core.common.columns import Columns, Design, column_sums, largest_of, rows_of
 from calibration_core.errors import ProblemError
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.neighbourhoods import Neighbourhoods
@@ -34,14 +35,15 @@ class Targets:
 
     Attributes
     ----------
-    designs : per level, (records, variables) float64: what one record adds to each variable.
+    designs : per level, (records, variables) float64, arrays or ``Columns``: what one record adds
+        to each variable.
     values : per level, (areas, variables) float64 target values b.
     scales : per level, (areas, variables) float64 > 0: the error s one unit of loss stands for; inf
         where there is no target.
     names : per level, what to call its variables in messages; empty for their numbers.
     """
 
-    designs: tuple[np.ndarray, ...]
+    designs: tuple[Design, ...]
     values: tuple[np.ndarray, ...]
     scales: tuple[np.ndarray, ...]
     names: tuple[tuple[str, ...], ...] = ()
@@ -58,7 +60,7 @@ class Targets:
 
 def make_targets(
     tree: GeographyTree,
-    designs: Sequence[np.ndarray],
+    designs: Sequence[Design],
     values: Sequence[np.ndarray],
     scales: Sequence[np.ndarray],
     names: Sequence[Sequence[str]] = (),
@@ -68,9 +70,9 @@ def make_targets(
     Parameters
     ----------
     tree : the areas; everything else has one array per level of it, top first.
-    designs : per level, (records, variables) float64: what one record adds to each variable. Levels
-        may have different variables; those with the same column are recognised and passed over
-        once.
+    designs : per level, (records, variables) float64, arrays or ``Columns``: what one record adds
+        to each variable. Levels may have different variables; those with the same column are
+        recognised and passed over once.
     values : per level, (areas, variables) float64: what the totals should be, in the unit of the
         design times weights.
     scales : per level, (areas, variables) float64 > 0, in the unit of the values: the error s that
@@ -93,17 +95,19 @@ def make_targets(
     for level, size, design, value, scale in zip(
         tree.levels, tree.sizes, designs, values, scales, strict=True
     ):
-        design, value, scale = (
-            np.ascontiguousarray(a, dtype=np.float64) for a in (design, value, scale)
-        )
+        value, scale = (np.ascontiguousarray(a, dtype=np.float64) for a in (value, scale))
+        if not isinstance(design, Columns):
+            design = np.ascontiguousarray(design, dtype=np.float64)
         if design.ndim != 2 or design.shape[0] != records:
             raise ProblemError(
                 f"A design of shape {design.shape}",
                 where=f"level {level}",
                 expected=f"({records}, variables)",
             )
-        if not np.isfinite(design).all():
-            row, column = (int(i) for i in np.argwhere(~np.isfinite(design))[0])
+        wrong = np.flatnonzero(~np.isfinite(largest_of(design)))
+        if wrong.size:
+            column = int(wrong[0])
+            row = int(np.flatnonzero(~np.isfinite(design[:, column]))[0])
             raise ProblemError(
                 "A design entry is not finite",
                 where=f"level {level}, record {row}, variable {column}",
@@ -237,8 +241,7 @@ class PoolProblem:
             shape, column = (groups, record.size), np.arange(record.size)
             members = sparse.csr_array((weight, (self.group[record], column)), shape=shape)
             for depth, design in enumerate(designs):
-                rows = design if record.size == design.shape[0] else design[record]
-                by_group = members @ rows.astype(np.float64, copy=False) ** power
+                by_group = members @ rows_of(design, record) ** power
                 area, index = np.unique(above[depth][leaves], return_inverse=True)
                 share = np.zeros((area.size, groups))
                 np.add.at(share, index, self.leaf_prior[leaves])
@@ -354,7 +357,7 @@ class PairProblem:
             shape = (self.tree.sizes[depth], design.shape[0])
             area = self.tree.ancestor_of_leaves(depth)[self.leaf]
             held = sparse.csr_array((self.prior_weight, (area, self.record)), shape=shape)
-            sums.append(held @ design**power)
+            sums.append(column_sums(held, design, power))
         return tuple(sums)
 
     def _check_bounds(self, bounds: np.ndarray, pairs: int) -> None:

@@ -14,14 +14,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from calibration_core.common.area_weights import AreaWeights, Block, weights_of
+from calibration_core.common.columns import Design, rows_of
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError
 from calibration_core.tree.geography import GeographyTree, membership
 
+# Pairs whose rows are looked at together.
+_PAIRS = 20_000
+
 
 @one_thread()
 def pool_totals(
-    tree: GeographyTree, designs: Sequence[np.ndarray], weights: np.ndarray | AreaWeights
+    tree: GeographyTree, designs: Sequence[Design], weights: np.ndarray | AreaWeights
 ) -> tuple[np.ndarray, ...]:
     """Totals of dense weights.
 
@@ -54,9 +58,7 @@ def pool_totals(
         for owner, design in zip(above, designs, strict=True):
             area, row = np.unique(owner[block.area], return_inverse=True)
             held = membership(row, area.size).astype(np.float64) @ block.weight
-            every = block.record.size == design.shape[0]
-            rows = design if every else design[block.record]
-            found.append((area, held @ rows.astype(np.float64, copy=False)))
+            found.append((area, held @ rows_of(design, block.record)))
         return found
 
     for parts in weights.map(of_block):
@@ -67,7 +69,7 @@ def pool_totals(
 
 def pair_totals(
     tree: GeographyTree,
-    designs: Sequence[np.ndarray],
+    designs: Sequence[Design],
     leaf: np.ndarray,
     record: np.ndarray,
     weights: np.ndarray,
@@ -97,6 +99,9 @@ def pair_totals(
     totals = []
     for depth, design in enumerate(designs):
         total = np.zeros((tree.sizes[depth], design.shape[1]))
-        np.add.at(total, tree.ancestor_of_leaves(depth)[leaf], weights[:, None] * design[record])
+        area = tree.ancestor_of_leaves(depth)[leaf]
+        for begin in range(0, record.size, _PAIRS):
+            some = slice(begin, begin + _PAIRS)
+            np.add.at(total, area[some], weights[some, None] * design[record[some]])
         totals.append(total)
     return tuple(totals)

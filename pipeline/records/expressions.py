@@ -13,16 +13,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import polars as pl
 
+from calibration_core.common.columns import Columns, column_sums, narrowed
 from pipeline.errors import RecordsError, TargetError
 from pipeline.sources.base import SourceNote
 from pipeline.sources.microdata.schema import ALIGNED_AMOUNTS
 
 _TIE_BREAKS = ("person_number", "tax_unit")
+# Variables evaluated together, so that rows x variables stays small where a state is large.
+_TOGETHER = 24
 
 
 class VariableLike(Protocol):
@@ -54,22 +58,31 @@ class Inexpressible:
 
 @dataclass(frozen=True)
 class Measured:
-    """``matrix`` float64 (H, V): row h is household_ids[h], column v is expressible[v] = (variable,
-    domain), in the order given.
+    """``values`` (H, V): row h is household_ids[h], column v is expressible[v] = (variable,
+    domain), in the order given; ``matrix`` is the same as one array, where it is small.
 
     ``inexpressible`` lists the variables left out, with the reason; ``notes`` count null values
     taken as zero.
     """
 
-    matrix: np.ndarray
+    values: Columns
     household_ids: tuple[str, ...]
     expressible: tuple[tuple[str, str], ...]
     inexpressible: tuple[Inexpressible, ...]
     notes: tuple[SourceNote, ...]
 
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """(H, V) float64."""
+        return np.asarray(self.values)
+
+    def totals(self, weights: np.ndarray) -> np.ndarray:
+        """(V,) float64: sums by weights (H,), some rows after others."""
+        return column_sums(weights[None, :], self.values)[0]
+
     def column(self, variable: str, domain: str) -> np.ndarray:
         """Contributions of one variable, shape (H,)."""
-        return self.matrix[:, self.expressible.index((variable, domain))]
+        return self.values[:, self.expressible.index((variable, domain))]
 
 
 @dataclass(frozen=True)
@@ -116,12 +129,8 @@ def measure(
             expected="each unit once",
             remedy="Pass the ids of the units table",
         )
-    # SQL literals such as 3.0 are decimals: with an integer column polars would compute to six
-    # digits only. Whole numbers are exact as floats.
-    floating = {
-        name: table.with_columns(pl.selectors.integer().cast(pl.Float64))
-        for name, table in tables.items()
-    }
+    # What expressions are checked against: the columns and their types.
+    shells = {name: _floating(table.head(0)) for name, table in tables.items()}
     unknown = {name: _unknown_columns(table) for name, table in tables.items()}
     index = pl.DataFrame({"household_id": ids}).with_row_index("__unit")
     parsed: dict[str, dict[int, _Parsed]] = {}
@@ -133,23 +142,30 @@ def measure(
             reason = said or "the specification names no record table"
             inexpressible.append(Inexpressible(spec.variable, spec.domain, "", reason))
             continue
-        item = _parse(spec, spec.over, floating)
+        item = _parse(spec, spec.over, shells)
         if absent := sorted(unknown[spec.over].intersection(item.columns)):
             names = f"column {', '.join(absent)} of {spec.over}"
             reason = f"{names} is null for every record of this source"
-            if not set(absent) <= set(floating[spec.over].columns):
+            if not set(absent) <= set(shells[spec.over].columns):
                 reason = f"{names} is there only where the profile aligns records"
             inexpressible.append(Inexpressible(spec.variable, spec.domain, absent[0], reason))
             continue
-        _check_types(item, floating[spec.over])
+        _check_types(item, shells[spec.over])
         parsed.setdefault(spec.over, {})[len(expressible)] = item
         expressible.append((spec.variable, spec.domain))
-    matrix = np.zeros((len(ids), len(expressible)), dtype=np.float64)
+    columns: dict[int, np.ndarray] = {}
     notes: list[SourceNote] = []
     for over in sorted(parsed):
-        notes += _accumulate(floating[over], over, parsed[over], index, matrix)
-    units = tuple(ids.to_list())
-    return Measured(matrix, units, tuple(expressible), tuple(inexpressible), tuple(notes))
+        notes += _accumulate(tables[over], over, parsed[over], index, columns)
+    nothing, units = np.zeros(len(ids), dtype=np.uint8), tuple(ids.to_list())
+    values = Columns.of([columns.get(i, nothing) for i in range(len(expressible))], len(ids))
+    return Measured(values, units, tuple(expressible), tuple(inexpressible), tuple(notes))
+
+
+def _floating(table: pl.DataFrame) -> pl.DataFrame:
+    """SQL literals such as 3.0 are decimals: with an integer column polars would compute to six
+    digits only. Whole numbers are exact as floats."""
+    return table.with_columns(pl.selectors.integer().cast(pl.Float64))
 
 
 def _unknown_columns(table: pl.DataFrame) -> set[str]:
@@ -165,13 +181,17 @@ def _accumulate(
     over: str,
     items: Mapping[int, _Parsed],
     index: pl.DataFrame,
-    matrix: np.ndarray,
+    columns: dict[int, np.ndarray],
 ) -> list[SourceNote]:
-    """Evaluate all expressions of one table in one pass and add them up by unit; ``items`` by the
-    column of ``matrix`` that each fills.
+    """Evaluate the expressions of one table, some at a time, and add them up by unit; ``items`` by
+    the place in ``columns`` that each fills, (units,) uint8 or float64.
     """
     if table.is_empty():
         return []
+    ties = [name for name in _TIE_BREAKS if name in table.columns]
+    read = {name for item in items.values() for name in item.columns}
+    needed = dict.fromkeys(["household_id", *ties, *sorted(read)])
+    table = table.select(list(needed))
     located = table.join(index, on="household_id", how="left", maintain_order="left")
     if located["__unit"].null_count():
         stray = located.filter(pl.col("__unit").is_null())["household_id"][0]
@@ -182,33 +202,55 @@ def _accumulate(
             remedy="Build all tables from the same units",
         )
     # Sorted within the unit too, so that floating-point sums do not depend on row order.
-    ordered = located.sort("__unit", *(name for name in _TIE_BREAKS if name in table.columns))
-    columns = [item.contribution.alias(str(position)) for position, item in items.items()]
-    try:
-        # The unit is asked for too: where only constants are, one row would stand for all.
-        evaluated = ordered.select("__unit", *columns).drop("__unit")
-    except pl.exceptions.PolarsError:
-        _explain(ordered, items.values())
-        raise
-    detail = f"rows of {over} that meet the condition but have no value"
-    notes = [
-        SourceNote("null_value_taken_as_zero", int(count), f"{item.name}: {detail}")
-        for item, count in zip(items.values(), evaluated.null_count().row(0), strict=True)
-        if count
-    ]
-    values = evaluated.fill_null(0.0).to_numpy()
-    units = ordered["__unit"].to_numpy()
-    if not np.isfinite(values).all():
-        bad = list(items.values())[int(np.argwhere(~np.isfinite(values))[0, 1])]
-        raise TargetError(
-            f"{bad.name} gives a value that is not finite",
-            where=f"over {over}",
-            expected="finite numbers",
-            remedy="Guard a division against zero with CASE WHEN",
-        )
-    starts = np.flatnonzero(np.r_[True, units[1:] != units[:-1]])
-    matrix[units[starts][:, None], np.array(list(items))] = np.add.reduceat(values, starts, axis=0)
+    ordered = _floating(located.sort("__unit", *ties).drop("household_id"))
+    unit, listed = located["__unit"].sort().to_numpy(), list(items.items())
+    starts = np.flatnonzero(np.r_[True, unit[1:] != unit[:-1]])
+    rows, notes = _Rows(ordered, over, unit[starts], starts), []
+    for begin in range(0, len(listed), _TOGETHER):
+        some = dict(listed[begin : begin + _TOGETHER])
+        sums, found = rows.sums(some)
+        notes += found
+        for place, added in zip(some, sums.T, strict=True):
+            whole = np.zeros(len(index))
+            whole[rows.unit] = added
+            columns[place] = narrowed(whole)
     return notes
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows of one record table, sorted by unit: the units that have any, and where theirs begin."""
+
+    table: pl.DataFrame
+    over: str
+    unit: np.ndarray
+    starts: np.ndarray
+
+    def sums(self, items: Mapping[int, _Parsed]) -> tuple[np.ndarray, list[SourceNote]]:
+        """What the expressions add up to in each unit, (units here, items) float64; notes."""
+        columns = [item.contribution.alias(str(position)) for position, item in items.items()]
+        try:
+            # The unit is asked for too: where only constants are, one row would stand for all.
+            evaluated = self.table.select("__unit", *columns).drop("__unit")
+        except pl.exceptions.PolarsError:
+            _explain(self.table, items.values())
+            raise
+        detail = f"rows of {self.over} that meet the condition but have no value"
+        notes = [
+            SourceNote("null_value_taken_as_zero", int(count), f"{item.name}: {detail}")
+            for item, count in zip(items.values(), evaluated.null_count().row(0), strict=True)
+            if count
+        ]
+        values = evaluated.fill_null(0.0).to_numpy()
+        if not np.isfinite(values).all():
+            bad = list(items.values())[int(np.argwhere(~np.isfinite(values))[0, 1])]
+            raise TargetError(
+                f"{bad.name} gives a value that is not finite",
+                where=f"over {self.over}",
+                expected="finite numbers",
+                remedy="Guard a division against zero with CASE WHEN",
+            )
+        return np.add.reduceat(values, self.starts, axis=0), notes
 
 
 def _explain(table: pl.DataFrame, items: Iterable[_Parsed]) -> None:

@@ -99,7 +99,7 @@ def bystander_report(state: SolvableState, stored: StoredWeights, watched: Watch
         "selected": np.bincount(stored.record, stored.weight, minlength=state.units.height),
     }
     with one_thread():
-        sums = {k: pl.Series(w @ watched.measured.matrix) for k, w in weights.items()}
+        sums = {k: pl.Series(watched.measured.totals(w)) for k, w in weights.items()}
     schema = dict.fromkeys(VARIABLE_KEY, pl.String)
     named = pl.DataFrame(watched.measured.expressible, schema=schema, orient="row")
     totals = named.with_columns(**sums)
@@ -255,10 +255,11 @@ def _pulls(
     place = {key: i for i, key in enumerate(measured.expressible)}
     pulling = [key for key in told.select(VARIABLE_KEY).iter_rows() if key in place]
     outcomes = [place[key] for key in wanted.select(VARIABLE_KEY).iter_rows()]
-    inside = measured.matrix[:, [place[key] for key in pulling]]
-    pull = pull_on(weights["prior"], weights["dense"], inside, measured.matrix[:, outcomes])
+    told_places = [place[key] for key in pulling]
+    inside, values = measured.values[:, told_places], measured.values[:, outcomes]
+    pull = pull_on(weights["prior"], weights["dense"], inside, values)
     source = dict(zip(told.select(VARIABLE_KEY).iter_rows(), told["source"], strict=True))
-    prior = weights["prior"] @ inside
+    prior = measured.totals(weights["prior"])[told_places]
     share = np.divide(pull.told_moved, prior, out=np.zeros_like(prior), where=prior != 0)
     error = wanted["standard_error"].fill_null(np.nan).to_numpy()
     known = wanted["moved_dense"].is_not_null().to_numpy()

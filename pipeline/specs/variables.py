@@ -66,6 +66,11 @@ class Variable(VariableKey):
         """Whether some record table can express the variable at all."""
         return self.over is not None
 
+    @property
+    def counts(self) -> bool:
+        """Whether it counts rows, each as one."""
+        return self.value.strip() == "1"
+
     @model_validator(mode="after")
     def _says_why_not(self) -> Variable:
         if (self.over is None) != bool(self.not_expressible):

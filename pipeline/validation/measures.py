@@ -30,6 +30,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
+from calibration_core.common.columns import Design
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PoolProblem
 from pipeline.reports.fit import smallest, weight_summary
@@ -57,7 +58,7 @@ class TargetSet:
     """
 
     tree: GeographyTree
-    designs: tuple[np.ndarray, ...]
+    designs: tuple[Design, ...]
     places: tuple[np.ndarray, ...]
     frame: pl.DataFrame
 
@@ -114,13 +115,13 @@ def target_set(
     return TargetSet(problem.tree, tuple(designs), tuple(places), frame)
 
 
-def _largest_contribution(pool: PoolProblem, depth: int, design: np.ndarray) -> np.ndarray:
+def _largest_contribution(pool: PoolProblem, depth: int, design: Design) -> np.ndarray:
     """(areas, variables): max over records of |contribution| times the record's prior weight in the
     area. A record's prior is the same in all areas up to its group's share, so the largest of each
     group, times that share, is enough.
     """
     size = pool.leaf_prior.shape[1]
-    weighted = np.abs(design) * pool.record_prior[:, None]
+    weighted = np.abs(np.asarray(design)) * pool.record_prior[:, None]
     of_group = np.zeros((size, design.shape[1]))
     np.maximum.at(of_group, pool.group, weighted)
     share = pool.tree.sum_leaves(pool.leaf_prior, depth)

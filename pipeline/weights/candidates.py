@@ -23,7 +23,15 @@ from pipeline.records.expressions import Inexpressible, measure
 from pipeline.specs.cross_categories import CrossCategories
 from pipeline.specs.profiles import ProfileCandidates
 from pipeline.specs.variables import Variable
-from pipeline.vocabulary import FITTED_ROLES, NATION, POPULATION, STATE, VARIABLE_KEY, design_column
+from pipeline.vocabulary import (
+    FITTED_ROLES,
+    NATION,
+    POPULATION,
+    STATE,
+    VARIABLE_KEY,
+    Key,
+    design_column,
+)
 from pipeline.weights.cells import Cells, build_cells
 from pipeline.weights.neighbourhoods import build_pools, targeted_columns
 from pipeline.weights.places import Places
@@ -38,7 +46,7 @@ class Candidates:
     Attributes
     ----------
     units : household_id, puma, prior_weight, cell, order, then one column ``variable|domain`` per
-        variable (float64), sorted by household_id.
+        variable, sorted by household_id: uint8 of a count of rows, else float64.
     areas : area, neighbourhood, puma, share: where a unit of each PUMA may lie, shares of one PUMA
         summing to one.
     pools : neighbourhood, household_id, expansion: the units that areas of a neighbourhood draw on.
@@ -92,10 +100,12 @@ def build_candidates(
     )
     cells = build_cells(households, cross)
     population = places.population(targets)
-    persons = measured.matrix[:, measured.expressible.index(POPULATION)]
+    persons = measured.column(*POPULATION)
     prior, scale = _prior_weight(households, persons, series_total(population["population"]))
+    counts = {variable.key for variable in variables if variable.counts}
     columns = {
-        design_column(key): measured.matrix[:, i] for i, key in enumerate(measured.expressible)
+        design_column(key): _column(measured.column(*key), key, key in counts)
+        for key in measured.expressible
     }
     units = pl.DataFrame(
         {
@@ -129,6 +139,21 @@ def build_candidates(
     found = _scaled(scale), *cells.notes, *pools.notes, *map(str, measured.notes)
     notes = (*found, *_empty(population))
     return Candidates(units, areas, pools.table, measured.inexpressible, notes, cells)
+
+
+def _column(added: np.ndarray, key: Key, is_count: bool) -> np.ndarray:
+    """A column of the units: uint8 of what is counted, which is an eighth of float64, else float64.
+    The type follows from the variable alone, so that it is the same in every state.
+    """
+    most = float(added.max(initial=0.0))
+    if is_count and most > np.iinfo(np.uint8).max:
+        raise RecordsError(
+            f"A household adds {most:,.0f} to {design_column(key)}",
+            where="the record tables",
+            expected="at most 255 rows of a table in one household",
+            remedy="Check that household_id tells households apart",
+        )
+    return added.astype(np.uint8) if is_count else added
 
 
 def _scaled(scale: float) -> str:

@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from calibration_core.common.columns import Columns
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.neighbourhoods import Neighbourhoods
 from calibration_core.tree.problem import PoolProblem, Targets, make_targets
@@ -52,11 +53,14 @@ class StateProblem:
     ----------
     grid : the tree, and the place of every target that is fitted.
     targets : designs, values and scales, in those places.
+    contributions : what each unit adds to everything measured, in the order of the columns; the
+        designs are views of it.
     unsupported : variables with a target, to which no record of the state adds anything.
     """
 
     grid: TargetGrid
     targets: Targets
+    contributions: Columns
     unsupported: tuple[Key, ...] = ()
 
     @property
@@ -133,12 +137,14 @@ def build_problem(
     fitted = pl.col("role").is_in(FITTED_ROLES) & pl.col("value").is_not_null()
     fitted &= pl.col("standard_error").is_not_null()
     stated = targets.filter(fitted).select("level", *VARIABLE_KEY).unique()
+    contributions = attributes_of(units)
+    place = {key_of(name): i for i, name in enumerate(design_columns(units.columns))}
     keys, designs, unsupported = [], [], set()
     for level in tree.levels:
         of_level = stated.filter(pl.col("level") == level).select(VARIABLE_KEY)
-        wanted = [k for k in sorted(of_level.iter_rows()) if design_column(k) in units.columns]
-        design = design_matrix(units, wanted)
-        alive = (design != 0).any(axis=0)
+        wanted = [key for key in sorted(of_level.iter_rows()) if key in place]
+        design = contributions[:, np.array([place[key] for key in wanted], dtype=np.int64)]
+        alive = design.largest > 0
         keys.append([key for key, used in zip(wanted, alive, strict=True) if used])
         designs.append(design[:, alive])
         unsupported.update(set(wanted) - set(keys[-1]))
@@ -146,7 +152,7 @@ def build_problem(
     values = grid.read(targets["value"], 0.0)
     scales = grid.read(target_scales(targets, profile), np.inf)
     arrays = make_targets(tree, designs, values, scales)
-    return StateProblem(grid, arrays, tuple(sorted(unsupported)))
+    return StateProblem(grid, arrays, contributions, tuple(sorted(unsupported)))
 
 
 def target_scales(targets: pl.DataFrame, profile: Profile) -> pl.Series:
@@ -207,16 +213,13 @@ def _neighbourhoods(state: SolvableState) -> Neighbourhoods:
     )
 
 
-def design_matrix(units: pl.DataFrame, keys: Sequence[Key]) -> np.ndarray:
-    """Contributions of every unit to ``keys``, (units, keys) float64."""
-    if not keys:
-        return np.zeros((units.height, 0))
-    columns = units.select([design_column(key) for key in keys])
-    return columns.to_numpy().astype(np.float64, copy=False)
+def design_matrix(units: pl.DataFrame, keys: Sequence[Key]) -> Columns:
+    """Contributions of every unit to ``keys``, (units, keys)."""
+    return Columns.of([units[design_column(key)].to_numpy() for key in keys], units.height)
 
 
-def attributes_of(units: pl.DataFrame) -> np.ndarray:
-    """Everything measured of each unit, (units, variables) float64, in the order of the columns."""
+def attributes_of(units: pl.DataFrame) -> Columns:
+    """Everything measured of each unit, (units, variables), in the order of the columns."""
     return design_matrix(units, [key_of(name) for name in design_columns(units.columns)])
 
 

@@ -20,12 +20,7 @@ from calibration_core.tree.select.pool import Pool
 from calibration_core.tree.solve.newton import Step, TreeNewtonResult, calibrate_tree
 from pipeline.specs.cross_categories import load_cross_categories
 from pipeline.weights.cells import affinity_of, categories_of
-from pipeline.weights.problem import (
-    SolvableState,
-    attributes_of,
-    columns_without_target,
-    pool_problem,
-)
+from pipeline.weights.problem import SolvableState, columns_without_target, pool_problem
 from pipeline.weights.settings import dense_settings, joint_settings
 
 StepProgress = Callable[[Step], None] | None
@@ -57,7 +52,7 @@ def pool_of(state: SolvableState, dense: np.ndarray | AreaWeights) -> Pool:
         dense=dense,
         cell=units["cell"].to_numpy(),
         order=units["order"].to_numpy(),
-        attributes=attributes_of(units),
+        attributes=problem.contributions,
         classes=classes,
         affinity=affinity,
         anchors=columns_without_target(state),

@@ -113,7 +113,7 @@ def test_pool_and_pairs_agree_on_columns_that_levels_share(sparse, monkeypatch):
     monkeypatch.setattr(pair_blocks, "_STRIP", 2)
     square = PoolBlocks(problem).pools.of(0).square
     assert square is not None and square.is_sparse == sparse
-    assert PoolBlocks(problem).extra.shape[1] == PairBlocks(as_pairs(problem)).extra.shape[1] == 2
+    assert PoolBlocks(problem).beyond == PairBlocks(as_pairs(problem)).beyond == 2
     settings = TreeNewtonSettings(tau_path=(1.0, 0.1), tolerance=1e-10)
     pool, pairs = (
         calibrate_tree(problem, settings).weights,
@@ -124,7 +124,7 @@ def test_pool_and_pairs_agree_on_columns_that_levels_share(sparse, monkeypatch):
     t = problem.targets
     apart = [d * (1.0 + 1e-15 * k) for k, d in enumerate(t.designs)]
     other = replace(problem, targets=make_targets(problem.tree, apart, t.values, t.scales))
-    assert PoolBlocks(other).extra.shape[1] > 2
+    assert PoolBlocks(other).beyond > 2
     np.testing.assert_allclose(
         calibrate_tree(other, settings).weights, pool, atol=1e-9 * pool.max()
     )

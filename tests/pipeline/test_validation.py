@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from calibration_core.common.columns import Columns
 from calibration_core.errors import GeocalError
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import PoolProblem, make_targets
@@ -59,7 +60,8 @@ def toy() -> tuple[StateProblem, pl.DataFrame, PoolProblem]:
         np.array([0, 0, 1]),
         np.array([[0.5, 0.25], [0.5, 0.75]]),
     )
-    return StateProblem(TargetGrid(TREE, (KEYS, KEYS), rows), targets), frame, pool
+    known = Columns.of(list(DESIGN.T), len(DESIGN))
+    return StateProblem(TargetGrid(TREE, (KEYS, KEYS), rows), targets, known), frame, pool
 
 
 def test_every_group_names_families_that_exist_and_says_why():

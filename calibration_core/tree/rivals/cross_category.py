@@ -197,8 +197,9 @@ def _fit_leaves(
     weight zero.
     """
     targets, totals = task.pool.targets, task.pool.totals
-    rows = count_rows(targets.designs[-1])
-    design, goals = targets.designs[-1][:, rows], targets.values[-1][:, rows]
+    own = np.asarray(targets.designs[-1])
+    rows = count_rows(own)
+    design, goals = own[:, rows], targets.values[-1][:, rows]
     used = np.isfinite(targets.scales[-1][:, rows])
     begin = np.concatenate([[0], np.cumsum(task.pairs_per_area)])
     out = starting.copy()

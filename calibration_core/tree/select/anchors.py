@@ -16,9 +16,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from calibration_core.common.threads import map_blocks, one_thread
+from calibration_core.common.columns import mean_contribution, rows_of, side_by_side
+from calibration_core.common.threads import one_thread
 from calibration_core.tree.problem import Targets, make_targets
-from calibration_core.tree.select.balance import rows_of, totals_and_errors, unique_columns
+from calibration_core.tree.select.balance import totals_and_errors, unique_columns
 from calibration_core.tree.select.pool import Pool
 
 # A soft target is never tighter than this share of what one pair of mean weight adds: of a rare
@@ -71,7 +72,7 @@ def anchored(
         )
         np.add.at(goal, above, totals)
         np.add.at(spread, above, errors**2)
-        designs[depth] = np.hstack([targets.designs[depth], extra])
+        designs[depth] = side_by_side(targets.designs[depth], extra)
         values[depth] = np.hstack([targets.values[depth], goal])
         # Of an area of the finest level what one pair adds is its own, and errors say it.
         least = (
@@ -81,7 +82,7 @@ def anchored(
                 _LUMP
                 * float(pool.totals.sum())
                 / max(int(pairs_per_area.sum()), 1)
-                * _mean_contribution(pool.by_record, extra)
+                * mean_contribution(pool.by_record, extra)
             )
         )
         soft = np.where(spread > 0, np.maximum(strengths[depth] * np.sqrt(spread), least), np.inf)
@@ -101,13 +102,3 @@ def toward_dense(pool: Pool) -> Targets:
     totals = pool.weights.each(lambda block: block.weight @ rows_of(own, block.record))
     values = (*targets.values[:-1], np.where(used, totals, targets.values[-1]))
     return replace(targets, values=values)
-
-
-def _mean_contribution(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(variables,) float64: mean size of the contribution of records that have one, by dense
-    weight, (records,) float64.
-    """
-    having, size = map_blocks(
-        lambda array: weights @ array, [(rows != 0).astype(np.float64), np.abs(rows)]
-    )
-    return np.divide(size, having, out=np.zeros(rows.shape[1]), where=having > 0)

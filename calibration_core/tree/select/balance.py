@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration_core.common.area_weights import AreaWeights, Block, weights_of
+from calibration_core.common.columns import Columns, Design, mean_size, rows_of, side_by_side
 from calibration_core.common.digits import CHOICE_BITS, SUM_BITS, rounded, rounded_beside
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import ProblemError
@@ -43,13 +44,13 @@ class Shared:
     goals, scales : (totals,) float64, scales > 0.
     """
 
-    rows: np.ndarray
+    rows: Design
     slot: np.ndarray
     goals: np.ndarray
     scales: np.ndarray
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", np.ascontiguousarray(self.rows, dtype=np.float64))
+        object.__setattr__(self, "rows", _as_rows(self.rows))
         object.__setattr__(self, "slot", np.ascontiguousarray(self.slot, dtype=np.int64))
         object.__setattr__(self, "goals", rounded(self.goals, SUM_BITS))
 
@@ -69,13 +70,13 @@ class Balance:
     Raises ProblemError if shapes disagree, or a goal or scale is not usable.
     """
 
-    rows: np.ndarray
+    rows: Design
     goals: np.ndarray
     scales: np.ndarray
     shared: Shared | None = None
 
     def __post_init__(self) -> None:
-        rows = np.ascontiguousarray(self.rows, dtype=np.float64)
+        rows = _as_rows(self.rows)
         goals, scales = rounded(self.goals, SUM_BITS), np.asarray(self.scales, dtype=np.float64)
         if goals.ndim != 2 or scales.shape != goals.shape or goals.shape[1] != rows.shape[1]:
             raise ProblemError(
@@ -95,26 +96,30 @@ class Balance:
             object.__setattr__(self, name, value)
 
 
-def _without_last_bits(scales: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _as_rows(rows: Design) -> Design:
+    return rows if isinstance(rows, Columns) else np.ascontiguousarray(rows, dtype=np.float64)
+
+
+def _without_last_bits(scales: np.ndarray, rows: Design) -> np.ndarray:
     """(areas, variables) scales, rounded beside what a record adds to their variable on average, so
     that neither its unit nor other areas matter; inf stays inf."""
-    typical = np.abs(rows).mean(axis=0)
+    typical = mean_size(rows)
     return rounded_beside(scales, np.where(typical > 0, typical, 1.0), CHOICE_BITS)
 
 
-def unique_columns(first: np.ndarray, *others: np.ndarray) -> np.ndarray:
+def unique_columns(first: Design, *others: Design) -> Design:
     """(records, new) float64: the columns of ``others`` that neither ``first`` nor one before them
     has.
     """
-    parts = [np.ascontiguousarray(a, dtype=np.float64) for a in (first, *others)]
+    parts = [_as_rows(part) for part in (first, *others)]
     _, kept = match_columns(parts)
     new = [part[:, columns] for part, columns in zip(parts[1:], kept[1:], strict=True)]
-    return np.hstack([np.zeros((first.shape[0], 0)), *new])
+    return side_by_side(first[:, :0], *new)
 
 
 @one_thread()
 def totals_and_errors(
-    dense: np.ndarray | AreaWeights, rows: np.ndarray, pairs_per_area: np.ndarray
+    dense: np.ndarray | AreaWeights, rows: Design, pairs_per_area: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Dense totals, and the standard errors a simple random draw of so many records would have,
     both (leaves, variables) float64.
@@ -138,12 +143,6 @@ def totals_and_errors(
     return totals, errors
 
 
-def rows_of(rows: np.ndarray, record: np.ndarray) -> np.ndarray:
-    """(records here, variables) float64 rows of some records, ascending; all of them uncopied."""
-    here = rows if record.size == rows.shape[0] else rows[record]
-    return here.astype(np.float64, copy=False)
-
-
 @one_thread()
 def balance_of(pool: Pool, pairs_per_area: np.ndarray) -> Balance:
     """Rows, goals and scales of every known variable: those with a target at the finest level
@@ -151,7 +150,7 @@ def balance_of(pool: Pool, pairs_per_area: np.ndarray) -> Balance:
     above the finest level that few pairs stand for.
     """
     own, *above = pool.targets.designs[::-1]
-    rows = np.hstack([own, unique_columns(own, *above[::-1], pool.attributes)])
+    rows = side_by_side(own, unique_columns(own, *above[::-1], pool.attributes))
     totals, errors = totals_and_errors(pool.weights, rows, pairs_per_area)
     scales = np.where(errors > 0, errors, np.inf)
     scales[:, : own.shape[1]] = pool.targets.scales[-1]
@@ -187,4 +186,6 @@ def shared_totals(pool: Pool, pairs_per_area: np.ndarray) -> Shared | None:
         )
     if not rows:
         return None
-    return Shared(np.hstack(rows), np.hstack(slots), np.concatenate(goals), np.concatenate(scales))
+    return Shared(
+        side_by_side(*rows), np.hstack(slots), np.concatenate(goals), np.concatenate(scales)
+    )

@@ -45,6 +45,7 @@ from functools import partial
 
 import numpy as np
 
+from calibration_core.common.columns import Columns, Design, mean_size
 from calibration_core.common.digits import PLACE_BITS, SUM_BITS, rounded, to_choose_by
 from calibration_core.common.threads import one_thread, stream_blocks
 from calibration_core.errors import ProblemError
@@ -276,13 +277,13 @@ class _State:
 
     def _columns(self, t: int, used: np.ndarray, record: np.ndarray) -> np.ndarray:
         """The same, a row per variable."""
-        own = columns_of(self.balance.rows, record, used, 1.0 / self.balance.scales[t, used])
+        own = _columns_of(self.balance.rows, record, used, 1.0 / self.balance.scales[t, used])
         shared = self.balance.shared
         if shared is None:
             return own
         columns = np.flatnonzero(shared.slot[t] >= 0)
         unit = 1.0 / shared.scales[shared.slot[t, columns]]
-        return np.concatenate([own, columns_of(shared.rows, record, columns, unit)])
+        return np.concatenate([own, _columns_of(shared.rows, record, columns, unit)])
 
     def _rounded_by_area(self, weight: np.ndarray) -> np.ndarray:
         parts = np.split(weight, self.pairs.offsets[1:-1])
@@ -310,10 +311,19 @@ class _State:
         return rounded((totals - shared.goals) / shared.scales, SUM_BITS)
 
 
-def _sizes(rows: np.ndarray) -> np.ndarray:
+def _columns_of(
+    rows: Design, record: np.ndarray, variable: np.ndarray, unit: np.ndarray
+) -> np.ndarray:
+    """``columns_of``, of an array or Columns."""
+    if not isinstance(rows, Columns):
+        return columns_of(rows, record, variable, unit)
+    return np.ascontiguousarray(rows[:, variable][record].T) * unit[:, None]
+
+
+def _sizes(rows: Design) -> np.ndarray:
     """(records,) sums of squares of rows (records, variables) in units of what records add on
     average, with few digits: an order of records that their numbers do not decide."""
-    typical = rounded(np.abs(rows).mean(axis=0), SUM_BITS)
+    typical = rounded(mean_size(rows), SUM_BITS)
     unit = np.where(typical > 0, typical, 1.0)
     size = np.zeros(rows.shape[0])
     for v in range(rows.shape[1]):

@@ -154,8 +154,10 @@ def allocate_pairs(
             )
         size = AreaSize("given", given.astype(np.float64))
         return allocation_of(size, settings.pairs, np.minimum(given, pool.usable), names=names)
-    finest = {"design": pool.targets.designs[-1], "scales": pool.targets.scales[-1]}
-    size = area_size(settings.rule, pool.weights, power=settings.power, **finest)
+    design, scales = pool.targets.designs[-1], pool.targets.scales[-1]
+    size = area_size(
+        settings.rule, pool.weights, power=settings.power, design=design, scales=scales
+    )
     ceiling = pair_ceiling(pool.weights, settings.pairs)
     return allocation_of(size, settings.pairs, ceiling, floor=settings.floor, names=names)
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from calibration_core.common.area_weights import AreaWeights, RoundedWeights, TableWeights
+from calibration_core.common.columns import Columns, Design
 from calibration_core.common.digits import to_choose_by
 from calibration_core.errors import ProblemError
 from calibration_core.sampling.candidates import list_path
@@ -38,8 +39,8 @@ class Pool:
         weight in a leaf is never chosen there.
     cell : (records,) int64 >= 0, cross-category cell of each record.
     order : (records,) float64, sorts the list of records within a cell, for example income.
-    attributes : (records, any) float64, everything known of a record, targeted or not: what a
-        selection keeps beside the targets.
+    attributes : (records, any) float64, array or ``Columns``, everything known of a record,
+        targeted or not: what a selection keeps beside the targets.
     classes : one (categories, cells) bool for each class of cells (size of household, tenure, ...),
         nested, most important first: counts of these are rounded too.
     anchors : (columns,) int64 columns of ``attributes`` whose dense totals a refit may keep in the
@@ -54,7 +55,7 @@ class Pool:
     dense: np.ndarray | AreaWeights
     cell: np.ndarray
     order: np.ndarray
-    attributes: np.ndarray
+    attributes: Design
     classes: tuple[np.ndarray, ...] = ()
     affinity: np.ndarray | None = None
     anchors: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -78,7 +79,9 @@ class Pool:
             "dense": dense,
             "cell": cell,
             "order": order,
-            "attributes": np.array(self.attributes, dtype=np.float64),
+            "attributes": self.attributes
+            if isinstance(self.attributes, Columns)
+            else np.array(self.attributes, dtype=np.float64),
             "classes": tuple(np.asarray(members, dtype=bool) for members in self.classes),
             "anchors": anchors,
         }

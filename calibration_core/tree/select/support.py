@@ -25,6 +25,8 @@ from calibration_core.tree.select.pool import Pool
 # Candidates that are tried for a target, and those of a block that are looked at where an area has
 # many leaves: nearly always the first has a place to take.
 _TRIED, _LOOKED_AT = 50, 200
+# Pairs whose rows are looked at together.
+_PAIRS = 20_000
 
 
 def ensure_support(selection: Selection, pool: Pool, used: Sequence[np.ndarray]) -> Selection:
@@ -72,12 +74,13 @@ class _Exchange:
         self.leaf, self.record = selection.leaf.copy(), selection.record.copy()
         self.weight, self.probability = selection.weight.copy(), selection.probability.copy()
         self.dense, self.designs, self.used = pool.weights, pool.targets.designs, used
-        self.touches = [design != 0 for design in self.designs]
         self.above = [pool.tree.ancestor_of_leaves(depth) for depth in range(len(pool.tree.levels))]
         self.counts = []
-        for depth, touch in enumerate(self.touches):
-            count = np.zeros(used[depth].shape, dtype=np.int64)
-            np.add.at(count, self.above[depth][self.leaf], touch[self.record].astype(np.int64))
+        for depth, design in enumerate(self.designs):
+            count, area = np.zeros(used[depth].shape, dtype=np.int64), self.above[depth][self.leaf]
+            for begin in range(0, area.size, _PAIRS):
+                some = slice(begin, begin + _PAIRS)
+                np.add.at(count, area[some], (design[self.record[some]] != 0).astype(np.int64))
             self.counts.append(count)
         self.drawn = set(zip(self.leaf.tolist(), self.record.tolist(), strict=True))
         self.exchanged = np.zeros(self.leaf.size, dtype=bool)
@@ -92,7 +95,7 @@ class _Exchange:
         finest = len(self.designs) - 1
         if leaves.size == 1:
             missing = self.used[finest][leaves[0]] & (self.counts[finest][leaves[0]] == 0)
-            serves = self.touches[finest][candidate][:, missing].sum(axis=1)
+            serves = (self.designs[finest][candidate][:, missing] != 0).sum(axis=1)
         else:
             serves = np.zeros(size.size)
         for i in np.lexsort((candidate, leaf, -size, -serves))[:_TRIED]:
@@ -138,10 +141,10 @@ class _Exchange:
         if here.size < 2:
             return None
         alone = np.zeros(here.size, dtype=bool)
-        for depth, touch in enumerate(self.touches):
+        for depth, design in enumerate(self.designs):
             area = self.above[depth][leaf]
-            single = self.used[depth][area] & (self.counts[depth][area] == 1)
-            alone |= (touch[self.record[here]] & single[None, :]).any(axis=1)
+            single = np.flatnonzero(self.used[depth][area] & (self.counts[depth][area] == 1))
+            alone |= (design[:, single][self.record[here]] != 0).any(axis=1)
         here = here[~alone]
         # Starting weights tie within a leaf; dense weights are rounded, and of equals the first is
         # taken, so that the last bit of a sum cannot decide.
@@ -152,11 +155,9 @@ class _Exchange:
 
     def exchange(self, position: int, candidate: int, wanted: float) -> None:
         leaf, given_up = int(self.leaf[position]), int(self.record[position])
-        for depth, touch in enumerate(self.touches):
-            area = self.above[depth][leaf]
-            self.counts[depth][area] += touch[candidate].astype(np.int64) - touch[given_up].astype(
-                np.int64
-            )
+        for depth, design in enumerate(self.designs):
+            comes, goes = design[np.array([candidate, given_up])] != 0
+            self.counts[depth][self.above[depth][leaf]] += comes.astype(np.int64) - goes
         self.drawn.discard((leaf, given_up))
         self.drawn.add((leaf, candidate))
         same = (self.leaf == leaf) & (np.arange(self.leaf.size) != position)

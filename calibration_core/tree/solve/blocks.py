@@ -25,6 +25,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from calibration_core.common.columns import Columns, Design, largest_of, of_one_store, side_by_side
 from calibration_core.common.threads import stream_blocks
 from calibration_core.tree.geography import GeographyTree
 
@@ -32,6 +33,8 @@ from calibration_core.tree.geography import GeographyTree
 _ENTRIES_AT_A_TIME = 30_000
 # Columns whose largest entry is between 2^-10 and 2^10 are taken as they are.
 _PLAIN = 10
+# Columns of a store become an array up to so many entries (400 MB): rows are then had at once.
+_ENTRIES = 50_000_000
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -42,10 +45,11 @@ class TreeBlocks:
 
     Attributes
     ----------
-    every : (records, p + e) float64: ``own``, the design of the leaves, and ``extra``, the distinct
-        columns of levels above that leaves do not have.
-    shared : (s,) int64: the columns of ``own`` that levels above have too. Their distinct columns
-        are these, then ``extra``.
+    columns, width : p + e, the number of distinct columns, and p: those of the leaves, which come
+        first; e are columns that only levels above have. ``rows`` gives those of some records.
+    every : (records, p + e) float64, rows of all records, where they are few; else None.
+    shared : (s,) int64: the columns of the leaves that levels above have too. Distinct columns of
+        those are these, then the e.
     place : (sum of widths,) int64: which distinct column each column of the levels above is,
         nearest level first.
     deep : whether there are levels above the leaves.
@@ -61,7 +65,7 @@ class TreeBlocks:
     def __init__(
         self,
         tree: GeographyTree,
-        designs: tuple[np.ndarray, ...],
+        designs: tuple[Design, ...],
         scales: tuple[np.ndarray, ...],
         device: str,
         unit: float = 1.0,
@@ -75,15 +79,19 @@ class TreeBlocks:
         index, first = match_columns(designs[::-1])
         every = _side_by_side(designs[::-1], first)
         units = column_units(every)
-        self.every = self.send(every / units if (units != 1.0).any() else every)
+        self._design, self._units = every, units if (units != 1.0).any() else None
+        self.columns = every.shape[1]
+        self.every: torch.Tensor | None = None
+        if self.device.type != "cpu" or not isinstance(every, Columns) or every.size <= _ENTRIES:
+            every = np.asarray(every)
+            self.every = self.send(every if self._units is None else every / self._units)
         self.column_units = _by_level(units, index, [d.shape[1] for d in designs])
         self.inverse = [
             self.send(np.where(np.isfinite(s), unit * u / s, 0.0))
             for u, s in zip(self.column_units, scales, strict=True)
         ]
-        self.own, self.extra = self.every[:, :width], self.every[:, width:]
         distinct, place = np.unique(
-            np.concatenate([index, np.arange(width, self.every.shape[1])]), return_inverse=True
+            np.concatenate([index, np.arange(width, self.columns)]), return_inverse=True
         )
         self.shared = torch.as_tensor(
             distinct[distinct < width].astype(np.int64), device=self.device
@@ -94,7 +102,20 @@ class TreeBlocks:
     @property
     def distinct(self) -> int:
         """Number of distinct columns of the levels above."""
-        return self.shared.numel() + self.extra.shape[1]
+        return self.shared.numel() + self.beyond
+
+    @property
+    def beyond(self) -> int:
+        """Number of distinct columns of levels above that leaves do not have."""
+        return self.columns - self.width
+
+    def rows(self, record: np.ndarray | slice) -> torch.Tensor:
+        """(..., p + e) float64 rows of some records."""
+        if self.every is not None:
+            some = record if isinstance(record, slice) else torch.as_tensor(record)
+            return self.every[some if isinstance(some, slice) else some.to(self.device)]
+        found = self._design[record]
+        return self.send(found if self._units is None else found / self._units)
 
     def send(self, array: np.ndarray) -> torch.Tensor:
         """An array as a float64 tensor on the device: on the CPU the same memory where torch takes
@@ -144,14 +165,12 @@ class TreeBlocks:
         return answers[::-1]
 
 
-def column_units(columns: np.ndarray) -> np.ndarray:
+def column_units(columns: Design) -> np.ndarray:
     """(variables,) float64 powers of two: what a unit of each column of (records, variables) is
     best taken to be. One where its largest entry lies between 2^-10 and 2^10, as counts of persons
     do; else such that the largest entry over it lies between a half and one.
     """
-    most = np.zeros(columns.shape[1])
-    for rows in _chunks(columns):
-        np.maximum(most, np.abs(columns[rows]).max(axis=0, initial=0.0), out=most)
+    most = largest_of(columns)
     exponent = np.frexp(most)[1]
     return np.ldexp(1.0, np.where((most > 0) & (np.abs(exponent) > _PLAIN), exponent, 0))
 
@@ -164,7 +183,7 @@ def _by_level(units: np.ndarray, index: np.ndarray, widths: list[int]) -> list[n
     return [*above[::-1], units[: widths[-1]]]
 
 
-def match_columns(designs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[list[int]]]:
+def match_columns(designs: Sequence[Design]) -> tuple[np.ndarray, list[list[int]]]:
     """Which columns of the later designs stand in the first, or in one before them.
 
     Parameters
@@ -177,8 +196,17 @@ def match_columns(designs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[list[
         of that plus a number for each column met for the first time.
     first : per design, its columns met for the first time (of the first design: all), in order.
 
-    Columns are told apart by a 64-bit hash and, where that agrees, entry by entry.
+    Columns of one store are told apart by their place in it, others by a 64-bit hash and, where
+    that agrees, entry by entry.
     """
+    views = [design for design in designs if isinstance(design, Columns)]
+    if len(views) == len(designs) and of_one_store(views):
+        return _matched([view.index.tolist() for view in views])
+    return _matched_arrays([np.ascontiguousarray(d, dtype=np.float64) for d in designs])
+
+
+def _matched_arrays(designs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[list[int]]]:
+    """``match_columns`` of arrays."""
     width = designs[0].shape[1]
     found = {key: (0, c) for c, key in reversed(list(enumerate(_hashes(designs[0]))))}
     candidates: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -207,15 +235,35 @@ def match_columns(designs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[list[
     return np.array(index, dtype=np.int64), first
 
 
-def _side_by_side(designs: Sequence[np.ndarray], columns: Sequence[Sequence[int]]) -> np.ndarray:
+def _matched(keys: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[int]]]:
+    """``match_columns`` by a key of every column; those of the first are all their own."""
+    found: dict[int, int] = {}
+    for column, key in enumerate(keys[0]):
+        found.setdefault(key, column)
+    first, index, count = [list(range(len(keys[0])))], [], len(keys[0])
+    for level in keys[1:]:
+        first.append([])
+        for column, key in enumerate(level):
+            if key not in found:
+                found[key], count = count, count + 1
+                first[-1].append(column)
+            index.append(found[key])
+    return np.array(index, dtype=np.int64), first
+
+
+def _side_by_side(designs: Sequence[Design], columns: Sequence[Sequence[int]]) -> Design:
     """(records, all columns) of those columns of each design; the first design itself where no
     other has any.
     """
     width = sum(len(c) for c in columns)
     if width == designs[0].shape[1]:
         return designs[0]
+    if of_one_store(designs):
+        return side_by_side(
+            *(d[:, np.array(c, int)] for d, c in zip(designs, columns, strict=True))
+        )
     out, at = np.empty((designs[0].shape[0], width)), 0
-    for design, chosen in zip(designs, columns, strict=True):
+    for design, chosen in zip(map(np.asarray, designs), columns, strict=True):
         together = chosen and chosen[-1] - chosen[0] == len(chosen) - 1
         which = slice(chosen[0], chosen[-1] + 1) if together else np.array(chosen, dtype=np.int64)
         for rows in _chunks(design):

@@ -17,9 +17,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
+from calibration_core.common.columns import largest_of
 from calibration_core.tree.problem import PairProblem, PoolProblem
 from calibration_core.tree.result import TreeNewtonSettings
 from calibration_core.tree.solve.arrow import ArrowFactor, RankOneDown, inner
@@ -88,9 +88,7 @@ class Dual:
         self.used = [i > 0 for i in self.asked]
         # A number that adds to u at the most: the largest entry of each column.
         self.most = [
-            self.blocks.send(
-                np.maximum(d.max(axis=0, initial=0.0), -d.min(axis=0, initial=0.0)) / u
-            )
+            self.blocks.send(largest_of(d) / u)
             for d, u in zip(problem.targets.designs, self.blocks.column_units, strict=True)
         ]
         self.squares = [

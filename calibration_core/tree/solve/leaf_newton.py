@@ -155,14 +155,14 @@ class LeafNewton:
         """
         blocks, x = self.blocks, y[-1].clone()
         upper = blocks.stack_above([a * i for a, i in zip(y, blocks.inverse, strict=True)])
-        per_leaf, potential = blocks.zeros(x.shape[0], blocks.every.shape[1]), 0.0
+        per_leaf, potential = blocks.zeros(x.shape[0], blocks.columns), 0.0
         # A leaf without pairs: its optimum is known.
         empty = blocks.empty
         x[empty] = self.target[empty] * blocks.inverse[-1][empty] / tau
 
         def one(numbered: tuple[int, Batch]) -> tuple[_Point, torch.Tensor]:
             number, batch = numbered
-            rows, at = blocks.rows(batch), batch.leaves
+            rows, at = blocks.rows_in(batch), batch.leaves
             above = (
                 torch.bmm(rows[:, :, blocks.columns_above], upper[at][:, :, None])[:, :, 0]
                 if upper is not None

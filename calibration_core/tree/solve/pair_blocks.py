@@ -87,7 +87,7 @@ class PairBlocks(TreeBlocks):
         )
         # Which columns the levels above have.
         self.upper = torch.cat(
-            [self.shared, torch.arange(self.width, self.every.shape[1], device=self.device)]
+            [self.shared, torch.arange(self.width, self.columns, device=self.device)]
         )
         self.columns_above, self._columns_shared, self._kept = (
             _as_slice(self.upper),
@@ -105,13 +105,13 @@ class PairBlocks(TreeBlocks):
         batches, begin = [], 0
         while begin < order.size:
             longest = int(counts[order[begin]])
-            if longest * self.every.shape[1] >= _LONG:
+            if longest * self.columns >= _LONG:
                 batches.append(
                     self._alone(problem, int(order[begin]), int(first[order[begin]]), longest)
                 )
                 begin += 1
                 continue
-            step = max(1, _ENTRIES_AT_A_TIME // max(longest * self.every.shape[1], 1))
+            step = max(1, _ENTRIES_AT_A_TIME // max(longest * self.columns, 1))
             alike = int(np.searchsorted(-counts[order], -(longest / 2.0), side="right"))
             members = order[begin : min(begin + step, max(alike, begin + 1))]
             begin += members.size
@@ -149,11 +149,8 @@ class PairBlocks(TreeBlocks):
             bounds = np.where((pairs >= 0)[:, :, None], problem.ratio_bounds[pairs], (0.5, 2.0))
             link = Logit(self.send(bounds[:, :, 0]), self.send(bounds[:, :, 1]))
         kept = None
-        if (
-            not isinstance(record, slice)
-            and self._kept + pairs.size * self.every.shape[1] * 8 <= _BYTES
-        ):
-            kept = self.every[record]
+        if not isinstance(record, slice) and self._kept + pairs.size * self.columns * 8 <= _BYTES:
+            kept = self.rows(_places(record))
             self._kept += kept.numel() * 8
         return Batch(
             self._put(members),
@@ -180,15 +177,12 @@ class PairBlocks(TreeBlocks):
             problem, np.array([leaf]), np.arange(first, first + count)[None, :], where, prior
         )
 
-    def rows(self, batch: Batch) -> torch.Tensor:
+    def rows_in(self, batch: Batch) -> torch.Tensor:
         """(leaves, longest, columns) design rows of a batch."""
         if batch.kept is not None:
             return batch.kept
-        return (
-            self.every[batch.record][None]
-            if isinstance(batch.record, slice)
-            else self.every[batch.record]
-        )
+        found = self.rows(_places(batch.record))
+        return found[None] if isinstance(batch.record, slice) else found
 
     def stack_above(self, multipliers: list[torch.Tensor]) -> torch.Tensor | None:
         """What the levels above multiply ``upper`` of each leaf's pairs by, (leaves, distinct);
@@ -202,10 +196,7 @@ class PairBlocks(TreeBlocks):
         if above is None:
             return multipliers[-1]
         stacked = torch.cat(
-            [
-                multipliers[-1],
-                self.zeros(multipliers[-1].shape[0], self.every.shape[1] - self.width),
-            ],
+            [multipliers[-1], self.zeros(multipliers[-1].shape[0], self.columns - self.width)],
             dim=1,
         )
         return stacked.index_add_(1, self.upper, above)
@@ -215,7 +206,7 @@ class PairBlocks(TreeBlocks):
         stacked = self._stack(multipliers)
 
         def pairs(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            rows = self.rows(batch)
+            rows = self.rows_in(batch)
             u = torch.bmm(rows, stacked[batch.leaves][:, :, None])[:, :, 0]
             return rows, u, batch.link_or(link).ratio(u)
 
@@ -225,7 +216,7 @@ class PairBlocks(TreeBlocks):
         self, multipliers: list[torch.Tensor], link: Link
     ) -> tuple[list[torch.Tensor], float]:
         """Totals per level, top first, and the sum of q H(u)."""
-        per_leaf = self.zeros(self.tree.sizes[-1], self.every.shape[1])
+        per_leaf = self.zeros(self.tree.sizes[-1], self.columns)
         pairs, potential = self._pairs(multipliers, link), 0.0
 
         def sums(batch: Batch) -> tuple[float, torch.Tensor]:
@@ -309,7 +300,7 @@ class PairBlocks(TreeBlocks):
 
         def largest(batch: Batch) -> float:
             both = torch.stack([now[batch.leaves], move[batch.leaves]], dim=2)
-            u = torch.bmm(self.rows(batch), both)
+            u = torch.bmm(self.rows_in(batch), both)
             least = torch.minimum(u[:, :, 1], u.sum(dim=2) + negligible) - common
             return float(torch.where(batch.pairs >= 0, least, 0.0).max())
 
@@ -341,6 +332,11 @@ def _others(batch: Batch, extra: torch.Tensor, slope: torch.Tensor) -> list[Shar
             torch.mm(left[:, a : a + _STRIP].T, rows[:, a:], out=share[a : a + _STRIP, a:])
         shares.append((node, share))
     return shares
+
+
+def _places(record: torch.Tensor | slice) -> np.ndarray | slice:
+    """Places of records as numpy takes them."""
+    return record if isinstance(record, slice) else record.cpu().numpy()
 
 
 def _as_slice(columns: torch.Tensor) -> slice | torch.Tensor:

@@ -136,7 +136,7 @@ class PoolBlocks(TreeBlocks):
         pairs, size = self._pairs(multipliers, link), self.shared.numel()
         self.pools.form(self._formed)
         shared = self.zeros(self.tree.sizes[-2] if self.deep else 0, size, size)
-        border = self.zeros(shared.shape[0], self.extra.shape[1], self.distinct)
+        border = self.zeros(shared.shape[0], self.beyond, self.distinct)
 
         def one(span: Span) -> tuple[Eliminated, list[Share], list[Share]]:
             pool, prior, u, ratio = pairs(span)
@@ -147,7 +147,7 @@ class PoolBlocks(TreeBlocks):
             if not self.deep:
                 return eliminate(self, LeafBlocks(where, own, None, ()), ridge), [], []
             beside = own[:, :, self.shared]
-            extra = pool.beside(slope, formed) if self.extra.shape[1] else None
+            extra = pool.beside(slope, formed) if self.beyond else None
             cross = beside if extra is None else torch.cat([beside, extra], dim=2)
             blocks = _by_node(span, beside[:, self.shared])
             done = eliminate(self, LeafBlocks(where, own, cross, span.nodes), ridge)
@@ -181,7 +181,7 @@ class PoolBlocks(TreeBlocks):
         """Add the coupling of columns that only levels above have with all distinct columns: what
         the others share is the sum of the leaves' blocks.
         """
-        if not self.extra.shape[1]:
+        if not self.beyond:
             return
         pool = self.pools.of(near)
 

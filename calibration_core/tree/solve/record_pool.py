@@ -47,9 +47,7 @@ class RecordPool:
     def __init__(self, blocks: TreeBlocks, problem: PoolProblem, number: int) -> None:
         near = problem.near
         record, expansion = near.record[number], near.expansion[number]
-        every = blocks.every
-        if record.size != every.shape[0]:
-            every = every[torch.as_tensor(record, device=every.device)]
+        every = blocks.rows(slice(None) if record.size == problem.record_prior.size else record)
         self._blocks, self.records, self.width = blocks, int(record.size), blocks.width
         self.own, self.extra = every[:, : self.width].contiguous(), every[:, self.width :]
         self.columns = torch.cat([self.own[:, blocks.shared], self.extra], dim=1)
