@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -35,7 +35,7 @@ from pipeline.records.expressions import VariableLike, measure
 from pipeline.records.growth import Growth
 from pipeline.sources.base import SourceNote, merged_notes
 from pipeline.sources.microdata.replicates import HOUSEHOLD, REPLICATES
-from pipeline.vocabulary import PUMA, STATE, TARGET_KEY
+from pipeline.vocabulary import PUMA, STATE, TARGET_KEY, Key
 
 ESTIMATE_SCHEMA: dict[str, pl.DataType] = {
     "level": pl.String(),
@@ -60,6 +60,7 @@ _TABLES = {
 }
 # Variables evaluated at a time, so that rows x variables stays small where a state is large.
 _BLOCK = 24
+_PLACE = "__puma"
 
 
 class EstimatedVariable(VariableLike, Protocol):
@@ -71,13 +72,23 @@ class EstimatedVariable(VariableLike, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows of one record table: weights (rows, 1 + replicates), growth of each row (rows,) or None,
-    and the area of each row."""
+    """Rows of one record table, PUMA after PUMA: design weights (rows,), replicate weights (rows,
+    80) or None, growth of each row (rows,) or None; ``parts``: the code and rows of each PUMA, ""
+    of rows without one."""
 
     table: pl.DataFrame
-    weights: np.ndarray
+    weight: np.ndarray
+    replicates: np.ndarray | None
     growth: np.ndarray | None
-    areas: tuple[tuple[str, str, np.ndarray], ...]
+    parts: tuple[tuple[str, slice], ...]
+    fips: str
+
+    def weights(self, rows: slice) -> np.ndarray:
+        """(rows here, 1 + replicates) float64."""
+        own = self.weight[rows, None]
+        if self.replicates is None:
+            return own
+        return np.hstack([own, self.replicates[rows]])
 
 
 def survey_estimates(
@@ -132,29 +143,24 @@ def _rows(
     fips: str,
     growth: Growth | None,
 ) -> _Rows:
-    """Rows of one table, sorted by key: floating-point sums do not depend on row order."""
-    table = tables[over].sort(_TABLES[over])
-    weights = table[DESIGN_WEIGHT].to_numpy().astype(np.float64)[:, None]
-    if replicates is not None:
-        weights = np.hstack([weights, _replicates_of(over, table, replicates)])
-    place = tables["households"].select("household_id", own_puma="puma")
-    puma = table.select("household_id").join(
-        place, on="household_id", how="left", maintain_order="left"
-    )["own_puma"]
-    everywhere = np.ones(table.height, dtype=bool)
-    areas = [(STATE, fips, everywhere)]
-    areas += [
-        (PUMA, code, (puma == code).fill_null(False).to_numpy())
-        for code in sorted(puma.drop_nulls().unique())
-    ]
+    """Rows of one table, sorted by PUMA and key: floating-point sums do not depend on row order."""
+    place = tables["households"].select("household_id", pl.col("puma").fill_null("").alias(_PLACE))
+    table = tables[over].join(place, on="household_id", how="left").sort(_PLACE, *_TABLES[over])
+    weight = table[DESIGN_WEIGHT].to_numpy().astype(np.float64)
+    known = None if replicates is None else _replicates_of(over, table, replicates)
+    lengths = table.group_by(_PLACE).len().sort(_PLACE)
+    ends = lengths["len"].cum_sum().to_list()
+    pumas = zip(lengths[_PLACE], [0, *ends], ends, strict=False)
+    parts = tuple((code, slice(begin, end)) for code, begin, end in pumas)
+    table = table.drop(_PLACE)
     ids = pl.Series("household_id", [f"{i:010d}" for i in range(table.height)], dtype=pl.String)
     # Each row its own unit: what a row adds is wanted, not what its household adds.
     grown = None if growth is None else growth.of(over, table, tables["persons"])
-    return _Rows(table.with_columns(ids), weights, grown, tuple(areas))
+    return _Rows(table.with_columns(ids), weight, known, grown, parts, fips)
 
 
 def _replicates_of(over: str, table: pl.DataFrame, replicates: pl.DataFrame) -> np.ndarray:
-    """(rows, 80): a household's own, a person's own, or those of a tax unit's primary person."""
+    """(rows, 80) int32: a household's own, a person's own, or a tax unit's primary person's."""
     number = {
         "persons": pl.col("person_number"),
         "households": pl.lit(HOUSEHOLD),
@@ -172,7 +178,7 @@ def _replicates_of(over: str, table: pl.DataFrame, replicates: pl.DataFrame) -> 
             expected="replicate weights for every person and household",
             remedy="Build records and replicate weights from the same files",
         )
-    return found.select(REPLICATES).to_numpy().astype(np.float64)
+    return found.select(REPLICATES).to_numpy(order="c")
 
 
 def _block(
@@ -182,36 +188,64 @@ def _block(
     notes: list[SourceNote],
     left_out: list[str],
 ) -> Iterator[pl.DataFrame]:
-    """One piece of the table per area; notes and variables left out are added to the two lists."""
+    """One piece of the table per area; notes and variables left out are added to the two lists.
+    The state's totals are the sums of its PUMAs', in their order."""
     measured = measure({over: rows.table}, variables, rows.table["household_id"])
     notes += measured.notes
     left_out += [f"{x.variable}/{x.domain}" for x in measured.inexpressible]
     unit = {(v.variable, v.domain): v.unit for v in variables}
     keys = measured.expressible
-    for level, geoid, inside in rows.areas:
-        added = measured.matrix[inside]
+    whole = _Sums.none(len(keys), 1 if rows.replicates is None else 1 + len(REPLICATES))
+    for code, here in rows.parts:
+        added, weights = measured.values[here], rows.weights(here)
+        grown = np.ones(len(added)) if rows.growth is None else rows.growth[here]
         with one_thread():
-            totals = added.T @ rows.weights[inside]
-            carried = None
-            if rows.growth is not None:
-                carried = (added * rows.growth[inside, None]).T @ rows.weights[inside]
-        yield pl.DataFrame(
-            {
-                "level": [level] * len(keys),
-                "geoid": [geoid] * len(keys),
-                "variable": [key[0] for key in keys],
-                "domain": [key[1] for key in keys],
-                "unit": [unit[key] for key in keys],
-                "estimate": totals[:, 0],
-                "standard_error": _standard_error(totals),
-                "carried": _null(keys) if carried is None else carried[:, 0],
-                "carried_standard_error": (
-                    _null(keys) if carried is None else _standard_error(carried)
-                ),
-                "records": np.count_nonzero(added, axis=0),
-            },
-            schema=ESTIMATE_SCHEMA,
-        )
+            carried = (added * grown[:, None]).T @ weights
+            sums = _Sums(added.T @ weights, carried, np.count_nonzero(added, axis=0))
+        whole = _Sums(*(a + b for a, b in zip(whole, sums, strict=True)))
+        if code:
+            yield _piece(PUMA, code, keys, unit, sums, rows.growth is not None)
+    yield _piece(STATE, rows.fips, keys, unit, whole, rows.growth is not None)
+
+
+class _Sums(NamedTuple):
+    """(variables, 1 + replicates) totals, the same carried to the target year, and (variables,)
+    rows that add something."""
+
+    totals: np.ndarray
+    carried: np.ndarray
+    records: np.ndarray
+
+    @classmethod
+    def none(cls, variables: int, weights: int) -> _Sums:
+        shape = (variables, weights)
+        return cls(np.zeros(shape), np.zeros(shape), np.zeros(variables, dtype=np.int64))
+
+
+def _piece(
+    level: str,
+    geoid: str,
+    keys: Sequence[Key],
+    unit: Mapping[Key, str],
+    sums: _Sums,
+    is_carried: bool,
+) -> pl.DataFrame:
+    """ESTIMATE_SCHEMA of one area."""
+    return pl.DataFrame(
+        {
+            "level": [level] * len(keys),
+            "geoid": [geoid] * len(keys),
+            "variable": [key[0] for key in keys],
+            "domain": [key[1] for key in keys],
+            "unit": [unit[key] for key in keys],
+            "estimate": sums.totals[:, 0],
+            "standard_error": _standard_error(sums.totals),
+            "carried": sums.carried[:, 0] if is_carried else _null(keys),
+            "carried_standard_error": _standard_error(sums.carried) if is_carried else _null(keys),
+            "records": sums.records,
+        },
+        schema=ESTIMATE_SCHEMA,
+    )
 
 
 def _standard_error(totals: np.ndarray) -> pl.Series:

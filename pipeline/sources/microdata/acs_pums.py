@@ -108,8 +108,8 @@ def read_pums(
     """
     asked = (year, state_fips, period, url)
     raws = open_pums(person_file, "p", *asked)
-    optional = (*codes.PERSON_OPTIONAL, *codes.PERSON_REPLICATES)
-    columns = read_state(raws, codes.PERSON_COLUMNS, optional, state_fips)
+    optional, whole = codes.PERSON_OPTIONAL, codes.PERSON_REPLICATES
+    columns = read_state(raws, codes.PERSON_COLUMNS, optional, state_fips, whole)
     notes: list[SourceNote] = []
     check_year(columns, year, period, notes)
     persons = _persons(columns, year, state_fips, source, notes)
@@ -122,7 +122,7 @@ def read_pums(
     else:
         housing_raws = open_pums(housing_file, "h", *asked)
         housing = read_state(
-            housing_raws, codes.HOUSING_COLUMNS, codes.HOUSING_REPLICATES, state_fips
+            housing_raws, codes.HOUSING_COLUMNS, (), state_fips, codes.HOUSING_REPLICATES
         )
         check_year(housing, year, period, [])
         households = read_households(housing, persons, source, year, notes)

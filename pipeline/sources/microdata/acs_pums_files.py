@@ -125,17 +125,19 @@ def read_state(
     required: tuple[str | tuple[str, ...], ...],
     optional: tuple[str, ...],
     state_fips: str,
+    whole: tuple[str, ...] = (),
 ) -> SurveyColumns:
     """The columns of the state's rows from one file, or from the members of the nation's archive.
     Raises SourceLayoutError for another state, RecordsError for none at all.
+    ``whole``: as of ``SurveyColumns.read``.
     """
     parts: list[SurveyColumns] = []
     others: set[int] = set()
     for raw in raws:
         if isinstance(raw, NationMember):
-            parts += _of_one_state(raw, required, optional, state_fips)
+            parts += _of_one_state(raw, required, optional, state_fips, whole)
             continue
-        columns = SurveyColumns.read(raw, required, optional)
+        columns = SurveyColumns.read(raw, required, optional, whole=whole)
         state = _states(columns)
         mine = state == int(state_fips)
         others |= set(state.filter(~mine).unique())
@@ -187,6 +189,7 @@ def _of_one_state(
     required: tuple[str | tuple[str, ...], ...],
     optional: tuple[str, ...],
     state_fips: str,
+    whole: tuple[str, ...],
 ) -> Iterator[SurveyColumns]:
     """Rows of one state. States follow one another, so most pieces hold none: of those only the
     column of states is read.
@@ -195,7 +198,7 @@ def _of_one_state(
         states = _states(SurveyColumns.read(piece, [("ST", "STATE")], first_line=line))
         mine = states == int(state_fips)
         if mine.any():
-            columns = SurveyColumns.read(piece, required, optional, first_line=line)
+            columns = SurveyColumns.read(piece, required, optional, first_line=line, whole=whole)
             yield columns if mine.all() else columns.filter(mine)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
@@ -19,6 +19,8 @@ from pipeline.sources.files import RawFile
 
 LINE = "__line"
 _BLANKS = ["", "NA", "."]
+# Text taken at a time: as columns of text it is several times as large.
+_PIECE = 64_000_000
 # Of int32.
 _LARGEST = 2**31 - 1
 
@@ -33,13 +35,47 @@ def _header(raw: RawFile) -> list[str]:
     )
 
 
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """A file's text in parts, each with its header; whole where a line break may stand in quotes."""
+    head = data.find(b"\n") + 1
+    if len(data) <= _PIECE or not head or data.find(b'"', head) >= 0:
+        yield data
+        return
+    begin = head
+    while begin < len(data):
+        end = data.rfind(b"\n", begin, begin + _PIECE) + 1 or len(data)
+        end = len(data) if len(data) - begin <= _PIECE else end
+        yield data[:head] + data[begin:end]
+        begin = end
+
+
+def _as_text(data: bytes, columns: list[str], place: str) -> pl.DataFrame:
+    """Some columns of a table as text. Raises SourceLayoutError if it is no table."""
+    try:
+        return pl.read_csv(
+            data,
+            columns=columns,
+            infer_schema=False,
+            null_values=_BLANKS,
+            encoding="utf8-lossy",
+            raise_if_empty=False,
+        )
+    except pl.exceptions.PolarsError as error:
+        raise SourceLayoutError(
+            f"The text cannot be read as a table: {error}",
+            where=place,
+            expected="comma-separated lines with as many fields as the header",
+            remedy="Download the file again",
+        ) from error
+
+
 class SurveyColumns:
     """The columns of one survey file that were asked for, still as text, with the line each row
     came from.
 
-    ``frame`` holds String columns under their upper-case published names (null where blank or "NA")
-    and ``__line`` (1-based line of the file). ``absent``: optional columns that the file has not;
-    they are null on every line.
+    ``frame`` holds String columns (Int32 of those asked for as ``whole``) under their upper-case
+    published names (null where blank or "NA") and ``__line`` (1-based line of the file).
+    ``absent``: optional columns that the file has not; they are null on every line.
     """
 
     def __init__(
@@ -57,12 +93,14 @@ class SurveyColumns:
         optional: Sequence[str] = (),
         *,
         first_line: int = 2,
+        whole: Sequence[str] = (),
     ) -> SurveyColumns:
         """Read the ``required`` and those ``optional`` columns that exist; a tuple means any one of
         several published names. ``first_line``: the line of the file in which the first row stands.
+        ``whole``: optional columns too, of whole numbers, kept as int32: a quarter of their text.
 
         Raises SourceLayoutError naming every missing column and the nearest one found, or saying
-        that the text is not a table.
+        that the text is not a table; SourceValueError for one of ``whole`` that is none.
         """
         header = _header(raw)
         member = f" member {raw.provenance.member}" if raw.provenance.member else ""
@@ -96,26 +134,19 @@ class SurveyColumns:
             for name in ((group,) if isinstance(group, str) else group)
             if name in known
         ]
-        wanted += [name for name in optional if name in known and name not in wanted]
-        absent = [name for name in optional if name not in known]
-        try:
-            frame = pl.read_csv(
-                raw.data,
-                columns=[known[name] for name in wanted],
-                infer_schema=False,
-                null_values=_BLANKS,
-                encoding="utf8-lossy",
-                raise_if_empty=False,
-            )
-        except pl.exceptions.PolarsError as error:
-            raise SourceLayoutError(
-                f"The text cannot be read as a table: {error}",
-                where=place,
-                expected="comma-separated lines with as many fields as the header",
-                remedy="Download the file again",
-            ) from error
-        frame = frame.select(pl.col(known[name]).str.strip_chars().alias(name) for name in wanted)
-        frame = frame.with_row_index(LINE, offset=first_line).with_columns(
+        more = [*optional, *whole]
+        wanted += [name for name in more if name in known and name not in wanted]
+        absent = [name for name in more if name not in known]
+        parts, line = [], first_line
+        for data in _pieces(raw.data):
+            frame = _as_text(data, [known[name] for name in wanted], place)
+            frame = frame.select(
+                pl.col(known[name]).str.strip_chars().alias(name) for name in wanted
+            ).with_row_index(LINE, offset=line)
+            part = cls(frame, label)
+            parts.append(frame.with_columns(part.integer(name) for name in whole if name in known))
+            line += frame.height
+        frame = pl.concat(parts, rechunk=True).with_columns(
             pl.lit(None, dtype=pl.String).alias(name) for name in absent
         )
         return cls(frame, label, frozenset(absent))
