@@ -52,7 +52,8 @@ class LeafBlocks:
 @dataclass(frozen=True, eq=False)
 class LeafFactor:
     """What is kept of some leaves: their index, L of their block L L' (leaves, p, p), and L^-1
-    times their coupling (leaves, p, distinct), without columns in a tree of one level.
+    times their coupling (leaves, p, distinct), without columns in a tree of one level; in single
+    precision where that of all leaves is large, for it only steers the steps.
     """
 
     leaves: slice | torch.Tensor
@@ -82,11 +83,11 @@ def eliminate(blocks, part: LeafBlocks, ridge: float) -> Eliminated:
     coupling = torch.linalg.solve_triangular(
         lower.mT, (part.cross * scale[:, :, None]).mT, upper=True, left=False
     ).mT
-    taken = []
+    taken, kept = [], torch.float32 if blocks.single else torch.float64
     for node, first, last in part.nodes:
         rows = coupling[first:last].reshape(-1, coupling.shape[2])
         taken.append((node, rows.T @ rows))
-    return Eliminated(LeafFactor(here, lower, coupling), tuple(taken))
+    return Eliminated(LeafFactor(here, lower, coupling.to(kept)), tuple(taken))
 
 
 class ArrowFactor:
@@ -166,7 +167,7 @@ class ArrowFactor:
             pull.index_add_(
                 0,
                 self._parents[-1][part.leaves],
-                torch.bmm(half[:, None, :], part.coupling)[:, 0, :],
+                torch.bmm(half[:, None, :], part.coupling.to(half.dtype))[:, 0, :],
                 alpha=-1.0,
             )
         chain = pull[:, self._blocks.place] * self._chain
@@ -195,7 +196,8 @@ class ArrowFactor:
             carried = torch.cat([answers[level], carried], dim=1)
         above_leaves = self._blocks.gather(carried * self._chain)[self._parents[-1]]
         for part, half in zip(self.parts, halves, strict=True):
-            back = torch.bmm(part.coupling, above_leaves[part.leaves][:, :, None])[:, :, 0]
+            coupling = part.coupling.to(half.dtype)
+            back = torch.bmm(coupling, above_leaves[part.leaves][:, :, None])[:, :, 0]
             leaves[part.leaves] = upper_solve(part.lower, half - back)
         answers[-1] = leaves
         return answers

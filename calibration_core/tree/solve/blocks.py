@@ -36,6 +36,10 @@ _PLAIN = 10
 # Columns of a store become an array up to so many entries (400 MB): rows are then had at once.
 _ENTRIES = 50_000_000
 
+# Couplings of leaves that take more bytes than this are kept in single precision: of California's
+# 9,129 tracts, 100 variables and 370 above it is 1.4 GB instead of 2.7.
+_SINGLE = 1_000_000_000
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -60,6 +64,7 @@ class TreeBlocks:
     parents : per level, (areas,) int64 index of the parent; ``parent`` is that of the leaves.
     widths : number of variables of each level above the leaves, nearest first.
     prior_total : sum of prior weights.
+    single : whether factors keep the leaves' coupling in single precision.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class TreeBlocks:
         )
         self.place = torch.as_tensor(place[: index.size], device=self.device)
         self.prior_total = 0.0
+        self.single = tree.sizes[-1] * width * self.distinct * 8 > _SINGLE
 
     @property
     def distinct(self) -> int:

@@ -36,7 +36,7 @@ def _header(raw: RawFile) -> list[str]:
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
-    """A file's text in parts, each with its header; whole where a line break may stand in quotes."""
+    """A file's text in parts, each with its header; whole where a break may stand in quotes."""
     head = data.find(b"\n") + 1
     if len(data) <= _PIECE or not head or data.find(b'"', head) >= 0:
         yield data

@@ -15,7 +15,7 @@ from calibration_core.tree.multiplier_weights import MultiplierWeights
 from calibration_core.tree.neighbourhoods import Neighbourhoods
 from calibration_core.tree.problem import PairProblem, PoolProblem, make_targets
 from calibration_core.tree.result import TreeNewtonSettings
-from calibration_core.tree.solve import pool_blocks, record_pool
+from calibration_core.tree.solve import blocks, pool_blocks, record_pool
 from calibration_core.tree.solve.newton import calibrate_tree
 from calibration_core.tree.totals import pool_totals
 
@@ -148,3 +148,14 @@ def test_records_that_are_not_there_are_refused():
     far = replace(near, record=(np.append(near.record[0][:-1], RECORDS), *near.record[1:]))
     with pytest.raises(ProblemError, match="Neighbourhoods of"):
         replace(problem, neighbourhoods=far)
+
+
+@pytest.mark.parametrize("form", [lambda p: p, written_out])
+def test_couplings_in_single_precision_end_at_the_same_weights(form, monkeypatch):
+    problem = form(problem_of())
+    exact = calibrate_tree(problem, SETTINGS)
+    monkeypatch.setattr(blocks, "_SINGLE", 0)
+    single = calibrate_tree(problem, SETTINGS)
+    assert single.converged and single.iterations <= exact.iterations + 1
+    for a, b in zip(exact.fitted, single.fitted, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-8)

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import SourceValueError
 from pipeline.sources.files import read_raw
-from pipeline.sources.microdata.columns import SurveyColumns, yes_no
+from pipeline.sources.microdata.columns import LINE, SurveyColumns, yes_no
 
 
 def columns(folder: Path, text: str) -> SurveyColumns:
@@ -54,3 +54,19 @@ def test_what_is_no_whole_number_is_named_with_its_line(
     }
     with pytest.raises(SourceValueError, match=r"ASKED is '.*line 3, column ASKED"):
         ask[how]()
+
+
+def test_a_file_in_parts_is_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "p.csv"
+    rows = [f"{i},{i % 7},{'' if i == 5 else i * 3}" for i in range(50)]
+    path.write_text("\n".join(["HOME,LINE,WHOLE", *rows]) + "\n")
+    asked = ("HOME", "LINE"), ()
+    whole = SurveyColumns.read(read_raw(path), *asked, whole=("WHOLE", "ABSENT"))
+    monkeypatch.setattr("pipeline.sources.microdata.columns._PIECE", 60)
+    parts = SurveyColumns.read(read_raw(path), *asked, whole=("WHOLE", "ABSENT"))
+    assert parts.frame.equals(whole.frame)
+    assert parts.frame["WHOLE"].dtype == pl.Int32 and parts.absent == {"ABSENT"}
+    assert parts.frame[LINE].to_list() == list(range(2, 52))
+    path.write_text(path.read_text().replace("47,5,141", "47,5,141.5"))
+    with pytest.raises(SourceValueError, match="line 49, column WHOLE"):
+        SurveyColumns.read(read_raw(path), *asked, whole=("WHOLE",))
