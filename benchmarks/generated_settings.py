@@ -48,9 +48,9 @@ _COUNTY_SPREAD = 1.5
 # handful of records.
 _LEAST_TRACTS = 3
 # Largest growth of a county a year. The five-year tables stand two years before the estimates: of
-# 58 counties the extremes of a normal spread would contradict them by 4 %, 8 standard errors of a
-# county of 300 tracts, and a run rightly refuses that.
-_GROWTH = 0.012
+# 58 counties the extremes of a normal spread contradict them by 4 %, 8 standard errors of a
+# county of 300 tracts (5.9 at 1.2 % a year), and a run rightly refuses that.
+_GROWTH = 0.006
 # Codes of counties by which readers tell a file's vintage: those of 2022 that a state must have,
 # and older ones that it must not. Other codes are odd numbers.
 _COUNTY_CODES = {"AK": (63, 158), "CT": (110, 120, 130, 140, 150, 160, 170, 180, 190), "SD": (102,)}

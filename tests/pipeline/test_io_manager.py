@@ -5,7 +5,9 @@ file says.
 # No `from __future__ import annotations` here: Dagster compares the type of `context` itself, not
 # its name.
 
+import gc
 import hashlib
+import weakref
 from pathlib import Path
 
 import dagster as dg
@@ -215,3 +217,23 @@ def test_every_frame_survives_the_round_trip_with_its_facts(frame):
     data = encode(frame, facts)
     assert data == encode(frame, dict(reversed(facts.items())))
     assert_frame_equal(decode(Path("x"), data), frame)
+
+
+def test_a_run_in_one_process_lets_go_of_a_table_once_it_is_stored(environment):
+    alive = []
+
+    @dg.asset
+    def table() -> pl.DataFrame:
+        frame = pl.DataFrame({"a": range(3)})
+        alive.append(weakref.ref(frame))
+        return frame
+
+    @dg.asset(deps=[table])
+    def after(context) -> pl.DataFrame:
+        gc.collect()
+        alive.append(alive[0]() is None)
+        return pl.DataFrame({"a": [1]})
+
+    manager = {"io_manager": ParquetIOManager(environment)}
+    assert dg.materialize([table, after], resources=manager).success
+    assert alive[1] is True
