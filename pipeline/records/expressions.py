@@ -168,6 +168,15 @@ def _floating(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.selectors.integer().cast(pl.Float64))
 
 
+def columns_read(variables: Sequence[VariableLike]) -> set[str] | None:
+    """Names of the columns that the expressions read; None if one does not parse."""
+    texts = [str(t) for v in variables for t in (v.where, v.value) if t not in (None, "")]
+    try:
+        return {name for text in texts for name in pl.sql_expr(text).meta.root_names()}
+    except (pl.exceptions.PolarsError, ValueError):
+        return None
+
+
 def _unknown_columns(table: pl.DataFrame) -> set[str]:
     """Columns that are null for every record, and amounts that only alignment would have added."""
     without = set(ALIGNED_AMOUNTS) - set(table.columns)

@@ -31,7 +31,7 @@ import polars as pl
 from calibration_core.common.threads import one_thread
 from pipeline.errors import RecordsError
 from pipeline.records.design_totals import DESIGN_WEIGHT, with_design_weights
-from pipeline.records.expressions import VariableLike, measure
+from pipeline.records.expressions import VariableLike, columns_read, measure
 from pipeline.records.growth import Growth
 from pipeline.sources.base import SourceNote, merged_notes
 from pipeline.sources.microdata.replicates import HOUSEHOLD, REPLICATES
@@ -123,7 +123,8 @@ def survey_estimates(
     left_out = [f"{v.variable}/{v.domain}" for v in wanted if v.over is None]
     for over in _TABLES:
         own = [variable for variable in wanted if variable.over == over]
-        rows = _rows(over, weighted, replicates if known else None, state_fips, growth)
+        read = columns_read(own)
+        rows = _rows(over, weighted, replicates if known else None, state_fips, growth, read)
         pieces += [
             piece
             for start in range(0, len(own), _BLOCK)
@@ -142,10 +143,17 @@ def _rows(
     replicates: pl.DataFrame | None,
     fips: str,
     growth: Growth | None,
+    read: set[str] | None,
 ) -> _Rows:
-    """Rows of one table, sorted by PUMA and key: floating-point sums do not depend on row order."""
+    """Rows of one table, sorted by PUMA and key: floating-point sums do not depend on row order.
+    ``read``: columns that are needed beside the keys; None, or where one is not there: all.
+    """
     place = tables["households"].select("household_id", pl.col("puma").fill_null("").alias(_PLACE))
-    table = tables[over].join(place, on="household_id", how="left").sort(_PLACE, *_TABLES[over])
+    table = tables[over]
+    if read is not None and read <= set(table.columns):
+        keys = {*_TABLES[over], DESIGN_WEIGHT, "primary_person"}
+        table = table.select(name for name in table.columns if name in keys | read)
+    table = table.join(place, on="household_id", how="left").sort(_PLACE, *_TABLES[over])
     weight = table[DESIGN_WEIGHT].to_numpy().astype(np.float64)
     known = None if replicates is None else _replicates_of(over, table, replicates)
     lengths = table.group_by(_PLACE).len().sort(_PLACE)

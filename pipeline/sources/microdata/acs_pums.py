@@ -109,35 +109,34 @@ def read_pums(
     asked = (year, state_fips, period, url)
     raws = open_pums(person_file, "p", *asked)
     optional, whole = codes.PERSON_OPTIONAL, codes.PERSON_REPLICATES
+    provenance = [raw.provenance for raw in raws]
     columns = read_state(raws, codes.PERSON_COLUMNS, optional, state_fips, whole)
+    # Texts of millions of persons are let go of as soon as they have been read.
+    raws.clear()
     notes: list[SourceNote] = []
     check_year(columns, year, period, notes)
     persons = _persons(columns, year, state_fips, source, notes)
-    housing = None
+    columns, housing = columns.only(*whole), None
     if housing_file is None:
         households = rebuild_households(persons, columns.label)
         rebuilt = households.filter(~pl.col("is_group_quarters")).height
         detail = "households rebuilt from person records; tenure and food stamps unknown"
         notes.append(SourceNote("households_rebuilt", rebuilt, detail))
     else:
-        housing_raws = open_pums(housing_file, "h", *asked)
-        housing = read_state(
-            housing_raws, codes.HOUSING_COLUMNS, (), state_fips, codes.HOUSING_REPLICATES
-        )
+        raws = open_pums(housing_file, "h", *asked)
+        provenance += [raw.provenance for raw in raws]
+        housing = read_state(raws, codes.HOUSING_COLUMNS, (), state_fips, codes.HOUSING_REPLICATES)
+        raws.clear()
         check_year(housing, year, period, [])
         households = read_households(housing, persons, source, year, notes)
-        raws = [*raws, *housing_raws]
+        housing = housing.only("SERIALNO", *codes.HOUSING_REPLICATES)
     persons_checked, households_checked = check_microdata(persons, households, columns.label)
     weight = households_checked.filter("is_group_quarters")["design_weight"]
     detail = f"persons in group quarters, each a unit of one; weight {weight.sum():,.0f}"
     notes.append(SourceNote("group_quarters", len(weight), detail))
     replicates = replicate_weights(columns, persons, housing, year, notes)
     return Microdata(
-        persons_checked,
-        households_checked,
-        tuple(raw.provenance for raw in raws),
-        tuple(notes),
-        replicates,
+        persons_checked, households_checked, tuple(provenance), tuple(notes), replicates
     )
 
 

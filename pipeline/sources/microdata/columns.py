@@ -159,6 +159,11 @@ class SurveyColumns:
         """The first of several published names that this file has."""
         return next(name for name in names if self.has(name))
 
+    def only(self, *names: str) -> SurveyColumns:
+        """Those of ``names`` that there are, with their lines: the others' memory is given back."""
+        kept = [name for name in names if name in self.frame.columns]
+        return SurveyColumns(self.frame.select(LINE, *kept), self.label, self.absent)
+
     def filter(self, condition: pl.Expr | pl.Series) -> SurveyColumns:
         return SurveyColumns(self.frame.filter(condition), self.label, self.absent)
 
