@@ -13,12 +13,13 @@ from typing import Any
 
 import dagster as dg
 
+from calibration_core.common.memory import set_budget
 from pipeline.assets.build import build_assets
 from pipeline.assets.common import code_version
 from pipeline.io_manager import ParquetIOManager
 from pipeline.jobs import STATES, build_jobs, build_schedules, build_sensors
 from pipeline.partitions import order_states, state_partitions
-from pipeline.settings import RunEnvironment, run_environment
+from pipeline.settings import RunEnvironment, memory_budget, run_environment
 from pipeline.sources.settled import settle
 from pipeline.specs.base import SPEC_ROOT, spec_digest
 from pipeline.specs.catalog import load_catalog
@@ -45,6 +46,7 @@ def build_definitions(
     override, for tests.
     """
     environment = environment.generated() if profile.synthetic else environment
+    set_budget(memory_budget())
     profile = settle(load_catalog(), profile, environment.data)
     facts = run_facts(profile)
     assets = build_assets(profile, environment, state_partitions(profile.states), facts)

@@ -71,6 +71,10 @@ class StoreError(GeocalError):
     """A stored result is missing or unreadable."""
 
 
+class MemoryBudgetError(GeocalError):
+    """A state needs more memory than the budget that the environment states, or that is none."""
+
+
 class InvariantError(GeocalError):
     """A result breaks a hard rule (finite, non-negative, exactly k, every target accounted for);
     nothing was written.

@@ -8,6 +8,7 @@ here: what a profile contains (``pipeline/specs/profiles.py``) or how a table is
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
@@ -15,12 +16,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import StoreError
+from pipeline.errors import MemoryBudgetError, StoreError
 
 PROFILE_VARIABLE = "GEOCAL_PROFILE"
 DATA_VARIABLE = "GEOCAL_DATA"
 SPECS_VARIABLE = "GEOCAL_SPECS"
 OUTPUT_VARIABLE = "GEOCAL_OUTPUT"
+MEMORY_VARIABLE = "GEOCAL_MEMORY"
 DEFAULT_PROFILE = "sample"
 DEFAULT_OUTPUT = "output"
 
@@ -243,6 +245,37 @@ def thread_variables(
     environ = os.environ if environ is None else environ
     share = max(1, (os.cpu_count() or 1) // max(1, concurrent_runs))
     return {name: environ.get(name, str(share)) for name in THREAD_VARIABLES}
+
+
+def memory_budget(environ: Mapping[str, str] | None = None) -> int | None:
+    """Bytes that this process is to stay within, from ``GEOCAL_MEMORY`` in GB (2^30 bytes); None
+    where it is not set. Raises MemoryBudgetError if it is no number above zero.
+    """
+    stated = (os.environ if environ is None else environ).get(MEMORY_VARIABLE, "").strip()
+    if not stated:
+        return None
+    try:
+        size = float(stated)
+    except ValueError:
+        size = math.nan
+    if not 0 < size < math.inf:
+        raise MemoryBudgetError(
+            f"The memory budget is {stated!r}",
+            where=f"environment variable {MEMORY_VARIABLE}",
+            expected="gigabytes, such as 8",
+            remedy="Correct it, or unset it for no budget",
+        )
+    return int(size * 2**30)
+
+
+def memory_words() -> str:
+    """The largest memory of this process so far, beside its budget where there is one."""
+    peak, budget = peak_memory_mb(), memory_budget()
+    words = f"peak memory {peak:,.0f} MiB"
+    if budget is None:
+        return words
+    over = ", MORE than" if peak * 2**20 > budget else " of"
+    return f"{words}{over} the {budget / 2**20:,.0f} MiB of {MEMORY_VARIABLE}"
 
 
 def peak_memory_mb() -> float:

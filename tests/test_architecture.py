@@ -142,7 +142,7 @@ WITHIN = {
         ("neighbourhoods",),
         ("candidates",),
         ("settings", "table"),
-        ("solve", "budget"),
+        ("solve", "budget", "memory"),
     ),
     "pipeline.validation": (
         ("families", "measures"),

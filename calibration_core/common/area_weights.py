@@ -19,14 +19,12 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from calibration_core.common.digits import to_choose_by
+from calibration_core.common.memory import kept_bytes
 from calibration_core.errors import ProblemError
 
 Answer = TypeVar("Answer")
 # Areas of a plain table that are looked at together.
 _AREAS = 512
-# Rounded blocks are kept where all of them together hold no more entries than this (400 MB): a
-# state of 250 tracts is then rounded once, the largest each time it is read.
-_KEPT = 50_000_000
 
 
 class Block(NamedTuple):
@@ -188,7 +186,8 @@ class RoundedWeights(AreaWeights):
         entries = sum(
             area.size * weights.block_record(n).size for n, area in enumerate(self.block_areas)
         )
-        self._kept: dict[int, Block] | None = {} if entries <= _KEPT else None
+        # A state of 250 tracts is rounded once, the largest each time it is read.
+        self._kept: dict[int, Block] | None = {} if entries * 8 <= kept_bytes("weights") else None
 
     def block_record(self, number: int) -> np.ndarray:
         return self.weights.block_record(number)

@@ -34,6 +34,7 @@ from pipeline.assets.names import (
 )
 from pipeline.invariants import require_no_rows
 from pipeline.io_manager import Table
+from pipeline.settings import memory_budget
 from pipeline.specs.profiles import Profile
 from pipeline.step_words import step_words
 from pipeline.vocabulary import POPULATION, STATE, is_variable
@@ -100,10 +101,12 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
     def dense_weights(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
         from pipeline import steps
         from pipeline.weights.budget import requested_pairs, require_pairs
+        from pipeline.weights.memory import require_memory
 
         state = solvable(profile, context.partition_key, frames)
         # The selection would refuse such a number too, but only after the dense solve.
         require_pairs(state, requested_pairs(context.run.run_config, SELECTED))
+        need = require_memory(state, memory_budget())
         with step_words(context.log.info) as say:
             table, result = steps.dense_weights(state, progress=say)
         fit = steps.fit_of(state, fitted_dense=result.fitted)
@@ -111,6 +114,7 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
         shown = frame_metadata(
             table,
             ess=result.effective_sample_size,
+            memory_expected_mb=round(need.total / 2**20),
             **metadata.of_solver(result),
             **metadata.of_fit(fit, "fitted_dense", title, profile),
         )

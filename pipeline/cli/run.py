@@ -16,7 +16,7 @@ from calibration_core.errors import GeocalError
 from pipeline.cli import FAILED, INTERRUPTED, stop_if_asked
 from pipeline.cli.progress import RunProgress
 from pipeline.cli.terminal import Terminal
-from pipeline.settings import ensure_instance_home, ensure_writable, peak_memory_mb
+from pipeline.settings import ensure_instance_home, ensure_writable, memory_words
 
 if TYPE_CHECKING:
     from pipeline.cli.asked import Asked
@@ -52,7 +52,7 @@ def run_states(
     _print_results(terminal, asked, [j.partition for j in outcome.jobs if j.success])
     _print_seconds(terminal, outcome.jobs)
     terminal.note(
-        f"{time.monotonic() - started:.1f} s in all, peak memory {peak_memory_mb():,.0f} MiB;"
+        f"{time.monotonic() - started:.1f} s in all, {memory_words()};"
         f" results in {asked.environment.root}",
         markup=False,
     )

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from calibration_core.common.columns import Columns, Design, largest_of, of_one_store, side_by_side
+from calibration_core.common.memory import kept_bytes
 from calibration_core.common.threads import stream_blocks
 from calibration_core.tree.geography import GeographyTree
 
@@ -33,8 +34,6 @@ from calibration_core.tree.geography import GeographyTree
 _ENTRIES_AT_A_TIME = 30_000
 # Columns whose largest entry is between 2^-10 and 2^10 are taken as they are.
 _PLAIN = 10
-# Columns of a store become an array up to so many entries (400 MB): rows are then had at once.
-_ENTRIES = 50_000_000
 
 # Couplings of leaves that take more bytes than this are kept in single precision: of California's
 # 9,129 tracts, 100 variables and 370 above it is 1.4 GB instead of 2.7.
@@ -87,7 +86,9 @@ class TreeBlocks:
         self._design, self._units = every, units if (units != 1.0).any() else None
         self.columns = every.shape[1]
         self.every: torch.Tensor | None = None
-        if self.device.type != "cpu" or not isinstance(every, Columns) or every.size <= _ENTRIES:
+        # Rows of an array are had at once, those of a store are put together.
+        fits = every.size * 8 <= kept_bytes("records")
+        if self.device.type != "cpu" or not isinstance(every, Columns) or fits:
             every = np.asarray(every)
             self.every = self.send(every if self._units is None else every / self._units)
         self.column_units = _by_level(units, index, [d.shape[1] for d in designs])
@@ -103,7 +104,7 @@ class TreeBlocks:
         )
         self.place = torch.as_tensor(place[: index.size], device=self.device)
         self.prior_total = 0.0
-        self.single = tree.sizes[-1] * width * self.distinct * 8 > _SINGLE
+        self.single = _is_single(tree.sizes[-1], width, self.distinct)
 
     @property
     def distinct(self) -> int:
@@ -169,6 +170,17 @@ class TreeBlocks:
                     0, self.parents[depth], rest
                 )
         return answers[::-1]
+
+
+def _is_single(leaves: int, own: int, above: int) -> bool:
+    return leaves * own * above * 8 > _SINGLE
+
+
+def coupling_bytes(leaves: int, own: int, above: int) -> int:
+    """Bytes of the couplings that a factor keeps: of so many leaves with so many variables of their
+    own and distinct columns above.
+    """
+    return leaves * own * above * (4 if _is_single(leaves, own, above) else 8)
 
 
 def column_units(columns: Design) -> np.ndarray:

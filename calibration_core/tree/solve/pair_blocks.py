@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from calibration_core.common.distances import Logit
+from calibration_core.common.memory import kept_bytes
 from calibration_core.tree.problem import PairProblem
 from calibration_core.tree.solve.arrow import (
     ArrowFactor,
@@ -31,9 +32,6 @@ from calibration_core.tree.solve.link import Link
 _ENTRIES_AT_A_TIME = 400_000
 # A leaf with so many entries is a batch of its own, and needs no padding.
 _LONG = 30_000
-# Design rows of batches are kept for the next pass up to so many bytes: gathering them takes longer
-# than a matrix-vector product with them.
-_BYTES = 500_000_000
 # Columns of a symmetric product taken together, so that little of its lower half is computed.
 _STRIP = 128
 
@@ -149,7 +147,9 @@ class PairBlocks(TreeBlocks):
             bounds = np.where((pairs >= 0)[:, :, None], problem.ratio_bounds[pairs], (0.5, 2.0))
             link = Logit(self.send(bounds[:, :, 0]), self.send(bounds[:, :, 1]))
         kept = None
-        if not isinstance(record, slice) and self._kept + pairs.size * self.columns * 8 <= _BYTES:
+        # Gathering rows takes longer than a matrix-vector product with them.
+        most = kept_bytes("pairs")
+        if not isinstance(record, slice) and self._kept + pairs.size * self.columns * 8 <= most:
             kept = self.rows(_places(record))
             self._kept += kept.numel() * 8
         return Batch(

@@ -20,12 +20,13 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from calibration_core.common.memory import kept_bytes
 from calibration_core.common.threads import workers
 from calibration_core.tree.problem import PoolProblem
 from calibration_core.tree.solve.blocks import TreeBlocks
 
-# Most that the products of a neighbourhood may occupy, and all that are kept together, in bytes.
-_BYTES, _KEPT = 400_000_000, 1_000_000_000
+# Most that the products of a neighbourhood may occupy, in bytes.
+_BYTES = 400_000_000
 # Products of columns are kept sparse where fewer than this share of them is not zero: a dense
 # product is that much faster an entry.
 _SPARSE = 0.03
@@ -188,7 +189,7 @@ class PoolCache:
         self._blocks, self._problem = blocks, problem
         self._lock, self._kept = threading.Lock(), OrderedDict[int, RecordPool]()
         first = RecordPool(blocks, problem, 0)
-        fits = max(1, _KEPT // max(first.bytes, 1))
+        fits = max(1, kept_bytes("pools") // max(first.bytes, 1))
         self._most = max(fits, workers() + 1)
 
     def of(self, number: int) -> RecordPool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration_core.common import area_weights
+from calibration_core.common import memory
 from calibration_core.common.area_weights import Block, RoundedWeights, TableWeights, weights_of
 from calibration_core.common.digits import to_choose_by
 from calibration_core.errors import ProblemError
@@ -49,8 +49,8 @@ def test_every_way_to_read_says_what_the_table_says(case):
 
 def test_rounded_weights_are_rounded_once_or_each_time(case, monkeypatch):
     table, weights = case
-    for kept in (10**9, 0):
-        monkeypatch.setattr(area_weights, "_KEPT", kept)
+    for budget in (memory.DEFAULT, 1):
+        monkeypatch.setattr(memory, "_budget", budget)
         rounded = RoundedWeights(weights)
         for _ in range(2):
             found = np.zeros(table.shape)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from calibration_core.common import memory
 from calibration_core.common.columns import (
     Columns,
     column_sums,
@@ -132,9 +133,9 @@ def state(as_columns: bool) -> tuple[PoolProblem, Columns | np.ndarray]:
 SETTINGS = TreeNewtonSettings(tau_path=(1.0, 0.1), share=(0.0, 1.0, 1.0), tolerance=1e-9)
 
 
-@pytest.mark.parametrize("entries", [blocks._ENTRIES, 0])
-def test_a_state_in_columns_is_solved_and_chosen_from_like_one_in_arrays(entries, monkeypatch):
-    monkeypatch.setattr(blocks, "_ENTRIES", entries)
+@pytest.mark.parametrize("budget", [memory.DEFAULT, 1])
+def test_a_state_in_columns_is_solved_and_chosen_from_like_one_in_arrays(budget, monkeypatch):
+    monkeypatch.setattr(memory, "_budget", budget)
     answers = []
     for as_columns in (False, True):
         problem, known = state(as_columns)

@@ -9,13 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from calibration_core.common import memory
 from calibration_core.errors import ProblemError
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.multiplier_weights import MultiplierWeights
 from calibration_core.tree.neighbourhoods import Neighbourhoods
 from calibration_core.tree.problem import PairProblem, PoolProblem, make_targets
 from calibration_core.tree.result import TreeNewtonSettings
-from calibration_core.tree.solve import blocks, pool_blocks, record_pool
+from calibration_core.tree.solve import blocks, pool_blocks
 from calibration_core.tree.solve.newton import calibrate_tree
 from calibration_core.tree.totals import pool_totals
 
@@ -111,7 +112,7 @@ def test_a_start_is_taken_in_the_order_of_the_leaves():
 def test_few_neighbourhoods_are_kept_and_that_changes_nothing(monkeypatch):
     problem = problem_of(0, parts=6)
     before = calibrate_tree(problem, SETTINGS).weights.table()
-    monkeypatch.setattr(record_pool, "_KEPT", 0)
+    monkeypatch.setattr(memory, "_budget", 1)
     assert (calibrate_tree(problem, SETTINGS).weights.table() == before).all()
 
 
