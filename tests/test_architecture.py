@@ -149,7 +149,7 @@ WITHIN = {
         ("contents",),
         ("belonging", "certificate", "figures", "store"),
         ("diff", "recorded"),
-        ("gate",),
+        ("gate", "retention"),
         ("make", "show_diff"),
     ),
     "pipeline.validation": (

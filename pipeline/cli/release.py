@@ -249,3 +249,38 @@ def _asked(profile: str | None, output: Path | None) -> tuple[RunEnvironment, Pr
 
     environment = run_environment(profile, None, output)
     return environment, catalog.load_catalog().profile(environment.profile)
+
+
+def clean(
+    terminal: Terminal,
+    profile: str | None,
+    output: Path | None,
+    to: str | None,
+    keep: int,
+    history_days: int,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Remove what is neither current nor released, or say what would be."""
+    with Waiting(terminal, "looking for what may be removed") as waiting:
+        environment, _ = _asked(profile, output)
+        from pipeline.release.retention import KINDS, Rules, removable, remove
+
+        store = store_of(environment, to)
+        found = removable(environment, store, Rules(keep, history_days))
+        if not dry_run and found:
+            waiting("removing")
+            remove(environment, store, found)
+    if as_json:
+        rows = [{k: v for k, v in each.__dict__.items() if k != "place"} for each in found]
+        terminal.text(json.dumps({"removed": not dry_run, "found": rows}, indent=2))
+        return
+    for each in found:
+        say = terminal.detail if each.kind == KINDS[-1] else terminal.result
+        say(f"{each.kind} {each.name}: {each.why}, {each.bytes / 1e6:,.2f} MB", markup=False)
+    said = "Would free" if dry_run else "Freed"
+    counts = {kind: sum(each.kind == kind for each in found) for kind in KINDS}
+    listed = ", ".join(f"{count:,} x {kind}" for kind, count in counts.items() if count)
+    freed = sum(each.bytes for each in found) / 1e6
+    words = f"{said} {freed:,.1f} MB: {listed}." if found else "There is nothing to remove."
+    terminal.result(words, markup=False)

@@ -137,7 +137,41 @@ def diff(
     compare(terminal, a, b, profile, output, to, threshold, as_json)
 
 
+@on_terminal
+def clean(
+    terminal: Terminal,
+    profile: Profile = None,
+    output: Output = None,
+    to: To = None,
+    keep: Annotated[
+        int,
+        typer.Option("--keep", help="How many of the newest releases stay.", min=1, metavar="N"),
+    ] = 5,
+    history_days: Annotated[
+        int,
+        typer.Option(
+            "--history-days",
+            help="Dagster's record of a run stays so many days.",
+            min=1,
+            metavar="DAYS",
+        ),
+    ] = 90,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove what is neither current nor released: old releases, leftovers, old run history.
+
+    Current tables, the latest release and pinned ones are never removed, nor is the record of a run
+    that made a table which is stored now.
+    """
+    from pipeline.cli.release import clean as remove
+
+    remove(terminal, profile, output, to, keep, history_days, dry_run, as_json)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add these commands to ``geocal``."""
-    for command in (release, releases, diff):
+    for command in (release, releases, diff, clean):
         app.command()(command)

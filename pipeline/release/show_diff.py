@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from pipeline.release.diff import LARGEST, NAMED_RECORDS, Difference, summary_of_moves
-from pipeline.release.gate import Verdict, Violation
+from pipeline.release.gate import MOVED, Verdict, Violation
 from pipeline.release.store import Release
 from pipeline.reports.words import Printer, change, percent
 from pipeline.vocabulary import NATION, STATE
@@ -227,20 +227,28 @@ def _fit(found: Difference) -> Table:
 def verdict_lines(verdict: Verdict, limit: int | None = None) -> list[str]:
     """What the gate found, in words: refused first, then approved, expired and unused."""
     refused = [f"REFUSED {v.words}" for v in _ordered(verdict.refused)]
-    if limit is not None and len(refused) > limit:
-        refused = [*refused[:limit], f"... and {len(refused) - limit:,} more (--verbose)"]
     approved = [
         f"Approved: {v.words} ({v.approved.words()})"
         for v in _ordered(verdict.approved)
         if v.approved is not None
     ]
+    if limit is not None:
+        refused, approved = (
+            lines[:limit]
+            + [f"{word} {len(lines) - limit:,} more (--verbose)"] * (len(lines) > limit)
+            for word, lines in (("REFUSED", refused), ("Approved:", approved))
+        )
     expired = [f"Expired approval, which does not count: {a.words()}" for a in verdict.expired]
     unused = [f"Approval of something that did not happen: {a.words()}" for a in verdict.unused]
     return [*refused, *approved, *expired, *unused]
 
 
 def _ordered(violations: Iterable[Violation]) -> list[Violation]:
-    return sorted(violations, key=lambda v: (v.level != NATION, v.level != STATE, -abs(v.size)))
+    """What went first, then what was allowed least; the nation before states."""
+    return sorted(
+        violations,
+        key=lambda v: (v.what == MOVED, v.limit, v.level != NATION, v.level != STATE, -abs(v.size)),
+    )
 
 
 def print_releases(

@@ -92,9 +92,9 @@ class ReleaseGate(SpecModel):
 class Approval(SpecModel):
     """One approved change.
 
-    ``figure``: pattern of ``variable/domain``; ``level``, ``geoid``: patterns too; ``what``: kinds
-    of change it speaks of; ``largest``: the largest relative move it covers (none: any);
-    ``expires``: the last day on which it counts.
+    ``figure``: pattern of ``variable/domain``, for a state that went its postal code; ``level``,
+    ``geoid``: patterns too; ``what``: kinds of change it speaks of; ``largest``: the largest
+    relative move it covers (none: any); ``expires``: the last day on which it counts.
     """
 
     figure: str = Field(min_length=1)
@@ -105,6 +105,12 @@ class Approval(SpecModel):
     reason: str = Field(min_length=10)
     approved_by: str = Field(min_length=2)
     expires: date
+
+    @model_validator(mode="after")
+    def _not_of_everything(self) -> Self:
+        if self.largest is None and not self.figure.strip("*/"):
+            raise ValueError("`figure` names everything: state `largest`, or name what moved")
+        return self
 
     def covers(self, what: str, level: str, geoid: str, figure: str, size: float) -> bool:
         """Whether it approves this change, if it has not expired."""

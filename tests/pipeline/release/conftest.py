@@ -11,6 +11,7 @@ from pipeline.release.store import ReleaseStore
 from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import load_catalog
 from pipeline.specs.release_gate import load_gate
+from tests.pipeline.cli.conftest import invoke as invoke
 from tests.pipeline.release.result import STATES
 
 Releasing = Callable[..., Made]

@@ -52,7 +52,7 @@ def weights_table(state: str, seed: int = 0) -> pl.DataFrame:
     for number, tract in enumerate(tracts_of(state)):
         for pair in range(10):
             record = (7 * number + pair + seed) % 40
-            weight = 10.0 + pair + 0.1 * seed
+            weight = 10.0 + pair + 0.01 * seed
             rows.append((f"{state}{record:03d}", tract, tract[:5], weight))
     return pl.DataFrame(rows, orient="row", schema=["household_id", "tract", "county", "weight"])
 

@@ -180,7 +180,8 @@ def test_a_file_of_approvals(tmp_path):
     assert found.expires == date(2031, 1, 31) and found.largest is None
     assert load_approvals(None) == ()
     whole = "figure: a/b, reason: because it is right, approved_by: Ann, expires: 2031-01-31"
-    for fault in ("expires: never", "reason: ok", "approved_by: ''", "who: me"):
+    faults = ("expires: never", "reason: ok", "approved_by: ''", "who: me", "figure: '*'")
+    for fault in faults:
         # Of a key that stands twice the last counts.
         path.write_text(f"approvals:\n- {{{whole}, {fault}}}\n")
         with pytest.raises(SpecError, match=fault.split(":")[0]):
