@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.completion import state_codes
 from pipeline.cli.options import Json, Output, Profile, States, on_terminal
 from pipeline.cli.terminal import Terminal
 
@@ -171,7 +172,66 @@ def clean(
     remove(terminal, profile, output, to, keep, history_days, dry_run, as_json)
 
 
+@on_terminal
+def draw_map(
+    terminal: Terminal,
+    state: Annotated[
+        str,
+        typer.Argument(
+            help="Postal code of the state, such as RI.",
+            metavar="STATE",
+            autocompletion=state_codes,
+        ),
+    ],
+    file: Annotated[
+        Path, typer.Argument(help="Picture to write: .png, .svg or .html.", metavar="FILE")
+    ],
+    variable: Annotated[
+        str | None,
+        typer.Option(
+            "--variable",
+            help="Draw what the weights give for it, told or not, such as persons/veterans.",
+            metavar="VARIABLE/DOMAIN",
+            show_default=False,
+        ),
+    ] = None,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Draw how well targets are met. The default.")
+    ] = False,
+    per: Annotated[
+        str | None,
+        typer.Option(
+            "--per",
+            help="Divide --variable by another, such as persons/total.",
+            metavar="VARIABLE/DOMAIN",
+            show_default=False,
+        ),
+    ] = None,
+    boundaries: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--boundaries",
+            help="GeoJSON or TopoJSON of counties or tracts, by GEOID; may be given several times."
+            " Default: a grid of tiles.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    profile: Profile = None,
+    output: Output = None,
+) -> None:
+    """Draw a state by tract and county: its fit, or any variable.
+
+    Without boundaries each county is a block of squares, one for each tract.
+    """
+    from pipeline.cli.map import MapOptions, draw
+
+    named = tuple(boundaries or ())
+    draw(terminal, MapOptions(state, file, variable, fit, per, named, profile, output))
+
+
 def add_to(app: typer.Typer) -> None:
     """Add these commands to ``geocal``."""
     for command in (release, releases, diff, clean):
         app.command()(command)
+    app.command(name="map")(draw_map)
