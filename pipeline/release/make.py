@@ -117,11 +117,16 @@ def make_release(
     if verdict.refused or wish.dry_run:
         return Made(None, False, before, found, difference, verdict)
     say("writing the release")
-    release, new = _stored(environment, profile, store, found, verdict, before, now)
-    if wish.pin is not None:
-        store.pin(wish.pin, release.id)
-    if before is None or before.id != release.id:
-        store.point(release.id)
+    with store.one_writer():
+        _require_still(store, before)
+        content = _Content(found)
+        if wish.pin is not None:
+            store.require_name(wish.pin, content.id)
+        release, new = _stored(environment, profile, store, content, verdict, before, now)
+        if wish.pin is not None:
+            store.pin(wish.pin, release.id)
+        if before is None or before.id != release.id:
+            store.point(release.id)
     return Made(release, new, before, found, difference, verdict)
 
 
@@ -138,6 +143,17 @@ def _latest(store: ReleaseStore, profile: str) -> Release | None:
             remedy="Name another folder with --to, one for each profile",
         )
     return latest
+
+
+def _require_still(store: ReleaseStore, before: Release | None) -> None:
+    """Another may have released since the comparison, which would then go unjudged."""
+    if store.latest() != (before.id if before is not None else None):
+        raise StoreError(
+            f"Another release was made meanwhile: latest is {store.latest()}",
+            where=str(store.folder),
+            expected=f"{before.id if before is not None else 'none'}, which this was compared with",
+            remedy="Release again: it is then compared with the new one",
+        )
 
 
 def gather(environment: RunEnvironment, profile: Profile, wish: Wish, say: Say) -> Gathered:
@@ -219,28 +235,36 @@ def _refuse_failing(environment: RunEnvironment, checks: Iterable[Check]) -> Non
     )
 
 
+class _Content:
+    """What a release is named after: tables as they were checked, and the codebook."""
+
+    def __init__(self, found: Gathered) -> None:
+        self.found = found
+        self.codebook = as_json(codebook_document())
+        self.digests = {CODEBOOK: file_digest(self.codebook), **found.digests}
+        self.id = content_id(self.digests)
+
+
 def _stored(
     environment: RunEnvironment,
     profile: Profile,
     store: ReleaseStore,
-    found: Gathered,
+    content: _Content,
     verdict: Verdict,
     before: Release | None,
     now: datetime,
 ) -> tuple[Release, bool]:
-    codebook = as_json(codebook_document())
-    digests = {CODEBOOK: file_digest(codebook), **found.digests}
-    release_id = content_id(digests)
-    if release_id in store.ids():
-        return _same(store.load(release_id)), False
+    if content.id in store.ids():
+        return _same(store.load(content.id)), False
+    found, digests = content.found, content.digests
     files: dict[str, Place | bytes] = {path: environment.root / path for path in found.digests}
-    files |= {CODEBOOK: codebook, CERTIFICATE: as_json(checked.certificate(found.checks))}
+    files |= {CODEBOOK: content.codebook, CERTIFICATE: as_json(checked.certificate(found.checks))}
     for state in found.tables.states:
         files[manifest_path(state)] = (environment.manifests / f"{state}.json").read_bytes()
     entries = [_entry(path, files[path], digests.get(path)) for path in sorted(files)]
     manifests = {s: read_manifest(environment, s) for s in found.tables.states}
     document = {
-        "id": release_id,
+        "id": content.id,
         "profile": environment.profile,
         "title": profile.title,
         "synthetic": profile.synthetic,

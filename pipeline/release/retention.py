@@ -75,17 +75,18 @@ def removable(environment: RunEnvironment, store: ReleaseStore, rules: Rules) ->
 
 def remove(environment: RunEnvironment, store: ReleaseStore, found: list[Removable]) -> int:
     """Remove what ``removable`` found; the bytes that are free then. What became ``latest`` or
-    pinned meanwhile stays.
+    pinned meanwhile stays. Raises StoreError while a release is written.
     """
-    held = {store.latest(), *store.pins().values()}
     freed = 0
-    for each in found:
-        if each.kind == RELEASE and each.name not in held:
-            store.remove(each.name)
-            freed += each.bytes
-        elif each.kind == TEMPORARY and each.place is not None:
-            _unlink(each.place)
-            freed += each.bytes
+    with store.one_writer() if store.folder.exists() else contextlib.nullcontext():
+        held = {store.latest(), *store.pins().values()}
+        for each in found:
+            if each.kind == RELEASE and each.name not in held:
+                store.remove(each.name)
+                freed += each.bytes
+            elif each.kind == TEMPORARY and each.place is not None:
+                _unlink(each.place)
+                freed += each.bytes
     runs = [each for each in found if each.kind == HISTORY]
     if runs:
         with recorded_runs(environment) as instance:
@@ -111,7 +112,7 @@ def _temporary(
 ) -> Iterator[Removable]:
     before = time.time() - rules.temporary_hours * _PER_HOUR
     why = f"left by a process that was killed more than {rules.temporary_hours:g} h ago"
-    folders = {environment.root}
+    folders = {environment.root} if isinstance(environment.root, Path) else set()
     if store.on_disk and not Path(str(store.folder)).is_relative_to(environment.root):
         folders.add(Path(str(store.folder)))
     for folder in sorted(folders):

@@ -17,11 +17,12 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 from upath import UPath
 
 from pipeline.errors import StoreError
@@ -32,13 +33,26 @@ RELEASES, LATEST, PINS, DOCUMENT = "releases", "latest", "pins", "release.json"
 ID_LENGTH = 16
 _ID = re.compile(f"[0-9a-f]{{{ID_LENGTH}}}")
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-MAKING = ".making-"
+MAKING, LOCK = ".making-", ".lock"
 
 
 def place_of(text: str) -> Place:
-    """A folder as it is named: ``s3://bucket/folder`` and the like, or a path of this machine."""
+    """A folder as it is named: ``s3://bucket/folder`` and the like, or a path of this machine.
+
+    Raises StoreError for a store that nothing installed can reach.
+    """
     if "://" in text:
-        return UPath(text)
+        try:
+            place = UPath(text)
+            place.exists()
+        except (ImportError, ValueError) as error:
+            raise StoreError(
+                f"There is no way to reach {text} from here: {error}",
+                where=text,
+                expected="a folder, or the address of a store whose package is installed",
+                remedy="Install the package that the message names (`pip install s3fs` for S3)",
+            ) from error
+        return place
     return Path(text).expanduser().resolve()
 
 
@@ -184,21 +198,52 @@ class ReleaseStore:
             Path(str(beside)).unlink(missing_ok=True)
         self._write_file(pointer, f"{release_id}\n".encode())
 
-    def pin(self, name: str, release_id: str) -> None:
-        """Keep a release under a name. Raises StoreError for a name that is none, or that is taken
-        by another release.
-        """
+    def require_name(self, name: str, release_id: str) -> None:
+        """Raise StoreError for a name that is none, or that is taken by another release."""
         held = self.pins().get(name, release_id)
-        if not _PIN.fullmatch(name) or name == LATEST or _ID.fullmatch(name) or held != release_id:
-            taken = held != release_id
+        if held != release_id:
             raise StoreError(
-                f"The name {name!r} is that of release {held}" if taken else f"{name!r} is no name",
+                f"The name {name!r} is that of release {held}",
                 where="--pin",
-                expected="a name of letters, digits, '.', '_', '-' that no other release has",
-                remedy=f"Choose another, or remove {self.folder / PINS / name}" * taken
-                or "Choose another",
+                expected="a name that no other release has",
+                remedy=f"Choose another, or remove {self.folder / PINS / name}",
             )
+        if not _PIN.fullmatch(name) or name == LATEST or _ID.fullmatch(name):
+            raise StoreError(
+                f"{name!r} is no name",
+                where="--pin",
+                expected="letters, digits, '.', '_' and '-', neither latest nor an id",
+                remedy="Choose another",
+            )
+
+    def pin(self, name: str, release_id: str) -> None:
+        """Keep a release under a name. Raises StoreError as ``require_name``."""
+        self.require_name(name, release_id)
         self._write_file(self.folder / PINS / name, f"{release_id}\n".encode())
+
+    @contextlib.contextmanager
+    def one_writer(self) -> Iterator[None]:
+        """While a release is written and ``latest`` moved. On a disk a second writer raises
+        StoreError at once; other stores have no lock, there the last one wins.
+        """
+        if not self.on_disk:
+            yield
+            return
+        Path(str(self.folder)).mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(Path(str(self.folder)) / LOCK, blocking=False)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise StoreError(
+                "Another `geocal release` or `geocal clean` works in this folder",
+                where=str(self.folder),
+                expected="one at a time",
+                remedy="Wait until it has ended",
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def write(self, files: Mapping[str, Place | bytes], document: Mapping[str, Any]) -> Release:
         """Put a release into the folder: ``files`` by relative path, and the document, which lists

@@ -178,7 +178,7 @@ def test_a_table_replaced_while_it_is_released_is_noticed(tmp_path, release, mon
         release(environment)
     store = store_of(environment)
     assert store.ids() == [] and store.latest() is None
-    assert list(store.folder.iterdir()) == []
+    assert [p.name for p in store.folder.iterdir() if p.name != storing.LOCK] == []
 
 
 def test_latest_is_a_file_where_there_are_no_links(tmp_path, release, monkeypatch):
@@ -261,6 +261,47 @@ def test_a_folder_of_another_profile_is_refused(tmp_path, release):
     document.write_text(json.dumps({**made.release.document, "profile": "other"}))
     with pytest.raises(StoreError, match="holds releases of profile other"):
         release(write_result(tmp_path, seed=1))
+
+
+def test_two_releases_at_once(tmp_path, release, monkeypatch):
+    """One at a time; and none that was compared with a release which is not the last any more."""
+    environment = write_result(tmp_path)
+    first = release(environment)
+    store = store_of(environment)
+    environment = write_result(tmp_path, seed=1)
+    with store.one_writer(), pytest.raises(StoreError, match="works in this folder"):
+        release(environment)
+    assert store.latest() == first.release.id
+    monkeypatch.setattr(ReleaseStore, "latest", Turning([first.release.id, "f" * 16]))
+    with pytest.raises(StoreError, match="Another release was made meanwhile"):
+        release(environment)
+    monkeypatch.undo()
+    assert store.ids() == [first.release.id]
+    assert release(environment).new
+
+
+class Turning:
+    """``latest`` as another process changes it between two questions."""
+
+    def __init__(self, answers: list[str]) -> None:
+        self.answers = answers
+
+    def __call__(self) -> str:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def test_a_name_that_is_taken_is_refused_before_anything_is_written(tmp_path, release):
+    environment = write_result(tmp_path)
+    first = release(environment, pin="spring")
+    environment = write_result(tmp_path, seed=1)
+    with pytest.raises(StoreError, match="is that of release"):
+        release(environment, pin="spring")
+    assert store_of(environment).ids() == [first.release.id]
+
+
+def test_a_store_that_nothing_can_reach_is_said_in_words():
+    with pytest.raises(StoreError, match="no way to reach nosuch://bucket"):
+        storing.place_of("nosuch://bucket/releases")
 
 
 def test_a_dry_run_writes_nothing(tmp_path, release):
