@@ -93,7 +93,7 @@ def judge(
     Parameters
     ----------
     totals : of the release, columns of ``Difference.totals`` from ``level`` on that the rule about
-        misses needs: ``level, geoid, variable, domain, b, target, concept_error``.
+        misses needs: ``level, geoid, variable, domain, b, target, concept_error, records``.
     difference : from the release before to this one; None for a first release.
     today : approvals that expire before it do not count.
     """
@@ -198,7 +198,7 @@ def _missed(gate: ReleaseGate, totals: pl.DataFrame) -> Iterable[Violation]:
         & (pl.col("target") != 0)
     )
     for row in told.iter_rows(named=True):
-        if row["b"] is None:
+        if row["b"] is None or (row["records"] or 0) < rule.least_records:
             continue
         error = row["b"] / row["target"] - 1
         limit = rule.share + (row["concept_error"] or 0.0)

@@ -71,7 +71,7 @@ def fit_figures(fit: pl.DataFrame, state: str) -> MapFigures:
         by_margin = float(of_margin) >= SHARE_WITH_MARGIN  # type: ignore[arg-type]
         figure = pl.col("margin").mean() if by_margin else pl.col("relative").median()
         parts.append(part.group_by("level", "geoid").agg(figure=figure).drop_nulls("figure"))
-        forms[name] = ".2f" if by_margin else ".1%"
+        forms[name] = ".2f" if by_margin else ".2%"
         legends[name] = (
             "mean error, in published 90 % margins" if by_margin else "median relative error"
         )

@@ -62,11 +62,13 @@ class GoneRule(SpecModel):
 
 class MissRule(SpecModel):
     """How far a state's or the nation's fitted figure may lie from its own target, which needs no
-    release before: ``share`` beyond the target's concept error.
+    release before: ``share`` beyond the target's concept error; figures that rest on fewer than
+    ``least_records`` are not judged.
     """
 
     levels: tuple[Level, ...] = Field(min_length=1)
     share: float = Field(gt=0)
+    least_records: int = Field(default=0, ge=0)
     why: str = Field(min_length=10)
 
 

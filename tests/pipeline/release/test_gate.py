@@ -120,8 +120,15 @@ def test_small_moves_pass_and_untold_figures_may_move_further(tmp_path, release)
 def test_a_figure_of_few_records_is_not_judged(tmp_path, release):
     few = {"change_bystanders": lambda r: r.with_columns(records=pl.lit(5, dtype=pl.Int64))}
     release(write_result(tmp_path, **few))
-    made = release(write_result(tmp_path, factor={SSA: 0.56, "persons/total": 1.0}, **few))
+    made = release(write_result(tmp_path, factor={SSA: 0.56}, **few))
     assert made.release is not None
+
+    def right_target(fit: pl.DataFrame) -> pl.DataFrame:
+        ssa = pl.col("variable") == "usd_social_security"
+        return fit.with_columns(value=pl.when(ssa).then(pl.col("value") / 0.56).otherwise("value"))
+
+    missing = {"factor": {SSA: 0.56}, "change_fit": right_target}
+    assert release(write_result(tmp_path / "b", **missing, **few)).release is not None
 
 
 def test_an_approved_change_is_released_and_stands_in_it(tmp_path, release):
