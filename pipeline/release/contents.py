@@ -136,13 +136,19 @@ def codebook_document() -> dict[str, Any]:
     tables, used = {}, set()
     for name in (*STATE_TABLES, *NATIONAL_TABLES):
         of = book.table(name)
+        forms = [of]
+        while forms[-1].includes:
+            forms.append(book.table(forms[-1].includes))
+        sometimes = [column for form in forms for column in form.sometimes]
         columns = {}
-        for column in dict.fromkeys([*book.names_of(of), *of.sometimes]):
+        for column in dict.fromkeys([*book.names_of(of), *sometimes]):
             entry = book.column(of, column)
             if entry is not None:
                 columns[column] = entry.model_dump(exclude_defaults=True)
                 used.add(entry.codes)
-        patterns = {p: c.model_dump(exclude_defaults=True) for p, c in of.patterns.items()}
+        each = [item for form in forms for item in form.patterns.items()]
+        patterns = {p: c.model_dump(exclude_defaults=True) for p, c in each}
+        used |= {c.codes for _, c in each}
         tables[name] = {
             "title": of.title,
             "key": list(of.key),
