@@ -56,7 +56,8 @@ class Difference:
     states, states_gone, states_new : those both have, only the first has, only the second has.
     totals : TARGET_KEY, ``family``, ``unit``, ``kind``, ``a``, ``b``, ``move`` (relative),
         ``standard_errors`` (of the move, states and nation), ``records``, ``target``,
-        ``concept_error`` (of ``b``); a figure that only one has has null in the other's place.
+        ``concept_error`` (of ``b``), ``target_move`` (relative); a figure that only one has has
+        null in the other's place.
     targets : per level, variable and domain: ``areas_a``, ``areas_b`` (with a fitted target),
         ``gone``, ``new``, ``moved`` (values beyond the threshold), ``largest`` move.
     weights : by state, figures of both, and what became of pairs and records.
@@ -171,6 +172,7 @@ def _totals(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
     known = pl.col("standard_error") > 0
     rows = told.with_columns(
         move=relative_move("a", "b"),
+        target_move=relative_move("target", "target_b"),
         standard_errors=pl.when(known).then((pl.col("b") - pl.col("a")) / pl.col("standard_error")),
     ).select(
         *TARGET_KEY,
@@ -182,6 +184,7 @@ def _totals(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
         "move",
         "standard_errors",
         "records",
+        "target_move",
         target="target_b",
         concept_error="concept_error_b",
     )

@@ -15,12 +15,12 @@ from typing import Any
 import polars as pl
 
 from pipeline.release.diff import Difference
-from pipeline.specs.release_gate import Approval, ReleaseGate
+from pipeline.specs.release_gate import Approval, MoveRule, ReleaseGate
 from pipeline.specs.states import state_of
 from pipeline.vocabulary import NATION, STATE
 
-MOVED, TARGET_GONE, FIGURE_GONE, STATE_GONE, MISSED = (
-    *("moved", "target_gone", "figure_gone", "state_gone", "missed"),
+MOVED, TARGET_MOVED, TARGET_GONE, FIGURE_GONE, STATE_GONE, MISSED = (
+    *("moved", "target_moved", "target_gone", "figure_gone", "state_gone", "missed"),
 )
 _GONE = 1.0
 
@@ -130,28 +130,39 @@ def _states_gone(difference: Difference) -> Iterable[Violation]:
 
 
 def _moved(gate: ReleaseGate, totals: pl.DataFrame) -> Iterable[Violation]:
-    known = totals.filter(
-        pl.col("level").is_in(_judged_levels(gate)) & pl.col("move").is_not_null()
-    )
-    for row in known.iter_rows(named=True):
-        figure = _figure(row)
-        rule = gate.rule_of(row["level"], row["unit"], row["kind"], figure)
-        errors = row["standard_errors"]
-        if (
-            rule is None
-            or abs(row["move"]) <= rule.share
-            or (row["records"] or 0) < rule.least_records
-        ):
+    """Figures that moved too far; where only the target did, which the weights follow no further
+    than its error tells them, the target.
+    """
+    judged = totals.filter(pl.col("level").is_in(_judged_levels(gate)))
+    for row in judged.iter_rows(named=True):
+        rule = gate.rule_of(row["level"], row["unit"], row["kind"], _figure(row))
+        if rule is None or (row["records"] or 0) < rule.least_records:
             continue
-        if rule.standard_errors and errors is not None and abs(errors) <= rule.standard_errors:
-            continue
-        words = (
-            f"{_where(row)} {figure} moved {_percent(row['move'])}, from {row['a']:,.0f} to"
-            f" {row['b']:,.0f} {row['unit']}; {100 * rule.share:g} % is allowed ({rule.name})"
-        )
-        yield Violation(
-            MOVED, row["level"], row["geoid"], figure, row["move"], rule.share, rule.name, words
-        )
+        of_target = row["target_move"] or 0.0
+        if _is_too_far(rule, row["move"], row["standard_errors"]):
+            words = (
+                f"moved {_percent(row['move'])}, from {row['a']:,.0f} to {row['b']:,.0f}"
+                f" {row['unit']}"
+            )
+            words += f" (its target {_percent(of_target)})" if of_target else ""
+            yield _violation(MOVED, row, row["move"], rule, words)
+        elif abs(of_target) > rule.share:
+            words = f"has a target that moved {_percent(of_target)}, to {row['target']:,.0f}"
+            yield _violation(TARGET_MOVED, row, of_target, rule, f"{words} {row['unit']}")
+
+
+def _is_too_far(rule: MoveRule, move: float | None, errors: float | None) -> bool:
+    if move is None or abs(move) <= rule.share:
+        return False
+    return not rule.standard_errors or errors is None or abs(errors) > rule.standard_errors
+
+
+def _violation(
+    what: str, row: dict[str, Any], size: float, rule: MoveRule, words: str
+) -> Violation:
+    figure = _figure(row)
+    said = f"{_where(row)} {figure} {words}; {100 * rule.share:g} % is allowed ({rule.name})"
+    return Violation(what, row["level"], row["geoid"], figure, size, rule.share, rule.name, said)
 
 
 def _judged_levels(gate: ReleaseGate) -> list[str]:

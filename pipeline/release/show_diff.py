@@ -10,17 +10,21 @@ from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
+from rich import box
 from rich.markup import escape
 from rich.table import Column, Table
 
 from pipeline.release.diff import LARGEST, NAMED_RECORDS, Difference, summary_of_moves
-from pipeline.release.gate import MOVED, Verdict, Violation
+from pipeline.release.gate import MOVED, TARGET_MOVED, Verdict, Violation
 from pipeline.release.store import Release
 from pipeline.reports.words import Printer, change, percent
 from pipeline.vocabulary import NATION, STATE
 
 _FAMILIES = 12
 _FILES = 8
+# Below so many columns names of figures are broken between variable and domain.
+WIDE = 110
+_OF_MOVES = ("figures", "moved", "median", "largest")
 
 
 def print_difference(found: Difference, printer: Printer, *, every: bool = False) -> None:
@@ -34,12 +38,12 @@ def print_difference(found: Difference, printer: Printer, *, every: bool = False
     _print_made_of(found, printer, every)
     if found.same:
         return
-    printer.print(_moves(found))
+    _print_moves(found, printer)
     _print_families(found, printer, every)
     _print_largest(found, printer, every)
     _print_targets(found, printer, every)
-    printer.print(_weights(found))
-    printer.print(_fit(found))
+    printer.print(_weights(found, printer))
+    printer.print(_fit(found, printer))
 
 
 def _print_made_of(found: Difference, printer: Printer, every: bool) -> None:
@@ -59,31 +63,43 @@ def _few(lines: list[str], count: int, every: bool) -> list[str]:
     return [*shown, f"... and {more:,} more (--verbose)"] if more else shown
 
 
-def _moves(found: Difference) -> Table:
-    table = Table(
-        "level",
-        "kind",
-        *(Column(name, justify="right") for name in ("figures", "moved", "median", "largest")),
-        "of",
-        title=(
-            f"Totals by level and kind; moved: more than {percent(found.threshold, 1)};"
-            " nation: the states that both have"
-        ),
-        title_justify="left",
-    )
-    for row in summary_of_moves(found.totals, found.threshold, "kind").iter_rows(named=True):
-        table.add_row(row["level"], row["kind"], *_move_cells(row))
+def _table(printer: Printer, title: str, names: Iterable[str], right: Iterable[str]) -> Table:
+    """A table whose names are folded where they do not fit, and whose figures are not cut."""
+    form = box.HEAVY_HEAD if printer.width >= WIDE else box.SIMPLE_HEAD
+    table = Table(title=title, title_justify="left", box=form)
+    figures = set(right)
+    for name in names:
+        if name in figures:
+            table.add_column(name, justify="right", no_wrap=True)
+        else:
+            table.add_column(name, overflow="fold")
     return table
 
 
-def _move_cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _name(figure: str, printer: Printer) -> str:
+    """``variable/domain``, which a narrow terminal may break at the stroke."""
+    return escape(figure if printer.width >= WIDE else figure.replace("/", " ", 1))
+
+
+def _print_moves(found: Difference, printer: Printer) -> None:
+    title = (
+        f"Totals by level and kind; moved: more than {percent(found.threshold, 1)};"
+        " nation: the states that both have"
+    )
+    table = _table(printer, title, ("level", "kind", *_OF_MOVES, "of"), _OF_MOVES)
+    for row in summary_of_moves(found.totals, found.threshold, "kind").iter_rows(named=True):
+        table.add_row(row["level"], row["kind"], *_move_cells(row, printer))
+    printer.print(table)
+
+
+def _move_cells(row: dict[str, Any], printer: Printer) -> tuple[str, ...]:
     still = not row["largest_move"]
     return (
         f"{row['figures']:,}",
         f"{row['moved']:,}",
         percent(row["median_move"]),
         "" if still else change(row["largest_move"]),
-        "" if still else escape(f"{row['of']} {row['geoid']}".strip()),
+        "" if still else f"{_name(row['of'], printer)} {row['geoid']}".strip(),
     )
 
 
@@ -98,16 +114,10 @@ def _print_families(found: Difference, printer: Printer, every: bool) -> None:
     )
     if not every:
         rows = rows.group_by("level", maintain_order=True).head(_FAMILIES)
-    table = Table(
-        "level",
-        "family",
-        *(Column(name, justify="right") for name in ("figures", "moved", "median", "largest")),
-        "of",
-        title="Families in which a total of the nation or of a state moved, the furthest first",
-        title_justify="left",
-    )
+    title = "Families in which a total of the nation or of a state moved, the furthest first"
+    table = _table(printer, title, ("level", "family", *_OF_MOVES, "of"), _OF_MOVES)
     for row in rows.iter_rows(named=True):
-        table.add_row(row["level"], row["family"], *_move_cells(row))
+        table.add_row(row["level"], row["family"], *_move_cells(row, printer))
     printer.print(table)
 
 
@@ -116,28 +126,20 @@ def _print_largest(found: Difference, printer: Printer, every: bool) -> None:
     if not every:
         rows = rows.group_by("level", maintain_order=True).head(LARGEST)
     right = ("from", "to", "move", "in SE")
-    table = Table(
-        "level",
-        "area",
-        "figure",
-        "kind",
-        *(Column(name, justify="right") for name in right),
-        title=(
-            "Largest moves of each level"
-            + ("" if every else f", of figures from {NAMED_RECORDS} records, or of 100 and more")
-            + "; SE: of the survey's own estimate"
-        ),
-        title_justify="left",
+    title = (
+        "Largest moves of each level"
+        + ("" if every else f", of figures from {NAMED_RECORDS} records, or of 100 and more")
+        + "; SE: of the survey's own estimate"
     )
+    table = _table(printer, title, ("area", "figure", "kind", *right), right)
     for row in rows.iter_rows(named=True):
         errors = row["standard_errors"]
         table.add_row(
-            row["level"],
-            row["geoid"],
-            escape(f"{row['variable']}/{row['domain']}"),
+            f"{row['level']} {row['geoid']}".strip(),
+            _name(f"{row['variable']}/{row['domain']}", printer),
             row["kind"],
-            f"{row['a']:,.0f}",
-            f"{row['b']:,.0f}",
+            _amount(row["a"], printer),
+            _amount(row["b"], printer),
             change(row["move"]),
             "" if errors is None else f"{errors:+.1f}",
         )
@@ -161,18 +163,13 @@ def _print_targets(found: Difference, printer: Printer, every: bool) -> None:
     size = pl.col("largest").abs().fill_null(0.0)
     shown = rows.sort(pl.col("gone"), pl.col("new"), size, descending=True)
     shown = shown if every else shown.head(LARGEST)
-    table = Table(
-        "level",
-        "target",
-        "source",
-        *(Column(n, justify="right") for n in ("areas", "gone", "new", "moved", "largest move")),
-        title=f"Targets that changed: {rows.height:,} of {found.targets.height:,}",
-        title_justify="left",
-    )
+    right = ("gone", "new", "moved", "furthest")
+    title = f"Targets that changed: {rows.height:,} of {found.targets.height:,}"
+    table = _table(printer, title, ("level", "target", "source", "areas", *right), right)
     for row in shown.iter_rows(named=True):
         table.add_row(
             row["level"],
-            escape(f"{row['variable']}/{row['domain']}"),
+            _name(f"{row['variable']}/{row['domain']}", printer),
             row["source"],
             f"{row['areas_a']:,} -> {row['areas_b']:,}",
             *(f"{row[name]:,}" if row[name] else "" for name in ("gone", "new", "moved")),
@@ -181,14 +178,17 @@ def _print_targets(found: Difference, printer: Printer, every: bool) -> None:
     printer.print(table)
 
 
-def _weights(found: Difference) -> Table:
-    columns = ("pairs", "sum", "effective size", "median", "largest", "apart")
-    table = Table(
-        "state",
-        *(Column(name, justify="right") for name in (*columns, "records kept, gone, new")),
-        title="Weights; apart: largest distance of the two distributions of weights",
-        title_justify="left",
-    )
+def _amount(value: float, printer: Printer) -> str:
+    """A figure; on a narrow terminal millions as such."""
+    if printer.width < WIDE and abs(value) >= 1e6:
+        return f"{value / 1e6:,.2f} M"
+    return f"{value:,.0f}"
+
+
+def _weights(found: Difference, printer: Printer) -> Table:
+    title = "Weights; apart: largest distance of the two distributions of weights"
+    names = ("pairs", "sum", "effective size", "median", "largest", "apart", "records")
+    table = _table(printer, title, ("state", *names), ("apart",))
     for state, w in found.weights.items():
         table.add_row(
             state,
@@ -198,7 +198,7 @@ def _weights(found: Difference) -> Table:
             _arrow(w, "quantile_50", ".2f"),
             _arrow(w, "largest_weight", ".1f"),
             f"{w['kolmogorov']:.3f}",
-            f"{w['records_kept']:,}, {w['records_gone']:,}, {w['records_new']:,}",
+            f"{w['records_kept']:,} kept, {w['records_gone']:,} gone, {w['records_new']:,} new",
         )
     return table
 
@@ -208,14 +208,9 @@ def _arrow(values: dict[str, Any], name: str, form: str = ",.0f") -> str:
     return a if a == b else f"{a} -> {b}"
 
 
-def _fit(found: Difference) -> Table:
+def _fit(found: Difference, printer: Printer) -> Table:
     names = ("fitted", "inside margins", "median error", "mean error", "worst error")
-    table = Table(
-        "level",
-        *(Column(name, justify="right") for name in names),
-        title="Fit of the targets",
-        title_justify="left",
-    )
+    table = _table(printer, "Fit of the targets", ("level", *names), ())
     for level, row in found.fit.items():
         cells = [f"{row.get('fitted_a', 0):,} -> {row.get('fitted_b', 0):,}"]
         for name in ("share_inside_margin", "median_are", "mean_are", "worst_are"):
@@ -247,7 +242,13 @@ def _ordered(violations: Iterable[Violation]) -> list[Violation]:
     """What went first, then what was allowed least; the nation before states."""
     return sorted(
         violations,
-        key=lambda v: (v.what == MOVED, v.limit, v.level != NATION, v.level != STATE, -abs(v.size)),
+        key=lambda v: (
+            v.what in (MOVED, TARGET_MOVED),
+            v.limit,
+            v.level != NATION,
+            v.level != STATE,
+            -abs(v.size),
+        ),
     )
 
 

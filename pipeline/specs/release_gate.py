@@ -19,7 +19,7 @@ from pipeline.vocabulary import Level, Unit
 GATE_FILE = SPEC_ROOT / "release_gate.yaml"
 
 Kind = Literal["told", "implied", "observed", "untold"]
-What = Literal["moved", "target_gone", "figure_gone", "state_gone", "missed"]
+What = Literal["moved", "target_moved", "target_gone", "figure_gone", "state_gone", "missed"]
 
 
 class MoveRule(SpecModel):

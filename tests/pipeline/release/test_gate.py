@@ -42,6 +42,7 @@ def test_social_security_44_percent_low_is_refused_and_nothing_changes(tmp_path,
     }
     words = made.verdict.refused[0].words
     assert "-44.0 %" in words and "15,660,000" in words and "8,769,600" in words
+    assert "(its target -44.0 %)" in words
 
 
 def test_a_first_release_that_misses_its_target_is_refused(tmp_path, release):
@@ -73,6 +74,28 @@ def test_a_target_that_went_is_refused_though_its_figure_stands(tmp_path, releas
     assert "lost its target in 2 of 2 areas of level state (made_up)" in (
         made.verdict.refused[0].words
     )
+
+
+def test_a_target_that_moved_is_refused_though_its_figure_did_not_follow(tmp_path, release):
+    """Of a target with a large error weights follow little: Rhode Island's AGI moved by less than
+    one per cent when the IRS row was 8 % higher."""
+    release(write_result(tmp_path))
+
+    def higher(fit: pl.DataFrame) -> pl.DataFrame:
+        ssa = pl.col("variable") == "usd_social_security"
+        return fit.with_columns(value=pl.when(ssa).then(pl.col("value") * 1.08).otherwise("value"))
+
+    environment = write_result(tmp_path, change_fit=higher)
+    made = release(environment)
+    found = {(v.what, v.level, v.geoid, v.figure) for v in made.verdict.refused}
+    assert found == {
+        ("target_moved", "nation", "", SSA),
+        ("target_moved", "state", "44", SSA),
+        ("target_moved", "state", "10", SSA),
+    }
+    assert "has a target that moved +8.0 %" in made.verdict.refused[0].words
+    assert release(environment, approvals=(approval(),)).release is None
+    assert release(environment, approvals=(approval(what=("target_moved",)),)).release
 
 
 def test_a_few_tracts_may_lose_a_target(tmp_path, release):
