@@ -35,7 +35,8 @@ TEMPORARY_HOURS = 1.0
 
 RELEASE, TEMPORARY, HISTORY = KINDS = ("release", "temporary file", "run history")
 
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+# What `write_atomic` and the generator of the sample write before they rename it.
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{32}\.tmp|[0-9]+\.part)")
 _PER_HOUR = 3600
 _BATCH = 200
 

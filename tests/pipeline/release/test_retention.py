@@ -70,16 +70,19 @@ def test_leftovers_go_when_they_are_old(tmp_path, release):
     fresh = folder / f".weights.parquet.{'cd' * 16}.tmp"
     half = store.folder / f"{retention.MAKING}0123456789abcdef.{'0' * 32}"
     half.mkdir()
-    for path in (old, fresh, half / "weights.parquet", folder / ".hidden", folder / "notes.tmp"):
+    # A download that can be continued, and files of somebody else.
+    others = [folder / name for name in (".hidden", "notes.tmp", "file.zip.part")]
+    sample = folder / ".psam_p44.csv.4711.part"
+    for path in (old, fresh, half / "weights.parquet", sample, *others):
         path.write_bytes(b"12345")
     long_ago = time.time() - 2 * 3600
-    for path in (old, half, folder / ".hidden", folder / "notes.tmp"):
+    for path in (old, half, sample, *others):
         os.utime(path, (long_ago, long_ago))
     found = removable(environment, store, Rules())
-    assert kinds(found)[TEMPORARY] == sorted(map(str, (old, half)))
-    assert remove(environment, store, found) == 10
-    assert not old.exists() and not half.exists()
-    assert fresh.exists() and (folder / ".hidden").exists() and (folder / "notes.tmp").exists()
+    assert set(kinds(found)[TEMPORARY]) == set(map(str, (old, half, sample)))
+    assert remove(environment, store, found) == 15
+    assert not old.exists() and not half.exists() and not sample.exists()
+    assert fresh.exists() and all(path.exists() for path in others)
 
 
 @dg.asset(partitions_def=state_partitions(("RI", "DE")))
