@@ -112,8 +112,8 @@ class Difference:
 
 
 def compare(a: TableSet, b: TableSet, threshold: float = THRESHOLD) -> Difference:
-    """What differs from ``a`` to ``b``. Raises StoreError for a table that is missing or damaged,
-    and where the two have no state in common.
+    """What differs from ``a`` to ``b``. Raises StoreError for a table that is missing, damaged or
+    of another form, and where the two have no state in common.
     """
     states = tuple(state for state in b.states if state in a.states)
     if not states:
@@ -121,8 +121,20 @@ def compare(a: TableSet, b: TableSet, threshold: float = THRESHOLD) -> Differenc
             f"{a.name} and {b.name} have no state in common",
             where=f"{a.root} and {b.root}",
             expected="a state that both have",
-            remedy="Compare results of one profile",
+            remedy="Compare results of one profile; releases of other states go elsewhere (--to)",
         )
+    try:
+        return _compared(a, b, states, threshold)
+    except (pl.exceptions.ColumnNotFoundError, pl.exceptions.SchemaError) as error:
+        raise StoreError(
+            f"A table has not the columns that are compared: {str(error).splitlines()[0]}",
+            where=f"{a.root} and {b.root}",
+            expected="tables that this version of geocal makes",
+            remedy="Compare with a release of this version, or with the version that made it",
+        ) from error
+
+
+def _compared(a: TableSet, b: TableSet, states: tuple[str, ...], threshold: float) -> Difference:
     first, second = a.only(states), b.only(states)
     return Difference(
         a,

@@ -152,3 +152,9 @@ def test_verbose_names_what_is_too_small_to_be_worth_it(tmp_path):
     found = compare(a, b)
     assert found.worth_naming.is_empty() and found.moved.height == 3
     assert "persons/veterans" in printed(found, every=True).split("Largest moves")[1]
+
+
+def test_tables_of_another_form_are_said_in_words(tmp_path):
+    a, b = both(tmp_path, change_bystanders=lambda report: report.rename({"selected": "chosen"}))
+    with pytest.raises(StoreError, match="has not the columns that are compared"):
+        compare(a, b)
