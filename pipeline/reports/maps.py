@@ -25,7 +25,7 @@ SEQUENTIAL, DIVERGING = "yellowgreenblue", "blueorange"
 WITHOUT = "#e4e4e4"
 OUTLINE = "#ffffff"
 PANEL = 420
-SMALL = 1_000
+SMALL = 100
 ENDINGS = (".png", ".svg", ".html")
 _PLURAL = {COUNTY: "Counties", TRACT: "Tracts"}
 _LETTER, _FIGURE = 5.6, 44.0
@@ -117,7 +117,7 @@ def _strips(
             "y": box.y,
             "y2": box.y + box.height - 1,
             "county": names.get(box.geoid, box.geoid),
-            "name": _fitting(names.get(box.geoid, box.geoid[2:]), box.width),
+            "name": _fitting(names.get(box.geoid, f"county {box.geoid[2:]}"), box.width),
             "figure": rows.get((COUNTY, box.geoid)),
             "dark": _is_dark(rows.get((COUNTY, box.geoid)), low, high, figures.signed),
         }
@@ -305,6 +305,6 @@ def as_file(chart: Any, ending: str) -> bytes:
 
 def fit_tiles(fit: pl.DataFrame, state: str, *, synthetic: bool) -> bytes:
     """The fit of a state as a small grid of tiles; PNG bytes."""
-    # Thousands of tiles at twice their size would be a megabyte of an event log.
+    # At twice its size the picture of a large state would be a megabyte of an event log.
     scale = SCALE_FACTOR if fit["geoid"].n_unique() < SMALL else 1.0
     return render(tile_map(fit_figures(fit, state), {}, synthetic=synthetic), scale)

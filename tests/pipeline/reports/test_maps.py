@@ -127,7 +127,7 @@ def test_tiles_lie_in_their_county_and_never_over_each_other():
 
 def test_a_picture_names_what_it_shows():
     svg = as_file(tile_map(drawn(), {"44001": "Bristol"}, synthetic=True), ".svg").decode()
-    for text in ("Fit of RI · SYNTHETIC", "Bristol", ">003<", "5.0%", "Tracts: mean error"):
+    for text in ("Fit of RI · SYNTHETIC", "Bristol", ">county 003<", "5.0%", "Tracts: mean error"):
         assert text in svg, text
     assert "SYNTHETIC" not in as_file(tile_map(drawn(), {}, synthetic=False), ".svg").decode()
     html = as_file(tile_map(drawn(), {}, synthetic=True), ".html").decode()
