@@ -102,6 +102,7 @@ PIPELINE = (
     ("targets",),
     ("weights",),
     ("reports",),
+    ("release",),
     ("steps",),
     ("loaded_state", "area_check"),
     ("validation", "warm"),
@@ -144,6 +145,13 @@ WITHIN = {
         ("settings", "table"),
         ("solve", "budget", "memory"),
     ),
+    "pipeline.release": (
+        ("contents",),
+        ("belonging", "certificate", "figures", "store"),
+        ("diff", "recorded"),
+        ("gate", "retention"),
+        ("make", "show_diff"),
+    ),
     "pipeline.validation": (
         ("families", "measures"),
         ("runs", "holdout"),
@@ -154,7 +162,7 @@ WITHIN = {
 # Who may know Dagster: what it stores, runs, shows and finds.
 KNOWS_DAGSTER = {
     *("assets", "cli", "definitions", "io_manager", "jobs", "manifest", "partitions"),
-    *("run_events", "runs", "settings"),
+    *("release", "run_events", "runs", "settings"),
 }
 # Imports that are no dependency when a module is loaded, and close a circle if they are counted.
 LATE = {

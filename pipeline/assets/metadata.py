@@ -237,6 +237,7 @@ def of_fit_report(state: SolvableState, fit: pl.DataFrame, weights: pl.DataFrame
     """Fit by level and family, before and after selection, and against the truth where it is
     known."""
     from pipeline.reports.fit import summary_by, weight_summary, worst_targets
+    from pipeline.reports.maps import fit_tiles
     from pipeline.reports.plots import error_curves, fit_scatter
 
     title, label = f"Fit of {state.postal}", {"synthetic": state.profile.synthetic}
@@ -259,6 +260,7 @@ def of_fit_report(state: SolvableState, fit: pl.DataFrame, weights: pl.DataFrame
         "weights": dg.MetadataValue.json(weight_summary(weights)),
         "plot": inline_png(fit_scatter(shown, title, **label), title),
         "plot_errors": inline_png(error_curves(shown, errors, **label), errors),
+        "plot_map": inline_png(fit_tiles(fit, state.postal, **label), f"{title}, map"),
     }
 
 

@@ -28,6 +28,7 @@ from pipeline.cli.options import (
     States,
     on_terminal,
 )
+from pipeline.cli.release_commands import add_to
 from pipeline.cli.terminal import Terminal
 
 app = typer.Typer(
@@ -392,3 +393,6 @@ def sample(
     from pipeline.cli.sample import write_sample
 
     return write_sample(terminal, folder, break_kind)
+
+
+add_to(app)

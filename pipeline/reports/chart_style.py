@@ -38,14 +38,20 @@ def titled(text: str, subtitle: str, synthetic: bool) -> dict[str, Any]:
     }
 
 
-def render(chart: altair.Chart | altair.LayerChart | altair.VConcatChart) -> bytes:
-    """The chart as PNG bytes at twice its nominal size."""
+def render(
+    chart: altair.Chart | altair.LayerChart | altair.VConcatChart, scale: float = SCALE_FACTOR
+) -> bytes:
+    """The chart as PNG bytes at twice its nominal size, or ``scale`` times."""
     import vl_convert
 
-    styled = chart.configure_view(stroke=None).configure_axis(
+    return vl_convert.vegalite_to_png(vl_spec=styled(chart).to_json(), scale=scale)
+
+
+def styled(chart: altair.Chart | altair.LayerChart | altair.VConcatChart) -> Any:
+    """The chart in the look that all have."""
+    return chart.configure_view(stroke=None).configure_axis(
         grid=True, gridColor="#eeeeee", domainColor="#999999", labelFontSize=11, titleFontSize=11
     )
-    return vl_convert.vegalite_to_png(vl_spec=styled.to_json(), scale=SCALE_FACTOR)
 
 
 def thinned(frame: pl.DataFrame, limit: int, by: str) -> pl.DataFrame:

@@ -114,7 +114,7 @@ def completed(words: str, shell: str = "bash") -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        pytest.param("geocal r", ["run"], id="command"),
+        pytest.param("geocal ru", ["run"], id="command"),
         pytest.param("geocal run --profile rh", ["rhode_island"], id="profile"),
         pytest.param("geocal show --profile sam", ["sample"], id="profile of show"),
         pytest.param("geocal run --states ", ["RI", "DE"], id="states of the sample"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -124,3 +125,32 @@ def test_dense_weights_are_written_as_rows_that_give_what_the_report_says(folder
     assert both["found"].to_list() == pytest.approx(both["fitted_dense"].to_list(), rel=1e-9)
     again = run_in_terminal(command(folder, "dense", "RI", str(out), *data), columns=COLUMNS)
     assert again.status == 1 and "There is something of that name" in again.text
+
+
+def test_the_result_is_released_with_what_the_run_recorded(folder, seen, tmp_path):
+    assert seen.status == 0
+    # 390 pairs meet less than the gate asks of a first release.
+    approvals = tmp_path / "approvals.yaml"
+    approvals.write_text(
+        "approvals:\n- {figure: '*', what: [missed], largest: 2.0, reason: a test of few pairs,"
+        " approved_by: tests, expires: 2999-01-01}\n"
+    )
+    options = ("--to", str(tmp_path / "shelf"), "--approvals", str(approvals))
+    made = run_in_terminal(command(folder, "release", *options), columns=COLUMNS)
+    assert made.status == 0, made.screen(COLUMNS)
+    latest = tmp_path / "shelf" / "latest"
+    checks = json.loads((latest / "certificate.json").read_bytes())
+    recorded = {c["name"]: c["passed"] for c in checks["checks"] if c["how"] == "recorded"}
+    assert recorded["weights.converged"] is recorded["dense_weights.converged"] is True
+    assert not [name for name in checks["not_told"] if "converged" in name]
+    book = json.loads((latest / "codebook.json").read_bytes())["tables"]
+    for path in sorted(latest.glob("*/**/*.parquet")):
+        told = book[path.stem]
+        unknown = set(pl.read_parquet_schema(path)) - set(told["columns"])
+        patterns = told.get("patterns", {})
+        assert all(any(re.fullmatch(p, name) for p in patterns) for name in unknown), unknown
+    same = run_in_terminal(command(folder, "diff", *options[:2]), columns=COLUMNS)
+    assert "Every figure, target and weight is the same" in " ".join(same.screen(COLUMNS))
+    picture = tmp_path / "fit.png"
+    drawn = run_in_terminal(command(folder, "map", "RI", str(picture)), columns=COLUMNS)
+    assert drawn.status == 0 and picture.stat().st_size > 10_000
