@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from calibration_core.common.memory import kept_in_all
+from calibration_core.common.memory import kept_bytes
 from calibration_core.tree.solve.blocks import coupling_bytes
 from pipeline.errors import MemoryBudgetError
 from pipeline.settings import MEMORY_VARIABLE
@@ -64,7 +64,10 @@ def need_of(state: SolvableState) -> Need:
     own = problem.targets.designs[-1].shape[1] + columns_without_target(state).size
     factors = leaves * own * own * 8 + coupling_bytes(leaves, own, above)
     contributions = store.small.nbytes + store.large.nbytes
-    return Need(_PROCESS, _COPIES * tables, contributions, factors, kept_in_all())
+    # Pools serve the dense solution, the rest of what is kept the selection and the refit.
+    rows = kept_bytes("records") + kept_bytes("pairs") + kept_bytes("weights")
+    kept = max(kept_bytes("pools") + kept_bytes("records"), rows)
+    return Need(_PROCESS, _COPIES * tables, contributions, factors, kept)
 
 
 def require_memory(state: SolvableState, budget: int | None) -> Need:

@@ -237,3 +237,28 @@ def test_a_run_in_one_process_lets_go_of_a_table_once_it_is_stored(environment):
     manager = {"io_manager": ParquetIOManager(environment)}
     assert dg.materialize([table, after], resources=manager).success
     assert alive[1] is True
+
+
+def test_a_large_process_frees_circles_of_earlier_steps_before_the_next(environment, monkeypatch):
+    monkeypatch.setattr("pipeline.io_manager._LARGE_MB", 0)
+    alive = []
+
+    @dg.asset
+    def first() -> pl.DataFrame:
+        frame, circle = pl.DataFrame({"a": range(3)}), []
+        circle += [frame, circle]
+        alive.append(weakref.ref(frame))
+        gc.disable()
+        return pl.DataFrame({"a": [1]})
+
+    @dg.asset
+    def second(first: pl.DataFrame) -> pl.DataFrame:
+        alive.append(alive[0]() is None)
+        return first
+
+    try:
+        manager = {"io_manager": ParquetIOManager(environment)}
+        assert dg.materialize([first, second], resources=manager).success
+    finally:
+        gc.enable()
+    assert alive[1] is True
