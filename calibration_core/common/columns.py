@@ -137,6 +137,14 @@ class Columns:
         found = self.rows()
         return found if dtype is None else found.astype(dtype, copy=False)
 
+    @property
+    def places(self) -> np.ndarray:
+        """(variables,) int64: of each column its place in ``store.small``, or -1 less its place in
+        ``store.large``; for compiled loops.
+        """
+        slot = self.store.slot[self.index]
+        return np.where(self.store.is_small[self.index], slot, -1 - slot)
+
     def beside(self, other: Columns) -> Columns:
         """These columns, then those of another view of the same store."""
         return Columns(self.store, np.concatenate([self.index, other.index]))

@@ -123,6 +123,26 @@ def columns_of(
 
 
 @loop
+def columns_of_store(
+    small: np.ndarray, large: np.ndarray, place: np.ndarray, record: np.ndarray, unit: np.ndarray
+) -> np.ndarray:
+    """``columns_of`` of a store (``common/columns.py``): ``place`` (variables used,) int64 is a
+    column of ``small`` (records, a) uint8, or -1 less a column of ``large`` (records, b) float64.
+    """
+    out = np.empty((place.size, record.size))
+    for begin in range(0, record.size, 8):
+        end = min(begin + 8, record.size)
+        for v in range(place.size):
+            if place[v] >= 0:
+                for i in range(begin, end):
+                    out[v, i] = small[record[i], place[v]] * unit[v]
+            else:
+                for i in range(begin, end):
+                    out[v, i] = large[record[i], -1 - place[v]] * unit[v]
+    return out
+
+
+@loop
 def products_of(rows: np.ndarray, entering: np.ndarray) -> Products:
     """Of the rows of places (places, variables) and of candidates (variables, candidates), both
     float64: what exchanges between them need, whatever the error is by then."""

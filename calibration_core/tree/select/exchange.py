@@ -38,7 +38,7 @@ the first draw, how goals are made (``balance.py``), refitting.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -55,6 +55,7 @@ from calibration_core.sampling.exchange import (
     Places,
     Products,
     columns_of,
+    columns_of_store,
     exchange_some,
     products_of,
 )
@@ -175,25 +176,31 @@ class _State:
 
     def once(self) -> ExchangeResult:
         """Areas by themselves, shared out among threads."""
-        areas = self.pairs.offsets.size - 1
-        threads = min(self.settings.threads, areas)
-        self._each_area(partial(self._area, ahead=threads < self.settings.threads), threads)
+        areas = range(self.pairs.offsets.size - 1)
+        threads = min(self.settings.threads, len(areas))
+        self._each_area(partial(self._area, ahead=threads < self.settings.threads), threads, areas)
         return self._result(self.before.copy(), 0.0)
 
     def swept(self) -> ExchangeResult:
-        """One area after another, since each changes the errors that the next one sees."""
+        """One area after another where they share errors, since each changes what the next one
+        sees; the others are shared out among threads.
+        """
         first = float(self.shared_error @ self.shared_error)
-        before = self.before
+        before, areas = self.before, range(self.pairs.offsets.size - 1)
+        sharing = [t for t in areas if self._slots(t).size]
+        alone = [t for t in areas if not self._slots(t).size]
+        threads = min(self.settings.threads, len(alone))
         for sweep in range(_SWEEPS):
-            so_far = int(self.made.sum())
-            self._each_area(partial(self._area, ahead=True, again=sweep > 0), 1)
+            so_far, again = int(self.made.sum()), sweep > 0
+            self._each_area(partial(self._area, ahead=threads <= 1, again=again), threads, alone)
+            self._each_area(partial(self._area, ahead=True, again=again), 1, sharing)
             before = self.before.copy() if sweep == 0 else before
             if int(self.made.sum()) == so_far:
                 break
         return self._result(before, first)
 
-    def _each_area(self, work: Callable[[int], None], threads: int) -> None:
-        areas = range(self.pairs.offsets.size - 1)
+    @staticmethod
+    def _each_area(work: Callable[[int], None], threads: int, areas: Sequence[int]) -> None:
         if threads <= 1:
             for t in areas:
                 work(t)
@@ -317,7 +324,8 @@ def _columns_of(
     """``columns_of``, of an array or Columns."""
     if not isinstance(rows, Columns):
         return columns_of(rows, record, variable, unit)
-    return np.ascontiguousarray(rows[:, variable][record].T) * unit[:, None]
+    store = rows.store
+    return columns_of_store(store.small, store.large, rows.places[variable], record, unit)
 
 
 def _sizes(rows: Design) -> np.ndarray:
