@@ -71,6 +71,10 @@ class StoreError(GeocalError):
     """A stored result is missing or unreadable."""
 
 
+class BusyError(StoreError):
+    """Another run writes the tables of a state, or of the nation, at this moment."""
+
+
 class InvariantError(GeocalError):
     """A result breaks a hard rule (finite, non-negative, exactly k, every target accounted for);
     nothing was written.

@@ -11,19 +11,21 @@ type than pyarrow gives the folder's name, which is one type in ``pyarrow.datase
 ``pandas.read_parquet``, so that no file could suit both.
 
 A file's key-value metadata has one entry ``geocal``: JSON with the profile, ``synthetic``, the
-digests of the raw files (``provenance``), of the specs and of every table it was made from
-(``inputs``), the code version and the seed. It holds no time and no folder of this machine, so that
-the same inputs give the same bytes.
+digests of the raw files (``provenance``), of the content of every table it was made from
+(``inputs``), of the specs, the code version and the seed; and ``making``, by which the next run
+knows whether it would be made in the same way (``pipeline/currency``). It holds no time and no
+folder of this machine, so that the same inputs give the same bytes.
+
+A step whose inputs are of two makings is refused (``stored.OneMaking``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,19 @@ from upath import UPath
 from pipeline.errors import StoreError
 from pipeline.processor import processor_line
 from pipeline.settings import RunEnvironment, peak_memory_mb
+from pipeline.stored import (
+    METADATA_KEY,
+    OneMaking,
+    StoredTables,
+    content_digest,
+    stored_of,
+    table_name,
+)
+from pipeline.stored import file_digest as file_digest
 
-METADATA_KEY = "geocal"
+Making = Callable[[str, str | None, Mapping[str, Any]], Mapping[str, Any]]
+"""What a table is made with, by asset, state and the step's configuration."""
+
 PARTITION_COLUMN = "state"
 SYNTHETIC_LABEL = "SYNTHETIC"
 
@@ -49,11 +62,6 @@ class Table:
 
     frame: pl.DataFrame
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-def file_digest(data: bytes) -> str:
-    """SHA-256 of a stored file's bytes, lower-case hex."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def encode(frame: pl.DataFrame, facts: Mapping[str, Any]) -> bytes:
@@ -155,10 +163,19 @@ class ParquetIOManager(dg.UPathIOManager):
 
     extension = ".parquet"
 
-    def __init__(self, environment: RunEnvironment, facts: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        environment: RunEnvironment,
+        facts: Mapping[str, Any] | None = None,
+        making: Making | None = None,
+    ) -> None:
         super().__init__(base_path=UPath(environment.root))
+        self.root = environment.root
         self._facts = dict(facts or {})
+        self._making = making
         self._inputs: dict[tuple[str, str], dict[str, str]] = {}
+        self._tables = StoredTables(self._base_path)
+        self._met: dict[tuple[str, str], OneMaking] = {}
 
     def get_path_for_partition(
         self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str
@@ -179,16 +196,25 @@ class ParquetIOManager(dg.UPathIOManager):
         if context.has_partition_key:
             return super().load_partitions(context)
         paths = self._get_paths_for_partitions(context)
+        if self._tolerant(context):
+            paths = {key: path for key, path in paths.items() if not self._why_left_out(path)}
         frames = {
             key: self._load_partition_from_path(context, key, path) for key, path in paths.items()
         }
         return {key: frame for key, frame in frames.items() if frame is not None}
 
+    def _why_left_out(self, path: UPath) -> str:
+        """Why a state's table is no part of the nation's: it is not there, cannot be read, or what
+        it was made from is not what lies there now."""
+        partition = path.parent.name.removeprefix("state=")
+        return self._tables.broken_link(table_name(path.stem, partition))
+
+    @staticmethod
+    def _tolerant(context: dg.InputContext) -> bool:
+        return bool((context.definition_metadata or {}).get("allow_missing_partitions", False))
+
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pl.DataFrame:
-        allow_missing = bool(
-            (context.definition_metadata or {}).get("allow_missing_partitions", False)
-        )
-        if allow_missing and not path.exists():
+        if self._tolerant(context) and not path.exists():
             raise FileNotFoundError(str(path))
         asset = "/".join(context.asset_key.path)
         partition = (
@@ -197,8 +223,9 @@ class ParquetIOManager(dg.UPathIOManager):
         _require(path, asset=asset, partition=partition)
         data = path.read_bytes()
         frame = decode(path, data)
-        name = f"{asset}[{partition}]" if partition else asset
-        self._inputs.setdefault(self._step(context), {})[name] = file_digest(data)
+        name, stored, step = table_name(asset, partition), stored_of(data), self._step(context)
+        self._inputs.setdefault(step, {})[name] = stored.content
+        self._met.setdefault(step, OneMaking(self._tables)).add(name, stored)
         return frame
 
     def dump_to_path(
@@ -219,18 +246,25 @@ class ParquetIOManager(dg.UPathIOManager):
                 expected="a table by state without that column",
                 remedy="Leave the column out: readers of the folder add it",
             )
+        asset = "/".join(context.asset_key.path)
+        partition = context.partition_key if context.has_asset_partitions else None
+        making = self._making(asset, partition, self._config(context)) if self._making else {}
         facts = {
             **self._facts,
             **table.facts,
-            "asset": "/".join(context.asset_key.path),
-            "partition": context.partition_key if context.has_asset_partitions else None,
+            "asset": asset,
+            "partition": partition,
             "inputs": dict(sorted(self._inputs.get(self._step(context), {}).items())),
+            **({"making": making} if making else {}),
         }
         data = encode(table.frame, facts)
+        content = content_digest(data)
         write_atomic(path, data)
+        self._version(context, content)
         context.add_output_metadata(
             {
                 "sha256": file_digest(data),
+                "content_sha256": content,
                 "bytes": len(data),
                 "peak_memory_mb": peak_memory_mb(),
                 "processor": processor_line(),
@@ -255,3 +289,24 @@ class ParquetIOManager(dg.UPathIOManager):
         except dg.DagsterInvariantViolationError:
             return ("", "")
         return (step.run_id, step.step.key)
+
+    @staticmethod
+    def _config(context: dg.OutputContext) -> Mapping[str, Any]:
+        """What the step was asked for beside its inputs; nothing where that is left to the
+        profile."""
+        try:
+            stated = context.step_context.op_config
+        except dg.DagsterInvariantViolationError:
+            return {}
+        given = stated if isinstance(stated, Mapping) else {}
+        return {key: value for key, value in sorted(given.items()) if value is not None}
+
+    @staticmethod
+    def _version(context: dg.OutputContext, content: str) -> None:
+        """Tell Dagster the table's data version: what it holds, so that the same again is no
+        change."""
+        try:
+            step = context.step_context
+        except dg.DagsterInvariantViolationError:
+            return
+        step.set_data_version(context.asset_key, dg.DataVersion(content))
