@@ -38,6 +38,7 @@ from pipeline.errors import StoreError
 from pipeline.processor import processor_line
 from pipeline.settings import RunEnvironment, peak_memory_mb
 from pipeline.stored import (
+    DAMAGED,
     METADATA_KEY,
     OneMaking,
     StoredTables,
@@ -106,7 +107,7 @@ def read_facts(path: Path | UPath) -> dict[str, Any]:
     _require(path, asset=path.stem, partition=None)
     try:
         stored = pl.read_parquet_metadata(io.BytesIO(path.read_bytes())).get(METADATA_KEY)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except DAMAGED as error:
         raise _unreadable(path, error) from error
     if stored is None:
         raise StoreError(
@@ -124,11 +125,11 @@ def decode(path: Path | UPath, data: bytes) -> pl.DataFrame:
     """
     try:
         return pl.read_parquet(io.BytesIO(data))
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except DAMAGED as error:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path | UPath, error: Exception) -> StoreError:
+def _unreadable(path: Path | UPath, error: BaseException) -> StoreError:
     return StoreError(
         f"A stored table cannot be read ({error})",
         where=str(path),
@@ -198,10 +199,18 @@ class ParquetIOManager(dg.UPathIOManager):
         paths = self._get_paths_for_partitions(context)
         if self._tolerant(context):
             paths = {key: path for key, path in paths.items() if not self._why_left_out(path)}
-        frames = {
-            key: self._load_partition_from_path(context, key, path) for key, path in paths.items()
-        }
+        frames = {key: self._of_state(context, key, path) for key, path in paths.items()}
         return {key: frame for key, frame in frames.items() if frame is not None}
+
+    def _of_state(self, context: dg.InputContext, key: str, path: UPath) -> pl.DataFrame | None:
+        """One state's table; None where it may be left out, and is not there or cannot be read."""
+        try:
+            return self._load_partition_from_path(context, key, path)
+        except StoreError as error:
+            if not self._tolerant(context):
+                raise
+            context.log.warning(f"{key} is left out: {error}")
+            return None
 
     def _why_left_out(self, path: UPath) -> str:
         """Why a state's table is no part of the nation's: it is not there, cannot be read, or what
@@ -224,8 +233,8 @@ class ParquetIOManager(dg.UPathIOManager):
         data = path.read_bytes()
         frame = decode(path, data)
         name, stored, step = table_name(asset, partition), stored_of(data), self._step(context)
-        self._inputs.setdefault(step, {})[name] = stored.content
         self._met.setdefault(step, OneMaking(self._tables)).add(name, stored)
+        self._inputs.setdefault(step, {})[name] = stored.content
         return frame
 
     def dump_to_path(

@@ -44,18 +44,18 @@ def file_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+# What polars makes of a file that is damaged in one place or another.
+DAMAGED = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError)
+
+
 def content_digest(data: bytes) -> str:
     """SHA-256 of what a Parquet file holds: its column chunks, and names and types of its columns;
     not its key-value metadata. Raises StoreError unless ``data`` is a whole Parquet file.
     """
     try:
         schema = pl.read_parquet_schema(io.BytesIO(data))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise StoreError(
-            f"A stored table cannot be read ({error})",
-            expected="a complete Parquet file written by geocal",
-            remedy="Delete the file and materialise its asset again",
-        ) from error
+    except DAMAGED as error:
+        raise _damaged(error) from error
     footer = int.from_bytes(data[-_TAIL : -_TAIL // 2], "little")
     total = hashlib.sha256(memoryview(data)[: len(data) - _TAIL - footer])
     total.update(json.dumps([[name, str(kind)] for name, kind in schema.items()]).encode())
@@ -101,9 +101,20 @@ def stored_of(data: bytes) -> Stored:
     is not one of ours.
     """
     content = content_digest(data)
-    stated = pl.read_parquet_metadata(io.BytesIO(data)).get(METADATA_KEY)
-    facts = json.loads(stated) if stated else {}
+    try:
+        stated = pl.read_parquet_metadata(io.BytesIO(data)).get(METADATA_KEY)
+        facts = json.loads(stated) if stated else {}
+    except DAMAGED as error:
+        raise _damaged(error) from error
     return Stored(content, file_digest(data), len(data), facts)
+
+
+def _damaged(error: BaseException) -> StoreError:
+    return StoreError(
+        f"A stored table cannot be read ({str(error).splitlines()[0] if str(error) else error!r})",
+        expected="a complete Parquet file written by geocal",
+        remedy="Delete the file and materialise its asset again",
+    )
 
 
 def state_key(path: Path) -> list[int]:
@@ -116,11 +127,14 @@ class StoredTables:
     """The tables below ``root``, each looked at once for as long as it is not written again.
 
     ``known``: what an earlier process found, by path relative to the root (``entries`` gives it
-    back); never trusted for a file that was written since.
+    back); never trusted for a file that was written since. ``whole``: a table is also read, so that
+    damage in the middle of a file is found.
     """
 
-    def __init__(self, root: Path | UPath, known: Mapping[str, Any] | None = None) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path | UPath, known: Mapping[str, Any] | None = None, *, whole: bool = False
+    ) -> None:
+        self.root, self._whole = root, whole
         self._known: dict[str, Any] = dict(known or {})
 
     def path(self, name: str) -> Path | UPath:
@@ -204,10 +218,13 @@ class StoredTables:
         except StoreError:
             return None
 
-    @staticmethod
-    def _read(path: Path | UPath) -> Stored | None:
+    def _read(self, path: Path | UPath) -> Stored | None:
         try:
-            return stored_of(path.read_bytes())
+            data = path.read_bytes()
+            found = stored_of(data)
+            if self._whole:
+                _require_rows(data)
+            return found
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -221,6 +238,13 @@ class StoredTables:
             raise StoreError(
                 error.found, where=str(path), expected=error.expected, remedy=error.remedy
             ) from error
+
+
+def _require_rows(data: bytes) -> None:
+    try:
+        pl.read_parquet(io.BytesIO(data))
+    except DAMAGED as error:
+        raise _damaged(error) from error
 
 
 class OneMaking:

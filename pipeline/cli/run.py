@@ -61,6 +61,7 @@ def run_states(
             " the result, `geocal run --force` makes it again)",
             markup=False,
         )
+    _say_who_is_left_out(terminal, asked)
     _print_seconds(terminal, outcome.jobs)
     terminal.note(
         f"{time.monotonic() - started:.1f} s in all, peak memory {peak_memory_mb():,.0f} MiB;"
@@ -142,6 +143,18 @@ def _say_what_failed(terminal: Terminal, outcome: ProfileOutcome) -> None:
         terminal.error(outcome.interruption)
     elif outcome.not_started:
         terminal.error(f"Not started: {', '.join(outcome.not_started)}")
+
+
+def _say_who_is_left_out(terminal: Terminal, asked: Asked) -> None:
+    """States with weights that the nation's tables do without, and why."""
+    from pipeline.assets.national_reports import NOT_RUN, left_out
+
+    for state, why in left_out(asked.profile, asked.environment, asked.profile.states).items():
+        if why != NOT_RUN and asked.environment.table_path("weights", state).exists():
+            terminal.warn(
+                f"{state} is left out of the nation's tables: {why}. Run `geocal run --states"
+                f" {state}`"
+            )
 
 
 def _print_results(terminal: Terminal, asked: Asked, states: Iterable[str | None]) -> None:

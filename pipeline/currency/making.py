@@ -43,7 +43,6 @@ from pipeline.currency.graph import Graph, Node, Rests, graph_of
 from pipeline.currency.raw import RawDigests, files_of, relative
 from pipeline.currency.specs import SpecParts
 from pipeline.io_manager import write_atomic
-from pipeline.sample.generate import TRUTH
 from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
@@ -164,6 +163,9 @@ class Makings:
             spec = load_source(own.records.donor.source)
             found = files_of(spec, [own.records.donor.vintage], data, None)
         elif node.name == FIT and self.profile.synthetic:
+            # Here, because the generator loads scipy, and the code location need not.
+            from pipeline.sample.generate import TRUTH
+
             found = [data / name for name in sorted(TRUTH.values())]
         return {relative(path, data): self.raw.of(path) for path in found}
 

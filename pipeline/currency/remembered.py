@@ -43,7 +43,7 @@ def judging(makings: Makings, failed: Failed = lambda state: {}) -> Iterator[Jud
     path = environment.root / FOLDER / FILE
     before = _memory(path)
     makings.raw = RawDigests(before.get("raw"))
-    tables = StoredTables(environment.root, before.get("tables"))
+    tables = StoredTables(environment.root, before.get("tables"), whole=True)
     try:
         yield Judge(makings, tables, failed)
     finally:
