@@ -160,8 +160,7 @@ def remove_temporaries(root: Path, scope: str) -> list[Path]:
     only whoever holds the lock may. Returns what was removed.
     """
     if scope == NATION:
-        places = [*root.glob("*/.*.tmp"), *root.glob("currency/parts/.*.tmp")]
-        left = [p for p in places if p.parent.name != "manifests"]
+        left = [p for p in root.glob("*/.*.tmp") if p.parent.name != "manifests"]
     else:
         left = [*root.glob(f"*/state={scope}/.*.tmp"), *root.glob(f"manifests/.{scope}.json.*.tmp")]
     for path in left:

@@ -77,9 +77,9 @@ class ProfileOutcome:
 Listener = Callable[[AssetEvent], None]
 LOCK = "lock"
 NOT_CURRENT = (
-    "It was made in this run and is not current: {because}. Where: the tables of this state."
-    " Expected: files, specifications and tables that stay as they are while a run goes on. What to"
-    " do: see who changes or removes them, and run again"
+    "{number} assets were made in this run and are not current: {because}. Where: the tables of"
+    " this state. Expected: files, specifications and tables that stay as they are while a run goes"
+    " on. What to do: see who changes or removes them, and run again"
 )
 
 
@@ -205,6 +205,15 @@ class _Call:
         if self.listener is not None:
             self.listener(AssetEvent("planned", job, state, "", None, words, steps))
 
+    def tidy(self) -> None:
+        """Remove what killed runs left half written among the nation's tables, unless somebody
+        writes there now; among a state's, whoever takes its lock does."""
+        with (
+            contextlib.suppress(BusyError),
+            held(self.environment.root, NATION, self.id, "tidying"),
+        ):
+            pass
+
     def made(
         self, job: str, state: str | None, config: Mapping[str, Any] | None = None
     ) -> JobOutcome | None:
@@ -230,7 +239,7 @@ class _Call:
         done: set[str] = set()
         while (wave := self.needed.wave(job, state)) is not None:
             if again := sorted(done & set(wave.assets)):
-                lost = {name: NOT_CURRENT.format(because=wave.words) for name in again}
+                lost = {again[0]: NOT_CURRENT.format(number=len(again), because=wave.words)}
                 return _joined(outcome, JobOutcome(job, state, self.id, False, {}, lost))
             self.tell(job, state, wave.words, wave.steps)
             done |= set(wave.assets)
@@ -301,6 +310,7 @@ def run_profile(
         end_dead_runs(instance)
         planned = needed(instance) if needed is not None else None
         call = _Call(definitions, environment, instance, listener, planned, wait)
+        call.tidy()
         if NATIONAL_INPUTS in jobs and (above := call.made(NATIONAL_INPUTS, None)) is not None:
             outcomes.append(above)
             if not above.success or above.interrupted:

@@ -23,7 +23,9 @@ from pipeline.sample.generate import STAMP
 from pipeline.sample.settings import load_settings
 from pipeline.stored import Stored, StoredTables, short, table_name
 
-Kind = Literal["missing", "unreadable", "unknown", "raw", "spec", "code", "config", "input", "fail"]
+Kind = Literal[
+    "missing", "unreadable", "unknown", "raw", "spec", "code", "config", "input", "file", "fail"
+]
 GONE = "none"
 Failed = Callable[[str | None], Mapping[str, str]]
 
@@ -44,6 +46,8 @@ class Cause:
         named = {"raw": "raw file", "spec": "specs", "code": "code", "input": "table"}
         if self.kind in named:
             return f"{named[self.kind]} {self.what} changed{change}"
+        if self.kind == "file":
+            return f"the file of {self.what} was written again{change}"
         if self.kind == "config":
             return f"{self.what} was asked for otherwise{change}"
         return self.what
@@ -147,7 +151,7 @@ class Judge:
     ) -> list[Cause]:
         old = self.makings.parts(was)
         if old is None:
-            return [Cause(kind, "which is no longer known", was, now)]
+            return [Cause(kind, "(which, is no longer known)", was, now)]
         return [
             Cause(kind, name, short(old.get(name, GONE)), short(parts.get(name, GONE)))
             for name in sorted(old.keys() | parts.keys())
@@ -221,7 +225,7 @@ class Judge:
                 continue
             table = self._file(table_name(name, state if above.by_state else None))
             if table != sha:
-                found.append(Cause("input", name, short(sha), short(table)))
+                found.append(Cause("file", name, short(sha), short(table)))
         return found
 
     def _parts_of_manifest(
@@ -230,6 +234,7 @@ class Judge:
         was = manifest.get("manifest_code")
         making = self.makings.now(node.name, state)
         now = making.facts()["code"]
+        self.makings.remember(making)
         if was == now:
             return []
         return self._parts_changed("code", str(was), now, making.code)

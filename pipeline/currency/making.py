@@ -11,6 +11,7 @@ with what is stored (``judge.py``).
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -42,7 +43,6 @@ from pipeline.code_used import code_used
 from pipeline.currency.graph import Graph, Node, Rests, graph_of
 from pipeline.currency.raw import RawDigests, files_of, relative
 from pipeline.currency.specs import SpecParts
-from pipeline.io_manager import write_atomic
 from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
@@ -113,12 +113,18 @@ class Makings:
         return making.facts()
 
     def remember(self, making: Making) -> None:
-        """Keep the parts behind the digests, for whoever asks later what changed."""
+        """Keep the parts behind the digests, for whoever asks later what changed; nothing where the
+        output may not be written.
+        """
         for parts in (making.code, making.specs):
-            path = self._parts_path(digest_of(parts))
-            if not path.exists():
-                text = json.dumps(dict(parts), indent=1, sort_keys=True)
-                write_atomic(path, (text + "\n").encode())
+            digest = digest_of(parts)
+            # Written in place, by whoever comes first: a name has one content, and a torn one is
+            # none.
+            if parts and self.parts(digest) is None:
+                path = self._parts_path(digest)
+                with contextlib.suppress(OSError):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(json.dumps(dict(parts), indent=1, sort_keys=True) + "\n")
 
     def parts(self, digest: str) -> dict[str, str] | None:
         """The parts behind a digest; None where nobody remembered them."""

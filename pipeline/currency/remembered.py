@@ -19,7 +19,6 @@ from typing import Any
 from pipeline.currency.judge import Failed, Judge
 from pipeline.currency.making import FOLDER, Makings
 from pipeline.currency.raw import RawDigests
-from pipeline.io_manager import write_atomic
 from pipeline.settings import RunEnvironment
 from pipeline.stored import StoredTables
 
@@ -51,4 +50,6 @@ def judging(makings: Makings, failed: Failed = lambda state: {}) -> Iterator[Jud
         after = {"raw": makings.raw.entries(now), "tables": tables.entries(now)}
         if after != before and path.parent.parent.is_dir():
             with contextlib.suppress(OSError):
-                write_atomic(path, json.dumps(after).encode())
+                # In place: it is a memory, and one that was torn by a kill is none.
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(json.dumps(after), encoding="utf-8")
