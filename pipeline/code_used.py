@@ -17,12 +17,16 @@ made from (``currency/making.py``), or running anything.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
+import json
 import re
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import InvariantError
 from pipeline.stored import digest_of
@@ -64,11 +68,61 @@ class CodeUsed:
         return digest_of(self.parts)
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Own:
+    """A symbol's own code: its digest, what it names (``refs``, see ``_refs``), YAML ``files``."""
+
+    digest: str
+    refs: tuple[tuple[str, ...], ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Module:
-    path: Path
-    symbols: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imports: dict[str, set[Symbol]] = field(default_factory=dict)
+    """``imports``: by the name here, modules (``*``) and names of modules of ours."""
+
+    symbols: Mapping[str, _Own]
+    imports: Mapping[str, tuple[Symbol, ...]]
+
+
+@dataclass
+class _Memory:
+    """Modules taken apart before, by the digest of their text."""
+
+    known: dict[str, Any] = field(default_factory=dict)
+    fresh: bool = False
+
+
+_memory = _Memory()
+
+
+def read_memory(path: Path) -> None:
+    """Know again what an earlier process took apart; a file that is torn or not there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if isinstance(found, dict) and found.get("by") == _by():
+        _memory.known.update(found.get("modules", {}))
+
+
+def write_memory(path: Path) -> None:
+    """Keep what was taken apart for later processes, where anything is new and ``path`` may be
+    written."""
+    if _memory.fresh and path.parent.parent.is_dir():
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(exist_ok=True)
+            text = json.dumps({"by": _by(), "modules": _memory.known})
+            path.write_text(text, encoding="utf-8")
+            _memory.fresh = False
+
+
+@cache
+def _by() -> str:
+    """Another Python, or another version of this module, may take the same text apart in another
+    way."""
+    own = Path(__file__).read_bytes() + sys.version.encode()
+    return hashlib.sha256(own).hexdigest()
 
 
 def code_used(roots: Iterable[Symbol]) -> CodeUsed:
@@ -123,49 +177,27 @@ def _names_used(symbol: Symbol) -> _Used:
     if module is None:
         return _Used("", frozenset(), frozenset())
     if name == "*":
-        every = frozenset((at, each) for each in module.symbols)
-        return _Used("", every, frozenset())
-    body = module.symbols.get(name, [])
-    found: set[Symbol] = set()
-    files: set[str] = set()
-    for statement in body:
-        nodes = list(ast.walk(statement))
-        # `steps` in `steps.fit_of` is no use of the whole module.
-        asked = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
-        for node in nodes:
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                files |= {node.value} if re.fullmatch(r"[\w/]+\.yaml", node.value) else set()
-                found |= _named_in_text(module, at, node.value)
-            else:
-                found |= _named(module, at, node, whole=id(node) not in asked)
-    text = "".join(ast.dump(statement) for statement in body)
-    digest = hashlib.sha256(f"{name}\n{text}".encode()).hexdigest() if body else ""
-    return _Used(digest, frozenset(found - {symbol}), frozenset(files))
+        return _Used("", frozenset((at, each) for each in module.symbols), frozenset())
+    own = module.symbols.get(name)
+    if own is None:
+        return _Used("", frozenset(), frozenset())
+    found = {each for ref in own.refs for each in _meant(module, at, ref)}
+    return _Used(own.digest, frozenset(found - {symbol}), frozenset(own.files))
 
 
-def _named(module: _Module, at: str, node: ast.AST, whole: bool) -> set[Symbol]:
-    """Symbols of ours that one node names; ``whole``: a module that it names is handed on."""
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        targets = module.imports.get(node.value.id, set())
-        return {
-            found for where, name in targets if name == "*" for found in _member(where, node.attr)
-        }
-    if not isinstance(node, ast.Name):
-        return set()
-    handed_on = {
-        (each, "*")
-        for where, what in (module.imports.get(node.id, set()) if whole else ())
-        if what == "*"
-        for each in _below(where)
-    }
-    return _called(module, at, node.id) | handed_on
-
-
-def _called(module: _Module, at: str, name: str) -> set[Symbol]:
-    if name in module.symbols:
+def _meant(module: _Module, at: str, ref: tuple[str, ...]) -> set[Symbol]:
+    """The symbols of ours that a reference means."""
+    kind, name = ref[0], ref[1]
+    if kind == "text":
+        return {(each, "*") for each in _below(name)} if _exists(name) else set()
+    if kind == "local":
         return {(at, name)}
-    found = module.imports.get(name, set())
-    return {each for where, what in found if what != "*" for each in _member(where, what)}
+    targets = module.imports.get(name, ())
+    if kind == "member":
+        return {s for where, what in targets if what == "*" for s in _member(where, ref[2])}
+    whole = {(each, "*") for where, what in targets if what == "*" for each in _below(where)}
+    names = {s for where, what in targets if what != "*" for s in _member(where, what)}
+    return names | (whole if kind == "whole" else set())
 
 
 def _member(where: str, name: str) -> set[Symbol]:
@@ -182,16 +214,6 @@ def _followed(at: str, what: str, whence: str) -> set[Symbol]:
     if what == "*":
         return {(at, "*")}
     return _member(at, what) if at != whence else set()
-
-
-def _named_in_text(module: _Module, at: str, text: str) -> set[Symbol]:
-    """A type in quotes; or modules that are loaded by their names."""
-    if text.isidentifier():
-        return _called(module, at, text)
-    named = text.rstrip(".")
-    if named.split(".")[0] in OURS and "." in named and _exists(named):
-        return {(each, "*") for each in _below(named)}
-    return set()
 
 
 def _below(name: str) -> Iterator[str]:
@@ -221,29 +243,89 @@ def _module(name: str) -> _Module | None:
     """A module of ours, taken apart; None for others' and for what only shows."""
     if name in SHOWN or not _exists(name):
         return None
-    path = _file(name)
-    module = _Module(path)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text = _file(name).read_bytes()
+    key = hashlib.sha256(text).hexdigest()
+    known = _memory.known.get(key)
+    if known is None:
+        module = _taken_apart(text.decode("utf-8"))
+        _memory.fresh = True
+        _memory.known[key] = [
+            {n: [own.digest, own.refs, own.files] for n, own in module.symbols.items()},
+            dict(module.imports),
+        ]
+        return module
+    symbols, imports = known
+    return _Module(
+        {
+            n: _Own(digest, tuple(map(tuple, refs)), tuple(files))
+            for n, (digest, refs, files) in symbols.items()
+        },
+        {n: tuple((where, what) for where, what in each) for n, each in imports.items()},
+    )
+
+
+def _taken_apart(text: str) -> _Module:
+    tree = ast.parse(text)
+    imports: dict[str, set[Symbol]] = {}
     for node in ast.walk(tree):
-        _note_imports(module, node)
+        _note_imports(imports, node)
+    bodies: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
         if not isinstance(statement, (ast.Import, ast.ImportFrom)):
             _without_docstrings(statement)
             for symbol in _defines(statement):
-                module.symbols.setdefault(symbol, []).append(statement)
-    return module
+                bodies.setdefault(symbol, []).append(statement)
+    here = {name: tuple(sorted(each)) for name, each in sorted(imports.items())}
+    symbols = {name: _own(name, body, bodies, here) for name, body in bodies.items()}
+    return _Module(symbols, here)
 
 
-def _note_imports(module: _Module, node: ast.AST) -> None:
+def _own(name: str, body: list[ast.stmt], symbols: Container[str], imports: Container[str]) -> _Own:
+    nodes = [node for statement in body for node in ast.walk(statement)]
+    # `steps` in `steps.fit_of` is no use of the whole module.
+    asked = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    refs: set[tuple[str, ...]] = set()
+    files: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            files |= {node.value} if re.fullmatch(r"[\w/]+\.yaml", node.value) else set()
+            refs |= _in_text(node.value, symbols, imports)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            refs |= {("member", node.value.id, node.attr)} if node.value.id in imports else set()
+        elif isinstance(node, ast.Name):
+            refs |= _name(node.id, symbols, imports, "name" if id(node) in asked else "whole")
+    dumped = "".join(ast.dump(statement) for statement in body)
+    digest = hashlib.sha256(f"{name}\n{dumped}".encode()).hexdigest()
+    return _Own(digest, tuple(sorted(refs)), tuple(sorted(files)))
+
+
+def _name(
+    name: str, symbols: Container[str], imports: Container[str], kind: str
+) -> set[tuple[str, ...]]:
+    if name in symbols:
+        return {("local", name)}
+    return {(kind, name)} if name in imports else set()
+
+
+def _in_text(text: str, symbols: Container[str], imports: Container[str]) -> set[tuple[str, ...]]:
+    """A type in quotes; or modules that are loaded by their names."""
+    if text.isidentifier():
+        return _name(text, symbols, imports, "name")
+    named = text.rstrip(".")
+    ours = re.fullmatch(r"\w+(\.\w+)+", named) and named.split(".")[0] in OURS
+    return {("text", named)} if ours else set()
+
+
+def _note_imports(imports: dict[str, set[Symbol]], node: ast.AST) -> None:
     if isinstance(node, ast.Import):
         for alias in node.names:
             if alias.name.split(".")[0] in OURS:
-                module.imports.setdefault(alias.asname or alias.name, set()).add((alias.name, "*"))
+                imports.setdefault(alias.asname or alias.name, set()).add((alias.name, "*"))
     elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in OURS:
         for alias in node.names:
             whole = f"{node.module}.{alias.name}"
             target = (whole, "*") if _exists(whole) else (node.module, alias.name)
-            module.imports.setdefault(alias.asname or alias.name, set()).add(target)
+            imports.setdefault(alias.asname or alias.name, set()).add(target)
 
 
 def _defines(statement: ast.stmt) -> list[str]:

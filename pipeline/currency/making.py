@@ -15,7 +15,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,13 @@ from pipeline.assets.names import (
     WEIGHTS,
 )
 from pipeline.assets.sources import published_sources
-from pipeline.code_used import code_used
+from pipeline.code_used import code_used, read_memory, write_memory
 from pipeline.currency.graph import Graph, Node, Rests, graph_of
 from pipeline.currency.raw import RawDigests, files_of, relative
 from pipeline.currency.specs import SpecParts
 from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import Catalog, load_catalog
 from pipeline.specs.profiles import Profile
-from pipeline.specs.sources import load_source
 from pipeline.stored import digest_of
 from pipeline.versions import package_versions
 
@@ -90,6 +89,7 @@ class Makings:
         self._catalog = catalog
         self._specs = SpecParts(catalog, profile)
         self._assets = list(assets)
+        self._read = False
 
     @cached_property
     def graph(self) -> Graph:
@@ -98,11 +98,13 @@ class Makings:
 
     def now(self, asset: str, state: str | None, config: Mapping[str, Any] | None = None) -> Making:
         """How the table would be made now; ``config``: what the run asks of its step."""
+        if not self._read:
+            read_memory(self.code_memory)
+            self._read = True
         node = self.graph.nodes[asset]
         used = code_used(node.functions)
         # A manifest has no numbers of its own.
-        packages = package_versions(PACKAGES) if node.tabular else {}
-        code = used.parts | {f"package {name}": digest_of(v) for name, v in packages.items()}
+        code = used.parts | (_packages() if node.tabular else {})
         specs = self._specs_of(node, state) | self._specs.of_files(used.files)
         return Making(code, specs, self._files_of(node, state), config or {}, node.name != FIT)
 
@@ -110,7 +112,13 @@ class Makings:
         """``Making.facts`` of a table about to be stored, its parts remembered."""
         making = self.now(asset, state, config)
         self.remember(making)
+        write_memory(self.code_memory)
         return making.facts()
+
+    @property
+    def code_memory(self) -> Path:
+        """Where it is kept how modules were taken apart."""
+        return self.environment.root / FOLDER / "code.json"
 
     def remember(self, making: Making) -> None:
         """Keep the parts behind the digests, for whoever asks later what changed; nothing where the
@@ -151,22 +159,22 @@ class Makings:
 
     def _files_of(self, node: Node, state: str | None) -> dict[str, str]:
         """Raw files that the table is read from, with SHA-256."""
-        data = self.environment.data
+        data, sources = self.environment.data, self._catalog.sources
         own = self.profile.of(state)
         found: list[Path] = []
         if node.rests == "source":
-            spec = load_source(node.name)
+            spec = sources[node.name]
             asked = [state] if spec.coverage == "state" and state is not None else None
             vintages = (own if asked else self.profile).sources.get(node.name, ())
             found = files_of(spec, vintages, data, asked)
         elif node.rests == "geography":
-            spec = load_source(self.profile.geography.source)
+            spec = sources[self.profile.geography.source]
             found = files_of(spec, self.profile.sources[spec.id], data, self.profile.states)
         elif node.rests == "survey" and state is not None:
-            spec = load_source(own.records.source)
+            spec = sources[own.records.source]
             found = files_of(spec, [own.records.vintage], data, [state])
         elif node.rests == "donor" and own.records.donor is not None:
-            spec = load_source(own.records.donor.source)
+            spec = sources[own.records.donor.source]
             found = files_of(spec, [own.records.donor.vintage], data, None)
         elif node.name == FIT and self.profile.synthetic:
             # Here, because the generator loads scipy, and the code location need not.
@@ -174,6 +182,11 @@ class Makings:
 
             found = [data / name for name in sorted(TRUTH.values())]
         return {relative(path, data): self.raw.of(path) for path in found}
+
+
+@cache
+def _packages() -> dict[str, str]:
+    return {f"package {name}": digest_of(v) for name, v in package_versions(PACKAGES).items()}
 
 
 def makings_of(

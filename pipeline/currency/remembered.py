@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.code_used import write_memory
 from pipeline.currency.judge import Failed, Judge
 from pipeline.currency.making import FOLDER, Makings
 from pipeline.currency.raw import RawDigests
@@ -46,6 +47,7 @@ def judging(makings: Makings, failed: Failed = lambda state: {}) -> Iterator[Jud
     try:
         yield Judge(makings, tables, failed)
     finally:
+        write_memory(makings.code_memory)
         now = time.time_ns()
         after = {"raw": makings.raw.entries(now), "tables": tables.entries(now)}
         if after != before and path.parent.parent.is_dir():

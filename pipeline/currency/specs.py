@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from pipeline.specs.base import SPEC_ROOT, read_yaml
 from pipeline.specs.catalog import Catalog
@@ -33,6 +34,9 @@ class SpecParts:
     def __init__(self, catalog: Catalog, profile: Profile) -> None:
         self._catalog, self._profile = catalog, profile
         self._files: dict[str, str] = {}
+        # By the settled profile of a state, which the profile holds for as long as this lives.
+        self._profiles: dict[int, dict[str, str]] = {}
+        self._single: dict[tuple[str, str], str] = {}
         self._shared: dict[str, str] | None = None
 
     def of_source(self, source: str | None, state: str | None) -> dict[str, str]:
@@ -49,9 +53,8 @@ class SpecParts:
             profile["states"] = list(self._profile.states)
         found = {"profile": digest_of(profile)}
         for name in sorted(names):
-            spec = self._catalog.sources[name]
-            read = [spec, list(own.sources.get(name, ()))]
-            found[f"sources/{name}.yaml"] = digest_of(read)
+            found[f"sources/{name}.yaml"] = self._once("sources", name)
+            found[f"vintages of {name}"] = digest_of(list(own.sources.get(name, ())))
         return found
 
     def of_weights(self, state: str | None) -> dict[str, str]:
@@ -61,11 +64,9 @@ class SpecParts:
     def of_all(self, state: str | None) -> dict[str, str]:
         """What anything else rests on."""
         own = self._of(state)
-        targets = {f"targets/{name}.yaml": self._catalog.targets[name] for name in own.targets}
-        named = {name: digest_of(each) for name, each in targets.items()}
+        named = {f"targets/{name}.yaml": self._once("targets", name) for name in own.targets}
         # The sources behind targets: publishers' years and kinds of figures.
-        sources = {s: self._catalog.sources[s] for s in own.sources}
-        named |= {f"sources/{name}.yaml": digest_of(each) for name, each in sources.items()}
+        named |= {f"sources/{name}.yaml": self._once("sources", name) for name in own.sources}
         cross = f"cross_categories/{own.cross_categories}.yaml"
         return self._profile_parts(state) | named | self._of_catalog() | self.of_files([cross])
 
@@ -84,14 +85,23 @@ class SpecParts:
             found[name] = self._files[name]
         return found
 
+    def _once(self, kind: Literal["sources", "targets"], name: str) -> str:
+        if (kind, name) not in self._single:
+            held = self._catalog.sources if kind == "sources" else self._catalog.targets
+            self._single[kind, name] = digest_of(held[name])
+        return self._single[kind, name]
+
     def _places(self, name: str) -> list[Path]:
         beside = [SPEC_ROOT / "factors" / name] if "/" not in name else []
         return [folder / name for folder in self._catalog.roots.folders] + beside
 
     def _profile_parts(self, state: str | None) -> dict[str, str]:
         own = self._of(state)
-        keys = sorted(set(type(own).model_fields) - _NO_MATTER)
-        return {f"profile: {key}": digest_of(getattr(own, key)) for key in keys}
+        if id(own) not in self._profiles:
+            keys = sorted(set(type(own).model_fields) - _NO_MATTER)
+            found = {f"profile: {key}": digest_of(getattr(own, key)) for key in keys}
+            self._profiles[id(own)] = found
+        return self._profiles[id(own)]
 
     def _of(self, state: str | None) -> Profile:
         return self._profile.of(state)
