@@ -111,10 +111,11 @@ def why(
     nation = state.strip().lower() == "nation"
     with _asking(terminal, profile, None, data, output, pairs) as (asked, planner, _):
         postal = None if nation else one_state(state, asked.profile)
-        jobs = (NATIONAL_INPUTS, NATIONAL_OUTPUTS) if nation else (NATIONAL_INPUTS, STATES)
-        found: dict[str, Verdict] = {}
-        for job in jobs:
-            found |= planner.stale(job, postal if job == STATES else None)
+        if postal is None:
+            jobs = (NATIONAL_INPUTS, NATIONAL_OUTPUTS)
+            found = {k: v for job in jobs for k, v in planner.stale(job, None).items()}
+        else:
+            jobs, found = (NATIONAL_INPUTS, STATES), planner.stale_from_the_start(postal)
         total = sum(len(planner.nodes(job)) for job in jobs)
     if as_json:
         terminal.text(json.dumps([_plain(verdict) for verdict in found.values()], indent=2))

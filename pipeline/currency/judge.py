@@ -86,12 +86,12 @@ class Judge:
         ``config``: what the run asks, by step.
         """
         found: dict[str, Verdict] = {}
-        failed = self._failed(state)
+        failed = {each: self._failed(each) for each in {None, state}}
         for node in nodes:
             asked = dict((config or {}).get(node.operation, {}))
             own = state if node.by_state else None
             behind = tuple(sorted(node.before & found.keys()))
-            run = failed.get(node.operation)
+            run = failed[own].get(node.operation)
             causes = (
                 *([Cause("fail", f"its last run failed ({run[:8]})")] if run else []),
                 *self.causes(node, own, asked),

@@ -75,6 +75,12 @@ class Planner:
         """The job's assets that are not current."""
         return self.judge.stale(self.nodes(job), state, self._config)
 
+    def stale_from_the_start(self, state: str) -> dict[str, Verdict]:
+        """Assets that are not current of the nation's inputs and of the state, which is made from
+        them."""
+        nodes = self.nodes(NATIONAL_INPUTS) + self.nodes(STATES)
+        return self.judge.stale(nodes, state, self._config)
+
     def needs(self, job: str, state: str | None) -> bool:
         """Whether there is anything to make."""
         asked = self._force and (job, state) not in self._forced

@@ -58,8 +58,8 @@ class SpecParts:
         return found
 
     def of_weights(self, state: str | None) -> dict[str, str]:
-        """What solving rests on: the profile alone, with its method."""
-        return self._profile_parts(state)
+        """What solving rests on: the profile with its method, and the cells it selects by."""
+        return self._profile_parts(state) | self.of_files([self._cells(state)])
 
     def of_all(self, state: str | None) -> dict[str, str]:
         """What anything else rests on."""
@@ -67,8 +67,8 @@ class SpecParts:
         named = {f"targets/{name}.yaml": self._once("targets", name) for name in own.targets}
         # The sources behind targets: publishers' years and kinds of figures.
         named |= {f"sources/{name}.yaml": self._once("sources", name) for name in own.sources}
-        cross = f"cross_categories/{own.cross_categories}.yaml"
-        return self._profile_parts(state) | named | self._of_catalog() | self.of_files([cross])
+        cells = self.of_files([self._cells(state)])
+        return self._profile_parts(state) | named | self._of_catalog() | cells
 
     def of_nation(self) -> dict[str, str]:
         """What tables over all states rest on: which states these are."""
@@ -84,6 +84,9 @@ class SpecParts:
                 )
             found[name] = self._files[name]
         return found
+
+    def _cells(self, state: str | None) -> str:
+        return f"cross_categories/{self._of(state).cross_categories}.yaml"
 
     def _once(self, kind: Literal["sources", "targets"], name: str) -> str:
         if (kind, name) not in self._single:

@@ -63,7 +63,12 @@ def _row(
     history: Callable[[str | None], History],
 ) -> Row:
     nodes = [node for job in jobs for node in planner.nodes(job)]
-    stale = {name: found for job in jobs for name, found in planner.stale(job, state).items()}
+    if state is None:
+        stale = {name: found for job in jobs for name, found in planner.stale(job, None).items()}
+    else:
+        names = {node.name for node in nodes}
+        all_of_it = planner.stale_from_the_start(state)
+        stale = {name: found for name, found in all_of_it.items() if name in names}
     record = history(state)
     standing, why = _standing(planner, state, nodes, stale, record)
     last = record.last[0] if record.last else ""
@@ -93,4 +98,7 @@ def _standing(
     if failed:
         run = next(cause.what for name in failed for cause in stale[name].causes)
         return "failed", f"{failed[0]}: {run}"
+    if not any(found.causes for found in stale.values()):
+        first = next(iter(stale.values())).behind[0]
+        why = f"whether it is turns out once the nation's {first} was made again"
     return "stale", why

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.code_used import CodeUsed
+from pipeline.code_used import CodeUsed, code_used
 from pipeline.currency import making as making_module
 from pipeline.currency.judge import Judge
 from pipeline.currency.making import Makings, makings_of
@@ -268,3 +268,33 @@ def test_a_torn_memory_is_no_memory(environment):
     (environment.root / "currency" / "digests.json").write_text('{"raw": {')
     with judging(makings(environment)) as judge:
         assert waves(Planner(judge, force=False)) == {}
+
+
+@pytest.mark.parametrize("rests", ["weights", "source", "survey", "geography", "donor"])
+def test_tables_that_rest_on_few_specifications_use_no_code_that_reads_others(environment, rests):
+    # `specs.py` lists what these rest on. Where this fails, their code has come to read more.
+    others = {"catalog", "variables", "factors", "bystanders"} - (
+        {"variables"} if rests == "weights" else set()
+    )
+    graph = makings(environment).graph
+    nodes = [node for node in graph.nodes.values() if node.rests == rests]
+    assert nodes
+    for node in nodes:
+        parts = code_used(node.functions).parts
+        used = {Path(part).stem for part in parts if part.startswith("pipeline/specs/")}
+        assert not used & others, node.name
+
+
+def test_a_selection_rests_on_its_cells_and_on_no_target_file(environment):
+    its = makings(environment)
+    before = its.now("selected_pairs", "RI").specs
+    assert "cross_categories/default.yaml" in before
+    assert not [name for name in before if name.startswith(("target", "variable", "factor"))]
+
+
+def test_every_asset_has_its_making_and_an_unknown_one_rests_on_everything(environment):
+    its = makings(environment)
+    assert its.graph.nodes["concept_gaps"].rests == "all"
+    for node in its.graph.nodes.values():
+        making = its.now(node.name, "RI" if node.by_state else None)
+        assert making.code and (making.specs or node.rests == "manifest"), node.name
