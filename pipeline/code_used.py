@@ -43,10 +43,12 @@ SHOWN = (
     "pipeline.reports.loss_plots",
     "pipeline.reports.loss_points",
     "pipeline.reports.plots",
+    "pipeline.code_used",
     "pipeline.errors",
     "pipeline.io_manager",
     "pipeline.settings",
     "pipeline.step_words",
+    "pipeline.stored",
     "calibration_core.errors",
 )
 _DEFINED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

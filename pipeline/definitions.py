@@ -9,7 +9,7 @@ the functions that use them.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import dagster as dg
@@ -64,7 +64,9 @@ def build_definitions(
         schedules=build_schedules(jobs),
         sensors=build_sensors(jobs, order_states(profile.states)) if STATES in jobs else [],
         resources={
-            "io_manager": _locking(ParquetIOManager(environment, facts, makings.facts), profile),
+            "io_manager": _locking(
+                ParquetIOManager(environment, facts, makings.facts), profile, makings.prepare
+            ),
             **(resources or {}),
         },
         # One heavy step follows another and isolation buys nothing: a process for each would cost
@@ -78,9 +80,12 @@ def build_definitions(
     )
 
 
-def _locking(manager: ParquetIOManager, profile: Profile) -> dg.IOManagerDefinition:
+def _locking(
+    manager: ParquetIOManager, profile: Profile, prepare: Callable[[], None] = lambda: None
+) -> dg.IOManagerDefinition:
     """The IO manager, for a run that holds the locks of what it writes (``pipeline/locks.py``): a
     second run of the same state fails before its first step, or waits if its tag says so.
+    ``prepare`` is called when a run begins.
     """
 
     def under_locks(context: dg.InitResourceContext) -> Iterator[ParquetIOManager]:
@@ -88,6 +93,7 @@ def _locking(manager: ParquetIOManager, profile: Profile) -> dg.IOManagerDefinit
             if (run := context.run) is not None:
                 for scope in _written(run, profile):
                     locks.enter_context(_lock(manager, scope, run))
+                prepare()
             yield manager
 
     # Dagster takes a resource that gives back what it holds; its type says less.

@@ -98,15 +98,26 @@ class Makings:
 
     def now(self, asset: str, state: str | None, config: Mapping[str, Any] | None = None) -> Making:
         """How the table would be made now; ``config``: what the run asks of its step."""
-        if not self._read:
-            read_memory(self.code_memory)
-            self._read = True
+        self._recall()
         node = self.graph.nodes[asset]
         used = code_used(node.functions)
         # A manifest has no numbers of its own.
         code = used.parts | (_packages() if node.tabular else {})
         specs = self._specs_of(node, state) | self._specs.of_files(used.files)
         return Making(code, specs, self._files_of(node, state), config or {}, node.name != FIT)
+
+    def prepare(self) -> None:
+        """Take the digests of code and of files that it names now, as a run begins: what is edited
+        while it goes on is not what it runs.
+        """
+        self._recall()
+        for node in self.graph.nodes.values():
+            self._specs.of_files(code_used(node.functions).files)
+
+    def _recall(self) -> None:
+        if not self._read:
+            read_memory(self.code_memory)
+            self._read = True
 
     def facts(self, asset: str, state: str | None, config: Mapping[str, Any]) -> dict[str, Any]:
         """``Making.facts`` of a table about to be stored, its parts remembered."""
