@@ -8,23 +8,30 @@ the functions that use them.
 ``GEOCAL_OUTPUT``).
 """
 
-from collections.abc import Mapping
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
 import dagster as dg
 
 from calibration_core.common.memory import set_budget
 from pipeline.assets.build import build_assets
 from pipeline.assets.common import code_version
+from pipeline.currency.making import Makings
 from pipeline.io_manager import ParquetIOManager
 from pipeline.jobs import STATES, build_jobs, build_schedules, build_sensors
+from pipeline.locks import NATION, held
 from pipeline.partitions import order_states, state_partitions
+from pipeline.run_history import PARTITION_TAG
 from pipeline.settings import RunEnvironment, memory_budget, run_environment
 from pipeline.sources.settled import settle
 from pipeline.specs.base import SPEC_ROOT, spec_digest
 from pipeline.specs.catalog import load_catalog
 from pipeline.specs.profiles import Profile
 from pipeline.specs.roots import beside_ours
+
+WAIT_TAG = "geocal/wait"
+"""A run with this tag waits where another run writes its state's tables, instead of failing."""
 
 
 def run_facts(profile: Profile) -> dict[str, Any]:
@@ -47,16 +54,23 @@ def build_definitions(
     """
     environment = environment.generated() if profile.synthetic else environment
     set_budget(memory_budget())
-    profile = settle(load_catalog(), profile, environment.data)
+    catalog = load_catalog()
+    profile = settle(catalog, profile, environment.data)
     facts = run_facts(profile)
     assets = build_assets(profile, environment, state_partitions(profile.states), facts)
+    makings = Makings(catalog, profile, environment, assets)
     jobs = build_jobs(assets)
     return dg.Definitions(
         assets=assets,
         jobs=list(jobs.values()),
         schedules=build_schedules(jobs),
         sensors=build_sensors(jobs, order_states(profile.states)) if STATES in jobs else [],
-        resources={"io_manager": ParquetIOManager(environment, facts), **(resources or {})},
+        resources={
+            "io_manager": _locking(
+                ParquetIOManager(environment, facts, makings.facts), profile, makings.prepare
+            ),
+            **(resources or {}),
+        },
         # One heavy step follows another and isolation buys nothing: a process for each would cost
         # more than the work.
         executor=dg.in_process_executor,
@@ -66,6 +80,42 @@ def build_definitions(
             **({"label": "SYNTHETIC"} if profile.synthetic else {}),
         },
     )
+
+
+def _locking(
+    manager: ParquetIOManager, profile: Profile, prepare: Callable[[], None] = lambda: None
+) -> dg.IOManagerDefinition:
+    """The IO manager, for a run that holds the locks of what it writes (``pipeline/locks.py``): a
+    second run of the same state fails before its first step, or waits if its tag says so.
+    ``prepare`` is called when a run begins.
+    """
+
+    def under_locks(context: dg.InitResourceContext) -> Iterator[ParquetIOManager]:
+        with contextlib.ExitStack() as locks:
+            if (run := context.run) is not None:
+                for scope in _written(run, profile):
+                    locks.enter_context(_lock(manager, scope, run))
+                prepare()
+            yield manager
+
+    # Dagster takes a resource that gives back what it holds; its type says less.
+    return dg.IOManagerDefinition(resource_fn=cast(Any, under_locks))
+
+
+def _lock(
+    manager: ParquetIOManager, scope: str, run: dg.DagsterRun
+) -> contextlib.AbstractContextManager[None]:
+    by = f"a run of Dagster's job {run.job_name}"
+    return held(manager.root, scope, run.run_id, by, wait=WAIT_TAG in run.tags)
+
+
+def _written(run: dg.DagsterRun, profile: Profile) -> list[str]:
+    """Whose tables a run writes: a state's, those of a range of states, or the nation's."""
+    first, last = (run.tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
+    if first and last:
+        states = order_states(profile.states)
+        return states[states.index(first) : states.index(last) + 1]
+    return [run.tags.get(PARTITION_TAG, NATION)]
 
 
 @dg.definitions

@@ -75,6 +75,10 @@ class MemoryBudgetError(GeocalError):
     """A state needs more memory than the budget that the environment states, or that is none."""
 
 
+class BusyError(StoreError):
+    """Another run writes the tables of a state, or of the nation, at this moment."""
+
+
 class InvariantError(GeocalError):
     """A result breaks a hard rule (finite, non-negative, exactly k, every target accounted for);
     nothing was written.

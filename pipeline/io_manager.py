@@ -11,9 +11,12 @@ type than pyarrow gives the folder's name, which is one type in ``pyarrow.datase
 ``pandas.read_parquet``, so that no file could suit both.
 
 A file's key-value metadata has one entry ``geocal``: JSON with the profile, ``synthetic``, the
-digests of the raw files (``provenance``), of the specs and of every table it was made from
-(``inputs``), the code version and the seed. It holds no time and no folder of this machine, so that
-the same inputs give the same bytes.
+digests of the raw files (``provenance``), of the content of every table it was made from
+(``inputs``), of the specs, the code version and the seed; and ``making``, by which the next run
+knows whether it would be made in the same way (``pipeline/currency``). It holds no time and no
+folder of this machine, so that the same inputs give the same bytes.
+
+A step whose inputs are of two makings is refused (``stored.OneMaking``).
 """
 
 from __future__ import annotations
@@ -21,12 +24,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import hashlib
 import io
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,20 @@ from upath import UPath
 from pipeline.errors import StoreError
 from pipeline.processor import processor_line
 from pipeline.settings import RunEnvironment, peak_memory_mb
+from pipeline.stored import (
+    DAMAGED,
+    METADATA_KEY,
+    OneMaking,
+    StoredTables,
+    content_digest,
+    stored_of,
+    table_name,
+)
+from pipeline.stored import file_digest as file_digest
 
-METADATA_KEY = "geocal"
+Making = Callable[[str, str | None, Mapping[str, Any]], Mapping[str, Any]]
+"""What a table is made with, by asset, state and the step's configuration."""
+
 PARTITION_COLUMN = "state"
 SYNTHETIC_LABEL = "SYNTHETIC"
 # A process that was once this large looks for what it can free before each step (0.2 s).
@@ -54,11 +68,6 @@ class Table:
 
     frame: pl.DataFrame
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-def file_digest(data: bytes) -> str:
-    """SHA-256 of a stored file's bytes, lower-case hex."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def encode(frame: pl.DataFrame, facts: Mapping[str, Any]) -> bytes:
@@ -103,7 +112,7 @@ def read_facts(path: Path | UPath) -> dict[str, Any]:
     _require(path, asset=path.stem, partition=None)
     try:
         stored = pl.read_parquet_metadata(io.BytesIO(path.read_bytes())).get(METADATA_KEY)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except DAMAGED as error:
         raise _unreadable(path, error) from error
     if stored is None:
         raise StoreError(
@@ -121,11 +130,11 @@ def decode(path: Path | UPath, data: bytes) -> pl.DataFrame:
     """
     try:
         return pl.read_parquet(io.BytesIO(data))
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except DAMAGED as error:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path | UPath, error: Exception) -> StoreError:
+def _unreadable(path: Path | UPath, error: BaseException) -> StoreError:
     return StoreError(
         f"A stored table cannot be read ({error})",
         where=str(path),
@@ -183,11 +192,20 @@ class ParquetIOManager(dg.UPathIOManager):
 
     extension = ".parquet"
 
-    def __init__(self, environment: RunEnvironment, facts: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        environment: RunEnvironment,
+        facts: Mapping[str, Any] | None = None,
+        making: Making | None = None,
+    ) -> None:
         super().__init__(base_path=UPath(environment.root))
+        self.root = environment.root
         self._facts = dict(facts or {})
+        self._making = making
         self._inputs: dict[tuple[str, str], dict[str, str]] = {}
         self._begun: tuple[str, str] | None = None
+        self._tables = StoredTables(self._base_path)
+        self._met: dict[tuple[str, str], OneMaking] = {}
 
     def get_path_for_partition(
         self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str
@@ -208,16 +226,33 @@ class ParquetIOManager(dg.UPathIOManager):
         if context.has_partition_key:
             return super().load_partitions(context)
         paths = self._get_paths_for_partitions(context)
-        frames = {
-            key: self._load_partition_from_path(context, key, path) for key, path in paths.items()
-        }
+        if self._tolerant(context):
+            paths = {key: path for key, path in paths.items() if not self._why_left_out(path)}
+        frames = {key: self._of_state(context, key, path) for key, path in paths.items()}
         return {key: frame for key, frame in frames.items() if frame is not None}
 
+    def _of_state(self, context: dg.InputContext, key: str, path: UPath) -> pl.DataFrame | None:
+        """One state's table; None where it may be left out, and is not there or cannot be read."""
+        try:
+            return self._load_partition_from_path(context, key, path)
+        except StoreError as error:
+            if not self._tolerant(context):
+                raise
+            context.log.warning(f"{key} is left out: {error}")
+            return None
+
+    def _why_left_out(self, path: UPath) -> str:
+        """Why a state's table is no part of the nation's: it is not there, cannot be read, or what
+        it was made from is not what lies there now."""
+        partition = path.parent.name.removeprefix("state=")
+        return self._tables.broken_link(table_name(path.stem, partition))
+
+    @staticmethod
+    def _tolerant(context: dg.InputContext) -> bool:
+        return bool((context.definition_metadata or {}).get("allow_missing_partitions", False))
+
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pl.DataFrame:
-        allow_missing = bool(
-            (context.definition_metadata or {}).get("allow_missing_partitions", False)
-        )
-        if allow_missing and not path.exists():
+        if self._tolerant(context) and not path.exists():
             raise FileNotFoundError(str(path))
         asset = "/".join(context.asset_key.path)
         partition = (
@@ -229,8 +264,9 @@ class ParquetIOManager(dg.UPathIOManager):
             _collect()
         data = path.read_bytes()
         frame = decode(path, data)
-        name = f"{asset}[{partition}]" if partition else asset
-        self._inputs.setdefault(self._step(context), {})[name] = file_digest(data)
+        name, stored, step = table_name(asset, partition), stored_of(data), self._step(context)
+        self._met.setdefault(step, OneMaking(self._tables)).add(name, stored)
+        self._inputs.setdefault(step, {})[name] = stored.content
         return frame
 
     def dump_to_path(
@@ -251,18 +287,25 @@ class ParquetIOManager(dg.UPathIOManager):
                 expected="a table by state without that column",
                 remedy="Leave the column out: readers of the folder add it",
             )
+        asset = "/".join(context.asset_key.path)
+        partition = context.partition_key if context.has_asset_partitions else None
+        making = self._making(asset, partition, self._config(context)) if self._making else {}
         facts = {
             **self._facts,
             **table.facts,
-            "asset": "/".join(context.asset_key.path),
-            "partition": context.partition_key if context.has_asset_partitions else None,
+            "asset": asset,
+            "partition": partition,
             "inputs": dict(sorted(self._inputs.get(self._step(context), {}).items())),
+            **({"making": making} if making else {}),
         }
         data = encode(table.frame, facts)
+        content = content_digest(data)
         write_atomic(path, data)
+        self._version(context, content)
         context.add_output_metadata(
             {
                 "sha256": file_digest(data),
+                "content_sha256": content,
                 "bytes": len(data),
                 "peak_memory_mb": peak_memory_mb(),
                 "processor": processor_line(),
@@ -289,3 +332,24 @@ class ParquetIOManager(dg.UPathIOManager):
         except dg.DagsterInvariantViolationError:
             return ("", "")
         return (step.run_id, step.step.key)
+
+    @staticmethod
+    def _config(context: dg.OutputContext) -> Mapping[str, Any]:
+        """What the step was asked for beside its inputs; nothing where that is left to the
+        profile."""
+        try:
+            stated = context.step_context.op_config
+        except dg.DagsterInvariantViolationError:
+            return {}
+        given = stated if isinstance(stated, Mapping) else {}
+        return {key: value for key, value in sorted(given.items()) if value is not None}
+
+    @staticmethod
+    def _version(context: dg.OutputContext, content: str) -> None:
+        """Tell Dagster the table's data version: what it holds, so that the same again is no
+        change."""
+        try:
+            step = context.step_context
+        except dg.DagsterInvariantViolationError:
+            return
+        step.set_data_version(context.asset_key, dg.DataVersion(content))

@@ -17,7 +17,7 @@ Document (``manifests/<STATE>.json``):
   materialized`` (UTC), ``seconds``;
 * ``seconds_by_asset, seconds_total, peak_memory_mb``;
 * ``bystanders``, added by the asset: what calibration did to every measured variable, told or not
-  (``docs/bystanders.md``).
+  (``docs/bystanders.md``); ``manifest_code``, added too: digest of the code that writes this.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ _INTERRUPTIONS = {DagsterExecutionInterruptedError.__name__, KeyboardInterrupt._
 @dataclass(frozen=True)
 class AssetEvent:
     """A step of a job began, said something, or ended. ``kind`` is ``started``, ``message``,
-    ``finished``, ``failed`` or ``interrupted``; ``partition`` a state or None.
+    ``finished``, ``failed`` or ``interrupted``; ``partition`` a state or None. Before its steps a
+    job may be ``planned``: ``message`` says what is made and why, in so many ``steps``.
     """
 
     kind: str
@@ -29,6 +30,7 @@ class AssetEvent:
     asset: str
     seconds: float | None = None
     message: str = ""
+    steps: int = 0
 
 
 @dataclass(frozen=True)

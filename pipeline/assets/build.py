@@ -34,4 +34,4 @@ def build_assets(
         *build_weight_assets(profile, partitions),
     ]
     of_state = build_state_reports(profile, environment, partitions, facts, made)
-    return [*made, *of_state, *build_national_reports(profile)]
+    return [*made, *of_state, *build_national_reports(profile, environment)]

@@ -4,6 +4,8 @@ Belongs here: bringing the states' stored figures together. Does not belong here
 up (``pipeline/reports/national.py``), or reports of one state (``reports.py``).
 """
 
+from collections.abc import Container, Mapping
+
 import dagster as dg
 import polars as pl
 
@@ -24,19 +26,55 @@ from pipeline.assets.names import (
     WEIGHTS,
 )
 from pipeline.assets.reports import ACCOUNTED, CODE, accounted
+from pipeline.settings import RunEnvironment
 from pipeline.specs.profiles import Profile
 from pipeline.specs.states import state_of
+from pipeline.stored import StoredTables, table_name
 
 # A failed state must not keep the report of the others from being made.
 _TOLERANT = {"allow_missing_partitions": True}
+NOT_RUN = "it has not been run"
+ONE_MAKING = {
+    "states_of_one_making": "Every state that has weights was made from the national tables that"
+    " there are now, and its report from its weights; others are left out, and named."
+}
 
 
-def build_national_reports(profile: Profile) -> list[dg.AssetsDefinition]:
+def build_national_reports(
+    profile: Profile, environment: RunEnvironment
+) -> list[dg.AssetsDefinition]:
     """``national_fit`` and ``national_report``."""
-    return [_national_fit(profile), _national(profile)]
+    return [_national_fit(profile, environment), _national(profile, environment)]
 
 
-def _national_fit(profile: Profile) -> dg.AssetsDefinition:
+def left_out(profile: Profile, environment: RunEnvironment, read: Container[str]) -> dict[str, str]:
+    """States whose weights are no part of the nation's tables, and why: they have none, or a table
+    behind them is not the one that lies there now, so that sums would mix two makings. ``read``:
+    states whose tables could be read.
+    """
+    tables = StoredTables(environment.root)
+    found = {}
+    for state in profile.states:
+        names = [table_name(asset, state) for asset in (FIT, WEIGHTS)]
+        there = any(tables.path(name).exists() for name in names)
+        why = tables.broken_link(*names) if there else NOT_RUN
+        if why or state not in read:
+            found[state] = why or "a table cannot be read"
+    return found
+
+
+def _of_one_making(out: Mapping[str, str]) -> dg.AssetCheckResult:
+    """The check ``states_of_one_making``: a state that was never run is absent, and no mix."""
+    mixed = {state: why for state, why in out.items() if why != NOT_RUN}
+    return dg.AssetCheckResult(
+        check_name="states_of_one_making",
+        passed=not mixed,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"left_out": "none", **mixed},
+    )
+
+
+def _national_fit(profile: Profile, environment: RunEnvironment) -> dg.AssetsDefinition:
     @dg.asset(
         name=NATIONAL_FIT,
         group_name=REPORTS_GROUP,
@@ -50,7 +88,10 @@ def _national_fit(profile: Profile) -> dg.AssetsDefinition:
             "The nation's targets with the sum of what the states' weights give; a target is fitted"
             " once every state it sums over has weights."
         ),
-        check_specs=check_specs(NATIONAL_FIT, ACCOUNTED),
+        check_specs=[
+            *check_specs(NATIONAL_FIT, ACCOUNTED),
+            *check_specs(NATIONAL_FIT, ONE_MAKING, blocking=False),
+        ],
     )
     @permanent
     def national_fit(
@@ -61,19 +102,23 @@ def _national_fit(profile: Profile) -> dg.AssetsDefinition:
         from pipeline.reports.fit import summary_by
         from pipeline.reports.national import national_fits
 
-        fits = {state_of(state).fips: frame for state, frame in fit_report.items()}
+        out = left_out(profile, environment, fit_report)
+        states = sorted(set(fit_report) - set(out))
+        fits = {state_of(state).fips: fit_report[state] for state in states}
         fit = national_fits(national_targets, fits)
         levels = dg.MetadataValue.md(markdown_table(summary_by(fit, "fitted")))
         return dg.MaterializeResult(
             value=fit,
-            metadata=frame_metadata(fit, fit_by_level=levels, states=sorted(fit_report)),
-            check_results=[accounted(fit)],
+            metadata=frame_metadata(
+                fit, fit_by_level=levels, states=states, left_out=out or "none"
+            ),
+            check_results=[accounted(fit), _of_one_making(out)],
         )
 
     return national_fit
 
 
-def _national(profile: Profile) -> dg.AssetsDefinition:
+def _national(profile: Profile, environment: RunEnvironment) -> dg.AssetsDefinition:
     every = {"every_state_present": "Every state of the profile has weights."}
 
     @dg.asset(
@@ -97,8 +142,9 @@ def _national(profile: Profile) -> dg.AssetsDefinition:
         from pipeline.reports.national import states_table
 
         # A failed state may have weights of an earlier run and no report, or the reverse: only
-        # whole states count.
-        states = sorted(set(fit_report) & set(weights))
+        # whole states count, made from the national tables that there are now.
+        out = left_out(profile, environment, set(fit_report) & set(weights))
+        states = sorted(set(profile.states) - set(out))
         absent = sorted(set(profile.states) - set(states))
         table = states_table({state: (fit_report[state], weights[state]) for state in states})
         return dg.MaterializeResult(
@@ -107,6 +153,7 @@ def _national(profile: Profile) -> dg.AssetsDefinition:
                 table,
                 states=states,
                 absent=absent,
+                left_out=out or "none",
                 table=dg.MetadataValue.md(markdown_table(table, limit=250)),
                 plot=_plot(table, profile),
             ),
@@ -115,7 +162,10 @@ def _national(profile: Profile) -> dg.AssetsDefinition:
                     check_name="every_state_present",
                     passed=not absent,
                     severity=dg.AssetCheckSeverity.WARN,
-                    metadata={"absent": absent or "none"},
+                    metadata={
+                        "absent": absent or "none",
+                        **{s: out[s] for s in absent if s in out},
+                    },
                 )
             ],
         )

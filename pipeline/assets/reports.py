@@ -28,6 +28,7 @@ from pipeline.assets.names import (
     inputs_of,
 )
 from pipeline.assets.weights import solvable
+from pipeline.code_used import code_used
 from pipeline.manifest import build_manifest, write_manifest
 from pipeline.settings import RunEnvironment
 from pipeline.specs.catalog import load_catalog
@@ -186,10 +187,12 @@ def _manifest(
         from pipeline.reports.show import bystander_document, bystanders
 
         choices = [taken.row() for taken in profile.made(state)]
+        code = code_used([(__name__, _manifest.__name__)]).digest
         overrides = load_catalog().overrides()
         manifest = build_manifest(
             context.instance, environment, partitioned, state, facts, choices, overrides
         )
+        manifest["manifest_code"] = code
         # A manifest is made of what there is; a report of older weights does not belong to it.
         found = bystanders(environment, state)
         whole = not found["missing"]

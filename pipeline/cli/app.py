@@ -16,16 +16,19 @@ import typer
 import typer.core
 
 from calibration_core.errors import GeocalError
-from pipeline.cli import FAILED, INTERRUPTED
+from pipeline.cli import FAILED, INTERRUPTED, current
 from pipeline.cli.completion import source_names, state_codes
 from pipeline.cli.options import (
+    Break,
     Data,
+    Force,
     Json,
     ListOptions,
     Output,
     Pairs,
     Profile,
     States,
+    Wait,
     on_terminal,
 )
 from pipeline.cli.release_commands import add_to
@@ -111,11 +114,16 @@ def run(
     data: Data = None,
     output: Output = None,
     pairs: Pairs = None,
+    force: Force = False,
+    wait: Wait = False,
 ) -> int:
-    """Make the weights of a profile's states and print how well they fit."""
+    """Make the weights of a profile's states, where not current, and print how well they fit."""
     from pipeline.cli.run import run_states
 
-    return run_states(terminal, profile, states, data, output, pairs)
+    return run_states(terminal, profile, states, data, output, pairs, force, wait)
+
+
+current.add_to(app)
 
 
 @app.command()
@@ -379,15 +387,7 @@ def sample(
         Path | None,
         typer.Argument(help="Where to write the files.", metavar="DIR", show_default=False),
     ] = None,
-    break_kind: Annotated[
-        str | None,
-        typer.Option(
-            "--break",
-            help="Plant an error of this kind in one file; `list` says which there are.",
-            metavar="KIND",
-            show_default=False,
-        ),
-    ] = None,
+    break_kind: Break = None,
 ) -> int:
     """Write the SYNTHETIC sample's raw files, whole or with a planted error."""
     from pipeline.cli.sample import write_sample

@@ -101,6 +101,22 @@ Pairs = Annotated[
         show_default=False,
     ),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Make every table anew, current or not.")]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait", help="Wait where another run writes the same state, instead of failing."
+    ),
+]
+Break = Annotated[
+    str | None,
+    typer.Option(
+        "--break",
+        help="Plant an error of this kind in one file; `list` says which there are.",
+        metavar="KIND",
+        show_default=False,
+    ),
+]
 
 _Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: steps and versions.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say results and errors only.")]

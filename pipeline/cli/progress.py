@@ -151,6 +151,9 @@ class RunProgress(_Moving):
     def listen(self, event: AssetEvent) -> None:
         """One event of a run."""
         name = event.partition or "nation"
+        if event.kind == "planned":
+            self._planned(name, event)
+            return
         job = self._job
         if job is None or (job.name, job.label) != (event.job, name):
             place, steps = self._place(event.partition), self._steps_of(event.job)
@@ -161,6 +164,14 @@ class RunProgress(_Moving):
             self._heard(name, event)
         else:
             self._ended(job, event)
+
+    def _planned(self, name: str, event: AssetEvent) -> None:
+        """What of a job is made and why; the bar goes as far as that."""
+        self._terminal.note(f"{name:<7} {event.message}", markup=False)
+        job = self._job
+        if job is None or (job.name, job.label) != (event.job, name):
+            job = self._job = _Job(event.job, name, self._place(event.partition), 0)
+        job.steps += event.steps
 
     def _place(self, partition: str | None) -> str:
         if partition is None or len(self._states) < 2:

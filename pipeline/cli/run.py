@@ -19,7 +19,10 @@ from pipeline.cli.terminal import Terminal
 from pipeline.settings import ensure_instance_home, ensure_writable, memory_words
 
 if TYPE_CHECKING:
+    from dagster import Definitions
+
     from pipeline.cli.asked import Asked
+    from pipeline.cli.current import Needing
     from pipeline.run_events import JobOutcome
     from pipeline.runs import ProfileOutcome
 
@@ -33,6 +36,8 @@ def run_states(
     data: Path | None,
     output: Path | None,
     pairs: int | None,
+    force: bool = False,
+    wait: bool = False,
 ) -> int:
     """Run, and return the exit status: 0, 1 if anything failed, 130 after Ctrl-C."""
     started = time.monotonic()
@@ -47,9 +52,16 @@ def run_states(
         ensure_instance_home(asked.environment)
         _say_what_runs(terminal, asked)
         progress.stage("loading Dagster and the pipeline", tell=True)
-        outcome = _run(progress, asked, pairs)
+        outcome = _run(progress, asked, pairs, force, wait)
     _say_what_failed(terminal, outcome)
     _print_results(terminal, asked, [j.partition for j in outcome.jobs if j.success])
+    if outcome.current:
+        terminal.note(
+            f"Current, so nothing was made: {', '.join(outcome.current)} (`geocal show STATE` shows"
+            " the result, `geocal run --force` makes it again)",
+            markup=False,
+        )
+    _say_who_is_left_out(terminal, asked)
     _print_seconds(terminal, outcome.jobs)
     terminal.note(
         f"{time.monotonic() - started:.1f} s in all, {memory_words()};"
@@ -61,19 +73,35 @@ def run_states(
     return 0 if outcome.success else FAILED
 
 
-def _run(progress: RunProgress, asked: Asked, pairs: int | None) -> ProfileOutcome:
+def _run(
+    progress: RunProgress, asked: Asked, pairs: int | None, force: bool, wait: bool
+) -> ProfileOutcome:
     from pipeline.definitions import build_definitions
     from pipeline.runs import job_steps, run_profile
 
     definitions = build_definitions(asked.profile, asked.environment)
     progress.begin(asked.states, lambda job: job_steps(definitions, job))
     stop_if_asked()
-    config: dict[str, Any] | None = None
+    config: dict[str, Any] = {}
     if pairs is not None:
         config = {"selected_pairs": {"config": {"pairs": pairs}}}
-    return run_profile(
-        definitions, asked.environment, asked.states, listener=progress.listen, state_config=config
-    )
+    with _needed(asked, definitions, pairs, force) as needed:
+        return run_profile(
+            definitions,
+            asked.environment,
+            asked.states,
+            listener=progress.listen,
+            state_config=config,
+            needed=needed,
+            wait=wait,
+        )
+
+
+def _needed(asked: Asked, definitions: Definitions, pairs: int | None, force: bool) -> Needing:
+    """What of each job is not current; of ``force``, all."""
+    from pipeline.cli.current import planning
+
+    return planning(asked, definitions, pairs, force=force)
 
 
 def _require_pairs(asked: Asked, pairs: int) -> None:
@@ -115,6 +143,18 @@ def _say_what_failed(terminal: Terminal, outcome: ProfileOutcome) -> None:
         terminal.error(outcome.interruption)
     elif outcome.not_started:
         terminal.error(f"Not started: {', '.join(outcome.not_started)}")
+
+
+def _say_who_is_left_out(terminal: Terminal, asked: Asked) -> None:
+    """States with weights that the nation's tables do without, and why."""
+    from pipeline.assets.national_reports import NOT_RUN, left_out
+
+    for state, why in left_out(asked.profile, asked.environment, asked.profile.states).items():
+        if why != NOT_RUN and asked.environment.table_path("weights", state).exists():
+            terminal.warn(
+                f"{state} is left out of the nation's tables: {why}. Run `geocal run --states"
+                f" {state}`"
+            )
 
 
 def _print_results(terminal: Terminal, asked: Asked, states: Iterable[str | None]) -> None:

@@ -1,6 +1,6 @@
 """Whether stored tables belong to each other: each was made from the very files stored now.
 
-Every table names the SHA-256 of each table it was made from (``inputs`` of its facts). A release
+Every table names the content of each table it was made from (``inputs`` of its facts). A release
 follows these names from its own tables up to the raw files' tables, and compares.
 
 Belongs here: that walk, and what does not agree, in words. Does not belong here: what is released
@@ -9,16 +9,18 @@ of it (``make.py``), or checks of figures (``certificate.py``).
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import StoreError
-from pipeline.io_manager import file_digest, read_facts
+from pipeline.io_manager import read_facts
 from pipeline.manifest import read_manifest
 from pipeline.release.contents import FIT, NATIONAL_TABLES, NATIONAL_TARGETS, STATE_TABLES
 from pipeline.settings import RunEnvironment
+from pipeline.stored import Stored, file_digest, stored_of
 
 _NAME = re.compile(r"(?P<asset>[^\[]+)(?:\[(?P<state>[A-Z]{2})\])?")
 _SHOWN = 12
@@ -54,16 +56,29 @@ class Belonging:
     """Walks over the stored tables of one profile; what several states share is read once."""
 
     environment: RunEnvironment
-    _digests: dict[str, str] = field(default_factory=dict)
+    _tables: dict[str, Stored | None] = field(default_factory=dict)
     _facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     _walked: dict[str, list[Mismatch]] = field(default_factory=dict)
 
     def digest(self, name: str) -> str:
-        """SHA-256 of the stored table called ``weights[RI]`` or ``geography``; "" without one."""
-        if name not in self._digests:
-            path = self.environment.table_path(*_parts(name))
-            self._digests[name] = file_digest(path.read_bytes()) if path.exists() else ""
-        return self._digests[name]
+        """Of the content of the stored table called ``weights[RI]`` or ``geography``; of its bytes
+        where they are no table; "" without one.
+        """
+        path = self.environment.table_path(*_parts(name))
+        if name not in self._tables:
+            self._tables[name] = None
+            with contextlib.suppress(StoreError):
+                self._tables[name] = stored_of(path.read_bytes()) if path.exists() else None
+        stored = self._tables[name]
+        if stored is not None:
+            return stored.content
+        return file_digest(path.read_bytes()) if path.exists() else ""
+
+    def file_digest(self, name: str) -> str:
+        """SHA-256 of the stored file; "" without one."""
+        self.digest(name)
+        stored = self._tables[name]
+        return stored.sha256 if stored is not None else self.digest(name)
 
     def facts(self, name: str) -> dict[str, Any]:
         """What the stored table says of its making. Raises StoreError if it cannot be read."""
@@ -110,8 +125,8 @@ class Belonging:
             stated = (listed.get(asset) or {}).get("sha256") or ""
             if not stated:
                 found.append(Mismatch(name, table, "", f"it does not list {asset}"))
-            elif stated != self.digest(table):
-                found.append(Mismatch(name, table, stated, self.digest(table)))
+            elif stated != self.file_digest(table):
+                found.append(Mismatch(name, table, stated, self.file_digest(table)))
         return found
 
     def of_nation(self, states: Iterable[str]) -> list[Mismatch]:

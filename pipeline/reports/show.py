@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from pipeline.errors import StoreError
-from pipeline.io_manager import decode, file_digest, read_facts
+from pipeline.io_manager import decode, read_facts
 from pipeline.manifest import read_manifest
 from pipeline.reports.alignment import alignment_rows
 from pipeline.reports.fit import summary_by, weight_summary, worst_targets
@@ -23,6 +23,7 @@ from pipeline.reports.model_error import model_errors, survey_held
 from pipeline.reports.selection_report import loss_summary
 from pipeline.reports.show_bystanders import summary
 from pipeline.settings import RunEnvironment
+from pipeline.stored import content_digest, stored_of
 from pipeline.targets.moves import moved
 
 WORST = 15
@@ -124,7 +125,7 @@ def require_of_one_run(environment: RunEnvironment, state: str, manifest: dict[s
     speak of: the document would mix two results.
     """
     path = environment.table_path("weights", state)
-    present = file_digest(path.read_bytes())
+    present = stored_of(path.read_bytes())
     reported = (
         read_facts(environment.table_path("fit_report", state))
         .get("inputs", {})
@@ -133,8 +134,11 @@ def require_of_one_run(environment: RunEnvironment, state: str, manifest: dict[s
     listed = manifest["tables"].get("weights", {}).get("sha256")
     stale = [
         name
-        for name, digest in (("fit_report", reported), ("run_manifest", listed))
-        if digest != present
+        for name, agrees in (
+            ("fit_report", reported == present.content),
+            ("run_manifest", listed == present.sha256),
+        )
+        if not agrees
     ]
     if stale:
         raise StoreError(
@@ -182,7 +186,8 @@ def _not_there(environment: RunEnvironment, report: str, state: str) -> str:
     if not path.exists():
         return f"There is no {report} of {state}: {remedy}"
     made_from = read_facts(path).get("inputs", {}).get(f"weights[{state}]")
-    if made_from != file_digest(environment.table_path("weights", state).read_bytes()):
+    weights = environment.table_path("weights", state).read_bytes()
+    if made_from != content_digest(weights):
         return f"{report} of {state} was made from other weights than those stored now: {remedy}"
     return ""
 

@@ -20,6 +20,7 @@ from polars.testing.parametric import dataframes
 from pipeline.errors import StoreError
 from pipeline.io_manager import ParquetIOManager, Table, decode, encode, read_facts, write_atomic
 from pipeline.settings import RunEnvironment
+from pipeline.stored import content_digest
 
 STATES = dg.StaticPartitionsDefinition(["DE", "RI"])
 FRAME = pl.DataFrame({"household_id": ["a", "b"], "weight": [1.5, 2.0]})
@@ -100,7 +101,7 @@ def test_layout_metadata_and_inputs(environment, instance):
     assert facts["synthetic"] is True
     assert facts["partition"] == "RI"
     assert facts["inputs"] == {
-        "nation": hashlib.sha256(environment.table_path("nation").read_bytes()).hexdigest()
+        "nation": content_digest(environment.table_path("nation").read_bytes())
     }
     assert read_facts(environment.table_path("nation"))["provenance"][0]["file"] == "a.csv"
 

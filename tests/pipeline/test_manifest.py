@@ -18,6 +18,7 @@ from pipeline.reports.show import not_fitted, state_report
 from pipeline.reports.show_tables import print_fit, print_state
 from pipeline.runs import run_profile
 from pipeline.settings import RunEnvironment, ensure_instance_home
+from pipeline.stored import content_digest
 from pipeline.targets.moves import moved
 from pipeline.versions import package_versions
 from tests.pipeline.toy import toy_definitions
@@ -242,7 +243,7 @@ def stored(environment) -> RunEnvironment:
     write_atomic(environment.table_path("weights", "RI"), data)
     write_atomic(
         environment.table_path("fit_report", "RI"),
-        encode(_fit(), {**FACTS, "inputs": {"weights[RI]": file_digest(data)}}),
+        encode(_fit(), {**FACTS, "inputs": {"weights[RI]": content_digest(data)}}),
     )
     more = {
         "geocal": "0.1.0",

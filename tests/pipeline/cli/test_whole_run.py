@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import polars as pl
@@ -13,8 +14,9 @@ from pipeline.specs.codebook import load_codebook
 from pipeline.vocabulary import POPULATION, is_variable
 from tests.pipeline.cli.in_a_terminal import Seen, program, run_in_terminal
 from tests.pipeline.codebook_faults import faults_of
-from tests.pipeline.faults import small_sample
+from tests.pipeline.faults import SAMPLE, small_sample
 
+PROJECT_ROOT = Path(__file__).resolve().parents[3]
 COMMAND = "tests.pipeline.cli.small_profile"
 COLUMNS = 80
 
@@ -154,3 +156,56 @@ def test_the_result_is_released_with_what_the_run_recorded(folder, seen, tmp_pat
     picture = tmp_path / "fit.png"
     drawn = run_in_terminal(command(folder, "map", "RI", str(picture)), columns=COLUMNS)
     assert drawn.status == 0 and picture.stat().st_size > 10_000
+
+
+def told(folder: Path, *arguments: str) -> list[dict]:
+    """What a command prints as JSON, into a pipe."""
+    line = command(folder, *arguments, *data(folder), "--json")
+    done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+    return json.loads(done.stdout)
+
+
+def data(folder: Path) -> tuple[str, str]:
+    return "--data", str(folder / "raw")
+
+
+def test_a_state_that_was_just_run_is_current_and_its_neighbour_was_never_run(folder, seen):
+    assert seen.status == 0
+    rows = told(folder, "status")
+    assert [(row["name"], row["standing"]) for row in rows] == [
+        ("nation", "current"),
+        ("RI", "current"),
+        ("DE", "never run"),
+    ]
+    assert [row["stale"] for row in rows[:2]] == [[], []]
+
+
+def test_a_second_run_makes_nothing_and_says_so(folder, seen):
+    assert seen.status == 0
+    root = folder / "output" / "sample_files"
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.parquet")}
+    again = run_in_terminal(
+        command(folder, "run", "--states", "RI", *data(folder)), columns=COLUMNS
+    )
+    assert again.status == 0
+    assert "RI      current, nothing to do" in again.text
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.parquet")} == before
+
+
+def test_why_names_the_raw_file_that_changed_and_a_run_goes_as_far_as_it_must(folder, seen):
+    assert seen.status == 0
+    path = folder / "raw" / SAMPLE.s1901
+    before = path.read_bytes()
+    try:
+        # A blank line at the end: another file, and the same figures.
+        path.write_bytes(before + b"\n")
+        found = {row["asset"]: row["causes"] for row in told(folder, "why", "RI")}
+        assert [cause["what"] for cause in found["acs5_s1901_counties"]] == [SAMPLE.s1901]
+        assert found["state_targets"] == []
+        again = run_in_terminal(
+            command(folder, "run", "--states", "RI", *data(folder)), columns=COLUMNS
+        )
+        assert again.status == 0 and "acs5_s1901_counties" in again.text
+        assert not re.search(r"(state_targets|dense_weights) +\d+\.\d s", again.text)
+    finally:
+        path.write_bytes(before)

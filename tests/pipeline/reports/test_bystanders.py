@@ -13,7 +13,7 @@ from rich.console import Console
 from pipeline.assets.bystanders import CHECK, _check
 from pipeline.assets.common import PROJECT_ROOT
 from pipeline.errors import SpecError, StoreError, TargetError
-from pipeline.io_manager import encode, file_digest, write_atomic
+from pipeline.io_manager import encode, write_atomic
 from pipeline.records.expressions import measure
 from pipeline.reports.bystander_plot import move_dots
 from pipeline.reports.bystander_schema import BYSTANDER_SCHEMA
@@ -24,6 +24,7 @@ from pipeline.settings import RunEnvironment
 from pipeline.specs.bystanders import load_bystanders
 from pipeline.specs.catalog import load_catalog
 from pipeline.specs.variables import Variable
+from pipeline.stored import content_digest
 from pipeline.vocabulary import VALIDATION, is_variable
 from pipeline.weights.solve import dense_calibration
 from pipeline.weights.table import StoredWeights
@@ -241,7 +242,11 @@ def environment(tmp_path) -> RunEnvironment:
 def store(environment: RunEnvironment, report: pl.DataFrame, digest: str = "") -> None:
     weights = encode(pl.DataFrame({"household_id": ["a"], "weight": [1.0]}), {})
     write_atomic(environment.table_path("weights", "RI"), weights)
-    facts = {"inputs": {"weights[RI]": digest or file_digest(weights)}, "synthetic": True, **RULE}
+    facts = {
+        "inputs": {"weights[RI]": digest or content_digest(weights)},
+        "synthetic": True,
+        **RULE,
+    }
     write_atomic(environment.table_path("bystander_report", "RI"), encode(report, facts))
 
 

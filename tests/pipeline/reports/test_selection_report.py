@@ -14,13 +14,14 @@ from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import make_targets
 from calibration_core.tree.select.pool import Pool
 from pipeline.assets.common import PROJECT_ROOT
-from pipeline.io_manager import encode, file_digest, write_atomic
+from pipeline.io_manager import encode, write_atomic
 from pipeline.reports import loss_rows
 from pipeline.reports import selection_report as report
 from pipeline.reports.loss_points import income_points
 from pipeline.reports.show import selection_loss
 from pipeline.reports.show_loss import loss_lines, print_loss
 from pipeline.settings import RunEnvironment
+from pipeline.stored import content_digest
 from pipeline.vocabulary import design_columns, key_of
 from pipeline.weights.table import StoredWeights
 
@@ -328,7 +329,7 @@ def test_an_older_run_says_what_to_materialise(environment):
 
 
 def test_the_document_is_json_and_every_key_is_documented(environment):
-    store(environment, file_digest(environment.table_path("weights", "RI").read_bytes()))
+    store(environment, content_digest(environment.table_path("weights", "RI").read_bytes()))
     loss = json.loads(json.dumps(selection_loss(environment, "RI"), allow_nan=False))
     assert loss["missing"] == ""
     text = (PROJECT_ROOT / "docs" / "dagster.md").read_text()
@@ -364,7 +365,7 @@ def test_the_section_is_printed_or_says_why_not(environment):
         return console.export_text()
 
     assert "There is no selection_report of RI" in printed()
-    store(environment, file_digest(environment.table_path("weights", "RI").read_bytes()))
+    store(environment, content_digest(environment.table_path("weights", "RI").read_bytes()))
     text = printed()
     assert (
         "SYNTHETIC" in text

@@ -7,12 +7,13 @@ from pipeline.errors import StoreError
 from pipeline.io_manager import encode, file_digest, write_atomic
 from pipeline.reports.show import require_of_one_run, truth_levels
 from pipeline.settings import RunEnvironment
+from pipeline.stored import content_digest
 
 
 def store(environment: RunEnvironment, weight: float, *, reported: str | None = None) -> str:
     data = encode(pl.DataFrame({"household_id": ["a"], "weight": [weight]}), {})
     write_atomic(environment.table_path("weights", "RI"), data)
-    inputs = {"weights[RI]": reported or file_digest(data)}
+    inputs = {"weights[RI]": reported or content_digest(data)}
     write_atomic(
         environment.table_path("fit_report", "RI"),
         encode(pl.DataFrame({"x": [1]}), {"inputs": inputs}),
