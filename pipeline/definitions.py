@@ -15,9 +15,10 @@ import dagster as dg
 
 from pipeline.assets.build import build_assets
 from pipeline.assets.common import code_version
+from pipeline.automation.build import build_automation
 from pipeline.io_manager import ParquetIOManager
-from pipeline.jobs import STATES, build_jobs, build_schedules, build_sensors
-from pipeline.partitions import order_states, state_partitions
+from pipeline.jobs import build_jobs
+from pipeline.partitions import state_partitions
 from pipeline.settings import RunEnvironment, run_environment
 from pipeline.sources.settled import settle
 from pipeline.specs.base import SPEC_ROOT, spec_digest
@@ -45,15 +46,16 @@ def build_definitions(
     override, for tests.
     """
     environment = environment.generated() if profile.synthetic else environment
-    profile = settle(load_catalog(), profile, environment.data)
+    stated, profile = profile, settle(load_catalog(), profile, environment.data)
     facts = run_facts(profile)
     assets = build_assets(profile, environment, state_partitions(profile.states), facts)
     jobs = build_jobs(assets)
+    automation = build_automation(jobs, stated, environment)
     return dg.Definitions(
         assets=assets,
         jobs=list(jobs.values()),
-        schedules=build_schedules(jobs),
-        sensors=build_sensors(jobs, order_states(profile.states)) if STATES in jobs else [],
+        schedules=automation.schedules,
+        sensors=automation.sensors,
         resources={"io_manager": ParquetIOManager(environment, facts), **(resources or {})},
         # One heavy step follows another and isolation buys nothing: a process for each would cost
         # more than the work.

@@ -71,6 +71,10 @@ class StoreError(GeocalError):
     """A stored result is missing or unreadable."""
 
 
+class DeliveryError(GeocalError):
+    """A notice did not reach the address it was meant for; it stands in the file of notices."""
+
+
 class InvariantError(GeocalError):
     """A result breaks a hard rule (finite, non-negative, exactly k, every target accounted for);
     nothing was written.

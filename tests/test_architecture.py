@@ -106,9 +106,9 @@ PIPELINE = (
     ("loaded_state", "area_check"),
     ("validation", "warm"),
     ("assets",),
-    ("jobs",),
+    ("jobs", "run_events"),
+    ("automation",),
     ("definitions",),
-    ("run_events",),
     ("runs",),
     ("cli",),
 )
@@ -144,6 +144,13 @@ WITHIN = {
         ("settings", "table"),
         ("solve", "budget"),
     ),
+    "pipeline.automation": (
+        ("progress", "watched"),
+        ("history", "notices"),
+        ("production", "summaries"),
+        ("changed_files",),
+        ("build",),
+    ),
     "pipeline.validation": (
         ("families", "measures"),
         ("runs", "holdout"),
@@ -153,7 +160,8 @@ WITHIN = {
 }
 # Who may know Dagster: what it stores, runs, shows and finds.
 KNOWS_DAGSTER = {
-    *("assets", "cli", "definitions", "io_manager", "jobs", "manifest", "partitions"),
+    *("assets", "automation", "cli", "definitions", "io_manager", "jobs", "manifest"),
+    *("partitions",),
     *("run_events", "runs", "settings"),
 }
 # Imports that are no dependency when a module is loaded, and close a circle if they are counted.
