@@ -23,6 +23,7 @@ from pipeline.settings import RunEnvironment, run_environment
 from pipeline.sources.settled import settle
 from pipeline.specs.base import SPEC_ROOT, spec_digest
 from pipeline.specs.catalog import load_catalog
+from pipeline.specs.codebook import load_codebook
 from pipeline.specs.profiles import Profile
 from pipeline.specs.roots import beside_ours
 
@@ -49,14 +50,17 @@ def build_definitions(
     stated, profile = profile, settle(load_catalog(), profile, environment.data)
     facts = run_facts(profile)
     assets = build_assets(profile, environment, state_partitions(profile.states), facts)
-    jobs = build_jobs(assets)
+    jobs = build_jobs(assets, profile.owners)
     automation = build_automation(jobs, stated, environment)
     return dg.Definitions(
         assets=assets,
         jobs=list(jobs.values()),
         schedules=automation.schedules,
         sensors=automation.sensors,
-        resources={"io_manager": ParquetIOManager(environment, facts), **(resources or {})},
+        resources={
+            "io_manager": ParquetIOManager(environment, facts, load_codebook().words),
+            **(resources or {}),
+        },
         # One heavy step follows another and isolation buys nothing: a process for each would cost
         # more than the work.
         executor=dg.in_process_executor,

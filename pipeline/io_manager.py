@@ -23,7 +23,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,9 +155,15 @@ class ParquetIOManager(dg.UPathIOManager):
 
     extension = ".parquet"
 
-    def __init__(self, environment: RunEnvironment, facts: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        environment: RunEnvironment,
+        facts: Mapping[str, Any] | None = None,
+        words: Callable[[str, str], str | None] = lambda asset, column: None,
+    ) -> None:
+        """``words``: what is said of a column of an asset's table, for the UI."""
         super().__init__(base_path=UPath(environment.root))
-        self._facts = dict(facts or {})
+        self._facts, self._words = dict(facts or {}), words
         self._inputs: dict[tuple[str, str], dict[str, str]] = {}
 
     def get_path_for_partition(
@@ -219,10 +225,11 @@ class ParquetIOManager(dg.UPathIOManager):
                 expected="a table by state without that column",
                 remedy="Leave the column out: readers of the folder add it",
             )
+        asset = "/".join(context.asset_key.path)
         facts = {
             **self._facts,
             **table.facts,
-            "asset": "/".join(context.asset_key.path),
+            "asset": asset,
             "partition": context.partition_key if context.has_asset_partitions else None,
             "inputs": dict(sorted(self._inputs.get(self._step(context), {}).items())),
         }
@@ -237,7 +244,7 @@ class ParquetIOManager(dg.UPathIOManager):
                 "dagster/row_count": table.frame.height,
                 "dagster/column_schema": dg.TableSchema(
                     columns=[
-                        dg.TableColumn(name, str(dtype))
+                        dg.TableColumn(name, str(dtype), self._words(asset, name))
                         for name, dtype in table.frame.schema.items()
                     ]
                 ),

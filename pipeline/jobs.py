@@ -26,7 +26,9 @@ NATIONAL_OUTPUTS = "national_outputs"
 PRODUCTION_TAG = "geocal/production"
 
 
-def build_jobs(assets: Sequence[dg.AssetsDefinition]) -> dict[str, AssetJob]:
+def build_jobs(
+    assets: Sequence[dg.AssetsDefinition], owners: Sequence[str] = ()
+) -> dict[str, AssetJob]:
     """The jobs by name. An unpartitioned asset with a partitioned ancestor belongs to
     ``national_outputs``; one without, to ``national_inputs``.
     """
@@ -53,7 +55,10 @@ def build_jobs(assets: Sequence[dg.AssetsDefinition]) -> dict[str, AssetJob]:
     }
     return {
         name: dg.define_asset_job(
-            name, selection=dg.AssetSelection.assets(*sorted(keys)), description=described[name]
+            name,
+            selection=dg.AssetSelection.assets(*sorted(keys)),
+            description=described[name],
+            owners=list(owners) or None,
         )
         for name, keys in members.items()
         if keys

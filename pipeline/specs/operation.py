@@ -57,7 +57,23 @@ def _owner(text: str) -> str:
     return text
 
 
+def _tag_key(text: str) -> str:
+    if not re.fullmatch(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}", text):
+        raise ValueError(f"{text!r} is no key of a tag: letters, digits, _ . - and one slash")
+    if text.startswith(("dagster/", "geocal/")):
+        raise ValueError(f"{text!r} begins with a name that is kept for others")
+    return text
+
+
+def _tag_value(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{0,63}", text):
+        raise ValueError(f"{text!r} is no value of a tag: up to 63 letters, digits, _ . -")
+    return text
+
+
 Owner = Annotated[str, AfterValidator(_owner)]
+TagKey = Annotated[str, AfterValidator(_tag_key)]
+TagValue = Annotated[str, AfterValidator(_tag_value)]
 
 
 class Schedule(SpecModel):

@@ -18,7 +18,7 @@ from pipeline.errors import InvariantError
 from pipeline.specs.alignment import Step
 from pipeline.specs.base import SPEC_ROOT, SpecModel
 from pipeline.specs.method import Method, changed, with_defaults
-from pipeline.specs.operation import Owner, Schedule
+from pipeline.specs.operation import Owner, Schedule, TagKey, TagValue
 from pipeline.specs.provenance import Provenance
 from pipeline.specs.states import BY_POSTAL, OUTLYING_AREAS, STATES
 from pipeline.specs.targets import CarryRule
@@ -233,7 +233,7 @@ class Profile(SpecModel):
     method: Method
     schedule: Schedule = Schedule()
     owners: tuple[Owner, ...] = ()
-    tags: dict[str, str] = Field(default_factory=dict)
+    tags: dict[TagKey, TagValue] = Field(default_factory=dict)
     _of: dict[str | None, Profile] = PrivateAttr(default_factory=dict)
     _made: tuple[Taken, ...] = PrivateAttr(default=())
 
