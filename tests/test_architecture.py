@@ -149,7 +149,7 @@ WITHIN = {
         ("progress", "watched"),
         ("history", "notices"),
         ("production", "summaries"),
-        ("changed_files",),
+        ("asked", "changed_files"),
         ("build",),
     ),
     "pipeline.validation": (

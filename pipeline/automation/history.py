@@ -21,10 +21,13 @@ from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, PRODUCTION_TAG, STA
 BEGINS = "true"
 """Value of the production tag on the run of national inputs that begins a production run."""
 WANTED_TAG = "geocal/wanted_states"
-"""States of a production run that began with changed files, on each of its state runs."""
+"""States of a production run that is not over all of them: on its first run, or on each run of a
+state where it began with changed files."""
 FAILED_TAG = "geocal/failed_states"
 """On the run of national tables: states that failed or were cancelled in this production run."""
 CHANGED_TAG = "geocal/changed_files"
+GIVEN_UP_TAG = "geocal/given_up"
+"""On the first run of a production that a person cancelled: nothing more of it is begun."""
 BEGUN_BY_FILES_TAG = "geocal/begun_by"
 FILES = "changed_files"
 
@@ -61,7 +64,9 @@ def recent_productions(
         statuses=[dg.DagsterRunStatus.SUCCESS],
     )
     for run in instance.get_runs(began, limit=RECENT):
-        wanted[run.run_id] = list(states)
+        if GIVEN_UP_TAG not in run.tags:
+            asked = set(listed(run.tags.get(WANTED_TAG)) or states)
+            wanted[run.run_id] = [state for state in states if state in asked]
     by_files = dg.RunsFilter(job_name=STATES, tags={BEGUN_BY_FILES_TAG: FILES})
     for run in instance.get_runs(by_files, limit=_RECENT_RUNS):
         origin = run.tags.get(PRODUCTION_TAG)

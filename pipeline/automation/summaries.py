@@ -176,6 +176,7 @@ def summaries_sensor(
         memory = Memory.from_cursor(context.cursor)
         if memory is None:
             memory = Memory(datetime.now(UTC).isoformat(), [p.origin + ":end" for p in found])
+            memory.told += [run.run_id for run in _new_runs(instance, memory)]
             return dg.SensorResult(cursor=memory.cursor(), skip_reason="First look.")
         runs = _new_runs(instance, memory)
         notices = [of_run(instance, run, profile) for run in runs]
