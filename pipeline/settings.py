@@ -52,6 +52,11 @@ backfills:
   use_threads: true
   num_workers: 4
   num_submit_workers: 4
+sensors:
+  # A production run asks for every state at one look.
+  use_threads: true
+  num_workers: 4
+  num_submit_workers: 4
 run_launcher:
   # Dagster's own, and it knows whether the process of a run still lives.
   module: pipeline.launcher

@@ -53,7 +53,7 @@ def test_what_holds_for_one_machine_holds_for_several(tmp_path):
     local = yaml.safe_load((ensure_instance_home(environment) / "dagster.yaml").read_text())
     for name in ("one_machine", "celery"):
         stated = yaml.safe_load((DEPLOY / "dagster" / f"{name}.yaml").read_text())
-        for key in ("telemetry", "run_queue", "backfills", "run_retries", "freshness"):
+        for key in ("telemetry", "run_queue", "backfills", "sensors", "run_retries", "freshness"):
             assert stated[key] == local[key], (name, key)
         assert stated["run_monitoring"].items() >= local["run_monitoring"].items(), name
 
