@@ -17,9 +17,10 @@ import dagster as dg
 from calibration_core.common.memory import set_budget
 from pipeline.assets.build import build_assets
 from pipeline.assets.common import code_version
+from pipeline.automation.build import build_automation
 from pipeline.currency.making import Makings
 from pipeline.io_manager import ParquetIOManager
-from pipeline.jobs import STATES, build_jobs, build_schedules, build_sensors
+from pipeline.jobs import build_jobs
 from pipeline.locks import NATION, held
 from pipeline.partitions import order_states, state_partitions
 from pipeline.run_history import PARTITION_TAG
@@ -27,6 +28,7 @@ from pipeline.settings import RunEnvironment, memory_budget, run_environment
 from pipeline.sources.settled import settle
 from pipeline.specs.base import SPEC_ROOT, spec_digest
 from pipeline.specs.catalog import load_catalog
+from pipeline.specs.codebook import load_codebook
 from pipeline.specs.profiles import Profile
 from pipeline.specs.roots import beside_ours
 
@@ -55,19 +57,21 @@ def build_definitions(
     environment = environment.generated() if profile.synthetic else environment
     set_budget(memory_budget())
     catalog = load_catalog()
-    profile = settle(catalog, profile, environment.data)
+    stated, profile = profile, settle(catalog, profile, environment.data)
     facts = run_facts(profile)
     assets = build_assets(profile, environment, state_partitions(profile.states), facts)
     makings = Makings(catalog, profile, environment, assets)
-    jobs = build_jobs(assets)
+    jobs = build_jobs(assets, profile.owners)
+    automation = build_automation(jobs, stated, environment)
+    words = load_codebook().words
     return dg.Definitions(
         assets=assets,
         jobs=list(jobs.values()),
-        schedules=build_schedules(jobs),
-        sensors=build_sensors(jobs, order_states(profile.states)) if STATES in jobs else [],
+        schedules=automation.schedules,
+        sensors=automation.sensors,
         resources={
             "io_manager": _locking(
-                ParquetIOManager(environment, facts, makings.facts), profile, makings.prepare
+                ParquetIOManager(environment, facts, makings.facts, words), profile, makings.prepare
             ),
             **(resources or {}),
         },

@@ -79,6 +79,10 @@ class BusyError(StoreError):
     """Another run writes the tables of a state, or of the nation, at this moment."""
 
 
+class DeliveryError(GeocalError):
+    """A notice did not reach the address it was meant for; it stands in the file of notices."""
+
+
 class InvariantError(GeocalError):
     """A result breaks a hard rule (finite, non-negative, exactly k, every target accounted for);
     nothing was written.

@@ -197,10 +197,12 @@ class ParquetIOManager(dg.UPathIOManager):
         environment: RunEnvironment,
         facts: Mapping[str, Any] | None = None,
         making: Making | None = None,
+        words: Callable[[str, str], str | None] = lambda asset, column: None,
     ) -> None:
+        """``words``: what is said of a column of an asset's table, for the UI."""
         super().__init__(base_path=UPath(environment.root))
         self.root = environment.root
-        self._facts = dict(facts or {})
+        self._facts, self._words = dict(facts or {}), words
         self._making = making
         self._inputs: dict[tuple[str, str], dict[str, str]] = {}
         self._begun: tuple[str, str] | None = None
@@ -312,7 +314,7 @@ class ParquetIOManager(dg.UPathIOManager):
                 "dagster/row_count": table.frame.height,
                 "dagster/column_schema": dg.TableSchema(
                     columns=[
-                        dg.TableColumn(name, str(dtype))
+                        dg.TableColumn(name, str(dtype), self._words(asset, name))
                         for name, dtype in table.frame.schema.items()
                     ]
                 ),

@@ -54,11 +54,24 @@ backfills:
   use_threads: true
   num_workers: 4
   num_submit_workers: 4
+sensors:
+  # A production run asks for every state at one look.
+  use_threads: true
+  num_workers: 4
+  num_submit_workers: 4
+run_launcher:
+  # Dagster's own, and it knows whether the process of a run still lives.
+  module: pipeline.launcher
+  class: LocalRunLauncher
 run_monitoring:
   # Without it a killed run process keeps its place in the queue for ever.
   enabled: true
   start_timeout_seconds: 180
+  poll_interval_seconds: 30
   free_slots_after_run_end_seconds: 300
+freshness:
+  # Tables older than the profile allows (`fresh_days`) are shown as overdue.
+  enabled: true
 run_retries:
   # Only a crashed worker is started again; a failed step is a data error and stays failed.
   enabled: true

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from pipeline.assets.national_reports import build_national_reports
+from pipeline.assets.operated import build_gate, operated
 from pipeline.assets.records import build_record_assets
 from pipeline.assets.reports import build_state_reports
 from pipeline.assets.sources import build_source_assets
@@ -34,4 +35,5 @@ def build_assets(
         *build_weight_assets(profile, partitions),
     ]
     of_state = build_state_reports(profile, environment, partitions, facts, made)
-    return [*made, *of_state, *build_national_reports(profile, environment)]
+    nation = build_national_reports(profile, environment)
+    return operated([*made, build_gate(made), *of_state, *nation], profile)

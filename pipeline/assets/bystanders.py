@@ -69,7 +69,9 @@ def build_bystanders(profile: Profile, partitions: dg.PartitionsDefinition) -> d
             " standard error, prior, dense and selected totals, the official figure where there is"
             " one, the move in standard errors, and the targets that pull it."
         ),
-        check_specs=check_specs(BYSTANDERS, {CHECK: words}, blocking=rule.blocking),
+        check_specs=check_specs(
+            BYSTANDERS, {CHECK: words}, blocking=rule.blocking, partitions=partitions
+        ),
     )
     @permanent
     def bystander_report(context: dg.AssetExecutionContext, **frames: pl.DataFrame):

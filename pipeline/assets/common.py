@@ -7,6 +7,8 @@ Belongs here: helpers without knowledge of any one table. Does not belong here: 
 import base64
 import functools
 import hashlib
+import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +18,7 @@ import polars as pl
 
 from calibration_core.errors import GeocalError
 from pipeline.errors import InvariantError
+from pipeline.specs.profiles import Profile
 from pipeline.specs.roots import beside_ours
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +98,25 @@ def code_version(*places: str) -> str:
     return total.hexdigest()[:12]
 
 
+# What a profile says that no table of a state is made of; and none of the nation's targets.
+_NOT_OF_STATES = frozenset({"title", "states", "schedule", "owners", "tags"})
+_NOT_OF_NATION = _NOT_OF_STATES | {"budget", "candidates", "cross_categories"}
+
+
+def profile_version(profile: Profile, *places: str, national: bool = False) -> str:
+    """``code_version`` of ``places`` and of what the profile says, a state's own choices included,
+    so that an edit of another profile, of a schedule or an owner makes nothing stale; ``national``:
+    nor an edit of how many pairs a state gets.
+    """
+    left_out = _NOT_OF_NATION if national else _NOT_OF_STATES
+    said = [
+        each.model_dump(mode="json", exclude=set(left_out)) for each in (profile, *profile.variants)
+    ]
+    total = hashlib.sha256(code_version(*places).encode())
+    total.update(json.dumps(said, sort_keys=True).encode())
+    return total.hexdigest()[:12]
+
+
 def _spec_files(root: Path, kind: str) -> list[Path]:
     """Files of one kind (``targets``, ``categories.yaml``) in a folder of specs; ``root`` may be a
     profile's file."""
@@ -159,13 +181,36 @@ def frame_metadata(
     return metadata
 
 
+def check_spec(
+    name: str,
+    asset: str,
+    description: str,
+    *,
+    blocking: bool,
+    partitions: dg.PartitionsDefinition | None = None,
+) -> dg.AssetCheckSpec:
+    """A check of ``asset``; with ``partitions``, those of the asset, each state has its own result,
+    so that one state's pass does not hide another's failure.
+    """
+    with warnings.catch_warnings():
+        # Checks with partitions are a preview in Dagster 1.13; a test holds what is used of them.
+        warnings.filterwarnings("ignore", message=".*partitions_def", category=dg.PreviewWarning)
+        return dg.AssetCheckSpec(
+            name, asset=asset, description=description, blocking=blocking, partitions_def=partitions
+        )
+
+
 def check_specs(
-    asset: str, checks: Mapping[str, str], *, blocking: bool = True
+    asset: str,
+    checks: Mapping[str, str],
+    *,
+    blocking: bool = True,
+    partitions: dg.PartitionsDefinition | None = None,
 ) -> list[dg.AssetCheckSpec]:
     """Check specs of ``asset`` from name -> description; a blocking one stops what is downstream in
-    the same run.
+    the same run. ``partitions``: see ``check_spec``.
     """
     return [
-        dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking)
+        check_spec(name, asset, description, blocking=blocking, partitions=partitions)
         for name, description in checks.items()
     ]

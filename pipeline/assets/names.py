@@ -18,6 +18,7 @@ PERSONS, HOUSEHOLDS = "microdata_persons", "microdata_households"
 REPLICATES = "microdata_replicates"
 DONOR_PERSONS, DONOR_HOUSEHOLDS = "cps_asec_persons", "cps_asec_households"
 
+GATE = "nation_ready"
 NATIONAL_TARGETS, STATE_TARGETS = "national_targets", "state_targets"
 RECONCILED, CONCEPT_GAPS = "reconciled_targets", "concept_gaps"
 SURVEY_ESTIMATES = "survey_estimates"

@@ -11,10 +11,10 @@ import polars as pl
 from pipeline.assets import metadata
 from pipeline.assets.common import (
     check_specs,
-    code_version,
     frame_metadata,
     permanent,
     permanent_tables,
+    profile_version,
 )
 from pipeline.assets.names import (
     AREAS,
@@ -43,7 +43,7 @@ from pipeline.specs.profiles import Profile
 from pipeline.vocabulary import CALIBRATE
 
 _KINDS = {"polars", "parquet"}
-_RECORDS_CODE = ("pipeline/records", "data_specs/factors", "data_specs/profiles")
+_RECORDS_CODE = ("pipeline/records", "data_specs/factors")
 _ALIGNMENT_CODE = ("pipeline/specs/alignment.py", "data_specs/alignment.yaml")
 _CANDIDATES_CODE = (
     "pipeline/records/expressions.py",
@@ -53,7 +53,6 @@ _CANDIDATES_CODE = (
     "pipeline/vocabulary.py",
     "data_specs/variables",
     "data_specs/cross_categories",
-    "data_specs/profiles",
     # What is measured of a unit hangs on the families that a selection keeps (`balanced`).
     "data_specs/method.yaml",
 )
@@ -89,14 +88,14 @@ def build_record_assets(
     ]
 
 
-def _outs(contents: dict[str, str], *code: str) -> dict[str, dg.AssetOut]:
+def _outs(contents: dict[str, str], version: str) -> dict[str, dg.AssetOut]:
     """Outputs of a step that makes several tables, by name, with what each holds."""
     return {
         name: dg.AssetOut(
             is_required=False,
             group_name=CANDIDATES_GROUP,
             kinds=_KINDS,
-            code_version=code_version(*code),
+            code_version=version,
             description=f"{content}.",
         )
         for name, content in contents.items()
@@ -132,7 +131,7 @@ def _records(
         name="records",
         partitions_def=partitions,
         ins=inputs_of(PERSONS, HOUSEHOLDS, *donors, *aligned_with),
-        outs=_outs(holds, *code),
+        outs=_outs(holds, profile_version(profile, *code)),
     )
     @permanent_tables
     def records(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
@@ -185,7 +184,7 @@ def _survey_estimates(
         kinds=_KINDS,
         partitions_def=partitions,
         ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, REPLICATES, *RECORDS),
-        code_version=code_version(*_ESTIMATES_CODE),
+        code_version=profile_version(profile, *_ESTIMATES_CODE),
         description=(
             "What the survey itself says of the state and its PUMAs: every variable that records"
             " express, by design weights, with the standard error of 80 replicate weights; of its"
@@ -224,12 +223,14 @@ def _concept_gaps(
         kinds=_KINDS,
         partitions_def=partitions,
         ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, SURVEY_ESTIMATES),
-        code_version=code_version(*_GAPS_CODE),
+        code_version=profile_version(profile, *_GAPS_CODE),
         description=(
             "How far design-weighted records are from each target before calibration, which"
             " targets are therefore kept for validation only, and the concept error of the others."
         ),
-        check_specs=check_specs(CONCEPT_GAPS, {"most_targets_calibrate": words}),
+        check_specs=check_specs(
+            CONCEPT_GAPS, {"most_targets_calibrate": words}, partitions=partitions
+        ),
     )
     @permanent
     def concept_gaps(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
@@ -282,7 +283,7 @@ def _candidates(
         name="candidates",
         partitions_def=partitions,
         ins=inputs_of(RECONCILED, GEOGRAPHY, *RECORDS),
-        outs=_outs(contents, *_CANDIDATES_CODE),
+        outs=_outs(contents, profile_version(profile, *_CANDIDATES_CODE)),
     )
     @permanent_tables
     def candidates(context: dg.AssetExecutionContext, **frames: pl.DataFrame):

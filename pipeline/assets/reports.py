@@ -94,8 +94,10 @@ def _fit(
             " reason where it was not fitted."
         ),
         check_specs=[
-            *check_specs(FIT, ACCOUNTED),
-            *check_specs(FIT, {"share_inside_margin": inside}, blocking=False),
+            *check_specs(FIT, ACCOUNTED, partitions=partitions),
+            *check_specs(
+                FIT, {"share_inside_margin": inside}, blocking=False, partitions=partitions
+            ),
         ],
     )
     @permanent

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from pipeline.assets.common import check_spec
 from pipeline.assets.names import NATIONAL_TARGETS, PERSONS, STATE_TARGETS
 from pipeline.specs.checks import load_checks
 
@@ -28,25 +29,28 @@ CODE = (
 )
 
 
-def specs(asset: str, names: Iterable[str]) -> list[dg.AssetCheckSpec]:
+def specs(
+    asset: str, names: Iterable[str], partitions: dg.PartitionsDefinition | None = None
+) -> list[dg.AssetCheckSpec]:
     """A spec for each named check of ``asset``, with what it asks and what was measured."""
     checks = load_checks()
     return [
-        dg.AssetCheckSpec(
+        check_spec(
             name,
-            asset=asset,
-            description=f"{checks[name].title}. {checks[name].evidence}",
+            asset,
+            f"{checks[name].title}. {checks[name].evidence}",
             blocking=checks[name].blocking,
+            partitions=partitions,
         )
         for name in names
     ]
 
 
-def of_source(source: str) -> list[dg.AssetCheckSpec]:
+def of_source(source: str, partitions: dg.PartitionsDefinition | None) -> list[dg.AssetCheckSpec]:
     """What a publication's own asset carries."""
     from pipeline.checks.run import names_within
 
-    return specs(source, names_within(source))
+    return specs(source, names_within(source), partitions)
 
 
 def of_national_targets() -> list[dg.AssetCheckSpec]:
@@ -55,16 +59,16 @@ def of_national_targets() -> list[dg.AssetCheckSpec]:
     return specs(NATIONAL_TARGETS, [AGREE])
 
 
-def of_state_targets() -> list[dg.AssetCheckSpec]:
+def of_state_targets(partitions: dg.PartitionsDefinition) -> list[dg.AssetCheckSpec]:
     from pipeline.checks.run import AGREE, COUNTY_NAMES
 
-    return specs(STATE_TARGETS, [AGREE, COUNTY_NAMES])
+    return specs(STATE_TARGETS, [AGREE, COUNTY_NAMES], partitions)
 
 
-def of_survey() -> list[dg.AssetCheckSpec]:
+def of_survey(partitions: dg.PartitionsDefinition) -> list[dg.AssetCheckSpec]:
     from pipeline.checks.run import OF_SURVEYS
 
-    return specs(PERSONS, OF_SURVEYS)
+    return specs(PERSONS, OF_SURVEYS, partitions)
 
 
 def shown(results: Sequence["CheckResult"], names: Iterable[str]) -> list[dg.AssetCheckResult]:

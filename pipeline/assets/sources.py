@@ -26,6 +26,7 @@ from pipeline.assets.common import (
 from pipeline.assets.names import (
     DONOR_HOUSEHOLDS,
     DONOR_PERSONS,
+    GATE,
     GEOGRAPHY,
     HOUSEHOLDS,
     PERSONS,
@@ -89,7 +90,7 @@ def build_source_assets(
     ]
     others = [
         _geography(profile, environment, deps),
-        _microdata(profile, environment, partitions, deps),
+        _microdata(profile, environment, partitions, [*deps, GATE]),
     ]
     if profile.records.donor is not None:
         others.append(_donor(profile.records.donor, profile, environment, deps))
@@ -155,13 +156,6 @@ def _shown(table: "SourceTable", facts: dict[str, Any], **more: Any) -> dict[str
     return frame_metadata(table.frame, notes=notes, **more)
 
 
-def _described(spec: SourceSpec, profile: Profile) -> dict[str, Any]:
-    """Metadata of the asset itself."""
-    vintages = list(profile.sources[spec.id])
-    url = dg.MetadataValue.url(spec.url_of(vintages[0]))
-    return {"publisher": spec.publisher, "url": url, "vintages": vintages}
-
-
 def _published(
     spec: SourceSpec,
     profile: Profile,
@@ -170,22 +164,25 @@ def _published(
     deps: list[str],
 ) -> dg.AssetsDefinition:
     by_state = spec.coverage == "state"
+    own_partitions = partitions if by_state else None
     held = {"has_published_cells": "At least one cell of every vintage carries a value."}
 
     @dg.asset(
         name=spec.id,
         group_name=SOURCES_GROUP,
         kinds=_KINDS,
-        partitions_def=partitions if by_state else None,
-        deps=deps,
+        partitions_def=own_partitions,
+        deps=[*deps, GATE] if by_state else deps,
         retry_policy=INGEST_RETRY,
         code_version=code_version(*_CODE),
         description=(
             f"{spec.title}, {', '.join(profile.sources[spec.id])}. Publisher: {spec.publisher}."
             f" {spec.documentation}"
         ),
-        metadata=_described(spec, profile),
-        check_specs=[*check_specs(spec.id, held), *source_checks.of_source(spec.id)],
+        check_specs=[
+            *check_specs(spec.id, held, partitions=own_partitions),
+            *source_checks.of_source(spec.id, own_partitions),
+        ],
     )
     @permanent
     def published(context: dg.AssetExecutionContext):
@@ -238,7 +235,6 @@ def _geography(
             f"{spec.title}, {', '.join(vintages)}: each census tract with its county and its PUMA,"
             " a row per tract and vintage."
         ),
-        metadata=_described(spec, profile),
         check_specs=check_specs(GEOGRAPHY, {"every_state_has_areas": every}),
     )
     @permanent
@@ -355,7 +351,7 @@ def _microdata(
         code_version=code_version(*_CODE),
     )
     outs = {**_survey_outs(names, title), REPLICATES: replicates}
-    return _survey("microdata", outs, read, partitions, deps, source_checks.of_survey())
+    return _survey("microdata", outs, read, partitions, deps, source_checks.of_survey(partitions))
 
 
 def _donor(

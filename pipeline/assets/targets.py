@@ -13,9 +13,10 @@ import dagster as dg
 import polars as pl
 
 from pipeline.assets import metadata, source_checks
-from pipeline.assets.common import check_specs, code_version, permanent
+from pipeline.assets.common import check_specs, permanent, profile_version
 from pipeline.assets.names import (
     CONCEPT_GAPS,
+    GATE,
     GEOGRAPHY,
     NATIONAL_TARGETS,
     RECONCILED,
@@ -43,7 +44,6 @@ _CODE = (
     "data_specs/variables",
     "data_specs/factors",
     "data_specs/categories.yaml",
-    "data_specs/profiles",
     "data_specs/method.yaml",
 )
 # Rounding of sums of some hundred thousand persons leaves a relative gap far below this.
@@ -99,7 +99,7 @@ def _national(catalog: Catalog, profile: Profile, data: Path) -> dg.AssetsDefini
         group_name=TARGETS_GROUP,
         kinds=_KINDS,
         ins=inputs_of(*needed_sources(catalog, profile, levels)),
-        code_version=code_version(*_CODE),
+        code_version=profile_version(profile, *_CODE, national=True),
         description=(
             "Published totals of the nation and of every state, carried to the target year and"
             " reconciled: the states add up to the nation."
@@ -136,14 +136,15 @@ def _state(
         kinds=_KINDS,
         partitions_def=partitions,
         ins=inputs_of(*needed_sources(catalog, profile, levels)),
-        code_version=code_version(*_CODE),
+        deps=[GATE],
+        code_version=profile_version(profile, *_CODE),
         description=(
             f"Published totals of each {' and each '.join(levels)} of the state, carried to the"
             " target year, not yet reconciled."
         ),
         check_specs=[
-            *check_specs(STATE_TARGETS, {"every_level_has_targets": words}),
-            *source_checks.of_state_targets(),
+            *check_specs(STATE_TARGETS, {"every_level_has_targets": words}, partitions=partitions),
+            *source_checks.of_state_targets(partitions),
         ],
     )
     @permanent
@@ -187,14 +188,14 @@ def _reconciled(
         kinds=_KINDS,
         partitions_def=partitions,
         ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, GEOGRAPHY, CONCEPT_GAPS, SURVEY_ESTIMATES),
-        code_version=code_version(*_CODE),
+        code_version=profile_version(profile, *_CODE),
         description=(
             "The state's targets as one consistent tree: tracts add up to counties, counties to the"
             " state, each moved by its precision; targets whose concept differs too much from what"
             " records can say are marked validation; what no target states is held, softly, to the"
             " survey's own estimate."
         ),
-        check_specs=check_specs(RECONCILED, checks),
+        check_specs=check_specs(RECONCILED, checks, partitions=partitions),
     )
     @permanent
     def reconciled_targets(context: dg.AssetExecutionContext, **frames: pl.DataFrame):

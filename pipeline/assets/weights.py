@@ -15,6 +15,7 @@ from pipeline.assets.common import (
     frame_metadata,
     permanent,
     permanent_tables,
+    profile_version,
 )
 from pipeline.assets.names import (
     AREAS,
@@ -46,11 +47,13 @@ _CODE = (
     "pipeline/steps.py",
     "pipeline/vocabulary.py",
     "calibration_core",
-    "data_specs/profiles",
     "data_specs/method.yaml",
 )
 # A state's total is the sum of tens of thousands of fitted figures; half a percent off is a fault.
 POPULATION_TOLERANCE = 0.005
+# Steps that fill memory and cores: an instance may limit how many run at a time.
+SOLVER_POOL = "solver"
+CONVERGED = "The solver met its tolerance."
 
 
 class BudgetConfig(dg.Config):
@@ -87,15 +90,16 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
     @dg.asset(
         name=DENSE,
         group_name=WEIGHTS_GROUP,
+        pool=SOLVER_POOL,
         kinds={*_KINDS, "pytorch"},
         partitions_def=partitions,
         ins=inputs_of(*OF_THE_STATE),
-        code_version=code_version(*_CODE),
+        code_version=profile_version(profile, *_CODE),
         description=(
             f"Calibrated weight of every unit in every {profile.finest_level}, by what determines"
             " it: a rate for each target, its price. `geocal dense` writes the weights themselves."
         ),
-        check_specs=check_specs(DENSE, {"converged": "The solver met its tolerance."}),
+        check_specs=check_specs(DENSE, {"converged": CONVERGED}, partitions=partitions),
     )
     @permanent
     def dense_weights(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
@@ -129,15 +133,18 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
     @dg.asset(
         name=SELECTED,
         group_name=WEIGHTS_GROUP,
+        pool=SOLVER_POOL,
         kinds=_KINDS,
         partitions_def=partitions,
         ins=inputs_of(*OF_THE_STATE, CELLS, DENSE),
-        code_version=code_version(*_CODE),
+        code_version=profile_version(profile, *_CODE),
         description=(
             "Exactly k (household, area) pairs: a balanced draw by cross-category cells in"
             " proportion to dense weight, then exchanges; with starting weights."
         ),
-        check_specs=check_specs(SELECTED, {"exactly_k": "The number of pairs is the budget."}),
+        check_specs=check_specs(
+            SELECTED, {"exactly_k": "The number of pairs is the budget."}, partitions=partitions
+        ),
     )
     @permanent
     def selected_pairs(
@@ -171,17 +178,18 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
     @dg.asset(
         name=WEIGHTS,
         group_name=WEIGHTS_GROUP,
+        pool=SOLVER_POOL,
         kinds={*_KINDS, "pytorch"},
         partitions_def=partitions,
         ins=inputs_of(*OF_THE_STATE, DENSE, SELECTED),
-        code_version=code_version(*_CODE),
+        code_version=profile_version(profile, *_CODE),
         description=(
             "The product: household_id, tract, county, weight. Exactly k pairs, refined so"
             " that their totals meet the targets."
         ),
         check_specs=[
-            *check_specs(WEIGHTS, {"converged": "The solver met its tolerance."}),
-            *check_specs(WEIGHTS, {"population_met": met}, blocking=False),
+            *check_specs(WEIGHTS, {"converged": CONVERGED}, partitions=partitions),
+            *check_specs(WEIGHTS, {"population_met": met}, blocking=False, partitions=partitions),
         ],
     )
     @permanent

@@ -18,6 +18,7 @@ import typer.core
 from calibration_core.errors import GeocalError
 from pipeline.cli import FAILED, INTERRUPTED, current
 from pipeline.cli.completion import source_names, state_codes
+from pipeline.cli.operation import operation
 from pipeline.cli.options import (
     Break,
     Data,
@@ -47,6 +48,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(operation)
 
 
 def call(arguments: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import dagster as dg
 
+from pipeline.assets.names import GATE
 from pipeline.code_used import OURS
 
 Rests = Literal[
@@ -77,6 +78,9 @@ def graph_of(assets: Iterable[dg.AssetsDefinition], particular: Mapping[str, Res
     """The graph of ``assets``; ``particular``: assets that do not rest on all specifications."""
     found: dict[str, Node] = {}
     for asset in assets:
+        if asset.keys == {dg.AssetKey(GATE)}:
+            # It holds nothing, and only puts runs in order.
+            continue
         # An input that hands nothing on (`deps=`) is there for the order alone.
         silent = {
             key.to_user_string()
@@ -86,7 +90,7 @@ def graph_of(assets: Iterable[dg.AssetsDefinition], particular: Mapping[str, Res
         functions = frozenset(_functions(_body(asset)))
         for key in asset.keys:
             name = key.to_user_string()
-            before = {parent.to_user_string() for parent in asset.asset_deps[key]}
+            before = {parent.to_user_string() for parent in asset.asset_deps[key]} - {GATE}
             found[name] = Node(
                 name,
                 asset.partitions_def is not None,

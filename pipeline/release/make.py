@@ -183,10 +183,10 @@ def gather(environment: RunEnvironment, profile: Profile, wish: Wish, say: Say) 
     checks = _checks(environment, tables, nation, belonging, say)
     _refuse_failing(environment, checks)
     digests = {
-        relative_path(asset, state): belonging.digest(f"{asset}[{state}]")
+        relative_path(asset, state): belonging.file_digest(f"{asset}[{state}]")
         for state in kept
         for asset in STATE_TABLES
-    } | {relative_path(name): belonging.digest(name) for name in NATIONAL_TABLES if nation}
+    } | {relative_path(name): belonging.file_digest(name) for name in NATIONAL_TABLES if nation}
     return Gathered(tables, nation, absent, left_out, checks, digests)
 
 

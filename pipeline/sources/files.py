@@ -14,6 +14,13 @@ from pathlib import Path
 
 from pipeline.errors import SourceFileError, SourceLayoutError
 
+GIB = 1 << 30
+# The largest archive that a profile names, the nation's PUMS, has 3 GB and unfolds to some 10 GB.
+MOST_FILE_BYTES = 8 * GIB
+MOST_UNFOLDED_BYTES = 32 * GIB
+# CSV files of the publishers fold to a tenth at best; an archive made to fill a disk folds to a
+# thousandth. Small ones do no harm.
+MOST_FOLDED, HARMLESS_BYTES = 200, 1 << 26
 _HTML_MARKS = (b"<!doctype html", b"<html", b"<head", b"<?xml version")
 
 
@@ -52,8 +59,8 @@ def begins_as_html(head: bytes) -> bool:
 
 
 def read_raw(path: Path, *, url: str = "", publisher: str = "") -> RawFile:
-    """Read a raw file whole. Raises SourceFileError if it is missing, a folder, empty, or an HTML
-    page.
+    """Read a raw file whole. Raises SourceFileError if it is missing, a folder, empty, an HTML
+    page, or larger than any publication, unfolded or not.
     """
     source = f" It is published by {publisher}" + (f" at {url}" if url else "") if publisher else ""
     if not path.exists():
@@ -70,6 +77,7 @@ def read_raw(path: Path, *, url: str = "", publisher: str = "") -> RawFile:
             expected="a file",
             remedy="Move the file to that path",
         )
+    require_bytes(path)
     data = path.read_bytes()
     if not data:
         raise SourceFileError(
@@ -89,7 +97,39 @@ def read_raw(path: Path, *, url: str = "", publisher: str = "") -> RawFile:
             )
             + (f": {url}" if url else ""),
         )
-    return RawFile(data, FileProvenance(str(path), "", len(data), digest(data)))
+    raw = RawFile(data, FileProvenance(str(path), "", len(data), digest(data)))
+    if data.startswith(b"PK") and zipfile.is_zipfile(io.BytesIO(data)):
+        # A workbook is an archive too, and another library unfolds it.
+        open_zip(raw).close()
+    return raw
+
+
+def require_bytes(path: Path) -> None:
+    """Raise SourceFileError if a file is larger than any publication: it would fill the memory."""
+    found = path.stat().st_size
+    if found > MOST_FILE_BYTES:
+        raise SourceFileError(
+            f"The file has {found:,} bytes",
+            where=str(path),
+            expected=f"at most {MOST_FILE_BYTES:,} bytes, more than any publication has",
+            remedy="Download it again; if it is as published, raise MOST_FILE_BYTES in"
+            " pipeline/sources/files.py",
+        )
+
+
+def require_unfolded(archive: zipfile.ZipFile, where: str) -> None:
+    """Raise SourceFileError if an archive would unfold to more than any publication does. Members
+    are read in memory and never written, so their names lead nowhere."""
+    unfolded = sum(member.file_size for member in archive.infolist())
+    folded = max(1, sum(member.compress_size for member in archive.infolist()))
+    ratio = unfolded / folded
+    if unfolded > MOST_UNFOLDED_BYTES or (unfolded > HARMLESS_BYTES and ratio > MOST_FOLDED):
+        raise SourceFileError(
+            f"The archive would unfold to {unfolded:,} bytes, {ratio:,.0f} times its size",
+            where=where,
+            expected=f"at most {MOST_UNFOLDED_BYTES:,} bytes, and {MOST_FOLDED} times its size",
+            remedy="Download it from its publisher again; such an archive is made to do harm",
+        )
 
 
 def open_zip(raw: RawFile) -> zipfile.ZipFile:
@@ -109,6 +149,7 @@ def open_zip(raw: RawFile) -> zipfile.ZipFile:
                 " the publisher's"
             ),
         ) from error
+    require_unfolded(archive, where)
     return archive
 
 

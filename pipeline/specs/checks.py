@@ -15,6 +15,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
+from pipeline.specs.variables import SqlExpression
 from pipeline.vocabulary import Level
 
 FILE = "checks.yaml"
@@ -204,13 +205,12 @@ class VintageRule(SpecModel):
 
 class SurveyRule(SpecModel):
     """The survey's weighted share of ``where`` among ``over`` (``persons``, ``households``) beside
-    a published share of the same year; both shares differ by at most ``points``.
-    """
+    a published share of the same year; both shares differ by at most ``points``."""
 
     id: str
     over: Literal["persons", "households"]
-    where: str
-    among: str = "true"
+    where: SqlExpression
+    among: SqlExpression = "true"
     part: tuple[str, ...]
     whole: tuple[str, ...]
     source: str
@@ -255,7 +255,7 @@ class ImpossibleRule(SpecModel):
     """No person has ``where``, with at most ``share`` of persons as exceptions."""
 
     id: str
-    where: str
+    where: SqlExpression
     share: float = 0.0
 
 

@@ -92,6 +92,16 @@ class Codebook(SpecModel):
         included = self.names_of(self.table(table.includes)) if table.includes else []
         return [*included, *table.columns, *table.own]
 
+    def words(self, table: str, column: str) -> str | None:
+        """What is said of a column of the table called ``table``, in one line; None where nothing
+        is."""
+        found = self.column(self.table(table), column)
+        if found is None:
+            return None
+        unit = f" Unit: {found.unit}." if found.unit else ""
+        null = f" Null where {found.null_where}." if found.null_where else ""
+        return f"{found.meaning.rstrip('.')}.{unit}{null}"
+
     def column(self, table: OutputTable, name: str) -> OutputColumn | None:
         """What is said of column ``name`` of ``table``; None where nothing is."""
         if name in table.own:

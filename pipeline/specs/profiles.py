@@ -18,6 +18,7 @@ from pipeline.errors import InvariantError
 from pipeline.specs.alignment import Step
 from pipeline.specs.base import SPEC_ROOT, SpecModel
 from pipeline.specs.method import Method, changed, with_defaults
+from pipeline.specs.operation import Owner, Schedule, TagKey, TagValue
 from pipeline.specs.provenance import Provenance
 from pipeline.specs.states import BY_POSTAL, OUTLYING_AREAS, STATES
 from pipeline.specs.targets import CarryRule
@@ -205,6 +206,7 @@ class Profile(SpecModel):
     provenance are compared with, never fitted. ``states: all`` means the 50 states and DC.
     ``choices``: needs that are filled by the files at hand; ``of`` gives the profile of one state
     once ``pipeline/sources/settled.py`` has looked.
+    ``schedule``, ``owners`` and ``tags`` say how the profile is operated, and change no number.
     """
 
     id: str
@@ -229,6 +231,9 @@ class Profile(SpecModel):
     candidates: ProfileCandidates = ProfileCandidates()
     cross_categories: str = "default"
     method: Method
+    schedule: Schedule = Schedule()
+    owners: tuple[Owner, ...] = ()
+    tags: dict[TagKey, TagValue] = Field(default_factory=dict)
     _of: dict[str | None, Profile] = PrivateAttr(default_factory=dict)
     _made: tuple[Taken, ...] = PrivateAttr(default=())
 

@@ -1,6 +1,4 @@
-"""A run of several states in one process: order, failures, history, and the sensors that do the
-same from the UI.
-"""
+"""A run of several states in one process: order, failures, history."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ import polars as pl
 import pytest
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, PRODUCTION_TAG, STATES
+from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
 from pipeline.run_events import AssetEvent, failure_message
 from pipeline.runs import job_steps, run_profile
 from pipeline.settings import RunEnvironment, ensure_instance_home
@@ -240,40 +238,6 @@ def test_steps_of_a_job_are_the_length_of_its_progress_bar(environment):
         1,
         1,
     ]
-
-
-def _finished(definitions, instance, job, tags, partition=None):
-    return definitions.resolve_job_def(job).execute_in_process(
-        instance=instance, tags=tags, partition_key=partition
-    )
-
-
-def test_sensors_carry_a_production_run_from_the_nation_to_the_states_and_back(environment):
-    definitions = toy_definitions(environment)
-    with dg.DagsterInstance.ephemeral() as instance:
-
-        def evaluate(sensor: str, result):
-            context = dg.build_run_status_sensor_context(
-                sensor_name=sensor,
-                dagster_event=result.get_run_success_event(),
-                dagster_instance=instance,
-                dagster_run=result.dagster_run,
-            )
-            return definitions.resolve_sensor_def(sensor)(context)
-
-        plain = _finished(definitions, instance, NATIONAL_INPUTS, {})
-        assert isinstance(evaluate("states_after_national", plain), dg.SkipReason)
-        nation = _finished(definitions, instance, NATIONAL_INPUTS, {PRODUCTION_TAG: "true"})
-        requests = evaluate("states_after_national", nation)
-        assert [request.partition_key for request in requests] == ["DE", "RI"]
-        first = _finished(definitions, instance, STATES, requests[0].tags, "DE")
-        waiting = evaluate("national_after_states", first)
-        assert isinstance(waiting, dg.SkipReason)
-        assert "RI" in waiting.skip_message
-        last = _finished(definitions, instance, STATES, requests[1].tags, "RI")
-        request = evaluate("national_after_states", last)
-        assert isinstance(request, dg.RunRequest)
-        assert request.run_key == f"{nation.run_id}:national"
 
 
 def test_a_check_that_stops_the_run_is_named_with_what_to_do():

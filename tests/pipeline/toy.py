@@ -12,11 +12,13 @@ import dagster as dg
 import polars as pl
 
 from pipeline.assets.common import permanent
+from pipeline.automation.build import follow_up
 from pipeline.errors import SourceFileError
 from pipeline.io_manager import ParquetIOManager
-from pipeline.jobs import build_jobs, build_schedules, build_sensors
+from pipeline.jobs import build_jobs
 from pipeline.partitions import state_partitions
 from pipeline.settings import RunEnvironment
+from pipeline.specs.operation import Schedule
 
 
 def toy_definitions(
@@ -62,11 +64,12 @@ def toy_definitions(
 
     assets = [nation, weights, national_report]
     jobs = build_jobs(assets)
+    automation = follow_up(jobs, list(states), Schedule(), "sample", environment)
     return dg.Definitions(
         assets=assets,
         jobs=list(jobs.values()),
-        schedules=build_schedules(jobs),
-        sensors=build_sensors(jobs, list(states)),
+        schedules=automation.schedules,
+        sensors=automation.sensors,
         resources={
             "io_manager": ParquetIOManager(environment, {"profile": "sample", "synthetic": True})
         },
