@@ -38,10 +38,12 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 def stored(environment: RunEnvironment) -> dict[Path, bytes]:
     """Every file below the profile's folder but Dagster's history."""
     home = environment.dagster_home
+    memory = (environment.root / "currency", environment.root / "locks")
     return {
         path: path.read_bytes()
         for path in environment.root.rglob("*")
-        if path.is_file() and home not in path.parents
+        # Remembered digests and locks are no results.
+        if path.is_file() and not {home, *memory} & set(path.parents)
     }
 
 
