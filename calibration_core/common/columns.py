@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 # Records looked at together.
 _RECORDS = 50_000
@@ -206,7 +205,7 @@ def column_sums(held: Any, design: Design, power: int = 1) -> np.ndarray:
     entries to a power."""
     if not isinstance(design, Columns):
         return held @ design**power
-    if sparse.issparse(held):
+    if hasattr(held, "tocsc"):
         held = held.tocsc()
     total = np.zeros((held.shape[0], design.shape[1]))
     for begin in range(0, len(design), _RECORDS):

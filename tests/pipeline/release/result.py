@@ -13,11 +13,12 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.io_manager import encode, file_digest, write_atomic
+from pipeline.io_manager import encode, write_atomic
 from pipeline.reports.bystander_schema import BYSTANDER_SCHEMA
 from pipeline.reports.national import national_fits, states_table
 from pipeline.settings import RunEnvironment
 from pipeline.specs.states import state_of
+from pipeline.stored import content_digest, file_digest
 from pipeline.vocabulary import TARGET_KEY
 
 STATES = ("RI", "DE")
@@ -169,9 +170,8 @@ def write_state(
         "fit_report": fit,
         "bystander_report": report,
     }
-    digests = {"weights": digest}
     for name, table in tables.items():
-        digests[name] = put(environment, name, state, table, {**inputs, **of_weights})
+        put(environment, name, state, table, {**inputs, **of_weights})
     manifest = {
         "profile": "sample",
         "synthetic": True,
@@ -182,8 +182,12 @@ def write_state(
         "geocal": "0",
         "inputs": [{"file": "a.csv", "member": "", "sha256": "00"}],
         "tables": {
-            name: {"sha256": value, "run_id": "", "path": f"{name}/state={state}/{name}.parquet"}
-            for name, value in digests.items()
+            name: {
+                "sha256": file_digest(environment.table_path(name, state).read_bytes()),
+                "run_id": "",
+                "path": f"{name}/state={state}/{name}.parquet",
+            }
+            for name in ("weights", *tables)
         },
     }
     place = environment.manifests / f"{state}.json"
@@ -201,7 +205,7 @@ def write_nation(
     )
     targets = pl.concat([above, own]).drop("fitted", "fitted_dense", "not_fitted_reason")
     inputs = {
-        f"fit_report[{s}]": file_digest(environment.table_path("fit_report", s).read_bytes())
+        f"fit_report[{s}]": content_digest(environment.table_path("fit_report", s).read_bytes())
         for s in made
     }
     put(environment, "national_fit", None, national_fits(targets, fits), inputs)
@@ -216,8 +220,8 @@ def put(
     inputs: dict[str, str],
     **facts: Any,
 ) -> str:
-    """Store a table; its digest."""
+    """Store a table; the digest of its content."""
     said = {"profile": "sample", "synthetic": True, "asset": asset, "inputs": inputs, **facts}
     data = encode(table, said)
     write_atomic(environment.table_path(asset, state), data)
-    return file_digest(data)
+    return content_digest(data)

@@ -12,9 +12,9 @@ import pytest
 from upath import UPath
 
 from pipeline.errors import StoreError
-from pipeline.io_manager import file_digest
 from pipeline.release import store as storing
 from pipeline.release.store import ReleaseStore, content_id
+from pipeline.stored import content_digest, file_digest
 from tests.pipeline.release.conftest import store_of
 from tests.pipeline.release.result import put, weights_table, write_result
 
@@ -95,7 +95,7 @@ def test_states_not_run_are_named(tmp_path, release):
 def test_a_fit_report_of_other_weights_is_refused_or_left_out(tmp_path, release):
     environment = write_result(tmp_path)
     facts = {
-        "reconciled_targets[RI]": file_digest(
+        "reconciled_targets[RI]": content_digest(
             environment.table_path("reconciled_targets", "RI").read_bytes()
         )
     }
