@@ -147,8 +147,11 @@ def _say_what_failed(terminal: Terminal, outcome: ProfileOutcome) -> None:
 
 def _say_who_is_left_out(terminal: Terminal, asked: Asked) -> None:
     """States with weights that the nation's tables do without, and why."""
+    from pipeline.assets.names import NATIONAL_FIT
     from pipeline.assets.national_reports import NOT_RUN, left_out
 
+    if not asked.environment.table_path(NATIONAL_FIT).exists():
+        return
     for state, why in left_out(asked.profile, asked.environment, asked.profile.states).items():
         if why != NOT_RUN and asked.environment.table_path("weights", state).exists():
             terminal.warn(

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
-from pipeline.specs.variables import SqlExpression
+from pipeline.specs.sql import SqlExpression
 
 ALIGNMENT_PATH = SPEC_ROOT / "alignment.yaml"
 Step = Literal["ssa_benefits", "taxable_wages", "return_income", "top_tail"]

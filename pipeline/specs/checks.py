@@ -15,7 +15,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
-from pipeline.specs.variables import SqlExpression
+from pipeline.specs.sql import SqlExpression
 from pipeline.vocabulary import Level
 
 FILE = "checks.yaml"

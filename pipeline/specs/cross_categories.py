@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from pipeline.specs.base import SPEC_ROOT, SpecModel, load_yaml
 from pipeline.specs.roots import spec_roots
-from pipeline.specs.variables import SqlExpression
+from pipeline.specs.sql import SqlExpression
 
 ANY = "any"
 

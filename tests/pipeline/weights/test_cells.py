@@ -229,7 +229,7 @@ def test_a_value_that_is_not_declared_is_refused():
         ),
         pytest.param(
             {
-                "classes": [{"name": "a", "value": "select", "values": {1: "x"}}],
+                "classes": [{"name": "a", "value": "persons +", "values": {1: "x"}}],
                 "collapse_order": [],
             },
             "polars can parse",
