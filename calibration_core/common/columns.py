@@ -144,10 +144,6 @@ class Columns:
         slot = self.store.slot[self.index]
         return np.where(self.store.is_small[self.index], slot, -1 - slot)
 
-    def beside(self, other: Columns) -> Columns:
-        """These columns, then those of another view of the same store."""
-        return Columns(self.store, np.concatenate([self.index, other.index]))
-
 
 Design = np.ndarray | Columns
 """(records, variables) float64: what one record adds to each variable."""

@@ -5,7 +5,7 @@ whether it is kept changes no bit of any result. Together they take a quarter of
 process, so that whoever has more memory is served faster and whoever has less still is.
 
 Belongs here: the budget, and how it is shared out. Does not belong here: what a problem needs
-whatever is kept (``needed_by_factors`` and what a caller holds), the process's own peak.
+whatever is kept, which its caller adds up, or the process's own peak.
 """
 
 from __future__ import annotations

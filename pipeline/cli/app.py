@@ -17,7 +17,7 @@ import typer.core
 
 from calibration_core.errors import GeocalError
 from pipeline.cli import FAILED, INTERRUPTED, current
-from pipeline.cli.completion import source_names, state_codes
+from pipeline.cli.completion import source_names
 from pipeline.cli.operation import operation
 from pipeline.cli.options import (
     Break,
@@ -28,6 +28,7 @@ from pipeline.cli.options import (
     Output,
     Pairs,
     Profile,
+    State,
     States,
     Wait,
     on_terminal,
@@ -164,14 +165,7 @@ def sources(
 @on_terminal
 def show(
     terminal: Terminal,
-    state: Annotated[
-        str,
-        typer.Argument(
-            help="Postal code of the state, such as RI.",
-            metavar="STATE",
-            autocompletion=state_codes,
-        ),
-    ],
+    state: State,
     profile: Profile = None,
     output: Output = None,
     bystanders: Annotated[
@@ -196,14 +190,7 @@ def show(
 @on_terminal
 def dense(
     terminal: Terminal,
-    state: Annotated[
-        str,
-        typer.Argument(
-            help="Postal code of the state, such as RI.",
-            metavar="STATE",
-            autocompletion=state_codes,
-        ),
-    ],
+    state: State,
     folder: Annotated[
         Path, typer.Argument(help="Folder to write, not there yet.", metavar="FOLDER")
     ],

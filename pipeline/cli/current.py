@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.currency.judge import Verdict
     from pipeline.currency.plan import Planner
     from pipeline.currency.status import Row
+    from pipeline.settings import RunEnvironment
 
     Needing = AbstractContextManager[Callable[[DagsterInstance], Planner]]
 
@@ -133,7 +134,8 @@ def _asking(
     pairs: int | None,
 ) -> Iterator[tuple[Asked, Planner, DagsterInstance]]:
     """What is asked about, a planner that knows what is current, and the record of runs, in which
-    runs whose process is gone have been ended."""
+    runs whose process is gone have been ended. Where nothing was run yet nothing is written: a
+    folder named by mistake is not made."""
     from pipeline.cli.asked import asked_for
     from pipeline.cli.progress import Waiting
 
@@ -141,16 +143,25 @@ def _asking(
         asked = asked_for(profile, states, data, output)
         from pipeline.definitions import build_definitions
         from pipeline.run_history import end_dead_runs
-        from pipeline.runs import profile_instance
 
         definitions = build_definitions(asked.profile, asked.environment)
         with (
             planning(asked, definitions, pairs, force=False) as planned,
-            profile_instance(asked.environment) as instance,
+            _records_of(asked.environment) as instance,
         ):
             for run in end_dead_runs(instance):
                 terminal.detail(f"Run {run} stood as going on, and its process is gone: ended")
             yield asked, planned(instance), instance
+
+
+def _records_of(environment: RunEnvironment) -> AbstractContextManager[DagsterInstance]:
+    """The profile's record of runs; an empty one, in memory, where there is none."""
+    from dagster import DagsterInstance
+
+    from pipeline.runs import profile_instance
+
+    there = environment.dagster_home.is_dir()
+    return profile_instance(environment) if there else DagsterInstance.ephemeral()
 
 
 def _print_status(terminal: Terminal, found: list[Row]) -> None:

@@ -65,6 +65,12 @@ States = Annotated[
         show_default=False,
     ),
 ]
+State = Annotated[
+    str,
+    typer.Argument(
+        help="Postal code of the state, such as RI.", metavar="STATE", autocompletion=state_codes
+    ),
+]
 Data = Annotated[
     Path | None,
     typer.Option(

@@ -11,8 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.completion import state_codes
-from pipeline.cli.options import Json, Output, Profile, States, on_terminal
+from pipeline.cli.options import Json, Output, Profile, State, States, on_terminal
 from pipeline.cli.terminal import Terminal
 
 To = Annotated[
@@ -175,14 +174,7 @@ def clean(
 @on_terminal
 def draw_map(
     terminal: Terminal,
-    state: Annotated[
-        str,
-        typer.Argument(
-            help="Postal code of the state, such as RI.",
-            metavar="STATE",
-            autocompletion=state_codes,
-        ),
-    ],
+    state: State,
     file: Annotated[
         Path, typer.Argument(help="Picture to write: .png, .svg or .html.", metavar="FILE")
     ],

@@ -232,3 +232,11 @@ def test_profiles_that_the_shell_offers_are_those_there_are(invoke):
     assert completed("geocal run --profile ") == sorted(
         path.stem for path in (SPEC_ROOT / "profiles").glob("*.yaml")
     )
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("why", "RI")])
+def test_what_only_looks_makes_no_folder_where_nothing_was_run(invoke, tmp_path, arguments):
+    nowhere = tmp_path / "nowhere"
+    status, out, _ = invoke(*arguments, "--profile", "sample", "--output", str(nowhere))
+    assert status == 0 and ("never run" in out or "would be made again" in out)
+    assert not nowhere.exists()
