@@ -45,7 +45,7 @@ from functools import partial
 
 import numpy as np
 
-from calibration_core.common.columns import Columns, Design, mean_size
+from calibration_core.common.columns import Columns, Design, mean_size, of_one_store, side_by_side
 from calibration_core.common.digits import PLACE_BITS, SUM_BITS, rounded, to_choose_by
 from calibration_core.common.threads import one_thread, stream_blocks
 from calibration_core.errors import ProblemError
@@ -284,13 +284,20 @@ class _State:
 
     def _columns(self, t: int, used: np.ndarray, record: np.ndarray) -> np.ndarray:
         """The same, a row per variable."""
-        own = _columns_of(self.balance.rows, record, used, 1.0 / self.balance.scales[t, used])
+        own, unit = self.balance.rows, 1.0 / self.balance.scales[t, used]
         shared = self.balance.shared
         if shared is None:
-            return own
+            return _columns_of(own, record, used, unit)
         columns = np.flatnonzero(shared.slot[t] >= 0)
-        unit = 1.0 / shared.scales[shared.slot[t, columns]]
-        return np.concatenate([own, _columns_of(shared.rows, record, columns, unit)])
+        above = 1.0 / shared.scales[shared.slot[t, columns]]
+        if of_one_store([own, shared.rows]):
+            both = side_by_side(own[:, used], shared.rows[:, columns])
+            return _columns_of(
+                both, record, np.arange(len(unit) + len(above)), np.append(unit, above)
+            )
+        return np.concatenate(
+            [_columns_of(own, record, used, unit), _columns_of(shared.rows, record, columns, above)]
+        )
 
     def _rounded_by_area(self, weight: np.ndarray) -> np.ndarray:
         parts = np.split(weight, self.pairs.offsets[1:-1])

@@ -2,13 +2,15 @@
 
 One small block a leaf, bordered by its county, its state, and so on up. Leaves are eliminated
 first, then each level above (Schur complements), so a solve costs one small Cholesky factorisation
-an area. Factors are kept, so that further right-hand sides (chord steps, refinement) are cheap.
+an area, of its variables or of its pairs, whichever are fewer (``leaf_systems.py``). Factors are
+kept, so that further right-hand sides (chord steps, refinement) are cheap.
 
 Leaves come as a stream and only their factors and couplings stay, so memory grows with areas and
 variables, not with records.
 
-Belongs here: linear algebra on the arrow. Does not belong here: how blocks come from records
-(``pool_blocks.py``, ``pair_blocks.py``), or the iteration around it (``tree/solve/newton.py``).
+Belongs here: linear algebra on the arrow. Does not belong here: single blocks
+(``small_matrices.py``), how they come from records (``pool_blocks.py``, ``pair_blocks.py``), or the
+iteration around it (``tree/solve/newton.py``).
 """
 
 from __future__ import annotations
@@ -20,14 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-# What is added to a diagonal, as shares of its largest entry, until the block is positive definite.
-_JITTERS = (1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)
-
-
-class FactorisationError(ArithmeticError):
-    """Curvature that no amount of damping makes positive definite: it is not finite. The iteration
-    answers it with a shorter step, or ends and says so; it never leaves the solver.
-    """
+from calibration_core.tree.solve.leaf_systems import LeafSystems
+from calibration_core.tree.solve.small_matrices import cholesky, gram, solve_with
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +47,34 @@ class LeafBlocks:
 
 @dataclass(frozen=True, eq=False)
 class LeafFactor:
-    """What is kept of some leaves: their index, L of their block L L' (leaves, p, p), and L^-1
-    times their coupling (leaves, p, distinct), without columns in a tree of one level; in single
-    precision where that of all leaves is large, for it only steers the steps.
+    """What is kept of some leaves.
+
+    Attributes
+    ----------
+    leaves : which.
+    systems : their own systems, factorised.
+    coupling : L^-1 times their coupling, (leaves, p or pairs, distinct), without columns in a tree
+        of one level; in single precision where that of all leaves is large, for it only steers the
+        steps.
+    inverse : (leaves, p) 1 / scale.
+    rows : gives the design rows (leaves, pairs, p) of leaves solved in their pairs; else none.
     """
 
     leaves: slice | torch.Tensor
-    lower: torch.Tensor
+    systems: LeafSystems
     coupling: torch.Tensor
+    inverse: torch.Tensor
+    rows: Callable[[], torch.Tensor]
+
+    def half(self, x: torch.Tensor) -> torch.Tensor:
+        """L^-1 of the right-hand side, from that of all leaves."""
+        return self.systems.half(self.rows(), self.inverse, x[self.leaves])
+
+    def finish(self, x: torch.Tensor, half: torch.Tensor, above: torch.Tensor) -> torch.Tensor:
+        """The leaves' answer, given the answer above, (all leaves, distinct)."""
+        coupling = self.coupling.to(half.dtype)
+        carried = torch.bmm(coupling, above[self.leaves][:, :, None])[:, :, 0]
+        return self.systems.finish(self.rows(), self.inverse, x[self.leaves], half, carried)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,19 +91,57 @@ def eliminate(blocks, part: LeafBlocks, ridge: float) -> Eliminated:
     """Scale, factorise and eliminate some leaves; ``blocks`` is the TreeBlocks they belong to."""
     here = slice(*part.leaves) if isinstance(part.leaves, tuple) else part.leaves
     scale = blocks.inverse[-1][here]
-    lower = cholesky((part.own * scale[:, :, None]).mul_(scale[:, None, :]), ridge)
+    systems = LeafSystems.of_variables(part.own, scale, ridge)
+
+    def rows() -> torch.Tensor:
+        return systems.root
+
     if part.cross is None:
-        return Eliminated(LeafFactor(here, lower, lower[:, :, :0]), ())
-    # From the right and transposed, so that what comes out has its rows beside each other in
-    # memory.
-    coupling = torch.linalg.solve_triangular(
-        lower.mT, (part.cross * scale[:, :, None]).mT, upper=True, left=False
-    ).mT
-    taken, kept = [], torch.float32 if blocks.single else torch.float64
-    for node, first, last in part.nodes:
-        rows = coupling[first:last].reshape(-1, coupling.shape[2])
-        taken.append((node, rows.T @ rows))
-    return Eliminated(LeafFactor(here, lower, coupling.to(kept)), tuple(taken))
+        return Eliminated(LeafFactor(here, systems, systems.lower[:, :, :0], scale, rows), ())
+    coupling = _left(systems.lower, part.cross * scale[:, :, None])
+    taken = tuple((node, _gram_of(coupling[a:b])) for node, a, b in part.nodes)
+    return Eliminated(LeafFactor(here, systems, _kept(blocks, coupling), scale, rows), taken)
+
+
+def eliminate_by_pairs(
+    blocks,
+    leaves: torch.Tensor,
+    nodes: tuple[tuple[int, int, int], ...],
+    slope: torch.Tensor,
+    rows: Callable[[], torch.Tensor],
+    ridge: float,
+) -> Eliminated:
+    """The same of leaves with fewer pairs than variables, from the slopes (leaves, pairs) and the
+    design rows (leaves, pairs, columns) of their pairs. What it takes off is negative: all that
+    these leaves add to their parents' blocks (``leaf_systems.py``).
+    """
+
+    def own() -> torch.Tensor:
+        return rows()[:, :, : blocks.width]
+
+    every, scale = rows(), blocks.inverse[-1][leaves]
+    systems = LeafSystems.of(every[:, :, : blocks.width], scale, slope, ridge)
+    if not blocks.deep:
+        return Eliminated(LeafFactor(leaves, systems, systems.lower[:, :, :0], scale, own), ())
+    above = every[:, :, blocks.columns_above] * slope.sqrt()[:, :, None]
+    coupling = _left(systems.lower, above)
+    taken = tuple((node, _gram_of(coupling[a:b]).mul_(-ridge)) for node, a, b in nodes)
+    return Eliminated(LeafFactor(leaves, systems, _kept(blocks, coupling), scale, own), taken)
+
+
+def _left(lower: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
+    """L^-1 cross: from the right and transposed, so that what comes out has its rows beside each
+    other in memory.
+    """
+    return torch.linalg.solve_triangular(lower.mT, cross.mT, upper=True, left=False).mT
+
+
+def _gram_of(coupling: torch.Tensor) -> torch.Tensor:
+    return gram(coupling.reshape(-1, coupling.shape[2]))
+
+
+def _kept(blocks, coupling: torch.Tensor) -> torch.Tensor:
+    return coupling.to(torch.float32 if blocks.single else torch.float64)
 
 
 class ArrowFactor:
@@ -103,7 +157,7 @@ class ArrowFactor:
     ridge : added to the diagonal after scaling.
 
     Columns of levels above are held once each, and spread over their chain of ancestors where their
-    scales come in. Kept per leaf: its p x p factor and its p x distinct coupling, in ``parts``, one
+    scales come in. Kept per leaf: its factor and its coupling (``LeafFactor``), in ``parts``, one
     for each Eliminated.
     """
 
@@ -151,13 +205,10 @@ class ArrowFactor:
         variables).
         """
         # A leaf that no record reaches has nothing but the ridge.
-        leaves, halves = (
-            rhs[-1] / self._ridge,
-            [lower_solve(part.lower, rhs[-1][part.leaves]) for part in self.parts],
-        )
+        leaves, halves = (rhs[-1] / self._ridge, [part.half(rhs[-1]) for part in self.parts])
         if len(rhs) == 1:
             for part, half in zip(self.parts, halves, strict=True):
-                leaves[part.leaves] = upper_solve(part.lower, half)
+                leaves[part.leaves] = part.finish(rhs[-1], half, rhs[-1][:, :0])
             return [leaves]
         depth = len(rhs) - 1
         pull = torch.zeros(
@@ -196,9 +247,7 @@ class ArrowFactor:
             carried = torch.cat([answers[level], carried], dim=1)
         above_leaves = self._blocks.gather(carried * self._chain)[self._parents[-1]]
         for part, half in zip(self.parts, halves, strict=True):
-            coupling = part.coupling.to(half.dtype)
-            back = torch.bmm(coupling, above_leaves[part.leaves][:, :, None])[:, :, 0]
-            leaves[part.leaves] = upper_solve(part.lower, half - back)
+            leaves[part.leaves] = part.finish(rhs[-1], half, above_leaves)
         answers[-1] = leaves
         return answers
 
@@ -208,51 +257,6 @@ def stretches(parent: np.ndarray) -> tuple[tuple[int, int, int], ...]:
     parent = np.asarray(parent, dtype=np.int64)
     edges = [*np.flatnonzero(np.diff(parent, prepend=-1)).tolist(), parent.size]
     return tuple((int(parent[a]), a, b) for a, b in itertools.pairwise(edges))
-
-
-def cholesky(blocks: torch.Tensor, ridge: float) -> torch.Tensor:
-    """Batched Cholesky of blocks + ridge I, in whose place it works; adds only as much more
-    diagonal as rounding makes necessary, block by block.
-
-    Where weights are many orders of magnitude apart, rounding in what was eliminated can leave a
-    block indefinite by more than any small share of its diagonal. Then the diagonal is made to
-    dominate: the step is shorter than Newton's and still goes down.
-    """
-    if not blocks.shape[-1] or not blocks.shape[0]:
-        return blocks
-    diagonal = torch.diagonal(blocks, dim1=-2, dim2=-1)
-    largest = diagonal.amax(dim=-1, keepdim=True).clamp(min=0.0)
-    diagonal.add_(ridge + _JITTERS[0] * largest)
-    factor, info = torch.linalg.cholesky_ex(blocks)
-    for before, jitter in itertools.pairwise(_JITTERS):
-        wrong = info.nonzero()[:, 0]
-        if not wrong.numel():
-            return factor
-        diagonal[wrong] += (jitter - before) * largest[wrong]
-        factor[wrong], info[wrong] = torch.linalg.cholesky_ex(blocks[wrong])
-    wrong = info.nonzero()[:, 0]
-    # Twice what lies beside it: a diagonal that rounding made negative dominates too.
-    beside = blocks[wrong].abs().sum(dim=-1)
-    diagonal[wrong] = 2.0 * beside.clamp(min=ridge) + _JITTERS[-1] * largest[wrong]
-    factor[wrong], info[wrong] = torch.linalg.cholesky_ex(blocks[wrong])
-    if info.any():
-        raise FactorisationError("A block of the Hessian is not finite")
-    return factor
-
-
-def solve_with(lower: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:
-    """x of (L L') x = rhs, a batch of them."""
-    return upper_solve(lower, lower_solve(lower, rhs))
-
-
-def lower_solve(lower: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:
-    """x of L x = rhs, a batch of them."""
-    return torch.linalg.solve_triangular(lower, rhs[..., None], upper=False)[..., 0]
-
-
-def upper_solve(lower: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:
-    """x of L' x = rhs, a batch of them."""
-    return torch.linalg.solve_triangular(lower.mT, rhs[..., None], upper=True)[..., 0]
 
 
 class RankOneDown:

@@ -33,7 +33,8 @@ import torch
 
 from calibration_core.common import newton as rules
 from calibration_core.common.distances import Raking
-from calibration_core.tree.solve.arrow import ArrowFactor, cholesky, solve_with
+from calibration_core.tree.solve.arrow import ArrowFactor
+from calibration_core.tree.solve.leaf_systems import LeafSystems
 from calibration_core.tree.solve.link import Link
 from calibration_core.tree.solve.pair_blocks import Batch, PairBlocks
 
@@ -164,7 +165,7 @@ class LeafNewton:
             number, batch = numbered
             rows, at = blocks.rows_in(batch), batch.leaves
             above = (
-                torch.bmm(rows[:, :, blocks.columns_above], upper[at][:, :, None])[:, :, 0]
+                torch.bmm(rows, upper[at][:, :, None])[:, :, 0]
                 if upper is not None
                 else torch.zeros_like(batch.prior)
             )
@@ -182,7 +183,7 @@ class LeafNewton:
                 None if step is None else step[at],
                 tau,
                 tolerance,
-                None if factor is None else factor.parts[number].lower,
+                None if factor is None else factor.parts[number].systems,
             )
             return point, torch.bmm((point.ratio * batch.prior)[:, None, :], rows)[:, 0, :]
 
@@ -192,7 +193,9 @@ class LeafNewton:
             potential += float(point.potential.sum())
         return x, blocks.totals(per_leaf), potential
 
-    def _solve(self, leaves: _Leaves, x, step, tau: float, tolerance: float, factor) -> _Point:
+    def _solve(
+        self, leaves: _Leaves, x, step, tau: float, tolerance: float, systems: LeafSystems | None
+    ) -> _Point:
         best = _at(leaves, x if step is None else x + step, tau)
         todo = best.size > tolerance
         if step is not None:
@@ -203,52 +206,36 @@ class LeafNewton:
             best.put(ids[back], stay.take(back))
             todo[ids[back]] = stay.size[back] > tolerance
         ids, point = torch.arange(x.shape[0], device=x.device), best
-        stale = torch.full_like(todo, factor is None)
-        factor = x.new_empty((x.shape[0], x.shape[1], x.shape[1])) if factor is None else factor
-        own_factor = False
+        stale, own = torch.full_like(todo, systems is None), False
         for _ in range(_MOST_STEPS):
             go = todo.nonzero()[:, 0]
             if not go.numel():
                 break
             if go.numel() < ids.numel():
-                ids, leaves, point, stale, factor = (
-                    ids[go],
-                    leaves.take(go),
-                    point.take(go),
-                    stale[go],
-                    factor[go],
-                )
+                ids, leaves, point, stale = ids[go], leaves.take(go), point.take(go), stale[go]
+                systems, own = None if systems is None else systems.take(go), True
             fresh = stale
-            if not own_factor and bool(stale.any()):
-                factor, own_factor = factor.clone(), True
-            self._refresh(leaves, point, factor, stale.nonzero()[:, 0], tau)
-            new, moved = self._step(leaves, point, factor, fresh, tau)
+            if systems is None:
+                # Then all are stale.
+                systems, own = _systems_of(leaves, point, tau), True
+            elif bool(stale.any()):
+                which = stale.nonzero()[:, 0]
+                systems, own = systems if own else systems.clone(), True
+                systems.put(which, _systems_of(leaves.take(which), point.take(which), tau))
+            new, moved = self._step(leaves, point, systems, fresh, tau)
             stale = ~(moved & (new.size < self.chord_rate * point.size))
             todo = (new.size > tolerance) & (moved | ~fresh)
             point = new
             best.put(ids, point)
         return best
 
-    def _refresh(
-        self, leaves: _Leaves, point: _Point, factor: torch.Tensor, which: torch.Tensor, tau: float
-    ) -> None:
-        """Factorise the blocks of some leaves where they are."""
-        if not which.numel():
-            return
-        some, at = leaves.take(which), point.take(which)
-        slope = some.link.slope(at.u, at.ratio) * some.prior
-        block = (some.rows * slope[:, :, None]).transpose(1, 2) @ some.rows
-        factor[which] = cholesky(
-            block.mul_(some.inverse[:, :, None]).mul_(some.inverse[:, None, :]), tau
-        )
-
     def _step(
-        self, leaves: _Leaves, point: _Point, factor: torch.Tensor, fresh: torch.Tensor, tau: float
+        self, leaves: _Leaves, point: _Point, systems: LeafSystems, fresh: torch.Tensor, tau: float
     ) -> tuple[_Point, torch.Tensor]:
         """One step of every leaf, halved where its function does not fall enough and its factor is
         fresh; and which leaves moved.
         """
-        direction = solve_with(factor, point.gradient).neg_()
+        direction = systems.solve(leaves.rows, leaves.inverse, point.gradient).neg_()
         slope = (point.gradient * direction).sum(dim=1)
         length = self._cap(leaves, point, direction)
         new = _at(leaves, point.x + length[:, None] * direction, tau)
@@ -281,6 +268,12 @@ class LeafNewton:
             leaves.prior > 0, torch.minimum(change, point.u + change + rules.NEGLIGIBLE), 0.0
         ).amax(dim=1)
         return torch.minimum(ones, self.longest_step / rise.clamp(min=1e-300))
+
+
+def _systems_of(leaves: _Leaves, point: _Point, tau: float) -> LeafSystems:
+    """Of leaves where they are."""
+    slope = leaves.link.slope(point.u, point.ratio) * leaves.prior
+    return LeafSystems.of(leaves.rows, leaves.inverse, slope, tau)
 
 
 def _enough(

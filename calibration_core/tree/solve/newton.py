@@ -55,11 +55,12 @@ from calibration_core.common.threads import one_thread
 from calibration_core.errors import SettingsError
 from calibration_core.tree.problem import PairProblem, PoolProblem
 from calibration_core.tree.result import PathPoint, Step, TreeNewtonResult, TreeNewtonSettings
-from calibration_core.tree.solve.arrow import FactorisationError, inner
+from calibration_core.tree.solve.arrow import inner
 from calibration_core.tree.solve.dual import Dual, Levels, State, largest
 from calibration_core.tree.solve.leaf_newton import LeafNewton
 from calibration_core.tree.solve.outcome import FAR_APART, Outcome, put_back, result_of
 from calibration_core.tree.solve.pair_blocks import PairBlocks
+from calibration_core.tree.solve.small_matrices import FactorisationError
 from calibration_core.tree.solve.stopping import ended_at, path_point
 
 __all__ = ["Step", "TreeNewtonResult", "TreeNewtonSettings", "calibrate_tree"]

@@ -11,6 +11,7 @@ the linear solve (``arrow.py``), the iteration (``tree/solve/newton.py``).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,17 +24,18 @@ from calibration_core.tree.solve.arrow import (
     Eliminated,
     LeafBlocks,
     eliminate,
+    eliminate_by_pairs,
     stretches,
 )
 from calibration_core.tree.solve.blocks import TreeBlocks
+from calibration_core.tree.solve.leaf_systems import by_pairs
 from calibration_core.tree.solve.link import Link
+from calibration_core.tree.solve.small_matrices import STRIP
 
 # Entries of one batch's design (pairs x columns): 8 MB.
 _ENTRIES_AT_A_TIME = 400_000
 # A leaf with so many entries is a batch of its own, and needs no padding.
 _LONG = 30_000
-# Columns of a symmetric product taken together, so that little of its lower half is computed.
-_STRIP = 128
 
 # What some leaves add to the area above them: its index, and a tensor.
 Share = tuple[int, torch.Tensor]
@@ -185,21 +187,21 @@ class PairBlocks(TreeBlocks):
         return found[None] if isinstance(batch.record, slice) else found
 
     def stack_above(self, multipliers: list[torch.Tensor]) -> torch.Tensor | None:
-        """What the levels above multiply ``upper`` of each leaf's pairs by, (leaves, distinct);
-        None in a tree of one level.
+        """What the levels above multiply each leaf's pairs by, (leaves, columns); None in a tree
+        of one level.
         """
-        return self.gather(self.chain(multipliers))[self.parent] if self.deep else None
+        if not self.deep:
+            return None
+        stacked = self.zeros(self.tree.sizes[-1], self.columns)
+        return stacked.index_add_(1, self.upper, self.gather(self.chain(multipliers))[self.parent])
 
     def _stack(self, multipliers: list[torch.Tensor]) -> torch.Tensor:
         """Multipliers that act on each leaf's pairs, (leaves, columns)."""
-        above = self.stack_above(multipliers)
-        if above is None:
+        stacked = self.stack_above(multipliers)
+        if stacked is None:
             return multipliers[-1]
-        stacked = torch.cat(
-            [multipliers[-1], self.zeros(multipliers[-1].shape[0], self.columns - self.width)],
-            dim=1,
-        )
-        return stacked.index_add_(1, self.upper, above)
+        stacked[:, : self.width] += multipliers[-1]
+        return stacked
 
     def _pairs(self, multipliers: list[torch.Tensor], link: Link):
         """A function of a batch: its design rows, u and ratio of its pairs."""
@@ -255,6 +257,10 @@ class PairBlocks(TreeBlocks):
         def one(batch: Batch) -> tuple[Eliminated, list[Share], list[Share]]:
             rows, u, ratio = pairs(batch)
             slope = batch.link_or(link).slope(u, ratio) * batch.prior
+            if by_pairs(rows.shape[1], self.width):
+                found = partial(self.rows_in, batch)
+                done = eliminate_by_pairs(self, batch.leaves, batch.nodes, slope, found, ridge)
+                return done, [], []
             scaled = rows[:, :, : self.width] * slope[:, :, None]
             product = scaled.transpose(1, 2) @ rows
             if not self.deep:
@@ -279,8 +285,8 @@ class PairBlocks(TreeBlocks):
             schur[:, :held] += beside
             schur[:, held:, :held] += beside[:, :, held:].transpose(1, 2)
             corner = schur[:, held:, held:]
-            for a in range(0, rest.shape[1], _STRIP):
-                b = a + _STRIP
+            for a in range(0, rest.shape[1], STRIP):
+                b = a + STRIP
                 corner[:, a:b, a:] += rest[:, a:b, a:]
                 corner[:, b:, a:b] += rest[:, a:b, b:].transpose(1, 2)
 
@@ -328,8 +334,8 @@ def _others(batch: Batch, extra: torch.Tensor, slope: torch.Tensor) -> list[Shar
     for node, first, last in batch.nodes:
         rows, left = extra[first:last].flatten(0, 1), scaled[first:last].flatten(0, 1)
         share = rows.new_zeros((rows.shape[1], rows.shape[1]))
-        for a in range(0, rows.shape[1], _STRIP):
-            torch.mm(left[:, a : a + _STRIP].T, rows[:, a:], out=share[a : a + _STRIP, a:])
+        for a in range(0, rows.shape[1], STRIP):
+            torch.mm(left[:, a : a + STRIP].T, rows[:, a:], out=share[a : a + STRIP, a:])
         shares.append((node, share))
     return shares
 

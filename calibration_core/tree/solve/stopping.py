@@ -35,8 +35,8 @@ import numpy as np
 import torch
 
 from calibration_core.tree.result import PathPoint, TreeNewtonSettings
-from calibration_core.tree.solve.arrow import FactorisationError
 from calibration_core.tree.solve.dual import Dual, Levels, State
+from calibration_core.tree.solve.small_matrices import FactorisationError
 
 # Products the trace is estimated from: with 16,500 targets they tell p to 0.3 %; and the most
 # targets that are taken one by one.
