@@ -4,7 +4,8 @@
 
 A factor keeps of each leaf a triangle of its own p variables and their coupling with the w distinct
 columns above, p (8 p + c w) bytes, c being 8, or 4 where couplings are kept in single precision.
-The refit has more variables above than the dense solution: every measured one.
+The refit has more variables than the dense solution, every measured one; but where a leaf has fewer
+pairs than variables, p are its pairs.
 
 Belongs here: that sum, and the refusal of a state beyond the budget. Does not belong here: what is
 kept for speed (``calibration_core/common/memory.py``), the peak that was reached (the manifest).
@@ -19,6 +20,7 @@ from calibration_core.tree.solve.blocks import coupling_bytes
 from pipeline.errors import MemoryBudgetError
 from pipeline.settings import MEMORY_VARIABLE
 from pipeline.weights.problem import SolvableState, columns_without_target
+from pipeline.weights.settings import pairs_of
 
 # Python, Dagster, polars, torch and compiled loops of a run before its first table, and what a step
 # uses of blocks at once. Measured: the sample's DE peaks at 0.8 GB with 2 MB of units.
@@ -61,8 +63,12 @@ def need_of(state: SolvableState) -> Need:
     tables = sum(int(frame.estimated_size()) for frame in frames if frame is not None)
     store = problem.contributions.store
     leaves, above = len(problem.tree.leaves), problem.contributions.shape[1]
-    own = problem.targets.designs[-1].shape[1] + columns_without_target(state).size
-    factors = leaves * own * own * 8 + coupling_bytes(leaves, own, above)
+    own = problem.targets.designs[-1].shape[1]
+    beside = own + columns_without_target(state).size
+    pairs = -(-pairs_of(state.profile, leaves) // max(leaves, 1))
+    factors = max(
+        leaves * p * p * 8 + coupling_bytes(leaves, p, above) for p in (own, min(beside, pairs))
+    )
     contributions = store.small.nbytes + store.large.nbytes
     # Pools serve the dense solution, the rest of what is kept the selection and the refit.
     rows = kept_bytes("records") + kept_bytes("pairs") + kept_bytes("weights")
