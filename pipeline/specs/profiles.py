@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 from pipeline.errors import InvariantError
 from pipeline.specs.alignment import Step
 from pipeline.specs.base import SPEC_ROOT, SpecModel
+from pipeline.specs.donation import ALL, load_donation
 from pipeline.specs.method import Method, changed, with_defaults
 from pipeline.specs.operation import Owner, Schedule, TagKey, TagValue
 from pipeline.specs.provenance import Provenance
@@ -39,10 +40,33 @@ class ProfileGeography(SpecModel):
 
 
 class Donor(SpecModel):
-    """A second survey whose items the records borrow."""
+    """A second survey, and the items of ``data_specs/donation.yaml`` that the records borrow from
+    it: names, or ``all``.
+    """
 
     source: str
     vintage: str
+    items: tuple[str, ...] | Literal["all"] = ("unemployment_compensation",)
+
+    @model_validator(mode="after")
+    def _known(self) -> Donor:
+        rules = load_donation()
+        if self.source not in rules.surveys:
+            known = ", ".join(sorted(rules.surveys))
+            raise ValueError(f"{self.source} lends nothing; surveys of donation.yaml: {known}")
+        try:
+            found = rules.chosen(self.items)
+        except ValueError as error:
+            names = ", ".join(item.name for item in rules.items)
+            raise ValueError(f"items: {error}; name some of {names}, or {ALL}") from error
+        if not found:
+            raise ValueError("items: name at least one, or leave out the donor")
+        return self
+
+    @property
+    def income_year(self) -> int:
+        """The year of the survey's dollars."""
+        return int(self.vintage) - load_donation().surveys[self.source].income_lag
 
 
 class ProfileRecords(SpecModel):
