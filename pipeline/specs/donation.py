@@ -1,7 +1,8 @@
 """What records borrow from another survey: the model of ``data_specs/donation.yaml``.
 
 Belongs here: items, whom they are asked of, in what donor and recipient must be alike. Does not
-belong here: which items a profile takes (``profiles.py``), or the draw (``pipeline/records``).
+belong here: profiles (``profiles.py``), but for what one says of a donor, or the draw
+(``pipeline/records``).
 """
 
 from __future__ import annotations
@@ -136,3 +137,33 @@ class Donation(SpecModel):
 def load_donation(path: Path = DONATION_PATH) -> Donation:
     """The items. Raises SpecError."""
     return load_yaml(path, Donation)
+
+
+class Donor(SpecModel):
+    """A second survey, and the items of ``data_specs/donation.yaml`` that the records borrow from
+    it: names, or ``all``.
+    """
+
+    source: str
+    vintage: str
+    items: tuple[str, ...] | Literal["all"] = ("unemployment_compensation",)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        rules = load_donation()
+        if self.source not in rules.surveys:
+            known = ", ".join(sorted(rules.surveys))
+            raise ValueError(f"{self.source} lends nothing; surveys of donation.yaml: {known}")
+        try:
+            found = rules.chosen(self.items)
+        except ValueError as error:
+            names = ", ".join(item.name for item in rules.items)
+            raise ValueError(f"items: {error}; name some of {names}, or {ALL}") from error
+        if not found:
+            raise ValueError("items: name at least one, or leave out the donor")
+        return self
+
+    @property
+    def income_year(self) -> int:
+        """The year of the survey's dollars."""
+        return int(self.vintage) - load_donation().surveys[self.source].income_lag
