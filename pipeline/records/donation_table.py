@@ -57,8 +57,10 @@ def rows_of(
     compared by, the dollars of the whole for parts, the persons or households of the universe for
     others. The gaps are after / nation - 1, of receivers per universe and dollars per base.
     """
-    item, asked = given.item, given.values.filter(INSIDE)
-    people, nation = asked, given.known
+    item = given.item
+    # Sums run in the order of keys, so that no bit hangs on the order of rows.
+    asked, nation = given.values.filter(INSIDE).sort(item.keys), given.known.sort(item.keys)
+    people = asked
     if item.parts_of is not None:
         # Parts of nothing have no counterpart among the donors.
         people = asked.filter(~pl.col(SETTLED))
@@ -76,6 +78,7 @@ def rows_of(
             "recipients": 0,
             "settled": asked.filter(SETTLED).height,
             "collapsed": 0,
+            "far": False,
         }
         if column in before:
             row["before_receiving"], row["before_dollars"] = before[column]
@@ -108,7 +111,7 @@ def _sums(who: str, table: pl.DataFrame, column: str) -> dict[str, float | None]
 def _gaps(
     row: Mapping[str, object], people: pl.DataFrame, column: str, limits: DonationLimits
 ) -> dict[str, object]:
-    found: dict[str, object] = {"far": False}
+    found: dict[str, object] = {}
     receivers = people.filter(pl.col(column).cast(pl.Float64).fill_null(0.0) > 0).height
     for what, by, limit in (
         ("receiving", "universe", limits.receiving),
