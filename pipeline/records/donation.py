@@ -168,7 +168,7 @@ _DOLLARS = frozenset((*AMOUNT_ITEMS, *COMPONENTS))
 
 def _weighted(persons: pl.DataFrame, column: str) -> tuple[float, float]:
     """Weighted receivers and dollars."""
-    receiving = persons.filter(pl.col(column) > 0)
+    receiving = persons.filter(pl.col(column) > 0).sort(_KEYS)
     weight = receiving["design_weight"]
     return series_total(weight), series_total(weight * receiving[column])
 
@@ -177,9 +177,8 @@ def _receipt(item: DonationItem, homes: pl.DataFrame) -> dict[str, tuple[float, 
     """What the records themselves tell of an item given an answer: who says yes, no dollars."""
     if not item.given or homes[item.given].null_count() == homes.height:
         return {}
-    return {
-        c: (series_total(homes.filter(item.given)["design_weight"]), None) for c in item.columns
-    }
+    receiving = homes.filter(item.given).sort("household_id")
+    return {c: (series_total(receiving["design_weight"]), None) for c in item.columns}
 
 
 def _with_values(table: pl.DataFrame, given: Given) -> pl.DataFrame:
