@@ -199,9 +199,13 @@ def test_states_materialise_one_by_one_with_an_ephemeral_instance(sample):
                 "record_persons",
                 "record_households",
                 "record_tax_units",
+                "record_donation",
                 partition=state,
             )
             assert result.success
+        judged = {e.check_name: e for e in result.get_asset_check_evaluations()}
+        assert judged["near_donors"].severity == dg.AssetCheckSeverity.WARN
+        assert judged["near_donors"].metadata["columns"].value == 24
         alone = materialize("record_persons", partition="RI")
         assert [e.asset_key.to_user_string() for e in alone.get_asset_materialization_events()] == [
             "record_persons"
@@ -215,7 +219,10 @@ def test_states_materialise_one_by_one_with_an_ephemeral_instance(sample):
         event.metadata
     )
     assert "SYNTHETIC" in event.metadata["label"].value
+    lent = pl.read_parquet(sample.table_path("record_donation", "RI"))
+    assert lent.height == 24 and set(lent["status"]) <= {"donated", "absent"}
     persons = pl.read_parquet(sample.table_path("record_persons", "RI"))
+    assert {"child_support", "child_support_origin", "medicaid"} <= set(persons.columns)
     assert persons["state_fips"].unique().to_list() == ["44"]
     facts = read_facts(sample.table_path("microdata_persons", "RI"))
     assert facts["synthetic"] is True
@@ -228,6 +235,7 @@ def test_states_materialise_one_by_one_with_an_ephemeral_instance(sample):
         "microdata_persons[RI]",
         "microdata_households[RI]",
         "cps_asec_persons",
+        "cps_asec_households",
     }
 
 
