@@ -49,7 +49,7 @@ def print_donation(report: dict[str, Any], printer: Printer, every: bool) -> Non
         if row["item"] != item:
             item = row["item"]
             table.add_row(item, *("",) * 5, style="bold")
-        table.add_row(f"  {row['column']}{' *' if row['far'] else ''}", *_figures(row))
+        table.add_row(f"{'*' if row['far'] else ' '} {row['column']}", *_figures(row))
     printer.print(table)
     if absent := [row["column"] for row in rows if row["status"] == "absent"]:
         printer.print(f"Not in the donor's file: {', '.join(absent)}", highlight=False)
