@@ -16,6 +16,7 @@ from pipeline.sources.microdata.donor_schema import (
     RETIREMENT_PARTS,
 )
 from pipeline.sources.of_profile import read_donor, read_survey
+from pipeline.sources.settled import settle
 from pipeline.specs.catalog import load_catalog
 from pipeline.specs.donation import Donor
 from tests.pipeline.faults import small_sample
@@ -149,3 +150,31 @@ def test_a_state_loaded_in_one_go_has_the_donated_columns(folder):
     state = load_state("sample", "DE", folder)
     assert {"child_support", "medicaid"} <= set(state.inputs.records["persons"].columns)
     assert "snap_benefits" in state.inputs.records["households"].columns
+
+
+@pytest.mark.parametrize("income_year", [2022, 2018])
+def test_us_2022_borrows_from_the_archive_in_the_data_folder(folder, income_year):
+    """The sample's archive lies where Census's own would. Records of 2018 have dollars of 2018, and
+    the donor's of 2022 come out as dollars of 2022 again."""
+    catalog = load_catalog()
+    profile = settle(catalog, catalog.profile("us_2022"), folder).of("RI")
+    donor = profile.records.donor
+    assert (donor.vintage, donor.income_year) == ("2023", 2022)
+    series = ("retirement", "other_income", "unemployment_compensation", "public_assistance")
+    change = {
+        "steps": (),
+        "income_year": income_year,
+        "uprating": dict.fromkeys(series, "cpi_u") if income_year == 2018 else {},
+    }
+    own = profile.model_copy(update={"records": profile.records.model_copy(update=change)})
+    survey, lent = read_survey(own, folder, "RI"), read_donor(donor, folder)
+    tables = survey.persons, survey.households, lent.persons
+    made = assemble_records(catalog, own, *tables, None, lent.households)
+    assert set(made.donation["item"]) == set(donor.items)
+    assert set(made.donation["status"]) == {"donated"}
+    parts = made.persons.select(pl.sum_horizontal(RETIREMENT_PARTS)).to_series()
+    assert parts.to_list() == pytest.approx(made.persons["retirement"].fill_null(0.0).to_list())
+    given = made.households.filter(pl.col("snap_benefits") > 0)["snap_benefits"]
+    of_donors = lent.households.filter(pl.col("snap_benefits") > 0)["snap_benefits"]
+    assert given.is_in(of_donors.implode()).all() or income_year == 2018
+    assert of_donors.min() * 0.999 < given.min() and given.max() < of_donors.max() * 1.001
