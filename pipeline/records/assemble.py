@@ -136,7 +136,8 @@ def _donated(
         people, notes = proxy_unemployment_compensation(persons)
         return Donated(people, households, pl.DataFrame(schema=DONATION_SCHEMA), notes)
     items, lenders = _items(profile), Lenders(donors, donor_households)
-    start, end = donor.income_year, profile.records.income_year
+    start = load_donation().income_year(donor.source, donor.vintage)
+    end = profile.records.income_year
     if start != end:
         factors = _factors(catalog, profile, start, end)
         lenders = restated(lenders, items, {name: f.value for name, f in factors.items()})

@@ -73,9 +73,9 @@ def donate_items(
     notes, rows, gave = list(lenders.notes), [], set[str]()
     of_persons = [item for item in items if item.level == "person"]
     of_households = [item for item in items if item.level == "household"]
-    made, lent = persons, _with_household(lenders.persons)
+    made, lent = persons, with_household(lenders.persons)
     for item in of_persons:
-        given = give_item(item, _with_household(made), lent, rules.traits, seed)
+        given = give_item(item, with_household(made), lent, rules.traits, seed)
         made = _with_values(made, given)
         rows.append(rows_of(given, state, before, rules.limits))
         notes += given.notes
@@ -85,8 +85,8 @@ def donate_items(
         made = made.join(proxied.select(*_KEYS, UNEMPLOYMENT), on=_KEYS, maintain_order="left")
     homes = households
     if of_households:
-        told = _with_householder(persons, households)
-        lent = _with_householder(lenders.persons, _lent_households(lenders, of_households))
+        told = with_householder(persons, households)
+        lent = with_householder(lenders.persons, _lent_households(lenders, of_households))
         for item in of_households:
             given = give_item(item, told, lent, rules.traits, seed)
             homes = _with_values(homes, given)
@@ -192,7 +192,7 @@ def _with_values(table: pl.DataFrame, given: Given) -> pl.DataFrame:
     )
 
 
-def _with_household(persons: pl.DataFrame) -> pl.DataFrame:
+def with_household(persons: pl.DataFrame) -> pl.DataFrame:
     """Persons with what their household tells: ``children_in_household`` (persons under 18 other
     than householder and spouse), ``full_time_in_household``.
     """
@@ -204,7 +204,7 @@ def _with_household(persons: pl.DataFrame) -> pl.DataFrame:
     return persons.join(facts, on="household_id", how="left", maintain_order="left")
 
 
-def _with_householder(persons: pl.DataFrame, households: pl.DataFrame) -> pl.DataFrame:
+def with_householder(persons: pl.DataFrame, households: pl.DataFrame) -> pl.DataFrame:
     """Households with what their persons imply (``units.py``), and the poverty ratio of the
     householder, in the order given.
     """

@@ -113,6 +113,10 @@ class Donation(SpecModel):
         """The item called ``name``. Raises KeyError if there is none."""
         return {item.name: item for item in self.items}[name]
 
+    def income_year(self, source: str, vintage: str) -> int:
+        """The year of the dollars of a survey."""
+        return int(vintage) - self.surveys[source].income_lag
+
     def chosen(self, names: Iterable[str]) -> tuple[DonationItem, ...]:
         """The items of ``names`` in the order of the file; ALL for each that stands in place of no
         other. Raises ValueError naming what is unknown, or a column that two of them fill.
@@ -147,23 +151,3 @@ class Donor(SpecModel):
     source: str
     vintage: str
     items: tuple[str, ...] | Literal["all"] = ("unemployment_compensation",)
-
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        rules = load_donation()
-        if self.source not in rules.surveys:
-            known = ", ".join(sorted(rules.surveys))
-            raise ValueError(f"{self.source} lends nothing; surveys of donation.yaml: {known}")
-        try:
-            found = rules.chosen(self.items)
-        except ValueError as error:
-            names = ", ".join(item.name for item in rules.items)
-            raise ValueError(f"items: {error}; name some of {names}, or {ALL}") from error
-        if not found:
-            raise ValueError("items: name at least one, or leave out the donor")
-        return self
-
-    @property
-    def income_year(self) -> int:
-        """The year of the survey's dollars."""
-        return int(self.vintage) - load_donation().surveys[self.source].income_lag

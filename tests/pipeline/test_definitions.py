@@ -257,23 +257,30 @@ def test_a_faulty_file_stops_its_asset_with_the_four_answers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "stale"),
+    ("profile", "changed", "stale"),
     [
         pytest.param(
+            "rhode_island",
             "method.yaml",
             {"reconciled_targets", "candidate_units", "dense_weights", "bystander_report"},
             id="families that a selection balances",
         ),
         pytest.param(
-            "categories.yaml", {"national_targets", "reconciled_targets"}, id="categories"
+            "rhode_island",
+            "categories.yaml",
+            {"national_targets", "reconciled_targets"},
+            id="categories",
         ),
-        pytest.param("alignment.yaml", {"record_persons", "record_alignment"}, id="alignment"),
+        pytest.param(
+            "rhode_island", "alignment.yaml", {"record_persons", "record_alignment"}, id="alignment"
+        ),
+        pytest.param("sample", "donation.yaml", {"record_persons", "record_donation"}, id="donor"),
     ],
 )
-def test_what_a_changed_file_decides_is_stale(monkeypatch, tmp_path, changed, stale):
+def test_what_a_changed_file_decides_is_stale(monkeypatch, tmp_path, profile, changed, stale):
     def versions() -> dict[str, str | None]:
         code_version.cache_clear()
-        graph = definitions_of("rhode_island", tmp_path).resolve_asset_graph()
+        graph = definitions_of(profile, tmp_path).resolve_asset_graph()
         return {k.to_user_string(): graph.get(k).code_version for k in graph.get_all_asset_keys()}
 
     before = versions()

@@ -159,7 +159,7 @@ def test_us_2022_borrows_from_the_archive_in_the_data_folder(folder, income_year
     catalog = load_catalog()
     profile = settle(catalog, catalog.profile("us_2022"), folder).of("RI")
     donor = profile.records.donor
-    assert (donor.vintage, donor.income_year) == ("2023", 2022)
+    assert donor.vintage == "2023" and "snap" in donor.items
     series = ("retirement", "other_income", "unemployment_compensation", "public_assistance")
     change = {
         "steps": (),

@@ -106,7 +106,7 @@ def test_the_cps_is_the_donor_of_all_where_its_archive_is_there(tmp_path):
     assert option(found, need, None) == "CPS ASEC of 2023"
     for postal in ("VT", None):
         donor = found.of(postal).records.donor
-        assert donor.income_year == 2022 and "snap" in donor.items
+        assert donor.vintage == "2023" and "snap" in donor.items
     assert found.records.donor == found.of("NH").records.donor
     assert found.sources["cps_asec"] == ("2023",)
 
