@@ -82,7 +82,8 @@ def donate_items(
         gave |= set(given.columns)
     if UNEMPLOYMENT not in gave:
         made, notes = made.drop(UNEMPLOYMENT, strict=False), [*notes, *proxy_notes]
-        made = made.join(proxied.select(*_KEYS, UNEMPLOYMENT), on=_KEYS, maintain_order="left")
+        proxy = proxied.select(*_KEYS, UNEMPLOYMENT)
+        made = made.join(proxy, on=_KEYS, how="left", maintain_order="left")
     homes = households
     if of_households:
         told = with_householder(persons, households)

@@ -119,7 +119,8 @@ class Donation(SpecModel):
 
     def chosen(self, names: Iterable[str]) -> tuple[DonationItem, ...]:
         """The items of ``names`` in the order of the file; ALL for each that stands in place of no
-        other. Raises ValueError naming what is unknown, or a column that two of them fill.
+        other. Raises ValueError naming what is unknown, a column that two of them fill, or an amount
+        taken off (``less``) that none of them fills before.
         """
         if names == ALL:
             found = [item for item in self.items if not item.instead_of]
@@ -130,6 +131,11 @@ class Donation(SpecModel):
             found = [item for item in self.items if item.name in asked]
         filled: dict[str, str] = {}
         for item in found:
+            before = item.parts_of.less if item.parts_of else ()
+            if lacking := [column for column in before if column not in filled]:
+                raise ValueError(
+                    f"{item.name} needs an item that fills {', '.join(lacking)} before"
+                )
             for column in item.columns:
                 if column in filled:
                     raise ValueError(f"{filled[column]} and {item.name} both fill {column}")

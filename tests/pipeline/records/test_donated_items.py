@@ -20,6 +20,7 @@ from pipeline.sources.microdata.donor_schema import (
 from pipeline.specs.donation import load_donation
 
 RULES = load_donation()
+WITH_OTHER = ("unemployment_compensation", "other_income")
 PARTS = ("child_support", "veterans_payments", "workers_compensation")
 
 
@@ -64,7 +65,7 @@ def split(i: int) -> dict[str, float]:
 def test_parts_of_other_income_never_exceed_it_and_are_shares_of_the_donors(make):
     donors = lent(survey(make, 300, "d", lambda i: {"other_income": 1000.0}), split)
     people = survey(make, 90, "r", lambda i: {"other_income": 100.0 * (i % 3)})
-    found = donated(people, donors, "other_income").persons
+    found = donated(people, donors, *WITH_OTHER).persons
     total = found.select(pl.sum_horizontal(OTHER_INCOME_PARTS)).to_series()
     assert (total <= found["other_income"] + 1e-9).all() and total.sum() > 0
     having = found.filter(pl.col("other_income") > 0)
@@ -206,11 +207,11 @@ def test_columns_that_the_file_lacks_are_named_and_the_others_are_given(make):
 
     donors = lent(survey(make, 60, "d", lambda i: {"other_income": 10.0}), known)
     people = survey(make, 9, "r", lambda i: {"other_income": 10.0})
-    made = donated(people, donors, "other_income", "health_insurance")
+    made = donated(people, donors, *WITH_OTHER, "health_insurance")
     assert "alimony" not in made.persons.columns and "child_support" in made.persons.columns
     absent = [note.detail for note in made.notes if note.code == "donation_absent"]
-    assert absent[0] == "columns of other_income that the donor's file does not have: alimony"
-    assert "medicaid" in absent[1]
+    assert absent[1] == "columns of other_income that the donor's file does not have: alimony"
+    assert absent[0].endswith(": unemployment_compensation") and "medicaid" in absent[2]
     status = dict(made.table.select("column", "status").iter_rows())
     assert (status["alimony"], status["medicaid"], status["child_support"]) == (
         *("absent", "absent"),

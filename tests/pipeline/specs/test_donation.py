@@ -108,6 +108,7 @@ def test_a_faulty_file_is_refused_with_its_key(tmp_path: Path, content: dict, sa
         ({"items": ["snap", "lunch"]}, "lunch is no item of donation.yaml"),
         ({"items": "some"}, "items"),
         ({"items": []}, "lends no item"),
+        ({"items": ["other_income"]}, "needs an item that fills unemployment_compensation"),
         (
             {"items": ["unemployment_compensation", "other_income_with_unemployment"]},
             "both fill unemployment_compensation",
