@@ -119,8 +119,8 @@ class Donation(SpecModel):
 
     def chosen(self, names: Iterable[str]) -> tuple[DonationItem, ...]:
         """The items of ``names`` in the order of the file; ALL for each that stands in place of no
-        other. Raises ValueError naming what is unknown, a column that two of them fill, or an amount
-        taken off (``less``) that none of them fills before.
+        other. Raises ValueError naming what is unknown, a column that two of them fill, or an
+        amount taken off (``less``) that none of them fills before.
         """
         if names == ALL:
             found = [item for item in self.items if not item.instead_of]

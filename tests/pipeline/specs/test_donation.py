@@ -68,9 +68,9 @@ def changed(**more: object) -> dict:
     return {**yaml.safe_load(yaml.safe_dump(CONTENT)), **more}
 
 
-def with_item(**more: object) -> dict:
+def with_item(at: int = 0, **more: object) -> dict:
     content = changed()
-    content["items"][0] |= more
+    content["items"][at] |= more
     return content
 
 
@@ -82,9 +82,10 @@ def with_item(**more: object) -> dict:
         (with_item(universe="(select 1 from 'file.csv')"), "query"),
         (with_item(columns=[]), "items.0.columns"),
         (with_item(columns=["a", "a"]), "names one twice"),
+        (with_item(columns=["a"]), "other_income needs an item that fills unemployment"),
         (with_item(name="snap"), "twice snap"),
         (with_item(instead_of=["nobody"]), "names no item nobody"),
-        (with_item(columns=["snap_benefits"]), "both fill snap_benefits"),
+        (with_item(3, columns=["snap_benefits"]), "both fill snap_benefits"),
         (with_item(min_donors=0), "items.0.min_donors"),
         (with_item(why="so"), "items.0.why"),
         (with_item(shares=True), "items.0.shares"),
