@@ -66,14 +66,20 @@ def load_state(
     geography = read_geography(profile, data, [postal]).frame
     clock.lap("published tables")
     donor = profile.records.donor
-    donors = None if donor is None else read_donor(donor, data).persons
+    lent = None if donor is None else read_donor(donor, data)
     survey = read_survey(profile, data, postal)
     refuse_wrong(profile, tables, survey, geography, data, postal)
     clock.lap("microdata")
     _, above = national_targets(catalog, profile, tables)
     clock.lap("national targets")
     made = assemble_records(
-        catalog, profile, survey.persons, survey.households, donors, above.frame
+        catalog,
+        profile,
+        survey.persons,
+        survey.households,
+        None if lent is None else lent.persons,
+        above.frame,
+        None if lent is None else lent.households,
     )
     clock.lap("records")
     below = state_targets(catalog, profile, tables, postal).frame

@@ -119,6 +119,19 @@ def of_alignment(table: pl.DataFrame) -> dict[str, Any]:
     return frame_metadata(table, **told)
 
 
+def of_donation(table: pl.DataFrame) -> dict[str, Any]:
+    """What the records borrowed, a table for each item."""
+    from pipeline.reports.donation import SHOWN
+
+    told: dict[str, Any] = {
+        f"item_{item}": dg.MetadataValue.md(
+            markdown_table(table.filter(item=item).select(SHOWN), limit=100)
+        )
+        for item in table["item"].unique(maintain_order=True)
+    }
+    return frame_metadata(table, **told)
+
+
 def of_solver(result: TreeNewtonResult) -> dict[str, Any]:
     """How a solver fared."""
     return {

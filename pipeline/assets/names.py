@@ -24,7 +24,7 @@ RECONCILED, CONCEPT_GAPS = "reconciled_targets", "concept_gaps"
 SURVEY_ESTIMATES = "survey_estimates"
 
 RECORDS = ("record_persons", "record_households", "record_tax_units")
-RECORD_ALIGNMENT = "record_alignment"
+RECORD_ALIGNMENT, RECORD_DONATION = "record_alignment", "record_donation"
 UNITS, AREAS, CELLS = "candidate_units", "candidate_areas", "candidate_cells"
 POOLS = "candidate_pools"
 

@@ -21,6 +21,7 @@ from pipeline.assets.names import (
     CANDIDATES_GROUP,
     CELLS,
     CONCEPT_GAPS,
+    DONOR_HOUSEHOLDS,
     DONOR_PERSONS,
     GEOGRAPHY,
     HOUSEHOLDS,
@@ -29,6 +30,7 @@ from pipeline.assets.names import (
     POOLS,
     RECONCILED,
     RECORD_ALIGNMENT,
+    RECORD_DONATION,
     RECORDS,
     REPLICATES,
     STATE_TARGETS,
@@ -45,6 +47,8 @@ from pipeline.vocabulary import CALIBRATE
 _KINDS = {"polars", "parquet"}
 _RECORDS_CODE = ("pipeline/records", "data_specs/factors")
 _ALIGNMENT_CODE = ("pipeline/specs/alignment.py", "data_specs/alignment.yaml")
+_DONATION_CODE = ("pipeline/specs/donation.py", "data_specs/donation.yaml")
+_NEAR_DONORS = "near_donors"
 _CANDIDATES_CODE = (
     "pipeline/records/expressions.py",
     "pipeline/weights/candidates.py",
@@ -115,12 +119,23 @@ def _records(
         "tax units under the target year's rules",
     )
     holds = {n: f"Records of the state: {c}" for n, c in zip(RECORDS, contents, strict=True)}
-    donors = (DONOR_PERSONS,) if profile.records.donor is not None else ()
+    donors: tuple[str, ...] = ()
+    checks: list[dg.AssetCheckSpec] = []
     code: tuple[str, ...] = _RECORDS_CODE
+    if profile.records.donor is not None:
+        donors, code = (DONOR_PERSONS, DONOR_HOUSEHOLDS), (*code, *_DONATION_CODE)
+        holds[RECORD_DONATION] = (
+            "What the records borrowed from the donor survey: receivers and dollars there and in"
+            " the records, for each column"
+        )
+        words = "Receivers and dollars of donated columns are near the donors' in the nation."
+        checks = check_specs(
+            RECORD_DONATION, {_NEAR_DONORS: words}, blocking=False, partitions=partitions
+        )
     # Records that no step aligns know nothing of targets, and have no such table.
     aligned_with: tuple[str, ...] = ()
     if profile.records.steps:
-        aligned_with, code = (NATIONAL_TARGETS,), (*_RECORDS_CODE, *_ALIGNMENT_CODE)
+        aligned_with, code = (NATIONAL_TARGETS,), (*code, *_ALIGNMENT_CODE)
         holds[RECORD_ALIGNMENT] = (
             "Totals of the records before and after each step that aligns them with administrative"
             " data, beside the published figures"
@@ -132,6 +147,7 @@ def _records(
         partitions_def=partitions,
         ins=inputs_of(PERSONS, HOUSEHOLDS, *donors, *aligned_with),
         outs=_outs(holds, profile_version(profile, *code)),
+        check_specs=checks,
     )
     @permanent_tables
     def records(context: dg.AssetExecutionContext, **frames: pl.DataFrame):
@@ -144,6 +160,7 @@ def _records(
             frames[HOUSEHOLDS],
             frames.get(DONOR_PERSONS),
             frames.get(NATIONAL_TARGETS),
+            frames.get(DONOR_HOUSEHOLDS),
         )
         ids = made.households.select("household_id")
         uprated: str | dg.MetadataValue = "none: records and targets are of one year"
@@ -170,9 +187,30 @@ def _records(
                     metadata=shown,
                 )
             )
+        if profile.records.donor is not None:
+            results.append(_donation_result(made.donation, made.notes))
         return results
 
     return records
+
+
+def _donation_result(table: pl.DataFrame, notes: tuple[str, ...]) -> dg.MaterializeResult:
+    """``record_donation`` with its check, which warns."""
+    from pipeline.records.donation_table import far_from_donors
+
+    far = far_from_donors(table)
+    judged = dg.AssetCheckResult(
+        check_name=_NEAR_DONORS,
+        passed=not far,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"columns": table.height, "far": metadata.list_of(far)},
+    )
+    return dg.MaterializeResult(
+        asset_key=RECORD_DONATION,
+        value=Table(table, {"notes": list(notes)}),
+        metadata=metadata.of_donation(table),
+        check_results=[judged],
+    )
 
 
 def _survey_estimates(

@@ -36,7 +36,8 @@ from pipeline.assets.names import (
 )
 from pipeline.io_manager import Table
 from pipeline.settings import RunEnvironment
-from pipeline.specs.profiles import Donor, Profile
+from pipeline.specs.donation import Donor
+from pipeline.specs.profiles import Profile
 from pipeline.specs.sources import SourceSpec, load_source
 
 if TYPE_CHECKING:

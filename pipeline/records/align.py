@@ -34,7 +34,8 @@ from pipeline.specs.variables import Variable
 Key = tuple[str, str]
 ORIGIN = ("reported", "aligned", "donated")
 """``reported``: as the survey has it, carried to the target year; ``aligned``: the survey has an
-amount, and it was scaled, moved or taken out; ``donated``: the survey has none."""
+amount, and it was scaled, moved or taken out; ``donated``: the survey has none, and it came from
+administrative data or from a donor survey."""
 
 ALIGNMENT_SCHEMA: dict[str, pl.DataType] = {
     "step": pl.String(),
@@ -218,13 +219,16 @@ def _origin(name: str, was: pl.Series, now: pl.Series, asked: bool) -> pl.Series
 
 
 def changes_by_origin(persons: pl.DataFrame) -> pl.DataFrame:
-    """Persons with an amount, by amount and origin: ``amount``, ``origin``, ``persons``."""
+    """Persons with an amount, or with one that was taken out, by amount and origin: ``amount``,
+    ``origin``, ``persons``.
+    """
     schema = {"amount": pl.String, "origin": pl.String, "persons": pl.Int64}
     names = [c.removesuffix("_origin") for c in persons.columns if c.endswith("_origin")]
     pieces = []
     for name in names:
         origin = pl.col(f"{name}_origin")
-        counted = persons.filter((pl.col(name).fill_null(0.0) != 0) | (origin != "reported"))
+        amount = pl.col(name).cast(pl.Float64).fill_null(0.0)
+        counted = persons.filter((amount != 0) | (origin == "aligned"))
         found = counted.group_by(origin=origin).agg(persons=pl.len().cast(pl.Int64))
         pieces.append(found.select(pl.lit(name).alias("amount"), "origin", "persons"))
     return pl.concat(pieces).sort("amount", "origin") if pieces else pl.DataFrame(schema=schema)

@@ -1,147 +1,235 @@
-"""Filling a column one survey lacks from another survey, or from a documented proxy.
+"""Filling columns that one survey lacks from another survey, or from a documented proxy.
 
-Belongs here: the cell hot deck, its cells and their collapsing, the proxy for unemployment
-compensation. Does not belong here: reading either survey, or using the filled column.
+Belongs here: the order of the items, facts of persons and households that cells need, dollars of
+another year, the proxy for unemployment compensation. Does not belong here: the draw
+(``hot_deck.py``), one item (``donated_items.py``), reading either survey, or using what is filled.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
 import polars as pl
 
 from pipeline.errors import RecordsError
 from pipeline.ordered_sums import series_total
+from pipeline.records.donated_items import Given, give_item, origins
+from pipeline.records.donation_table import DONATION_SCHEMA, far_from_donors, rows_of
+from pipeline.records.units import build_units
 from pipeline.sources.base import SourceNote
+from pipeline.sources.microdata.donor_schema import AMOUNT_ITEMS
+from pipeline.sources.microdata.schema import COMPONENTS
+from pipeline.specs.donation import Donation, DonationItem, load_donation
 
-DEFAULT_CELLS = ("weeks_class", "employment", "age_group", "sex")
-"""Cells by importance; when a cell has too few donors, the last trait is dropped first."""
+UNEMPLOYMENT = "unemployment_compensation"
 MIN_AGE = 15
-_AGE_BREAKS = (25, 35, 45, 55, 65)
+FULL_TIME = 35
+"""Usual hours a week from which work is full-time (Bureau of Labor Statistics)."""
+_KEYS = ["household_id", "person_number"]
 
 
-def cell_trait(name: str) -> pl.Expr:
-    """A trait of persons as text: weeks_class (0, 1-26, 27-49, 50-52), age_group, or any column by
-    its name.
+@dataclass(frozen=True, eq=False)
+class Donated:
+    """``persons`` and ``households`` with the columns of the items and their ``x_origin``;
+    ``table`` (DONATION_SCHEMA) in dollars of the tables given; ``notes``: counted facts.
     """
-    weeks = pl.col("weeks_worked").fill_null(0)
-    if name == "weeks_class":
-        return (
-            pl.when(weeks == 0)
-            .then(pl.lit("0"))
-            .when(weeks < 27)
-            .then(pl.lit("1-26"))
-            .when(weeks < 50)
-            .then(pl.lit("27-49"))
-            .otherwise(pl.lit("50-52"))
-        )
-    if name == "age_group":
-        return pl.sum_horizontal(
-            (pl.col("age") >= limit).cast(pl.Int32) for limit in _AGE_BREAKS
-        ).cast(pl.String)
-    return pl.col(name).cast(pl.String).fill_null("none")
+
+    persons: pl.DataFrame
+    households: pl.DataFrame
+    table: pl.DataFrame
+    notes: tuple[SourceNote, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Lenders:
+    """The donor survey: ``persons`` and ``households`` (None where no item is of households), in
+    dollars of the records' income year.
+    """
+
+    persons: pl.DataFrame
+    households: pl.DataFrame | None = None
+    notes: tuple[SourceNote, ...] = field(default=())
+
+
+def donate_items(
+    persons: pl.DataFrame,
+    households: pl.DataFrame,
+    lenders: Lenders,
+    items: Sequence[DonationItem],
+    seed: int,
+    rules: Donation | None = None,
+) -> Donated:
+    """The tables with every column of ``items`` that the donors have, items in the order given.
+
+    ``unemployment_compensation`` is the documented proxy where no item gives it. Raises
+    RecordsError if a table lacks a trait, or households are asked for and not lent.
+    """
+    rules = rules or load_donation()
+    proxied, proxy_notes = proxy_unemployment_compensation(persons)
+    before = {UNEMPLOYMENT: _weighted(proxied, UNEMPLOYMENT)}
+    states = persons["state_fips"].unique().to_list()
+    state = states[0] if len(states) == 1 else None
+    notes, rows, gave = list(lenders.notes), [], set[str]()
+    of_persons = [item for item in items if item.level == "person"]
+    of_households = [item for item in items if item.level == "household"]
+    made, lent = persons, with_household(lenders.persons)
+    for item in of_persons:
+        given = give_item(item, with_household(made), lent, rules.traits, seed)
+        made = _with_values(made, given)
+        rows.append(rows_of(given, state, before, rules.limits))
+        notes += given.notes
+        gave |= set(given.columns)
+    if UNEMPLOYMENT not in gave:
+        made, notes = made.drop(UNEMPLOYMENT, strict=False), [*notes, *proxy_notes]
+        proxy = proxied.select(*_KEYS, UNEMPLOYMENT)
+        made = made.join(proxy, on=_KEYS, how="left", maintain_order="left")
+    homes = households
+    if of_households:
+        told = with_householder(persons, households)
+        lent = with_householder(lenders.persons, _lent_households(lenders, of_households))
+        for item in of_households:
+            given = give_item(item, told, lent, rules.traits, seed)
+            homes = _with_values(homes, given)
+            rows.append(rows_of(given, state, _receipt(item, told), rules.limits))
+            notes += given.notes
+    table = pl.concat(rows) if rows else pl.DataFrame(schema=DONATION_SCHEMA)
+    notes += [SourceNote("far_from_donors", 1, words) for words in far_from_donors(table)]
+    order = [c for c in persons.columns if c in made.columns]
+    order += [c for c in made.columns if c not in order]
+    return Donated(made.select(order), homes, table, tuple(notes))
 
 
 def donate(
     recipients: pl.DataFrame,
     donors: pl.DataFrame,
     variable: str,
-    cells: Sequence[str] = DEFAULT_CELLS,
+    cells: Sequence[str] | None = None,
     seed: int = 0,
     *,
     min_donors: int = 10,
 ) -> tuple[pl.DataFrame, tuple[SourceNote, ...]]:
     """``recipients`` with ``variable`` filled from ``donors`` for persons of 15 or more (null
-    below), and counted notes.
-
-    Weighted systematic hot deck: within a cell donors are sorted by amount and laid along (0, 1) by
-    weight; recipients, in an order drawn from (seed, variable, household_id, person_number), are
-    laid along (0, 1) by weight, and each takes the amount at his midpoint. The share of receivers
-    and the distribution of amounts of the donors' cell are so preserved to within one recipient's
-    weight. Nothing depends on row order. A cell with fewer than ``min_donors`` donors is collapsed
-    by dropping traits from the end of ``cells``.
+    below), and counted notes: one column by the draw of ``hot_deck.py``. ``cells``: those of
+    unemployment compensation.
 
     Raises RecordsError if the donors know nothing of ``variable``, or a trait is not a column of
     both tables.
     """
-    traits = {name: cell_trait(name) for name in cells}
-    for table, who in ((recipients, "recipients"), (donors, "donors")):
-        missing = sorted(
-            {root for trait in traits.values() for root in trait.meta.root_names()}
-            - set(table.columns)
-        )
-        if missing:
-            raise RecordsError(
-                f"The {who} have no column {', '.join(missing)}",
-                where=f"donation of {variable}",
-                expected="the traits of the cells in both surveys",
-                remedy="Choose other cells",
-            )
-    known = (
-        donors.filter(
-            (pl.col("age") >= MIN_AGE)
-            & pl.col(variable).is_not_null()
-            & (pl.col("design_weight") > 0)
-        )
-        if variable in donors.columns
-        else donors.clear()
+    rules = load_donation()
+    item = DonationItem(
+        name=variable,
+        level="person",
+        columns=(variable,),
+        universe=f"age >= {MIN_AGE}",
+        cells=tuple(rules.item(UNEMPLOYMENT).cells if cells is None else cells),
+        min_donors=min_donors,
+        why="asked for by the caller and not by a profile",
     )
-    if known.is_empty():
+    given = give_item(item, recipients, donors, rules.traits, seed)
+    if not given.columns:
         raise RecordsError(
             f"No donor has {variable}",
             where=f"donation of {variable}",
             expected="a survey that asks for it",
             remedy="Use the documented proxy instead",
         )
-    keys = ["household_id", "person_number"]
-    giving = known.select(
-        *keys,
-        "design_weight",
-        pl.col(variable).alias("amount"),
-        *(trait.alias(f"trait_{name}") for name, trait in traits.items()),
-    )
-    taking = recipients.filter(pl.col("age") >= MIN_AGE).select(
-        *keys, "design_weight", *(trait.alias(f"trait_{name}") for name, trait in traits.items())
-    )
-    taking = taking.with_columns(_order(taking, variable, seed).alias("order")).sort("order", *keys)
-    pending = taking
-    filled: list[pl.DataFrame] = []
-    notes: list[SourceNote] = []
-    for depth in range(len(cells), -1, -1):
-        by = [f"trait_{name}" for name in list(cells)[:depth]]
-        ready, pending = _split(pending, giving, by, min_donors if depth else 1)
-        if ready.height:
-            filled.append(_fill(ready, giving, by).select(*keys, pl.col("amount").alias(variable)))
-            words = " x ".join(list(cells)[:depth]) or "no cells"
-            notes.append(
-                SourceNote(
-                    "donated" if depth == len(cells) else "donated_collapsed",
-                    ready.height,
-                    f"{variable} donated within {words}",
-                )
-            )
-    given = (
-        pl.concat(filled)
-        if filled
-        else taking.select(*keys, pl.lit(None, dtype=pl.Float64).alias(variable))
-    )
-    result = recipients.drop(variable, strict=False).join(
-        given, on=keys, how="left", maintain_order="left"
-    )
-    result = result.select(
-        recipients.columns if variable in recipients.columns else [*recipients.columns, variable]
-    )
-    receiving = result.filter(pl.col(variable).fill_null(0.0) > 0).height
-    notes.append(
-        SourceNote(
-            "receivers",
-            receiving,
-            f"persons with {variable} after donation from {known.height:,} donors",
+    columns = recipients.columns
+    result = recipients.drop(variable, strict=False).with_columns(given.values[variable])
+    return result.select([*columns] + [variable] * (variable not in columns)), given.notes
+
+
+def restated(
+    lenders: Lenders, items: Sequence[DonationItem], factors: Mapping[str, float]
+) -> Lenders:
+    """The donors' amounts times the factor of their column (``factors``, by the amount of the
+    records whose series carries it), so that they are dollars of the records' income year. An item
+    whose series is not there stays, and is named.
+    """
+    carried = {c: item.carried_as for item in items for c in item.columns if item.carried_as}
+    series = {**{name: name for name in COMPONENTS}, **carried}
+    known = {column: factors[name] for column, name in series.items() if name in factors}
+    notes = [
+        SourceNote("donation_not_restated", 1, f"{column}: the profile has no series for {name}")
+        for column, name in carried.items()
+        if name not in factors
+    ]
+
+    def times(table: pl.DataFrame) -> pl.DataFrame:
+        return table.with_columns(
+            pl.col(c) * f for c, f in known.items() if c in table.columns and c in _DOLLARS
         )
+
+    homes = lenders.households
+    return Lenders(times(lenders.persons), None if homes is None else times(homes), tuple(notes))
+
+
+_DOLLARS = frozenset((*AMOUNT_ITEMS, *COMPONENTS))
+
+
+def _weighted(persons: pl.DataFrame, column: str) -> tuple[float, float]:
+    """Weighted receivers and dollars."""
+    receiving = persons.filter(pl.col(column) > 0).sort(_KEYS)
+    weight = receiving["design_weight"]
+    return series_total(weight), series_total(weight * receiving[column])
+
+
+def _receipt(item: DonationItem, homes: pl.DataFrame) -> dict[str, tuple[float, None]]:
+    """What the records themselves tell of an item given an answer: who says yes, no dollars."""
+    if not item.given or homes[item.given].null_count() == homes.height:
+        return {}
+    receiving = homes.filter(item.given).sort("household_id")
+    return {c: (series_total(receiving["design_weight"]), None) for c in item.columns}
+
+
+def _with_values(table: pl.DataFrame, given: Given) -> pl.DataFrame:
+    """``table`` with the item's columns and the origin of each."""
+    if not given.columns:
+        return table
+    origin = origins(given)
+    return table.with_columns(
+        *(given.values[c] for c in given.columns),
+        *(origin.alias(f"{c}_origin") for c in given.columns),
     )
-    return result, tuple(notes)
+
+
+def with_household(persons: pl.DataFrame) -> pl.DataFrame:
+    """Persons with what their household tells: ``children_in_household`` (persons under 18 other
+    than householder and spouse), ``full_time_in_household``.
+    """
+    child = (pl.col("age") < 18) & ~pl.col("relationship").is_in(["reference_person", "spouse"])
+    full_time = pl.col("hours_worked").fill_null(0) >= FULL_TIME
+    facts = persons.group_by("household_id").agg(
+        children_in_household=child.sum(), full_time_in_household=full_time.any()
+    )
+    return persons.join(facts, on="household_id", how="left", maintain_order="left")
+
+
+def with_householder(persons: pl.DataFrame, households: pl.DataFrame) -> pl.DataFrame:
+    """Households with what their persons imply (``units.py``), and the poverty ratio of the
+    householder, in the order given.
+    """
+    implied = build_units(persons, households).households
+    head = persons.filter(pl.col("relationship") == "reference_person").select(
+        "household_id", householder_poverty_ratio="poverty_ratio"
+    )
+    facts = implied.select(
+        "household_id", *(c for c in implied.columns if c not in households.columns)
+    )
+    return households.join(facts, on="household_id", how="left", maintain_order="left").join(
+        head, on="household_id", how="left", maintain_order="left"
+    )
+
+
+def _lent_households(lenders: Lenders, items: Sequence[DonationItem]) -> pl.DataFrame:
+    if lenders.households is None:
+        raise RecordsError(
+            "There are no households of the donor survey",
+            where=f"donation of {', '.join(item.name for item in items)}",
+            expected="persons and households of the survey",
+            remedy="Materialise the donor's households too",
+        )
+    return lenders.households
 
 
 def proxy_unemployment_compensation(
@@ -165,60 +253,11 @@ def proxy_unemployment_compensation(
         .then(pl.col("other_income").fill_null(0.0))
         .otherwise(0.0)
     )
-    result = persons.with_columns(value.cast(pl.Float64).alias("unemployment_compensation"))
-    receiving = result.filter(pl.col("unemployment_compensation") > 0)
-    dollars = series_total(receiving["design_weight"] * receiving["unemployment_compensation"])
+    result = persons.with_columns(value.cast(pl.Float64).alias(UNEMPLOYMENT))
+    receiving = result.filter(pl.col(UNEMPLOYMENT) > 0)
+    dollars = series_total(receiving["design_weight"] * receiving[UNEMPLOYMENT])
     detail = (
         f"persons given other_income as unemployment compensation; weighted {dollars:,.0f} dollars"
     )
     note = SourceNote("unemployment_compensation_proxy", receiving.height, detail)
     return result, (note,)
-
-
-def _order(people: pl.DataFrame, variable: str, seed: int) -> pl.Series:
-    """A pseudo-random 64-bit number per person that depends on nothing but the seed, the variable
-    and the person's key.
-    """
-    prefix = f"{seed}|{variable}|".encode()
-    digests = [
-        int.from_bytes(
-            hashlib.blake2b(prefix + f"{household}|{number}".encode(), digest_size=8).digest(),
-            "big",
-        )
-        for household, number in people.select("household_id", "person_number").iter_rows()
-    ]
-    return pl.Series(digests, dtype=pl.UInt64)
-
-
-def _split(
-    pending: pl.DataFrame, giving: pl.DataFrame, by: list[str], least: int
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Recipients whose cell has enough donors, and the rest."""
-    if not by:
-        return pending, pending.clear()
-    rich = giving.group_by(by).len().filter(pl.col("len") >= least)
-    return pending.join(rich, on=by, how="semi", maintain_order="left"), pending.join(
-        rich, on=by, how="anti", maintain_order="left"
-    )
-
-
-def _fill(ready: pl.DataFrame, giving: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """Add ``amount`` by the systematic draw within the cells of ``by``."""
-    parts = ready.partition_by(by, as_dict=True, maintain_order=True) if by else {(): ready}
-    sources = (
-        giving.sort("amount", "household_id", "person_number").partition_by(
-            by, as_dict=True, maintain_order=True
-        )
-        if by
-        else {(): giving.sort("amount")}
-    )
-    result = []
-    for cell in sorted(parts):
-        takers, source = parts[cell], sources[cell]
-        # A recipient of weight zero still needs a place on the line.
-        weight = np.maximum(takers["design_weight"].to_numpy(), 1e-9)
-        place = (np.cumsum(weight) - weight / 2) / weight.sum()
-        reach = np.cumsum(source["design_weight"].to_numpy())
-        chosen = np.minimum(np.searchsorted(reach / reach[-1], place, side="left"), len(reach) - 1)
-        result.append(takers.with_columns(source["amount"].gather(chosen).alias("amount")))
-    return pl.concat(result)

@@ -52,7 +52,7 @@ def build_units(persons: pl.DataFrame, households: pl.DataFrame) -> Units:
     ``householder_hispanic``. ``aggregate_<amount>``: sum over members, dollars; null where no
     member was asked. ``any_<amount>``: some member has a nonzero amount, a loss included; also
     ``any_earnings`` (wages or self-employment). ``any_investment`` and ``any_unemployment`` drop
-    the second word.
+    the second word. Columns of the households beyond HouseholdTable are kept, and stand last.
 
     Raises RecordsError if a household has no person at its head, or the tables do not belong
     together.
@@ -98,6 +98,10 @@ def build_units(persons: pl.DataFrame, households: pl.DataFrame) -> Units:
         pl.when(household).then(pl.col("persons") == 1).alias("living_alone"),
         pl.when(household).then("relative_present").alias("is_family"),
     ).drop("heads", "spouse_present", "partner_present", "relative_present")
+    more = [c for c in households.columns if c not in HouseholdTable.columns()]
+    if more:
+        own = households.select("household_id", *more)
+        result = result.join(own, on="household_id", how="left", maintain_order="left")
     return Units(result, people, _notes(result))
 
 

@@ -18,6 +18,7 @@ from pipeline.errors import StoreError
 from pipeline.io_manager import decode, read_facts
 from pipeline.manifest import read_manifest
 from pipeline.reports.alignment import alignment_rows
+from pipeline.reports.donation import donation_rows
 from pipeline.reports.fit import summary_by, weight_summary, worst_targets
 from pipeline.reports.model_error import model_errors, survey_held
 from pipeline.reports.selection_report import loss_summary
@@ -239,6 +240,14 @@ def _alignment(environment: RunEnvironment, state: str) -> dict[str, Any]:
     return {"record_alignment": alignment_rows(stored(environment, "record_alignment", state))}
 
 
+def _donation(environment: RunEnvironment, state: str) -> dict[str, Any]:
+    """``record_donation`` of the state, where its records borrow from another survey."""
+    if not environment.table_path("record_donation", state).exists():
+        return {}
+    rows = donation_rows(stored(environment, "record_donation", state))
+    return {"record_donation": [_finite(row) for row in rows]}
+
+
 def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
     """The document described above. Raises StoreError if the state has not been run, or its tables
     are not of one result.
@@ -270,6 +279,7 @@ def state_report(environment: RunEnvironment, state: str) -> dict[str, Any]:
         "dense_levels": levels_of(fit, "fitted_dense"),
         **({"truth_levels": truth_levels(fit)} if "truth" in fit.columns else {}),
         **_alignment(environment, state),
+        **_donation(environment, state),
         "worst_targets": [_finite(row) for row in worst_targets(fit, count=WORST).to_dicts()],
         "not_fitted": not_fitted(fit).to_dicts(),
         "transcriptions": of_transcriptions(manifest, fit),

@@ -14,6 +14,7 @@ from rich import box
 from rich.table import Column, Table
 
 from pipeline.reports.alignment import print_alignment
+from pipeline.reports.donation import print_donation
 from pipeline.reports.show import WORST
 from pipeline.reports.show_bystanders import print_worst
 from pipeline.reports.show_loss import print_loss
@@ -38,6 +39,7 @@ def print_state(report: dict[str, Any], printer: Printer, *, every: bool = False
     _print_moved(report, printer, every)
     _print_transcriptions(report, printer)
     print_alignment(report, printer, every)
+    print_donation(report, printer, every)
     _print_model_errors(report, printer, every)
     _print_survey(report, printer, every)
     printer.print("Weights: " + ", ".join(_figures(report["weights"])), highlight=False)

@@ -2,7 +2,7 @@
 family files.
 
 Belongs here: the CPS universe (civilian noninstitutional population), its codes and implied
-decimals. Does not belong here: ACS codes.
+decimals. Does not belong here: ACS codes, items that no other survey asks (``lent_items.py``).
 
 The survey of March ``year + 1`` asks for incomes of ``year``. Weights have two implied decimals;
 PERIDNUM is a 22-digit string; amounts not received are 0, characteristics not in universe are 0 or
@@ -16,6 +16,7 @@ import polars as pl
 
 from pipeline.sample.files import Folder, csv_bytes
 from pipeline.sample.income import POVERTY_THRESHOLD
+from pipeline.sample.lent_items import LentItems, lent_items
 from pipeline.sample.population import Population
 from pipeline.sample.surveys import draw_weights, scale_to
 
@@ -32,10 +33,27 @@ _MONEY = (
     *("other_income", "total_income"),
 )
 # Amounts that nobody in the sample has.
-_NEVER = (
-    *("DST_VAL2", "DST_VAL2_YNG", "SUR_VAL1", "SUR_VAL2", "DIS_VAL1", "DIS_VAL2"),
-    *("ED_VAL", "CSP_VAL", "FIN_VAL"),
-)
+_NEVER = (*("DST_VAL2", "DST_VAL2_YNG", "SUR_VAL2", "DIS_VAL2"),)
+_KINDS = {
+    "PNSN_VAL": "pensions",
+    "SUR_VAL1": "survivor_benefits",
+    "DIS_VAL1": "disability_benefits",
+    "CSP_VAL": "child_support",
+    "VET_VAL": "veterans_payments",
+    "WC_VAL": "workers_compensation",
+    "ED_VAL": "educational_assistance",
+    "FIN_VAL": "financial_assistance",
+}
+_COVERAGE = {
+    "COV": "health_insurance",
+    "PRIV": "private_insurance",
+    "GRP": "employer_insurance",
+    "MRK": "marketplace_insurance",
+    "PUB": "public_insurance",
+    "MCARE": "medicare",
+    "MCAID": "medicaid",
+}
+_ALIMONY, _SOMETHING_ELSE = 20, 19
 _IMPLIED = 100
 
 
@@ -72,7 +90,10 @@ def write_cps(folder: Folder, population: Population, first: int = 0) -> None:
     unit_weight = np.round(weight[units] * lift * _IMPLIED).astype(np.int64)
     of_person = np.flatnonzero(~missed)[at]
     persons, family = _persons(population, rng, people, of_person, sequence, unit_weight)
+    lent = lent_items(population)
+    persons = persons.with_columns(**_items_of_persons(lent, people, persons["A_AGE"].to_numpy()))
     households = _households(population, units, sequence, missed, unit_weight, persons)
+    households = households.with_columns(**_items_of_households(lent, population, units, missed))
     families = _families(population, people, family, persons)
     yy = f"{(settings.year + 1) % 100:02d}"
     frames = {"pppub": persons, "hhpub": households, "ffpub": families}
@@ -110,7 +131,7 @@ def _persons(
     jitter = np.where(line == 1, 1.0, rng.gamma(80.0, 1.0 / 80.0, n))
     weight = np.round(unit_weight[at] * jitter).astype(np.int64)
     money = {name: np.where(adult, x[name], 0) for name in _MONEY}
-    other, ira = money["other_income"], money["ira"]
+    ira = money["ira"]
     spouse_here = (marital == 0) & (relationship <= 1)
     married = [spouse_here, *(marital == i for i in range(4))]
     lives_alone = (relationship == 0) & (np.bincount(at, minlength=len(sequence))[at] == 1)
@@ -160,18 +181,50 @@ def _persons(
         "SSI_VAL": money["ssi"],
         "PAW_VAL": money["public_assistance"],
         "UC_VAL": money["unemployment_compensation"],
-        "WC_VAL": none,
-        "VET_VAL": np.where(x["veteran"], other, 0),
-        "PNSN_VAL": money["retirement"] - ira,
-        "ANN_VAL": none,
         "DST_VAL1": np.where(a >= 58, ira, 0),
         "DST_VAL1_YNG": np.where(a < 58, ira, 0),
         **dict.fromkeys(_NEVER, none),
-        "OI_VAL": np.where(x["veteran"], 0, other),
         "PEARNVAL": money["wages"] + money["self_employment"],
         "PTOTVAL": money["total_income"],
     }
     return pl.DataFrame(columns), family
+
+
+def _items_of_persons(lent: LentItems, people: np.ndarray, age: np.ndarray) -> dict[str, pl.Series]:
+    """Columns that only the CPS has, for ``people``; amounts of persons under 15 are 0, and ANN_VAL
+    is -1 for them.
+    """
+    x, adult = {name: values[people] for name, values in lent.persons.items()}, age >= 15
+    else_ = np.where(adult, x["anything_else"], 0)
+    alimony = np.where(adult, x["alimony"], 0)
+    kind = np.select([alimony > 0, else_ > 0], [_ALIMONY, _SOMETHING_ELSE], 0)
+    made = {column: np.where(adult, x[name], 0) for column, name in _KINDS.items()}
+    made |= {"ANN_VAL": np.where(adult, x["annuities"], -1)}
+    made |= {"OI_VAL": else_ + alimony, "OI_OFF": kind}
+    made |= {column: np.where(x[name], 1, 2) for column, name in _COVERAGE.items()}
+    return {column: pl.Series(values.astype(np.int64)) for column, values in made.items()}
+
+
+def _items_of_households(
+    lent: LentItems, population: Population, units: np.ndarray, missed: np.ndarray
+) -> dict[str, pl.Series]:
+    """Columns of households that only the CPS has; 0 where there was no interview. HPUBLIC is asked
+    of renters, HLORENT of renters outside public housing.
+    """
+    x = {name: values[units] for name, values in lent.units.items()}
+    renter, public = ~population.units["owner"][units], x["public_housing"]
+
+    def answer(yes: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        return np.where(asked & ~missed, np.where(yes, 1, 2), 0)
+
+    made = {
+        "HFDVAL": np.where(missed, 0, x["snap_benefits"]),
+        "HPUBLIC": answer(public, renter),
+        "HLORENT": answer(x["rent_subsidy"], renter & ~public),
+        "HENGAST": answer(x["energy_assistance"], np.ones(len(units), dtype=bool)),
+        "HENGVAL": np.where(missed, 0, x["energy_benefits"]),
+    }
+    return {column: pl.Series(values.astype(np.int64)) for column, values in made.items()}
 
 
 def _households(

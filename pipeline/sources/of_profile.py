@@ -16,7 +16,8 @@ from pipeline.sources.microdata.schema import Microdata
 from pipeline.sources.registry import read_microdata, read_source
 from pipeline.sources.tables.schemas import PublishedTable
 from pipeline.specs.catalog import Catalog
-from pipeline.specs.profiles import Donor, Profile
+from pipeline.specs.donation import Donor
+from pipeline.specs.profiles import Profile
 from pipeline.specs.sources import SourceSpec, load_source
 
 Tables = Mapping[tuple[str, str], pl.DataFrame]

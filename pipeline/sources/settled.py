@@ -42,7 +42,8 @@ def settle(catalog: Catalog, profile: Profile, data: Path) -> Profile:
 def _choose(catalog: Catalog, choice: Choice, data: Path, postal: str | None) -> Taken:
     passed: list[tuple[str, tuple[str, ...]]] = []
     for option in choice.options:
-        lacking = tuple(_lacking(catalog, option, data, postal))
+        # One archive may hold several files of a source.
+        lacking = tuple(dict.fromkeys(_lacking(catalog, option, data, postal)))
         if not lacking:
             return Taken(postal, choice.need, option, tuple(passed))
         passed.append((option.name, lacking))

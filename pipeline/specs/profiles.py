@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 from pipeline.errors import InvariantError
 from pipeline.specs.alignment import Step
 from pipeline.specs.base import SPEC_ROOT, SpecModel
+from pipeline.specs.donation import Donor
 from pipeline.specs.method import Method, changed, with_defaults
 from pipeline.specs.operation import Owner, Schedule, TagKey, TagValue
 from pipeline.specs.provenance import Provenance
@@ -36,13 +37,6 @@ class ProfileGeography(SpecModel):
     source: str
     vintage: str
     puma_link_vintage: str
-
-
-class Donor(SpecModel):
-    """A second survey whose items the records borrow."""
-
-    source: str
-    vintage: str
 
 
 class ProfileRecords(SpecModel):
@@ -127,8 +121,8 @@ class Option(SpecModel):
     """One way to fill a need: taken where all its ``sources`` have their files.
 
     ``sources``, ``targets``, ``accepted_moves`` and ``carry_overrides`` are added to the profile's,
-    ``method`` states what differs; the rest stands in place of the profile's. ``costs`` says what
-    is lost against the option before it.
+    ``method`` states what differs, ``donor`` becomes that of the records, whichever are taken; the
+    rest stands in place of the profile's. ``costs`` says what is lost against the option before.
     """
 
     name: str
@@ -140,6 +134,7 @@ class Option(SpecModel):
     levels: tuple[Level, ...] | None = None
     geography: ProfileGeography | None = None
     records: ProfileRecords | None = None
+    donor: Donor | None = None
     budget: Budget | None = None
     method: dict[str, Any] = Field(default_factory=dict)
 
@@ -162,6 +157,8 @@ class Choice(SpecModel):
             raise ValueError(f"{self.need}: say what {', '.join(silent)} costs, under `costs`")
         if self.by == "nation" and any(o.levels or o.records for o in self.options):
             raise ValueError(f"{self.need}: levels and records are chosen by state")
+        if self.by == "state" and any(option.donor for option in self.options):
+            raise ValueError(f"{self.need}: a donor is one for all states, chosen by nation")
         return self
 
 
@@ -274,7 +271,9 @@ class Profile(SpecModel):
         """The profile without choices that follows from ``options``, one for each of them."""
         parts: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
         parts["sources"] = dict(self.sources)
+        donor = self.records.donor
         for option in options:
+            donor = option.donor or donor
             for source, vintages in option.sources.items():
                 known = parts["sources"].get(source, ())
                 parts["sources"][source] = tuple(dict.fromkeys((*known, *vintages)))
@@ -285,6 +284,8 @@ class Profile(SpecModel):
             parts |= {name: value for name, value in stated.items() if value is not None}
             if option.method:
                 parts["method"] = changed(parts["method"], option.method)
+        if donor != parts["records"].donor:
+            parts["records"] = parts["records"].model_copy(update={"donor": donor})
         return self.model_copy(update={**parts, "choices": ()})
 
     @property

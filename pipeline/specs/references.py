@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import SpecError
 from pipeline.specs.alignment import load_alignment
+from pipeline.specs.donation import ALL, load_donation
 from pipeline.specs.factors import SeriesFactor
 from pipeline.specs.profiles import Profile
 from pipeline.specs.provenance import SURVEYED, load_provenance
@@ -133,6 +134,7 @@ def _check_choices(catalog: Catalog, profile: Profile, where: str) -> None:
 
 def _check_one(catalog: Catalog, profile: Profile) -> None:
     where = f"profiles/{profile.id}.yaml"
+    _check_donor(profile, where)
     _check_sources(catalog, profile, where)
     overridden = (name.partition(":")[0] for name in profile.carry_overrides)
     for name in (*profile.targets, *overridden):
@@ -162,6 +164,25 @@ def _check_one(catalog: Catalog, profile: Profile) -> None:
                 f"it under `sources: {source}`",
                 "List it, or override the carry rule",
             )
+
+
+def _check_donor(profile: Profile, where: str) -> None:
+    """The donor lends, and the items asked of it are declared and fill different columns."""
+    donor = profile.records.donor
+    if donor is None:
+        return
+    rules = load_donation()
+    if donor.source not in rules.surveys:
+        found = f"Donor {donor.source} lends nothing"
+        raise _fault(found, where, _listed(rules.surveys), "Correct `records.donor.source`")
+    try:
+        chosen = rules.chosen(donor.items)
+    except ValueError as error:
+        names = f"{ALL}, or some of {', '.join(item.name for item in rules.items)}"
+        raise _fault(str(error), where, names, "Correct `records.donor.items`") from error
+    if not chosen:
+        asked = "at least one item"
+        raise _fault("The donor lends no item", where, asked, "Name one, or leave out the donor")
 
 
 def _check_method(catalog: Catalog, profile: Profile, where: str) -> None:

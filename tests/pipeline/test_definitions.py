@@ -199,9 +199,13 @@ def test_states_materialise_one_by_one_with_an_ephemeral_instance(sample):
                 "record_persons",
                 "record_households",
                 "record_tax_units",
+                "record_donation",
                 partition=state,
             )
             assert result.success
+        judged = {e.check_name: e for e in result.get_asset_check_evaluations()}
+        assert judged["near_donors"].severity == dg.AssetCheckSeverity.WARN
+        assert judged["near_donors"].metadata["columns"].value == 24
         alone = materialize("record_persons", partition="RI")
         assert [e.asset_key.to_user_string() for e in alone.get_asset_materialization_events()] == [
             "record_persons"
@@ -215,7 +219,10 @@ def test_states_materialise_one_by_one_with_an_ephemeral_instance(sample):
         event.metadata
     )
     assert "SYNTHETIC" in event.metadata["label"].value
+    lent = pl.read_parquet(sample.table_path("record_donation", "RI"))
+    assert lent.height == 24 and set(lent["status"]) <= {"donated", "absent"}
     persons = pl.read_parquet(sample.table_path("record_persons", "RI"))
+    assert {"child_support", "child_support_origin", "medicaid"} <= set(persons.columns)
     assert persons["state_fips"].unique().to_list() == ["44"]
     facts = read_facts(sample.table_path("microdata_persons", "RI"))
     assert facts["synthetic"] is True
@@ -228,6 +235,7 @@ def test_states_materialise_one_by_one_with_an_ephemeral_instance(sample):
         "microdata_persons[RI]",
         "microdata_households[RI]",
         "cps_asec_persons",
+        "cps_asec_households",
     }
 
 
@@ -249,23 +257,30 @@ def test_a_faulty_file_stops_its_asset_with_the_four_answers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "stale"),
+    ("profile", "changed", "stale"),
     [
         pytest.param(
+            "rhode_island",
             "method.yaml",
             {"reconciled_targets", "candidate_units", "dense_weights", "bystander_report"},
             id="families that a selection balances",
         ),
         pytest.param(
-            "categories.yaml", {"national_targets", "reconciled_targets"}, id="categories"
+            "rhode_island",
+            "categories.yaml",
+            {"national_targets", "reconciled_targets"},
+            id="categories",
         ),
-        pytest.param("alignment.yaml", {"record_persons", "record_alignment"}, id="alignment"),
+        pytest.param(
+            "rhode_island", "alignment.yaml", {"record_persons", "record_alignment"}, id="alignment"
+        ),
+        pytest.param("sample", "donation.yaml", {"record_persons", "record_donation"}, id="donor"),
     ],
 )
-def test_what_a_changed_file_decides_is_stale(monkeypatch, tmp_path, changed, stale):
+def test_what_a_changed_file_decides_is_stale(monkeypatch, tmp_path, profile, changed, stale):
     def versions() -> dict[str, str | None]:
         code_version.cache_clear()
-        graph = definitions_of("rhode_island", tmp_path).resolve_asset_graph()
+        graph = definitions_of(profile, tmp_path).resolve_asset_graph()
         return {k.to_user_string(): graph.get(k).code_version for k in graph.get_all_asset_keys()}
 
     before = versions()

@@ -29,7 +29,15 @@ from pipeline.errors import RecordsError, SourceLayoutError
 from pipeline.sources.base import ReadRequest, SourceNote
 from pipeline.sources.files import RawFile, read_member, read_raw
 from pipeline.sources.microdata import cps_asec_codes as codes
+from pipeline.sources.microdata import cps_asec_items as items
 from pipeline.sources.microdata.columns import SurveyColumns, yes_no
+from pipeline.sources.microdata.donor_schema import (
+    AMOUNT_ITEMS,
+    HOUSEHOLD_ITEMS,
+    PERSON_ITEMS,
+    DonorHouseholdTable,
+    DonorPersonTable,
+)
 from pipeline.sources.microdata.schema import AMOUNTS, Microdata, check_microdata
 from pipeline.sources.named import reader
 
@@ -86,10 +94,17 @@ def read_asec(
     households = _households(homes, year, source, states, notes)
     persons = _persons(people, families, households, notes)
     households = _group_quarters(households, persons)
-    if absent := [name for name in codes.PERSON_OPTIONAL if not people.has(name)]:
+    wanted = ((people, codes.PERSON_OPTIONAL), (homes, codes.HOUSEHOLD_OPTIONAL))
+    if absent := [name for columns, names in wanted for name in names if not columns.has(name)]:
         detail = f"columns absent from this vintage, taken as zero or null: {', '.join(absent)}"
         notes.append(SourceNote("optional_columns_missing", len(absent), detail))
-    checked = check_microdata(persons, households, raw.provenance.path)
+    unknown = [name for name in PERSON_ITEMS if persons[name].null_count() == persons.height]
+    unknown += [n for n in HOUSEHOLD_ITEMS if households[n].null_count() == households.height]
+    if unknown:
+        detail = f"items that this file does not have, null for all: {', '.join(unknown)}"
+        notes.append(SourceNote("donor_items_absent", len(unknown), detail))
+    schemas = (DonorPersonTable, DonorHouseholdTable)
+    checked = check_microdata(persons, households, raw.provenance.path, schemas)
     provenance = (person_raw.provenance, household_raw.provenance, family_raw.provenance)
     return Microdata(*checked, provenance, tuple(notes))
 
@@ -121,6 +136,7 @@ def _households(
             "tenure": columns.coded("H_TENURE", codes.TENURE),
             "household_income": columns.number("HTOTVAL", nullable=False),
             "food_stamps": columns.coded("HFOODSP", codes.YES_NO, dtype=pl.Boolean),
+            **items.household_items(columns),
         }
     ).with_columns(
         household_id=pl.format("cps{}-{}", pl.lit(str(year)), _digits(sequence, 7)),
@@ -148,10 +164,8 @@ def _digits(numbers: pl.Series, width: int) -> pl.Series:
 
 def _total(columns: SurveyColumns, amount: str) -> pl.Series:
     """Sum of an amount's columns; one that is not in the file counts as zero."""
-    low = None if amount in codes.SIGNED else 0
-    names = codes.AMOUNT_COLUMNS[amount]
-    parts = [columns.number(name, low=low).fill_null(0.0) for name in names]
-    return reduce(operator.add, parts)
+    names, signed = codes.AMOUNT_COLUMNS[amount], amount in codes.SIGNED
+    return reduce(operator.add, [items.amount(columns, name, signed=signed) for name in names])
 
 
 def _persons(
@@ -198,7 +212,10 @@ def _persons(
         gave_birth=pl.lit(None, dtype=pl.Boolean),
         weeks_worked=pl.when(working_age).then(pl.col("weeks").clip(0)),
         hours_worked=pl.when(working_age).then(pl.col("hours").clip(0)),
-        **{name: pl.when(pl.col("age") >= 15).then(name) for name in AMOUNTS},
+        **{
+            name: pl.when(pl.col("age") >= 15).then(name)
+            for name in (*AMOUNTS, *(name for name in PERSON_ITEMS if name in AMOUNT_ITEMS))
+        },
     )
 
 
@@ -242,6 +259,7 @@ def _answers(columns: SurveyColumns, notes: list[SourceNote]) -> pl.DataFrame:
             "weeks": columns.integer("WKSWORK", low=-1, high=52),
             "hours": columns.integer("HRSWK", low=-1, high=99),
             **{amount: _total(columns, amount) for amount in codes.AMOUNT_COLUMNS},
+            **items.person_items(columns),
             "total_income": columns.number("PTOTVAL"),
             "family": columns.integer("PF_SEQ", low=0),
         }

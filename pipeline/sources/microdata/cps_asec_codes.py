@@ -1,11 +1,12 @@
 """Columns and code lists of the CPS ASEC, from its data dictionaries of 2019 to 2023.
 
-Belongs here: published names, codes and what they mean in the vocabularies of ``microdata_schema``.
-Does not belong here: reading or checking a file (``cps_asec.py``).
+Belongs here: published names, codes and what they mean in the vocabularies of ``schema.py``. Does
+not belong here: items of the donor alone (``cps_asec_items.py``), reading a file (``cps_asec.py``).
 """
 
 from __future__ import annotations
 
+from pipeline.sources.microdata import cps_asec_items as items
 from pipeline.sources.microdata.columns import yes_no
 
 # PERRP, the edited relationship: one list for 2019 (1 to 18), another from 2020 (40 to 59); they do
@@ -66,10 +67,7 @@ YES_NO = yes_no([1], [2], [-1, 0])
 ARMED_FORCES = 3  # PRPERTYP: 1 child, 2 adult civilian, 3 adult in the armed forces
 RELATED_SUBFAMILY = 3  # FTYPE
 
-RETIREMENT = (
-    *("PNSN_VAL", "ANN_VAL", "DST_VAL1", "DST_VAL2", "DST_VAL1_YNG", "DST_VAL2_YNG"),
-    *("SUR_VAL1", "SUR_VAL2", "DIS_VAL1", "DIS_VAL2"),
-)
+RETIREMENT = (*("PNSN_VAL", "ANN_VAL", *items.WITHDRAWALS), *(*items.SURVIVORS, *items.DISABILITY))
 OTHER = ("WC_VAL", "VET_VAL", "ED_VAL", "CSP_VAL", "FIN_VAL", "OI_VAL")
 AMOUNT_COLUMNS = {
     "wages": ("WSAL_VAL",),
@@ -98,10 +96,10 @@ PERSON: tuple[str | tuple[str, ...], ...] = (
 )
 PERSON_OPTIONAL = (
     *("PF_SEQ", "PRPERTYP", "A_CLSWKR", "PRDISFLG", "PEAFEVER", "MIGSAME", "A_HSCOL", "A_ENRLW"),
-    *("WKSWORK", "HRSWK", *RETIREMENT, *OTHER),
+    *("WKSWORK", "HRSWK", *RETIREMENT, *OTHER, *items.PERSON_OPTIONAL),
 )
 HOUSEHOLD = ("H_SEQ", "H_HHTYPE", "GESTFIPS", "GTCO", "HSUP_WGT", "H_TENURE", "HTOTVAL")
-HOUSEHOLD_OPTIONAL = ("HRHTYPE", "HFOODSP")
+HOUSEHOLD_OPTIONAL = ("HRHTYPE", "HFOODSP", *items.HOUSEHOLD_OPTIONAL)
 FAMILY: tuple[str | tuple[str, ...], ...] = (
     *("FH_SEQ", "FFPOS", "FTYPE", "FTOTVAL", ("FPOVCUT", "POVCUT")),
 )

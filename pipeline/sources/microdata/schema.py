@@ -211,9 +211,13 @@ def check_table(frame: pl.DataFrame, schema: type[dy.Schema], where: str) -> pl.
 
 
 def check_microdata(
-    persons: pl.DataFrame, households: pl.DataFrame, where: str
+    persons: pl.DataFrame,
+    households: pl.DataFrame,
+    where: str,
+    schemas: tuple[type[PersonTable], type[HouseholdTable]] = (PersonTable, HouseholdTable),
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Check both tables and that they belong together; returns them sorted by key.
+    """Check both tables against ``schemas`` and that they belong together; returns them sorted by
+    key.
 
     Raises RecordsError if there are no records, a person has no household, a household no persons,
     or the stated size is not the number of persons.
@@ -225,8 +229,8 @@ def check_microdata(
             expected="at least one person and one household",
             remedy="Check the state asked for and the file",
         )
-    persons = check_table(persons, PersonTable, where).sort("household_id", "person_number")
-    households = check_table(households, HouseholdTable, where).sort("household_id")
+    persons = check_table(persons, schemas[0], where).sort("household_id", "person_number")
+    households = check_table(households, schemas[1], where).sort("household_id")
     sizes = persons.group_by("household_id").len("found")
     both = households.join(sizes, on="household_id", how="full", coalesce=True)
     wrong = both.filter(

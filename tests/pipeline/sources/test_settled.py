@@ -95,6 +95,22 @@ def test_the_nation_chooses_once_for_all(tmp_path):
     assert found.of("VT").sources["acs1_detailed"] == ("2022",)
 
 
+def test_the_cps_is_the_donor_of_all_where_its_archive_is_there(tmp_path):
+    need = "a donor survey"
+    found = settled(tmp_path)
+    (taken,) = [t for t in found.made() if t.need == need]
+    assert taken.option.name == "none" and found.of("VT").records.donor is None
+    assert dict(taken.passed_by)["CPS ASEC of 2023"] == ("cps/asecpub23csv.zip",)
+    assert taken.costs.startswith("nothing is donated from the CPS ASEC")
+    found = settled(tmp_path, "cps/asecpub23csv.zip")
+    assert option(found, need, None) == "CPS ASEC of 2023"
+    for postal in ("VT", None):
+        donor = found.of(postal).records.donor
+        assert donor.vintage == "2023" and "snap" in donor.items
+    assert found.records.donor == found.of("NH").records.donor
+    assert found.sources["cps_asec"] == ("2023",)
+
+
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sample")

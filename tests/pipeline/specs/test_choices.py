@@ -45,6 +45,19 @@ def test_an_option_adds_sources_and_targets_and_replaces_the_rest(us):
     assert taken.of("VT") is taken
 
 
+def test_a_donor_becomes_that_of_the_records_whichever_are_taken(us):
+    by_need = {choice.need: choice for choice in us.choices}
+    lender, nobody = by_need["a donor survey"].options
+    older = by_need["records"].options[-1]
+    assert us.records.donor is None
+    for order in ([lender, older], [older, lender]):
+        taken = us.taking(order)
+        assert taken.records.donor.vintage == "2023" and taken.records.vintage == "2018"
+        assert taken.sources["cps_asec"] == ("2023",)
+    assert us.taking([nobody, older]).records.donor is None
+    assert "proxy" in nobody.costs
+
+
 def test_open_choices_are_nobodys_profile(us):
     with pytest.raises(InvariantError, match="choices that nobody made"):
         us.of("VT")
@@ -89,9 +102,19 @@ def no_options(content: dict) -> None:
     choice(content, "records")["options"] = []
 
 
+def a_donor_by_state(content: dict) -> None:
+    choice(content, "a donor survey")["by"] = "state"
+
+
+def a_donor_that_lends_nothing(content: dict) -> None:
+    choice(content, "a donor survey")["options"][0]["donor"]["items"] = ["lunch"]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (a_donor_by_state, "a donor is one for all states"),
+        (a_donor_that_lends_nothing, "lunch is no item"),
         (silent_costs, "say what PUMS of 2018 costs"),
         (state_chooses_states_tables, "which speaks of states"),
         (unlisted_vintage, "uses source tract_puma vintage 2010"),

@@ -9,10 +9,13 @@ import yaml
 
 from pipeline.errors import SpecError
 from pipeline.records.align import ALIGNMENT_SCHEMA, ORIGIN
+from pipeline.records.donation_table import DONATION_SCHEMA
+from pipeline.records.donation_table import STATUSES as DONATION_STATUSES
 from pipeline.records.survey_estimates import ESTIMATE_SCHEMA
 from pipeline.reports.bystander_schema import BYSTANDER_SCHEMA, STATUSES
 from pipeline.reports.selection_report import SCHEMA as LOSS_SCHEMA
 from pipeline.sources.microdata import schema
+from pipeline.sources.microdata.donor_schema import DonorHouseholdTable, DonorPersonTable
 from pipeline.sources.microdata.schema import HouseholdTable, PersonTable
 from pipeline.sources.tables.schemas import PublishedTable, TractPumaTable
 from pipeline.specs.alignment import STEPS
@@ -29,13 +32,15 @@ SCHEMAS = {
     "weights": WEIGHTS_SCHEMA,
     "bystander_report": BYSTANDER_SCHEMA,
     "record_alignment": ALIGNMENT_SCHEMA,
+    "record_donation": DONATION_SCHEMA,
     "survey_estimates": ESTIMATE_SCHEMA,
     "reconciled_targets": TARGET_SCHEMA,
     "state_targets": TARGET_SCHEMA,
     "national_targets": TARGET_SCHEMA,
     "selection_report": LOSS_SCHEMA,
     "microdata_persons": PersonTable.create_empty().schema,
-    "cps_asec_persons": PersonTable.create_empty().schema,
+    "cps_asec_persons": DonorPersonTable.create_empty().schema,
+    "cps_asec_households": DonorHouseholdTable.create_empty().schema,
     "microdata_households": HouseholdTable.create_empty().schema,
     "irs_county": PublishedTable.create_empty().schema,
 }
@@ -74,6 +79,7 @@ def codes(name: str) -> tuple:
         ("tenure", schema.TENURE),
         ("education", range(1, 25)),
         ("origin", ORIGIN),
+        ("donation_status", DONATION_STATUSES),
         ("bystander_status", STATUSES),
         ("step", STEPS),
         ("level", LEVELS),

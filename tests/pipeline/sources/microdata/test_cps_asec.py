@@ -259,9 +259,78 @@ def test_old_relationship_codes_and_missing_optional_columns_are_noted(tmp_path:
     )
 
 
+PARTS = {
+    **{"CSP_VAL": "7", "WC_VAL": "8", "ED_VAL": "9", "FIN_VAL": "1", "OI_OFF": "20"},
+    **{"DST_VAL1_YNG": "2", "SUR_VAL1": "3", "SUR_VAL2": "4", "DIS_VAL2": "5"},
+    **{"COV": "1", "PRIV": "2", "GRP": "2", "MRK": "2", "PUB": "1", "MCARE": "2", "MCAID": "1"},
+}
+AID = {"HFDVAL": "480", "HPUBLIC": "0", "HLORENT": "0", "HENGAST": "1", "HENGVAL": "250"}
+
+
+def test_items_of_the_donor_are_sums_and_answers_of_their_columns(tmp_path: Path) -> None:
+    baby = {**CHILD, **PARTS, "A_AGE": "0", "COV": "0", "PRIV": "0", "ANN_VAL": "-1"}
+    people = [{**HEAD, **PARTS}, {**SPOUSE, **PARTS, "OI_OFF": "19", "COV": "2"}, baby]
+    homes = [
+        {**HOME, **AID, "HFOODSP": "1"},
+        {**OTHER_HOME, **AID, "HPUBLIC": "2", "HLORENT": "1", "HENGAST": "2", "HENGVAL": "0"},
+    ]
+    data = read_asec(archive(tmp_path, [*people, {**SOLDIER, **PARTS}], homes), year=2023)
+    head, spouse, born = (person(data, number) for number in (1, 2, 3))
+    other = ("child_support", "alimony", "veterans_payments", "workers_compensation")
+    assert [head[name] for name in other] == [7.0, 6.0, 5.0, 8.0]
+    assert (head["educational_assistance"], head["financial_assistance"]) == (9.0, 1.0)
+    assert spouse["alimony"] == 0.0 and head["other_income"] == 36.0
+    parts = ("pensions", "annuities", "retirement_withdrawals")
+    assert [head[name] for name in parts] == [10.0, 20.0, 32.0]
+    assert (head["survivor_benefits"], head["disability_benefits"]) == (7.0, 45.0)
+    assert head["retirement"] == 114.0
+    assert (head["health_insurance"], spouse["health_insurance"]) == (True, False)
+    assert (head["private_insurance"], head["medicaid"]) == (False, True)
+    assert born["health_insurance"] is None and born["pensions"] is None
+    homes_read = data.households.select(
+        *("snap_benefits", "public_housing", "rent_subsidy", "energy_assistance", "energy_benefits")
+    )
+    assert homes_read.rows() == [
+        (480.0, False, False, True, 250.0),
+        (480.0, False, True, False, 0.0),
+    ]
+    assert "donor_items_absent" not in {note.code for note in data.notes}
+
+
+def test_minus_one_is_no_annuity_and_no_other_amount(tmp_path: Path) -> None:
+    data = read_asec(archive(tmp_path, [{**HEAD, "ANN_VAL": "-1"}, SOLDIER]), year=2023)
+    assert person(data, 1)["annuities"] == 0.0 and person(data, 1)["retirement"] == 80.0
+    with pytest.raises(SourceValueError, match="PNSN_VAL"):
+        read_asec(archive(tmp_path, [{**HEAD, "PNSN_VAL": "-1"}, SOLDIER]), year=2023)
+
+
+def test_items_that_a_file_does_not_have_are_null_and_named(tmp_path: Path) -> None:
+    data = read_asec(archive(tmp_path), year=2023)
+    (note,) = [note for note in data.notes if note.code == "donor_items_absent"]
+    absent = ("child_support", "alimony", "survivor_benefits", "medicaid", "snap_benefits")
+    assert all(name in note.detail for name in absent)
+    assert note.count == 18 and "pensions" not in note.detail
+    assert data.persons["medicaid"].null_count() == data.persons.height
+    assert person(data, 1)["pensions"] == 10.0
+    (columns,) = [note for note in data.notes if note.code == "optional_columns_missing"]
+    assert "CSP_VAL" in columns.detail and "HFDVAL" in columns.detail
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
+        pytest.param(
+            {"persons": [{**HEAD, **PARTS, "COV": "7"}]},
+            SourceValueError,
+            "column COV",
+            id="unknown-coverage",
+        ),
+        pytest.param(
+            {"homes": [{**HOME, **AID, "HFDVAL": "-5"}]},
+            SourceValueError,
+            "column HFDVAL",
+            id="negative-snap",
+        ),
         pytest.param(
             {"persons": [{k: v for k, v in HEAD.items() if k != "UC_VAL"}]},
             SourceLayoutError,
