@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from calibration_core.tree.solve.leaf_systems import LeafSystems
-from calibration_core.tree.solve.small_matrices import cholesky, gram, solve_with
+from calibration_core.tree.solve.small_matrices import cholesky, mirrored, solve_with, upper_gram
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ class LeafFactor:
 @dataclass(frozen=True, eq=False)
 class Eliminated:
     """What the elimination of some leaves leaves behind: what is kept of them, and what it takes
-    off the block of each parent, (parent, (distinct, distinct)).
+    off the block of each parent, (parent, (distinct, distinct)), the upper half of it.
     """
 
     factor: LeafFactor
@@ -137,7 +137,7 @@ def _left(lower: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
 
 
 def _gram_of(coupling: torch.Tensor) -> torch.Tensor:
-    return gram(coupling.reshape(-1, coupling.shape[2]))
+    return upper_gram(coupling.reshape(-1, coupling.shape[2]))
 
 
 def _kept(blocks, coupling: torch.Tensor) -> torch.Tensor:
@@ -182,6 +182,7 @@ class ArrowFactor:
             self.parts.append(part.factor)
             for node, taken in part.taken:
                 schur[node].sub_(taken)
+        schur = mirrored(schur)
         border(schur)
         schur = (
             schur[:, blocks.place[:, None], blocks.place[None, :]]

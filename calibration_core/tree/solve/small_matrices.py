@@ -69,14 +69,17 @@ def upper_solve(lower: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:
     return torch.linalg.solve_triangular(lower.mT, rhs[..., None], upper=True)[..., 0]
 
 
-def gram(rows: torch.Tensor) -> torch.Tensor:
-    """rows' rows of (n, columns): its upper half by strips of columns, mirrored."""
+def upper_gram(rows: torch.Tensor) -> torch.Tensor:
+    """rows' rows of (n, columns), by strips of columns; what lies below the strips' diagonal blocks
+    is zero. ``mirrored`` makes it whole.
+    """
     width = rows.shape[1]
-    if width <= STRIP:
-        return rows.T @ rows
-    out = rows.new_empty((width, width))
+    out = rows.new_zeros((width, width))
     for a in range(0, width, STRIP):
-        b = min(a + STRIP, width)
-        torch.mm(rows[:, a:b].T, rows[:, a:], out=out[a:b, a:])
-        out[b:, a:b] = out[a:b, b:].T
+        torch.mm(rows[:, a : a + STRIP].T, rows[:, a:], out=out[a : a + STRIP, a:])
     return out
+
+
+def mirrored(upper: torch.Tensor) -> torch.Tensor:
+    """Symmetric matrices (..., n, n) from their upper halves; what lies below is not looked at."""
+    return torch.triu(upper) + torch.triu(upper, 1).mT
