@@ -93,7 +93,7 @@ PIPELINE = (
     ("vocabulary", "errors", "versions", "step_words", "ordered_sums", "processor", "interrupts"),
     ("launcher",),
     ("invariants", "settings", "partitions", "locks", "stored"),
-    ("io_manager", "code_used"),
+    ("io_manager", "code_used", "instances"),
     ("manifest",),
     ("specs",),
     ("sources", "sample"),
@@ -177,7 +177,8 @@ WITHIN = {
 # Who may know Dagster: what it stores, runs, shows and finds.
 KNOWS_DAGSTER = {
     *("assets", "automation", "cli", "currency", "definitions", "io_manager", "jobs", "launcher"),
-    *("manifest", "partitions", "release", "run_events", "run_history", "runs", "settings"),
+    *("instances", "manifest", "partitions", "release", "run_events", "run_history", "runs"),
+    "settings",
 }
 # Imports that are no dependency when a module is loaded, and close a circle if they are counted.
 LATE = {

@@ -10,8 +10,7 @@ machine, workers of Celery or jobs of Kubernetes, does the work, and goes on whe
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +46,6 @@ mutation Begin($parameters: ExecutionParams!) {
 # What must run for anything to come of it, and what it is called in the settings.
 _NEEDED_DAEMONS = ("SENSOR", "QUEUED_RUN_COORDINATOR")
 _SECONDS_TO_CANCEL = 90.0
-
-
-@contextmanager
-def opened(home: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance in ``home``."""
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        yield instance
 
 
 def require_operation(instance: dg.DagsterInstance, workspace: Path) -> None:

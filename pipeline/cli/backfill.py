@@ -45,9 +45,10 @@ def backfill_states(
     """Ask, and watch until it has ended; the exit status is 0 if every state and the national
     tables were made."""
     asked = asked_for(profile, states, data, output)
-    from pipeline.automation.asked import begin, opened, require_operation
+    from pipeline.automation.asked import begin, require_operation
+    from pipeline.instances import HOME_VARIABLE, opened
 
-    named = os.environ.get("DAGSTER_HOME")
+    named = os.environ.get(HOME_VARIABLE)
     home = Path(named) if named else ensure_instance_home(asked.environment)
     workspace = home / "workspace.yaml"
     for name, value in asked.environment.variables().items():
