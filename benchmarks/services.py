@@ -126,6 +126,8 @@ class Services:
             self._flush()
             self._configure()
             watching = threading.Thread(target=self._watch, daemon=True)
+            # Whoever stops a benchmark (`timeout` does so) gets nothing left running either.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
             try:
                 for name in self.names:
                     self.start(name)

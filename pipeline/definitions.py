@@ -61,6 +61,7 @@ def build_definitions(
     facts = run_facts(profile)
     assets = build_assets(profile, environment, state_partitions(profile.states), facts)
     makings = Makings(catalog, profile, environment, assets)
+    assets = [makings.versioned(asset) for asset in assets]
     jobs = build_jobs(assets, profile.owners)
     automation = build_automation(jobs, stated, environment)
     words = load_codebook().words

@@ -44,10 +44,10 @@ from pipeline.stored import (
     DAMAGED,
     METADATA_KEY,
     OneMaking,
-    StoredTables,
     content_digest,
     stored_of,
     table_name,
+    tables_of,
 )
 from pipeline.stored import file_digest as file_digest
 
@@ -206,7 +206,7 @@ class ParquetIOManager(dg.UPathIOManager):
         self._making = making
         self._inputs: dict[tuple[str, str], dict[str, str]] = {}
         self._begun: tuple[str, str] | None = None
-        self._tables = StoredTables(self._base_path)
+        self._tables = tables_of(self._base_path)
         self._met: dict[tuple[str, str], OneMaking] = {}
 
     def get_path_for_partition(

@@ -16,7 +16,6 @@ from pipeline.assets import source_checks
 from pipeline.assets.common import (
     INGEST_RETRY,
     check_specs,
-    code_version,
     frame_metadata,
     inline_png,
     markdown_table,
@@ -45,13 +44,6 @@ if TYPE_CHECKING:
     from pipeline.sources.microdata.schema import Microdata
 
 _KINDS = {"polars", "parquet"}
-_CODE = (
-    "pipeline/sources",
-    *source_checks.CODE,
-    "pipeline/specs/layouts.py",
-    "pipeline/specs/sources.py",
-    "data_specs/sources",
-)
 
 
 def provenance_facts(provenance: Iterable["FileProvenance"], data: Path) -> list[dict[str, Any]]:
@@ -102,7 +94,6 @@ def _synthetic_raw_files(profile: Profile, environment: RunEnvironment) -> dg.As
         name=RAW_FILES,
         group_name=SOURCES_GROUP,
         kinds={"python", "csv"},
-        code_version=code_version("pipeline/sample", "data_specs/sample.yaml"),
         description=(
             "SYNTHETIC. The embedded default: raw files in the publishers' own formats, written by"
             " a generator from one known population, so that the readers downstream are the ones"
@@ -174,7 +165,6 @@ def _published(
         partitions_def=own_partitions,
         deps=[*deps, GATE] if by_state else deps,
         retry_policy=INGEST_RETRY,
-        code_version=code_version(*_CODE),
         description=(
             f"{spec.title}, {', '.join(profile.sources[spec.id])}. Publisher: {spec.publisher}."
             f" {spec.documentation}"
@@ -230,7 +220,6 @@ def _geography(
         kinds=_KINDS,
         deps=deps,
         retry_policy=INGEST_RETRY,
-        code_version=code_version(*_CODE),
         description=(
             f"{spec.title}, {', '.join(vintages)}: each census tract with its county and its PUMA,"
             " a row per tract and vintage."
@@ -314,7 +303,6 @@ def _survey_outs(names: tuple[str, str], what: str) -> dict[str, dg.AssetOut]:
             group_name=SOURCES_GROUP,
             kinds=_KINDS,
             description=f"{what}: {content}.",
-            code_version=code_version(*_CODE),
         )
         for name, content in zip(names, contents, strict=True)
     }
@@ -348,7 +336,6 @@ def _microdata(
             f"{title}: replicate weights of persons, and of households (person number 0), from"
             " which sampling errors follow; no rows where the files have none."
         ),
-        code_version=code_version(*_CODE),
     )
     outs = {**_survey_outs(names, title), REPLICATES: replicates}
     return _survey("microdata", outs, read, partitions, deps, source_checks.of_survey(partitions))
