@@ -143,12 +143,12 @@ def change_one_income(data: Path, state: str) -> Path:
     return path
 
 
-def backfill(services: Services, states: Sequence[str], log: Path) -> tuple[float, int]:
+def backfill(services: Services, states: Sequence[str], log: Path, *more: str) -> tuple[float, int]:
     """Seconds and exit status of ``geocal backfill`` over ``states``."""
     began = time.perf_counter()
     with log.open("ab") as file:
         process = services.geocal(
-            "backfill", "--states", ",".join(states), stdout=file, stderr=subprocess.STDOUT
+            "backfill", "--states", ",".join(states), *more, stdout=file, stderr=subprocess.STDOUT
         )
         status = process.wait()
     return time.perf_counter() - began, status

@@ -1,6 +1,7 @@
 """Random kills while backfills of made-up states go on, and what is left of them.
 
     python -m benchmarks.kills --kills 50 --states 4
+    python -m benchmarks.kills --kills 50 --states 4 --graph light
 
 Rounds of backfills go through the services of ``services.py``. At random moments, drawn by
 ``--seed``, one of three is killed with -9: a process that does a run, the daemon, or the command
@@ -14,6 +15,10 @@ round it is counted what must not be:
     left over       temporary files once each state's next run has ended
     wrong statuses  runs under way in the record whose process is gone; states that ``geocal
                     status`` does not call current
+
+``--graph light`` has stand-ins for the assets (``light_graph.py``): a state takes seconds. What is
+killed, stored, locked, recorded and started again is the same; a state is then current if its
+newest run succeeded.
 
 Belongs here: victims, moments and counts. Does not belong here: the processes (``services.py``) or
 times of undisturbed runs (``backfill.py``).
@@ -43,6 +48,8 @@ from benchmarks.generated_folder import PROFILE
 from benchmarks.generated_settings import facts
 from benchmarks.machine import this_machine
 from benchmarks.services import Launcher, Services, environment_of
+from pipeline.jobs import NATIONAL_OUTPUTS, STATES
+from pipeline.run_history import PARTITION_TAG
 from pipeline.settings import RunEnvironment
 
 VICTIMS = ("run", "run", "daemon", "command")
@@ -56,6 +63,8 @@ _UNDER_WAY = [
 ]
 # Seconds between two kills: a state's run takes about as long.
 _LEAST, _MOST = 4.0, 25.0
+# Of the light graph, whose states take five seconds and their process's start.
+_LIGHT_LEAST, _LIGHT_MOST = 2.0, 12.0
 # A round that has not ended by then has lost something.
 _PATIENCE = 600.0
 # Where a run's process is gone, monitoring ends the run within so many looks.
@@ -89,27 +98,45 @@ class Round:
     rng: random.Random
     counts: Counts
     log: Path
+    light: bool
     command: subprocess.Popen[bytes] | None = None
 
     def play(self, kills: int) -> None:
         """Ask for the states, kill ``kills`` times, wait, ask again for what was lost, count."""
         self._ask()
         for _ in range(kills):
-            time.sleep(self.rng.uniform(_LEAST, _MOST))
+            self._pause()
             if not self._under_way() and not self._asking():
                 self._ask()
-                time.sleep(self.rng.uniform(_LEAST, _MOST))
+                self._pause()
             self._kill()
         self._wait()
-        stale, _ = stale_states(self.services)
+        stale = self._stale()
         if again := [name for name in stale if name != "nation"]:
             self.counts.asked_again += len(again)
-            backfill(self.services, again, self.log)
+            backfill(self.services, again, self.log, "--force")
             self._wait()
         elif stale:
-            backfill(self.services, list(self.states)[:1], self.log)
+            backfill(self.services, list(self.states)[:1], self.log, "--force")
             self._wait()
         self._judge()
+
+    def _pause(self) -> None:
+        between = (_LIGHT_LEAST, _LIGHT_MOST) if self.light else (_LEAST, _MOST)
+        time.sleep(self.rng.uniform(*between))
+
+    def _stale(self) -> dict[str, str]:
+        """States that are not current, and the nation, with why."""
+        if not self.light:
+            return stale_states(self.services)[0]
+        found = {}
+        for name in (*self.states, "nation"):
+            job = NATIONAL_OUTPUTS if name == "nation" else STATES
+            tags = {} if name == "nation" else {PARTITION_TAG: name}
+            runs = self.instance.get_runs(dg.RunsFilter(job_name=job, tags=tags), limit=1)
+            if not runs or not runs[0].is_success:
+                found[name] = f"newest run: {runs[0].status.value if runs else 'none'}"
+        return found
 
     def _ask(self) -> None:
         with self.log.open("ab") as file:
@@ -176,7 +203,7 @@ class Round:
 
     def _judge(self) -> None:
         root = self.services.environment.root
-        stale, _ = stale_states(self.services)
+        stale = self._stale()
         self.counts.wrong += [f"{name} {why}" for name, why in stale.items()]
         self.counts.left_over += [str(p.relative_to(root)) for p in sorted(root.rglob(".*.tmp"))]
         now = digests(root)
@@ -199,6 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--launcher", choices=("celery", "processes"), default="celery")
     parser.add_argument("--tracts", type=int, default=12, help="of each state")
+    parser.add_argument("--graph", choices=("real", "light"), default="real")
     parser.add_argument("--seed", type=int, default=20240711)
     parser.add_argument("--folder", type=Path, help="where to work; default: a temporary one")
     parser.add_argument("--redis", type=int, default=7, help="first of two numbers of Redis")
@@ -212,6 +240,7 @@ def _measured(asked: argparse.Namespace, folder: Path) -> int:
     data, states = folder / "data", list(facts().states)[: asked.states]
     make_states(data, states, asked.tracts, 1, 30)
     launcher: Launcher = asked.launcher
+    light = asked.graph == "light"
     services = Services(
         RunEnvironment(PROFILE, data, folder / "output"),
         folder / f"services_{int(time.time())}",
@@ -221,6 +250,7 @@ def _measured(asked: argparse.Namespace, folder: Path) -> int:
         webserver=False,
         poll_seconds=5,
         specs=data / "specs",
+        module="benchmarks.light_graph" if light else "pipeline.definitions",
     )
     counts, rng = Counts(), random.Random(asked.seed)
     print(f"{len(states)} SYNTHETIC states of {asked.tracts} tracts; {this_machine()}", flush=True)
@@ -230,7 +260,7 @@ def _measured(asked: argparse.Namespace, folder: Path) -> int:
         dg.DagsterInstance.from_config(str(services.home)) as instance,
     ):
         log = folder / "kills.log"
-        seconds, status = backfill(services, states, log)
+        seconds, status = backfill(services, states, log, "--force")
         if status:
             print(f"The undisturbed backfill failed; see {log}", file=sys.stderr)
             return 1
@@ -240,7 +270,7 @@ def _measured(asked: argparse.Namespace, folder: Path) -> int:
         while left:
             now = min(asked.a_round, left)
             left -= now
-            Round(services, instance, states, undisturbed, rng, counts, log).play(now)
+            Round(services, instance, states, undisturbed, rng, counts, log, light).play(now)
             _say(counts, time.perf_counter() - began)
         print(f"Runs by what they came to: {_statuses(instance)}")
     for name in ("torn", "lost", "left_over", "wrong"):

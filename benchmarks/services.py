@@ -35,7 +35,8 @@ POSTGRES = "postgresql://postgres@127.0.0.1:5432"
 REDIS = "redis://127.0.0.1:6379"
 SENSORS = ("production_run",)
 _READY_SECONDS = 180.0
-_SAMPLE_SECONDS = 0.5
+# Looking at all processes costs a hundredth of a second.
+_SAMPLE_SECONDS = 2.0
 _PROC = Path("/proc")
 
 Launcher = Literal["celery", "processes"]
@@ -76,7 +77,8 @@ def peak_mb(pid: int) -> float:
 class Services:
     """``environment``: the profile's folders; ``folder``: of the instance and of what processes
     say; ``workers``: how many runs at a time; ``threads``: of each of them; ``redis``: the first of
-    two numbers of Redis that are used; ``poll_seconds``: of monitoring, the files' own if None.
+    two numbers of Redis that are used; ``poll_seconds``: of monitoring, the files' own if None;
+    ``module``: of the code location.
     """
 
     environment: RunEnvironment
@@ -88,6 +90,7 @@ class Services:
     webserver: bool = True
     poll_seconds: int | None = None
     specs: Path | None = None
+    module: str = "pipeline.definitions"
     peaks: dict[str, float] = field(default_factory=dict)
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stopped: threading.Event = field(default_factory=threading.Event)
@@ -149,7 +152,7 @@ class Services:
     def start(self, name: str) -> None:
         """Start one process, as a service manager would; its words go to a file of its name."""
         python, workspace = sys.executable, str(self.home / "workspace.yaml")
-        place = f"-h 127.0.0.1 -p {self._ports[0]} -m pipeline.definitions --location-name geocal"
+        place = f"-h 127.0.0.1 -p {self._ports[0]} -m {self.module} --location-name geocal"
         web = f"-h 127.0.0.1 -p {self._ports[1]} -w {workspace}"
         celery = f"-Q dagster -c 1 --loglevel info -n {name.replace(' ', '')}-{os.getpid()}@%h"
         commands = {

@@ -23,6 +23,7 @@ from pipeline.io_manager import ParquetIOManager
 from pipeline.jobs import build_jobs
 from pipeline.locks import NATION, held
 from pipeline.partitions import order_states, state_partitions
+from pipeline.processes import PROCESS_TAG, RUN_PROCESS_TAG, process_tag
 from pipeline.run_history import PARTITION_TAG
 from pipeline.settings import RunEnvironment, memory_budget, run_environment
 from pipeline.sources.settled import settle
@@ -71,7 +72,7 @@ def build_definitions(
         schedules=automation.schedules,
         sensors=automation.sensors,
         resources={
-            "io_manager": _locking(
+            "io_manager": locking(
                 ParquetIOManager(environment, facts, makings.facts, words), profile, makings.prepare
             ),
             **(resources or {}),
@@ -87,7 +88,7 @@ def build_definitions(
     )
 
 
-def _locking(
+def locking(
     manager: ParquetIOManager, profile: Profile, prepare: Callable[[], None] = lambda: None
 ) -> dg.IOManagerDefinition:
     """The IO manager, for a run that holds the locks of what it writes (``pipeline/locks.py``): a
@@ -98,6 +99,8 @@ def _locking(
     def under_locks(context: dg.InitResourceContext) -> Iterator[ParquetIOManager]:
         with contextlib.ExitStack() as locks:
             if (run := context.run) is not None:
+                if context.instance is not None and PROCESS_TAG not in run.tags:
+                    context.instance.add_run_tags(run.run_id, {RUN_PROCESS_TAG: process_tag()})
                 for scope in _written(run, profile):
                     locks.enter_context(_lock(manager, scope, run))
                 prepare()

@@ -302,7 +302,18 @@ class ParquetIOManager(dg.UPathIOManager):
         }
         data = encode(table.frame, facts)
         content = content_digest(data)
-        write_atomic(path, data)
+        try:
+            write_atomic(path, data)
+        except OSError as error:
+            raise StoreError(
+                f"A table cannot be written ({error.strerror or error})",
+                where=str(path),
+                expected=f"room for {len(data):,} bytes, and a folder that may be written",
+                remedy=(
+                    "Free room or change the permission, and run again: tables that were stored"
+                    " before are whole, and the next run makes the others"
+                ),
+            ) from error
         self._version(context, content)
         context.add_output_metadata(
             {

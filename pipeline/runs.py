@@ -26,8 +26,9 @@ from pipeline.errors import BusyError
 from pipeline.instances import profile_instance
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
 from pipeline.locks import NATION, held
+from pipeline.processes import PROCESS_TAG, process_tag
 from pipeline.run_events import AssetEvent, JobOutcome, asset_event, job_outcome
-from pipeline.run_history import PROCESS_TAG, end_dead_runs, process_tag
+from pipeline.run_history import end_dead_runs
 from pipeline.settings import RunEnvironment
 
 

@@ -16,7 +16,7 @@ import dagster as dg
 import polars as pl
 
 from calibration_core.errors import GeocalError
-from pipeline.errors import InvariantError
+from pipeline.errors import InvariantError, MemoryBudgetError
 from pipeline.specs.roots import beside_ours
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -31,13 +31,15 @@ INGEST_RETRY = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONEN
 
 def permanent(function: Function) -> Function:
     """Turn a GeocalError of an asset body into a ``dg.Failure`` that is never retried, its four
-    answers as metadata.
+    answers as metadata; and a MemoryError, which asking again does not mend.
     """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
+        except MemoryError as error:
+            raise dg.Failure(str(_no_memory(error)), allow_retries=False) from error
         except GeocalError as error:
             answers = {
                 "found": error.found,
@@ -51,6 +53,18 @@ def permanent(function: Function) -> Function:
             ) from error
 
     return wrapped  # type: ignore[return-value]
+
+
+def _no_memory(error: MemoryError) -> MemoryBudgetError:
+    return MemoryBudgetError(
+        f"The system gave this process no more memory ({error or 'no size is said'})",
+        where="this step",
+        expected="as much as docs/large_states.md says of a state of this size",
+        remedy=(
+            "Run fewer states at a time, or set GEOCAL_MEMORY to what there is: a state that needs"
+            " more is then refused before the work"
+        ),
+    )
 
 
 def permanent_tables(function: Function) -> Function:
