@@ -91,6 +91,16 @@ def _unusable(home: Path, error: SQLAlchemyError) -> StoreError:
             expected="a disk with room, and database files as Dagster wrote them",
             remedy="Leave the output folder in place, and run again: what is missing is made",
         )
+    if not os.access(home, os.W_OK):
+        return StoreError(
+            f"Dagster's record of runs may only be read now: {said}",
+            where=str(home),
+            expected="a folder that may be written, as when the run began",
+            remedy=(
+                "See why (the system makes a disk with errors read-only), make it writable, and run"
+                " again: tables that were stored are whole"
+            ),
+        )
     return StoreError(
         f"Dagster's record of runs cannot be read or written: {said}",
         where=str(home),
