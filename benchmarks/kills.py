@@ -49,11 +49,12 @@ from benchmarks.generated_settings import facts
 from benchmarks.machine import this_machine
 from benchmarks.services import Launcher, Services, environment_of
 from pipeline.jobs import NATIONAL_OUTPUTS, STATES
+from pipeline.processes import RUN_PROCESS_TAG, process_lives
 from pipeline.run_history import PARTITION_TAG
 from pipeline.settings import RunEnvironment
 
-VICTIMS = ("run", "run", "daemon", "command")
-"""Of four kills two meet a run, one the daemon, one the command."""
+VICTIMS = ("run", "run", "run", "daemon", "command")
+"""Of five kills three meet a run, one the daemon, one the command."""
 _UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -65,10 +66,10 @@ _UNDER_WAY = [
 _LEAST, _MOST = 4.0, 25.0
 # Of the light graph, whose states take five seconds and their process's start.
 _LIGHT_LEAST, _LIGHT_MOST = 2.0, 12.0
+# Seconds into a run at which it is killed, and how long one is waited for.
+_INTO_A_RUN, _WAIT_FOR_A_RUN = (0.0, 4.0), 60.0
 # A round that has not ended by then has lost something.
 _PATIENCE = 600.0
-# Where a run's process is gone, monitoring ends the run within so many looks.
-_LOOKS = 3
 
 
 @dataclass
@@ -176,12 +177,21 @@ class Round:
             self.command.kill()
             self.command.wait()
             return True
-        runs = self.services.runs()
-        if not runs:
-            return False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.rng.choice(runs), signal.SIGKILL)
-        return True
+        return self._strike_run()
+
+    def _strike_run(self) -> bool:
+        """Kill a process that does a run now, as the run itself says; False where none comes."""
+        moment, until = self.rng.uniform(*_INTO_A_RUN), time.monotonic() + _WAIT_FOR_A_RUN
+        started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
+        while time.monotonic() < until:
+            for run in self.instance.get_runs(started):
+                if (tag := run.tags.get(RUN_PROCESS_TAG)) and process_lives(tag):
+                    time.sleep(moment)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(tag.split(":")[1]), signal.SIGKILL)
+                    return True
+            time.sleep(0.2)
+        return False
 
     def _compare(self, before: dict[str, str], after: dict[str, str], where: str) -> None:
         self.counts.lost += [f"{where}: {name}" for name in sorted(before.keys() - after.keys())]

@@ -189,13 +189,6 @@ class Services:
             self.start(name)
         return gone
 
-    def runs(self) -> list[int]:
-        """Numbers of the processes that do runs now."""
-        if self.launcher == "celery":
-            parents = [self._processes[n].pid for n in self.names if n.startswith("worker")]
-            return [pid for parent in parents for pid in tree_of(parent) if pid != parent]
-        return [p for p in tree_of(self.pid("code location")) if "execute_run" in _command(p)]
-
     def geocal(self, *arguments: str, **more: Any) -> subprocess.Popen[bytes]:
         """A command of geocal in the same environment."""
         command = [sys.executable, "-m", "pipeline.cli", *arguments]

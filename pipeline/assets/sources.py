@@ -33,6 +33,7 @@ from pipeline.assets.names import (
     REPLICATES,
     SOURCES_GROUP,
 )
+from pipeline.assets.raw_files import raw_key
 from pipeline.io_manager import Table
 from pipeline.settings import RunEnvironment
 from pipeline.specs.profiles import Donor, Profile
@@ -75,17 +76,21 @@ def build_source_assets(
 ) -> list[dg.AssetsDefinition]:
     """Every asset of the group for this profile, in the order of their keys."""
     raw = [_synthetic_raw_files(profile, environment)] if profile.synthetic else []
-    deps = [RAW_FILES] if profile.synthetic else []
+
+    def deps(source: str) -> list[dg.AssetKey]:
+        return [dg.AssetKey(RAW_FILES) if profile.synthetic else raw_key(source)]
+
     published = [
-        _published(spec, profile, environment, partitions, deps)
+        _published(spec, profile, environment, partitions, deps(spec.id))
         for spec in published_sources(profile)
     ]
+    survey = [*deps(profile.records.source), dg.AssetKey(GATE)]
     others = [
-        _geography(profile, environment, deps),
-        _microdata(profile, environment, partitions, [*deps, GATE]),
+        _geography(profile, environment, deps(profile.geography.source)),
+        _microdata(profile, environment, partitions, survey),
     ]
-    if profile.records.donor is not None:
-        others.append(_donor(profile.records.donor, profile, environment, deps))
+    if (donor := profile.records.donor) is not None:
+        others.append(_donor(donor, profile, environment, deps(donor.source)))
     return [*raw, *published, *others]
 
 
@@ -152,7 +157,7 @@ def _published(
     profile: Profile,
     environment: RunEnvironment,
     partitions: dg.PartitionsDefinition,
-    deps: list[str],
+    deps: list[dg.AssetKey],
 ) -> dg.AssetsDefinition:
     by_state = spec.coverage == "state"
     own_partitions = partitions if by_state else None
@@ -163,7 +168,7 @@ def _published(
         group_name=SOURCES_GROUP,
         kinds=_KINDS,
         partitions_def=own_partitions,
-        deps=[*deps, GATE] if by_state else deps,
+        deps=[*deps, dg.AssetKey(GATE)] if by_state else deps,
         retry_policy=INGEST_RETRY,
         description=(
             f"{spec.title}, {', '.join(profile.sources[spec.id])}. Publisher: {spec.publisher}."
@@ -208,7 +213,7 @@ def _published(
 
 
 def _geography(
-    profile: Profile, environment: RunEnvironment, deps: list[str]
+    profile: Profile, environment: RunEnvironment, deps: list[dg.AssetKey]
 ) -> dg.AssetsDefinition:
     spec = load_source(profile.geography.source)
     vintages = profile.sources[spec.id]
@@ -312,7 +317,7 @@ def _microdata(
     profile: Profile,
     environment: RunEnvironment,
     partitions: dg.PartitionsDefinition,
-    deps: list[str],
+    deps: list[dg.AssetKey],
 ) -> dg.AssetsDefinition:
     spec, names = load_source(profile.records.source), (PERSONS, HOUSEHOLDS)
 
@@ -342,7 +347,7 @@ def _microdata(
 
 
 def _donor(
-    donor: Donor, profile: Profile, environment: RunEnvironment, deps: list[str]
+    donor: Donor, profile: Profile, environment: RunEnvironment, deps: list[dg.AssetKey]
 ) -> dg.AssetsDefinition:
     names = (DONOR_PERSONS, DONOR_HOUSEHOLDS)
     outs = _survey_outs(names, f"{load_source(donor.source).title}, {donor.vintage}")
@@ -361,7 +366,7 @@ def _survey(
     outs: dict[str, dg.AssetOut],
     read: Callable[[dg.AssetExecutionContext], list[dg.MaterializeResult]],
     partitions: dg.PartitionsDefinition | None,
-    deps: list[str],
+    deps: list[dg.AssetKey],
     checks: list[dg.AssetCheckSpec] | None = None,
 ) -> dg.AssetsDefinition:
     """The assets of one step: persons and households of a survey, and what else ``outs`` has."""
