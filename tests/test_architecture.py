@@ -157,7 +157,7 @@ WITHIN = {
     "pipeline.currency": (
         ("graph", "raw", "specs"),
         ("making",),
-        ("judge",),
+        ("judge", "observed"),
         ("plan", "remembered"),
         ("status",),
     ),
