@@ -22,8 +22,6 @@ from pipeline.automation.build import build_automation
 from pipeline.automation.changed_files import Content
 from pipeline.currency.making import Makings
 from pipeline.currency.observed import observations
-from pipeline.currency.plan import Planner
-from pipeline.currency.remembered import judging
 from pipeline.io_manager import ParquetIOManager
 from pipeline.jobs import NATIONAL_INPUTS, STATES, build_jobs
 from pipeline.locks import NATION, held
@@ -75,6 +73,10 @@ def build_definitions(
         return observations(instance, makings, states)
 
     def needed(instance: dg.DagsterInstance, states: Sequence[str]) -> tuple[bool, list[str]]:
+        # Here, because a verdict on the sample loads scipy, and the code location need not.
+        from pipeline.currency.plan import Planner
+        from pipeline.currency.remembered import judging
+
         with judging(makings, lambda state: history_of(instance, state).failed) as judge:
             planner = Planner(judge, force=False)
             stale = [state for state in states if planner.stale(STATES, state)]
