@@ -81,14 +81,15 @@ class Makings:
         catalog: Catalog,
         profile: Profile,
         environment: RunEnvironment,
-        assets: Iterable[dg.AssetsDefinition],
+        assets: Iterable[Any],
         raw: RawDigests | None = None,
     ) -> None:
         self.profile, self.environment = profile, environment
         self.raw = raw or RawDigests()
         self._catalog = catalog
         self._specs = SpecParts(catalog, profile)
-        self._assets = list(assets)
+        # Nodes of raw files are nobody's making.
+        self._assets = [each for each in assets if isinstance(each, dg.AssetsDefinition)]
         self._read = False
 
     @cached_property
@@ -232,8 +233,7 @@ def makings_of(
     profile: Profile, environment: RunEnvironment, definitions: dg.Definitions
 ) -> Makings:
     """Makings of the tables of ``definitions``, which were built for the settled ``profile``."""
-    assets = [each for each in definitions.assets or () if isinstance(each, dg.AssetsDefinition)]
-    return Makings(load_catalog(), profile, environment, assets)
+    return Makings(load_catalog(), profile, environment, definitions.assets or ())
 
 
 def _particular(profile: Profile) -> dict[str, Rests]:
