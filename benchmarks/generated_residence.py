@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.generated_settings import facts
 from pipeline.sample.composition import GQ_KINDS
+from pipeline.sample.people import RACES
 from pipeline.sample.population import Population, build_population
 from pipeline.sample.residence import Residence
 from pipeline.sample.settings import SampleSettings
@@ -41,6 +42,10 @@ _WEIGHT_CV = 0.3
 # Sizes of tracts vary by this share beyond those of their kinds.
 _SIZE_CV = 0.25
 _ROUNDS = 4
+# Households in which a race is found at least, not Hispanic: one race in a thousand households is
+# in none of 1,500 records in a third of all states. Real states have people of every race, and the
+# category step of reconciling ends without a result where a whole state has none of one.
+_LEAST_OF_A_RACE = 8
 # Households of a tract of the usual kind (``data_specs/sample.yaml``), which sizes are relative to.
 _USUAL = 620.0
 
@@ -55,9 +60,25 @@ class MadeUp:
 
 def build_state(settings: SampleSettings) -> MadeUp:
     """The records of ``settings`` and where the households live that they stand for."""
-    records = build_population(settings)
+    records = _of_every_race(build_population(settings))
     weight, residence = _residence(records)
     return MadeUp(replace(records, residence=residence), weight)
+
+
+def _of_every_race(records: Population) -> Population:
+    """The same, where households of white people alone are of another race if too few are; such
+    changes are drawn, and none is made where every race is found often enough.
+    """
+    p, unit = records.persons, records.skeleton.unit
+    race, rng = p["race"].copy(), records.settings.stream("races")
+    white = np.ones(records.unit_count, dtype=bool)
+    white[unit[(race != 0) | p["hispanic"]]] = False
+    free = list(rng.permutation(np.flatnonzero(white & records.is_household)))
+    for number in range(1, len(RACES)):
+        there = len(np.unique(unit[(race == number) & ~p["hispanic"]]))
+        taken = [free.pop() for _ in range(min(max(0, _LEAST_OF_A_RACE - there), len(free)))]
+        race[np.isin(unit, taken)] = number
+    return replace(records, persons={**p, "race": race})
 
 
 def _residence(records: Population) -> tuple[np.ndarray, Residence]:

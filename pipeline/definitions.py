@@ -9,7 +9,7 @@ the functions that use them.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import dagster as dg
@@ -17,13 +17,17 @@ import dagster as dg
 from calibration_core.common.memory import set_budget
 from pipeline.assets.build import build_assets
 from pipeline.assets.common import code_version
+from pipeline.assets.raw_files import build_raw_files
 from pipeline.automation.build import build_automation
+from pipeline.automation.changed_files import Content
 from pipeline.currency.making import Makings
+from pipeline.currency.observed import observations
 from pipeline.io_manager import ParquetIOManager
-from pipeline.jobs import build_jobs
+from pipeline.jobs import NATIONAL_INPUTS, STATES, build_jobs
 from pipeline.locks import NATION, held
 from pipeline.partitions import order_states, state_partitions
-from pipeline.run_history import PARTITION_TAG
+from pipeline.processes import PROCESS_TAG, RUN_PROCESS_TAG, process_tag
+from pipeline.run_history import PARTITION_TAG, history_of
 from pipeline.settings import RunEnvironment, memory_budget, run_environment
 from pipeline.sources.settled import settle
 from pipeline.specs.base import SPEC_ROOT, spec_digest
@@ -61,17 +65,38 @@ def build_definitions(
     facts = run_facts(profile)
     assets = build_assets(profile, environment, state_partitions(profile.states), facts)
     makings = Makings(catalog, profile, environment, assets)
+    assets = [makings.versioned(asset) for asset in assets]
     jobs = build_jobs(assets, profile.owners)
-    automation = build_automation(jobs, stated, environment)
+
+    def observed(instance: dg.DagsterInstance, scopes: Sequence[str]) -> list[dg.AssetObservation]:
+        states = [None if scope == NATION else scope for scope in scopes]
+        return observations(instance, makings, states)
+
+    def needed(instance: dg.DagsterInstance, states: Sequence[str]) -> tuple[bool, list[str]]:
+        # Here, because a verdict on the sample loads scipy, and the code location need not.
+        from pipeline.currency.plan import Planner
+        from pipeline.currency.remembered import judging
+
+        with judging(makings, lambda state: history_of(instance, state).failed) as judge:
+            planner = Planner(judge, force=False)
+            stale = [state for state in states if planner.stale(STATES, state)]
+            return planner.needs(NATIONAL_INPUTS, None), stale
+
+    def begin(instance: dg.DagsterInstance, scopes: Sequence[str]) -> None:
+        makings.prepare()
+        for observation in observed(instance, scopes):
+            instance.report_runless_asset_event(observation)
+
+    automation = build_automation(jobs, stated, environment, Content(needed, observed))
     words = load_codebook().words
     return dg.Definitions(
-        assets=assets,
+        assets=[*assets, *build_raw_files(profile, state_partitions(profile.states))],
         jobs=list(jobs.values()),
         schedules=automation.schedules,
         sensors=automation.sensors,
         resources={
-            "io_manager": _locking(
-                ParquetIOManager(environment, facts, makings.facts, words), profile, makings.prepare
+            "io_manager": locking(
+                ParquetIOManager(environment, facts, makings.facts, words), profile, begin
             ),
             **(resources or {}),
         },
@@ -86,20 +111,26 @@ def build_definitions(
     )
 
 
-def _locking(
-    manager: ParquetIOManager, profile: Profile, prepare: Callable[[], None] = lambda: None
+def locking(
+    manager: ParquetIOManager,
+    profile: Profile,
+    begin: Callable[[dg.DagsterInstance, Sequence[str]], None] = lambda instance, scopes: None,
 ) -> dg.IOManagerDefinition:
     """The IO manager, for a run that holds the locks of what it writes (``pipeline/locks.py``): a
     second run of the same state fails before its first step, or waits if its tag says so.
-    ``prepare`` is called when a run begins.
+    ``begin`` is called when a run begins, with the states it writes, or the nation.
     """
 
     def under_locks(context: dg.InitResourceContext) -> Iterator[ParquetIOManager]:
         with contextlib.ExitStack() as locks:
             if (run := context.run) is not None:
-                for scope in _written(run, profile):
+                if context.instance is not None and PROCESS_TAG not in run.tags:
+                    context.instance.add_run_tags(run.run_id, {RUN_PROCESS_TAG: process_tag()})
+                scopes = _written(run, profile)
+                for scope in scopes:
                     locks.enter_context(_lock(manager, scope, run))
-                prepare()
+                if context.instance is not None:
+                    begin(context.instance, scopes)
             yield manager
 
     # Dagster takes a resource that gives back what it holds; its type says less.

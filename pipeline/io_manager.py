@@ -44,10 +44,10 @@ from pipeline.stored import (
     DAMAGED,
     METADATA_KEY,
     OneMaking,
-    StoredTables,
     content_digest,
     stored_of,
     table_name,
+    tables_of,
 )
 from pipeline.stored import file_digest as file_digest
 
@@ -206,7 +206,7 @@ class ParquetIOManager(dg.UPathIOManager):
         self._making = making
         self._inputs: dict[tuple[str, str], dict[str, str]] = {}
         self._begun: tuple[str, str] | None = None
-        self._tables = StoredTables(self._base_path)
+        self._tables = tables_of(self._base_path)
         self._met: dict[tuple[str, str], OneMaking] = {}
 
     def get_path_for_partition(
@@ -302,7 +302,18 @@ class ParquetIOManager(dg.UPathIOManager):
         }
         data = encode(table.frame, facts)
         content = content_digest(data)
-        write_atomic(path, data)
+        try:
+            write_atomic(path, data)
+        except OSError as error:
+            raise StoreError(
+                f"A table cannot be written ({error.strerror or error})",
+                where=str(path),
+                expected=f"room for {len(data):,} bytes, and a folder that may be written",
+                remedy=(
+                    "Free room or change the permission, and run again: tables that were stored"
+                    " before are whole, and the next run makes the others"
+                ),
+            ) from error
         self._version(context, content)
         context.add_output_metadata(
             {

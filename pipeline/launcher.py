@@ -20,6 +20,8 @@ import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG
 
+from pipeline.processes import PROCESS_TAG, RUN_PROCESS_TAG, process_lives
+
 _PROC = Path("/proc")
 # An event is stamped after its process began; clocks of the two are read in different ways.
 _SECONDS_OF_CLOCKS = 2.0
@@ -71,7 +73,10 @@ class LocalRunLauncher(DefaultRunLauncher):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """FAILED where the process that the run named is gone."""
         found = process_of(self._instance, run.run_id)
-        if found is None or lives(*found):
+        # The tag knows better: it holds when the clock was set meanwhile.
+        tag = run.tags.get(RUN_PROCESS_TAG) or run.tags.get(PROCESS_TAG)
+        there = process_lives(tag) if tag else found is None or lives(*found)
+        if there or found is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         if GRPC_INFO_TAG not in run.tags:
             # One of `geocal run`: who killed that does not want it started again elsewhere.

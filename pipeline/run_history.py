@@ -7,17 +7,15 @@ events of one run (``run_events.py``), running (``runs.py``), which tables are s
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import dagster as dg
 from dagster._core.execution.stats import StepEventStatus
 
+from pipeline.processes import PROCESS_TAG, process_lives
+
 PARTITION_TAG = "dagster/partition"
-PROCESS_TAG = "geocal/process"
 # A state's newest runs that are looked through for what its assets came to last.
 LOOKED_THROUGH = 12
 # The nation's runs stand among those of all states in the record.
@@ -39,36 +37,6 @@ class History:
     failed: Mapping[str, str] = field(default_factory=dict)
     last: tuple[str, str] | None = None
     going_on: tuple[str, ...] = ()
-
-
-def process_tag() -> str:
-    """This process, told from any other: host, process id, and when it started (in ticks of the
-    machine; "" where the system does not say).
-    """
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
-
-
-def process_lives(tag: str) -> bool:
-    """Whether the process of a tag is there; one of another host is taken to be."""
-    host, _, rest = tag.rpartition(":")[0].rpartition(":")
-    pid, started = rest, tag.rpartition(":")[2]
-    if host != socket.gethostname() or not pid.isdigit():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return started in ("", _started(int(pid)))
-
-
-def _started(pid: int) -> str:
-    try:
-        # The name of the program, in brackets, may hold spaces; the rest is by place.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:

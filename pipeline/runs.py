@@ -13,22 +13,23 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
-from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import interrupts
-from pipeline.errors import BusyError, StoreError
+from pipeline.errors import BusyError
+from pipeline.instances import profile_instance
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
 from pipeline.locks import NATION, held
+from pipeline.processes import PROCESS_TAG, process_tag
 from pipeline.run_events import AssetEvent, JobOutcome, asset_event, job_outcome
-from pipeline.run_history import PROCESS_TAG, end_dead_runs, process_tag
-from pipeline.settings import IN_PROCESS_SETTINGS, RunEnvironment, ensure_instance_home
+from pipeline.run_history import end_dead_runs
+from pipeline.settings import RunEnvironment
 
 
 @dataclass(frozen=True)
@@ -162,30 +163,6 @@ def run_job(
     outcome = job_outcome(result.all_events, result.success, job, partition, run_id)
     asked = interrupts.answered()
     return replace(outcome, interrupted=outcome.interrupted or asked)
-
-
-@contextlib.contextmanager
-def profile_instance(environment: RunEnvironment) -> Iterator[dg.DagsterInstance]:
-    """The profile's Dagster instance. Raises StoreError if its databases cannot be used."""
-    home = ensure_instance_home(environment)
-    try:
-        with dg.DagsterInstance.from_config(str(home), IN_PROCESS_SETTINGS) as instance:
-            yield instance
-    except SQLAlchemyError as error:
-        there = home.is_dir() and any(home.rglob("*.db"))
-        raise StoreError(
-            f"Dagster's record of runs cannot be read or written: {getattr(error, 'orig', error)}"
-            if there
-            else "Dagster's record of runs was removed while a run wrote to it",
-            where=str(home),
-            expected="a disk with room, and database files as Dagster wrote them",
-            remedy=(
-                "Free room on the disk; if a file is damaged, move this folder away: results stay"
-                " where they are, and only the record of earlier runs is lost"
-                if there
-                else "Leave the output folder in place, and run again: what is missing is made"
-            ),
-        ) from error
 
 
 @dataclass

@@ -240,6 +240,15 @@ class StoredTables:
             ) from error
 
 
+_shared: dict[str, StoredTables] = {}
+
+
+def tables_of(root: Path | UPath) -> StoredTables:
+    """The tables below ``root``, shared by all steps of this process: each is read once for as long
+    as it is not written again."""
+    return _shared.setdefault(str(root), StoredTables(root))
+
+
 def _require_rows(data: bytes) -> None:
     try:
         pl.read_parquet(io.BytesIO(data))

@@ -11,7 +11,6 @@ import polars as pl
 
 from pipeline.assets.common import (
     check_specs,
-    code_version,
     frame_metadata,
     inline_png,
     markdown_table,
@@ -33,20 +32,6 @@ from pipeline.specs.catalog import load_catalog
 from pipeline.specs.profiles import Profile
 
 CHECK = "untold_figures_stay"
-_CODE = (
-    "pipeline/reports/bystanders.py",
-    "pipeline/reports/bystander_schema.py",
-    "pipeline/reports/bystander_plot.py",
-    "pipeline/reports/show_bystanders.py",
-    "pipeline/assets/bystanders.py",
-    "pipeline/specs/bystanders.py",
-    "pipeline/steps.py",
-    "pipeline/vocabulary.py",
-    "calibration_core/common/pull.py",
-    "data_specs/bystanders.yaml",
-    "data_specs/method.yaml",
-    "data_specs/variables",
-)
 
 
 def build_bystanders(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -63,7 +48,6 @@ def build_bystanders(profile: Profile, partitions: dg.PartitionsDefinition) -> d
         kinds={"polars", "parquet"},
         partitions_def=partitions,
         ins=inputs_of(*OF_THE_STATE, *RECORDS, SURVEY_ESTIMATES, DENSE, WEIGHTS),
-        code_version=code_version(*_CODE),
         description=(
             "Every measured variable of the state, told or not: the survey's estimate with its"
             " standard error, prior, dense and selected totals, the official figure where there is"

@@ -7,7 +7,6 @@ Belongs here: helpers without knowledge of any one table. Does not belong here: 
 import base64
 import functools
 import hashlib
-import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,8 +16,7 @@ import dagster as dg
 import polars as pl
 
 from calibration_core.errors import GeocalError
-from pipeline.errors import InvariantError
-from pipeline.specs.profiles import Profile
+from pipeline.errors import InvariantError, MemoryBudgetError
 from pipeline.specs.roots import beside_ours
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -33,13 +31,15 @@ INGEST_RETRY = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONEN
 
 def permanent(function: Function) -> Function:
     """Turn a GeocalError of an asset body into a ``dg.Failure`` that is never retried, its four
-    answers as metadata.
+    answers as metadata; and a MemoryError, which asking again does not mend.
     """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
+        except MemoryError as error:
+            raise dg.Failure(str(_no_memory(error)), allow_retries=False) from error
         except GeocalError as error:
             answers = {
                 "found": error.found,
@@ -53,6 +53,18 @@ def permanent(function: Function) -> Function:
             ) from error
 
     return wrapped  # type: ignore[return-value]
+
+
+def _no_memory(error: MemoryError) -> MemoryBudgetError:
+    return MemoryBudgetError(
+        f"The system gave this process no more memory ({error or 'no size is said'})",
+        where="this step",
+        expected="as much as docs/large_states.md says of a state of this size",
+        remedy=(
+            "Run fewer states at a time, or set GEOCAL_MEMORY to what there is: a state that needs"
+            " more is then refused before the work"
+        ),
+    )
 
 
 def permanent_tables(function: Function) -> Function:
@@ -79,8 +91,9 @@ def permanent_tables(function: Function) -> Function:
 
 @functools.cache
 def code_version(*places: str) -> str:
-    """Twelve hex digits over the Python, YAML and JSON files of ``places``: an asset is stale when
-    they change; of ``data_specs`` the folders of a team's own count too (``specs/roots.py``).
+    """Twelve hex digits over the Python, YAML and JSON files of ``places``, for a run's record; of
+    ``data_specs`` the folders of a team's own count too (``specs/roots.py``). Which assets are
+    stale follows from what each uses (``currency/making.py``).
 
     A place is a file or folder relative to the project, which is the checkout or, where geocal was
     installed, the folder that holds the installed packages. Raises InvariantError for a place that
@@ -95,25 +108,6 @@ def code_version(*places: str) -> str:
         for root in beside_ours() if kind != place else ():
             for file in _spec_files(root, kind):
                 total.update(file.name.encode() + file.read_bytes())
-    return total.hexdigest()[:12]
-
-
-# What a profile says that no table of a state is made of; and none of the nation's targets.
-_NOT_OF_STATES = frozenset({"title", "states", "schedule", "owners", "tags"})
-_NOT_OF_NATION = _NOT_OF_STATES | {"budget", "candidates", "cross_categories"}
-
-
-def profile_version(profile: Profile, *places: str, national: bool = False) -> str:
-    """``code_version`` of ``places`` and of what the profile says, a state's own choices included,
-    so that an edit of another profile, of a schedule or an owner makes nothing stale; ``national``:
-    nor an edit of how many pairs a state gets.
-    """
-    left_out = _NOT_OF_NATION if national else _NOT_OF_STATES
-    said = [
-        each.model_dump(mode="json", exclude=set(left_out)) for each in (profile, *profile.variants)
-    ]
-    total = hashlib.sha256(code_version(*places).encode())
-    total.update(json.dumps(said, sort_keys=True).encode())
     return total.hexdigest()[:12]
 
 

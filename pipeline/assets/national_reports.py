@@ -11,7 +11,6 @@ import polars as pl
 
 from pipeline.assets.common import (
     check_specs,
-    code_version,
     frame_metadata,
     inline_png,
     markdown_table,
@@ -25,11 +24,11 @@ from pipeline.assets.names import (
     REPORTS_GROUP,
     WEIGHTS,
 )
-from pipeline.assets.reports import ACCOUNTED, CODE, accounted
+from pipeline.assets.reports import ACCOUNTED, accounted
 from pipeline.settings import RunEnvironment
 from pipeline.specs.profiles import Profile
 from pipeline.specs.states import state_of
-from pipeline.stored import StoredTables, table_name
+from pipeline.stored import table_name, tables_of
 
 # A failed state must not keep the report of the others from being made.
 _TOLERANT = {"allow_missing_partitions": True}
@@ -52,7 +51,7 @@ def left_out(profile: Profile, environment: RunEnvironment, read: Container[str]
     behind them is not the one that lies there now, so that sums would mix two makings. ``read``:
     states whose tables could be read.
     """
-    tables = StoredTables(environment.root)
+    tables = tables_of(environment.root)
     found = {}
     for state in profile.states:
         names = [table_name(asset, state) for asset in (FIT, WEIGHTS)]
@@ -83,7 +82,6 @@ def _national_fit(profile: Profile, environment: RunEnvironment) -> dg.AssetsDef
             NATIONAL_TARGETS: dg.AssetIn(NATIONAL_TARGETS),
             FIT: dg.AssetIn(FIT, metadata=_TOLERANT),
         },
-        code_version=code_version(*CODE),
         description=(
             "The nation's targets with the sum of what the states' weights give; a target is fitted"
             " once every state it sums over has weights."
@@ -126,7 +124,6 @@ def _national(profile: Profile, environment: RunEnvironment) -> dg.AssetsDefinit
         group_name=REPORTS_GROUP,
         kinds={"polars", "parquet"},
         ins={name: dg.AssetIn(name, metadata=_TOLERANT) for name in (FIT, WEIGHTS)},
-        code_version=code_version(*CODE),
         description=(
             "Fit by level and weight figures of every state that has weights, a row per state and"
             " level."

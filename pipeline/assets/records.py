@@ -9,13 +9,7 @@ import dagster as dg
 import polars as pl
 
 from pipeline.assets import metadata
-from pipeline.assets.common import (
-    check_specs,
-    frame_metadata,
-    permanent,
-    permanent_tables,
-    profile_version,
-)
+from pipeline.assets.common import check_specs, frame_metadata, permanent, permanent_tables
 from pipeline.assets.names import (
     AREAS,
     CANDIDATES_GROUP,
@@ -45,37 +39,7 @@ from pipeline.specs.profiles import Profile
 from pipeline.vocabulary import CALIBRATE
 
 _KINDS = {"polars", "parquet"}
-_RECORDS_CODE = ("pipeline/records", "data_specs/factors")
-_ALIGNMENT_CODE = ("pipeline/specs/alignment.py", "data_specs/alignment.yaml")
-_DONATION_CODE = ("pipeline/specs/donation.py", "data_specs/donation.yaml")
 _NEAR_DONORS = "near_donors"
-_CANDIDATES_CODE = (
-    "pipeline/records/expressions.py",
-    "pipeline/weights/candidates.py",
-    "pipeline/weights/cells.py",
-    "pipeline/steps.py",
-    "pipeline/vocabulary.py",
-    "data_specs/variables",
-    "data_specs/cross_categories",
-    # What is measured of a unit hangs on the families that a selection keeps (`balanced`).
-    "data_specs/method.yaml",
-)
-_ESTIMATES_CODE = (
-    "pipeline/records/survey_estimates.py",
-    "pipeline/records/growth.py",
-    "data_specs/method.yaml",
-    "data_specs/categories.yaml",
-    "pipeline/records/design_totals.py",
-    "pipeline/records/expressions.py",
-    "pipeline/steps.py",
-    "pipeline/vocabulary.py",
-    "data_specs/variables",
-)
-_GAPS_CODE = (
-    "pipeline/targets/concept_gap.py",
-    "pipeline/targets/concept_error.py",
-    *_CANDIDATES_CODE,
-)
 
 
 def build_record_assets(
@@ -92,15 +56,11 @@ def build_record_assets(
     ]
 
 
-def _outs(contents: dict[str, str], version: str) -> dict[str, dg.AssetOut]:
+def _outs(contents: dict[str, str]) -> dict[str, dg.AssetOut]:
     """Outputs of a step that makes several tables, by name, with what each holds."""
     return {
         name: dg.AssetOut(
-            is_required=False,
-            group_name=CANDIDATES_GROUP,
-            kinds=_KINDS,
-            code_version=version,
-            description=f"{content}.",
+            is_required=False, group_name=CANDIDATES_GROUP, kinds=_KINDS, description=f"{content}."
         )
         for name, content in contents.items()
     }
@@ -121,9 +81,8 @@ def _records(
     holds = {n: f"Records of the state: {c}" for n, c in zip(RECORDS, contents, strict=True)}
     donors: tuple[str, ...] = ()
     checks: list[dg.AssetCheckSpec] = []
-    code: tuple[str, ...] = _RECORDS_CODE
     if profile.records.donor is not None:
-        donors, code = (DONOR_PERSONS, DONOR_HOUSEHOLDS), (*code, *_DONATION_CODE)
+        donors = (DONOR_PERSONS, DONOR_HOUSEHOLDS)
         holds[RECORD_DONATION] = (
             "What the records borrowed from the donor survey: receivers and dollars there and in"
             " the records, for each column"
@@ -135,7 +94,7 @@ def _records(
     # Records that no step aligns know nothing of targets, and have no such table.
     aligned_with: tuple[str, ...] = ()
     if profile.records.steps:
-        aligned_with, code = (NATIONAL_TARGETS,), (*code, *_ALIGNMENT_CODE)
+        aligned_with = (NATIONAL_TARGETS,)
         holds[RECORD_ALIGNMENT] = (
             "Totals of the records before and after each step that aligns them with administrative"
             " data, beside the published figures"
@@ -146,7 +105,7 @@ def _records(
         name="records",
         partitions_def=partitions,
         ins=inputs_of(PERSONS, HOUSEHOLDS, *donors, *aligned_with),
-        outs=_outs(holds, profile_version(profile, *code)),
+        outs=_outs(holds),
         check_specs=checks,
     )
     @permanent_tables
@@ -222,7 +181,6 @@ def _survey_estimates(
         kinds=_KINDS,
         partitions_def=partitions,
         ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, REPLICATES, *RECORDS),
-        code_version=profile_version(profile, *_ESTIMATES_CODE),
         description=(
             "What the survey itself says of the state and its PUMAs: every variable that records"
             " express, by design weights, with the standard error of 80 replicate weights; of its"
@@ -261,7 +219,6 @@ def _concept_gaps(
         kinds=_KINDS,
         partitions_def=partitions,
         ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, SURVEY_ESTIMATES),
-        code_version=profile_version(profile, *_GAPS_CODE),
         description=(
             "How far design-weighted records are from each target before calibration, which"
             " targets are therefore kept for validation only, and the concept error of the others."
@@ -321,7 +278,7 @@ def _candidates(
         name="candidates",
         partitions_def=partitions,
         ins=inputs_of(RECONCILED, GEOGRAPHY, *RECORDS),
-        outs=_outs(contents, profile_version(profile, *_CANDIDATES_CODE)),
+        outs=_outs(contents),
     )
     @permanent_tables
     def candidates(context: dg.AssetExecutionContext, **frames: pl.DataFrame):

@@ -13,7 +13,7 @@ import polars as pl
 
 from pipeline.assets import metadata
 from pipeline.assets.bystanders import build_bystanders
-from pipeline.assets.common import check_specs, code_version, permanent
+from pipeline.assets.common import check_specs, permanent
 from pipeline.assets.names import (
     BYSTANDERS,
     CELLS,
@@ -36,13 +36,6 @@ from pipeline.specs.profiles import Profile
 from pipeline.vocabulary import TARGET_KEY
 
 _KINDS = {"polars", "parquet"}
-CODE = ("pipeline/reports", "pipeline/assets/reports.py", "pipeline/assets/national_reports.py")
-_LOSS_CODE = (
-    "calibration_core/tree/select/area_losses.py",
-    "calibration_core/tree/select/loss_report.py",
-    "calibration_core/common/weighted_distribution.py",
-    "calibration_core/common/weight_shape.py",
-)
 # A published 90 % margin holds nine in ten by what it is; weights that hold fewer than 95 in 100 of
 # the targets they were made for are worth a look.
 SHARE_INSIDE = 0.95
@@ -88,7 +81,6 @@ def _fit(
         kinds=_KINDS,
         partitions_def=partitions,
         ins=inputs_of(*OF_THE_STATE, DENSE, WEIGHTS),
-        code_version=code_version(*CODE),
         description=(
             "Every target of the state with its fitted value, before and after selection, and the"
             " reason where it was not fitted."
@@ -139,7 +131,6 @@ def _selection(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asse
         kinds=_KINDS,
         partitions_def=partitions,
         ins=inputs_of(*OF_THE_STATE, CELLS, DENSE, WEIGHTS),
-        code_version=code_version(*CODE, *_LOSS_CODE),
         description=(
             "What was lost between dense and selected weights: cells, incomes, correlations, sample"
             " sizes, and targets that nobody fitted."
@@ -177,7 +168,6 @@ def _manifest(
         kinds={"json"},
         partitions_def=partitions,
         deps=[FIT, SELECTION_REPORT, BYSTANDERS, *SELECTED_RECORDS],
-        code_version=code_version("pipeline/manifest.py"),
         description=(
             "What the state's tables were made from, by which code, in how many seconds: a JSON"
             " file below manifests/."

@@ -21,13 +21,6 @@ if TYPE_CHECKING:
     from pipeline.sources.microdata.schema import Microdata
     from pipeline.specs.profiles import Profile
 
-# What a check's verdict, a known total and a list of columns rest on, for the versions of assets.
-CODE = (
-    "pipeline/checks",
-    *(f"pipeline/specs/{name}.py" for name in ("checks", "known_totals", "columns")),
-    *(f"data_specs/{name}.yaml" for name in ("checks", "known_totals", "columns")),
-)
-
 
 def specs(
     asset: str, names: Iterable[str], partitions: dg.PartitionsDefinition | None = None

@@ -16,7 +16,6 @@ from pipeline.assets import source_checks
 from pipeline.assets.common import (
     INGEST_RETRY,
     check_specs,
-    code_version,
     frame_metadata,
     inline_png,
     markdown_table,
@@ -34,6 +33,7 @@ from pipeline.assets.names import (
     REPLICATES,
     SOURCES_GROUP,
 )
+from pipeline.assets.raw_files import raw_key
 from pipeline.io_manager import Table
 from pipeline.settings import RunEnvironment
 from pipeline.specs.donation import Donor
@@ -46,13 +46,6 @@ if TYPE_CHECKING:
     from pipeline.sources.microdata.schema import Microdata
 
 _KINDS = {"polars", "parquet"}
-_CODE = (
-    "pipeline/sources",
-    *source_checks.CODE,
-    "pipeline/specs/layouts.py",
-    "pipeline/specs/sources.py",
-    "data_specs/sources",
-)
 
 
 def provenance_facts(provenance: Iterable["FileProvenance"], data: Path) -> list[dict[str, Any]]:
@@ -84,17 +77,21 @@ def build_source_assets(
 ) -> list[dg.AssetsDefinition]:
     """Every asset of the group for this profile, in the order of their keys."""
     raw = [_synthetic_raw_files(profile, environment)] if profile.synthetic else []
-    deps = [RAW_FILES] if profile.synthetic else []
+
+    def deps(source: str) -> list[dg.AssetKey]:
+        return [dg.AssetKey(RAW_FILES) if profile.synthetic else raw_key(source)]
+
     published = [
-        _published(spec, profile, environment, partitions, deps)
+        _published(spec, profile, environment, partitions, deps(spec.id))
         for spec in published_sources(profile)
     ]
+    survey = [*deps(profile.records.source), dg.AssetKey(GATE)]
     others = [
-        _geography(profile, environment, deps),
-        _microdata(profile, environment, partitions, [*deps, GATE]),
+        _geography(profile, environment, deps(profile.geography.source)),
+        _microdata(profile, environment, partitions, survey),
     ]
-    if profile.records.donor is not None:
-        others.append(_donor(profile.records.donor, profile, environment, deps))
+    if (donor := profile.records.donor) is not None:
+        others.append(_donor(donor, profile, environment, deps(donor.source)))
     return [*raw, *published, *others]
 
 
@@ -103,7 +100,6 @@ def _synthetic_raw_files(profile: Profile, environment: RunEnvironment) -> dg.As
         name=RAW_FILES,
         group_name=SOURCES_GROUP,
         kinds={"python", "csv"},
-        code_version=code_version("pipeline/sample", "data_specs/sample.yaml"),
         description=(
             "SYNTHETIC. The embedded default: raw files in the publishers' own formats, written by"
             " a generator from one known population, so that the readers downstream are the ones"
@@ -162,7 +158,7 @@ def _published(
     profile: Profile,
     environment: RunEnvironment,
     partitions: dg.PartitionsDefinition,
-    deps: list[str],
+    deps: list[dg.AssetKey],
 ) -> dg.AssetsDefinition:
     by_state = spec.coverage == "state"
     own_partitions = partitions if by_state else None
@@ -173,9 +169,8 @@ def _published(
         group_name=SOURCES_GROUP,
         kinds=_KINDS,
         partitions_def=own_partitions,
-        deps=[*deps, GATE] if by_state else deps,
+        deps=[*deps, dg.AssetKey(GATE)] if by_state else deps,
         retry_policy=INGEST_RETRY,
-        code_version=code_version(*_CODE),
         description=(
             f"{spec.title}, {', '.join(profile.sources[spec.id])}. Publisher: {spec.publisher}."
             f" {spec.documentation}"
@@ -219,7 +214,7 @@ def _published(
 
 
 def _geography(
-    profile: Profile, environment: RunEnvironment, deps: list[str]
+    profile: Profile, environment: RunEnvironment, deps: list[dg.AssetKey]
 ) -> dg.AssetsDefinition:
     spec = load_source(profile.geography.source)
     vintages = profile.sources[spec.id]
@@ -231,7 +226,6 @@ def _geography(
         kinds=_KINDS,
         deps=deps,
         retry_policy=INGEST_RETRY,
-        code_version=code_version(*_CODE),
         description=(
             f"{spec.title}, {', '.join(vintages)}: each census tract with its county and its PUMA,"
             " a row per tract and vintage."
@@ -315,7 +309,6 @@ def _survey_outs(names: tuple[str, str], what: str) -> dict[str, dg.AssetOut]:
             group_name=SOURCES_GROUP,
             kinds=_KINDS,
             description=f"{what}: {content}.",
-            code_version=code_version(*_CODE),
         )
         for name, content in zip(names, contents, strict=True)
     }
@@ -325,7 +318,7 @@ def _microdata(
     profile: Profile,
     environment: RunEnvironment,
     partitions: dg.PartitionsDefinition,
-    deps: list[str],
+    deps: list[dg.AssetKey],
 ) -> dg.AssetsDefinition:
     spec, names = load_source(profile.records.source), (PERSONS, HOUSEHOLDS)
 
@@ -349,14 +342,13 @@ def _microdata(
             f"{title}: replicate weights of persons, and of households (person number 0), from"
             " which sampling errors follow; no rows where the files have none."
         ),
-        code_version=code_version(*_CODE),
     )
     outs = {**_survey_outs(names, title), REPLICATES: replicates}
     return _survey("microdata", outs, read, partitions, deps, source_checks.of_survey(partitions))
 
 
 def _donor(
-    donor: Donor, profile: Profile, environment: RunEnvironment, deps: list[str]
+    donor: Donor, profile: Profile, environment: RunEnvironment, deps: list[dg.AssetKey]
 ) -> dg.AssetsDefinition:
     names = (DONOR_PERSONS, DONOR_HOUSEHOLDS)
     outs = _survey_outs(names, f"{load_source(donor.source).title}, {donor.vintage}")
@@ -375,7 +367,7 @@ def _survey(
     outs: dict[str, dg.AssetOut],
     read: Callable[[dg.AssetExecutionContext], list[dg.MaterializeResult]],
     partitions: dg.PartitionsDefinition | None,
-    deps: list[str],
+    deps: list[dg.AssetKey],
     checks: list[dg.AssetCheckSpec] | None = None,
 ) -> dg.AssetsDefinition:
     """The assets of one step: persons and households of a survey, and what else ``outs`` has."""

@@ -13,7 +13,7 @@ import dagster as dg
 import polars as pl
 
 from pipeline.assets import metadata, source_checks
-from pipeline.assets.common import check_specs, permanent, profile_version
+from pipeline.assets.common import check_specs, permanent
 from pipeline.assets.names import (
     CONCEPT_GAPS,
     GATE,
@@ -33,19 +33,6 @@ from pipeline.specs.profiles import Profile
 from pipeline.vocabulary import CALIBRATE, NATION, STATE, levels_below
 
 _KINDS = {"polars", "parquet"}
-_CODE = (
-    *source_checks.CODE,
-    "pipeline/targets",
-    "pipeline/specs",
-    "pipeline/steps.py",
-    "pipeline/vocabulary.py",
-    "calibration_core",
-    "data_specs/targets",
-    "data_specs/variables",
-    "data_specs/factors",
-    "data_specs/categories.yaml",
-    "data_specs/method.yaml",
-)
 # Rounding of sums of some hundred thousand persons leaves a relative gap far below this.
 CATEGORY_TOLERANCE = 1e-6
 
@@ -99,7 +86,6 @@ def _national(catalog: Catalog, profile: Profile, data: Path) -> dg.AssetsDefini
         group_name=TARGETS_GROUP,
         kinds=_KINDS,
         ins=inputs_of(*needed_sources(catalog, profile, levels)),
-        code_version=profile_version(profile, *_CODE, national=True),
         description=(
             "Published totals of the nation and of every state, carried to the target year and"
             " reconciled: the states add up to the nation."
@@ -137,7 +123,6 @@ def _state(
         partitions_def=partitions,
         ins=inputs_of(*needed_sources(catalog, profile, levels)),
         deps=[GATE],
-        code_version=profile_version(profile, *_CODE),
         description=(
             f"Published totals of each {' and each '.join(levels)} of the state, carried to the"
             " target year, not yet reconciled."
@@ -188,7 +173,6 @@ def _reconciled(
         kinds=_KINDS,
         partitions_def=partitions,
         ins=inputs_of(STATE_TARGETS, NATIONAL_TARGETS, GEOGRAPHY, CONCEPT_GAPS, SURVEY_ESTIMATES),
-        code_version=profile_version(profile, *_CODE),
         description=(
             "The state's targets as one consistent tree: tracts add up to counties, counties to the"
             " state, each moved by its precision; targets whose concept differs too much from what"

@@ -9,14 +9,7 @@ import dagster as dg
 import polars as pl
 
 from pipeline.assets import metadata
-from pipeline.assets.common import (
-    check_specs,
-    code_version,
-    frame_metadata,
-    permanent,
-    permanent_tables,
-    profile_version,
-)
+from pipeline.assets.common import check_specs, frame_metadata, permanent, permanent_tables
 from pipeline.assets.names import (
     AREAS,
     CELLS,
@@ -41,14 +34,6 @@ from pipeline.step_words import step_words
 from pipeline.vocabulary import POPULATION, STATE, is_variable
 
 _KINDS = {"polars", "parquet"}
-_CODE = (
-    "pipeline/weights",
-    "pipeline/targets/grid.py",
-    "pipeline/steps.py",
-    "pipeline/vocabulary.py",
-    "calibration_core",
-    "data_specs/method.yaml",
-)
 # A state's total is the sum of tens of thousands of fitted figures; half a percent off is a fault.
 POPULATION_TOLERANCE = 0.005
 # Steps that fill memory and cores: an instance may limit how many run at a time.
@@ -94,7 +79,6 @@ def _dense(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
         kinds={*_KINDS, "pytorch"},
         partitions_def=partitions,
         ins=inputs_of(*OF_THE_STATE),
-        code_version=profile_version(profile, *_CODE),
         description=(
             f"Calibrated weight of every unit in every {profile.finest_level}, by what determines"
             " it: a rate for each target, its price. `geocal dense` writes the weights themselves."
@@ -137,7 +121,6 @@ def _selected(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Asset
         kinds=_KINDS,
         partitions_def=partitions,
         ins=inputs_of(*OF_THE_STATE, CELLS, DENSE),
-        code_version=profile_version(profile, *_CODE),
         description=(
             "Exactly k (household, area) pairs: a balanced draw by cross-category cells in"
             " proportion to dense weight, then exchanges; with starting weights."
@@ -182,7 +165,6 @@ def _weights(profile: Profile, partitions: dg.PartitionsDefinition) -> dg.Assets
         kinds={*_KINDS, "pytorch"},
         partitions_def=partitions,
         ins=inputs_of(*OF_THE_STATE, DENSE, SELECTED),
-        code_version=profile_version(profile, *_CODE),
         description=(
             "The product: household_id, tract, county, weight. Exactly k pairs, refined so"
             " that their totals meet the targets."
@@ -239,7 +221,6 @@ def _selected_records(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinitio
                 is_required=False,
                 group_name=WEIGHTS_GROUP,
                 kinds=_KINDS,
-                code_version=code_version("pipeline/assets/weights.py"),
                 description=f"The {what} that have a weight, once each.",
             )
             for name, what in contents

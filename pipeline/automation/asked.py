@@ -10,8 +10,7 @@ machine, workers of Celery or jobs of Kubernetes, does the work, and goes on whe
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +48,6 @@ _NEEDED_DAEMONS = ("SENSOR", "QUEUED_RUN_COORDINATOR")
 _SECONDS_TO_CANCEL = 90.0
 
 
-@contextmanager
-def opened(home: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance in ``home``."""
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        yield instance
-
-
 def require_operation(instance: dg.DagsterInstance, workspace: Path) -> None:
     """Raise StoreError if nothing would carry a production run on: no daemon, or its sensor is
     off."""
@@ -83,15 +75,28 @@ def begin(instance: dg.DagsterInstance, workspace: Path, states: Sequence[str]) 
     """Put the national inputs of a production run over ``states`` into the queue; returns the run's
     id, which names the production. Raises StoreError if the code location cannot be loaded.
     """
+    tags = {PRODUCTION_TAG: BEGINS, WANTED_TAG: joined(states)}
+    return _launched(instance, workspace, NATIONAL_INPUTS, tags)
+
+
+def national_tables(instance: dg.DagsterInstance, workspace: Path) -> str:
+    """Put the national tables alone into the queue; returns the run's id. Raises StoreError if the
+    code location cannot be loaded.
+    """
+    return _launched(instance, workspace, NATIONAL_OUTPUTS, {})
+
+
+def _launched(
+    instance: dg.DagsterInstance, workspace: Path, job: str, tags: Mapping[str, str]
+) -> str:
     # Here, because it builds Dagster's whole schema.
     from dagster_graphql.cli import execute_query
 
-    tags = {PRODUCTION_TAG: BEGINS, WANTED_TAG: joined(states)}
     parameters: dict[str, Any] = {
         "selector": {
             "repositoryLocationName": _LOCATION,
             "repositoryName": "__repository__",
-            "jobName": NATIONAL_INPUTS,
+            "jobName": job,
         },
         "mode": "default",
         "runConfigData": {},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from pipeline.automation.changed_files import changed_files_sensor
+from pipeline.automation.changed_files import Content, changed_files_sensor
 from pipeline.automation.production import production_schedule, production_sensor
 from pipeline.automation.summaries import summaries_sensor
 from pipeline.automation.watched import watched_files
@@ -51,15 +51,18 @@ def follow_up(
 
 
 def build_automation(
-    jobs: dict[str, AssetJob], profile: Profile, environment: RunEnvironment
+    jobs: dict[str, AssetJob],
+    profile: Profile,
+    environment: RunEnvironment,
+    content: Content | None = None,
 ) -> Automation:
     """All of it, for a profile as its file states it (not settled: files that an option would need
-    are watched too)."""
+    are watched too). ``content``: see ``changed_files_sensor``."""
     states = order_states(profile.states)
     made = follow_up(jobs, states, profile.schedule, profile.id, environment)
     if not {NATIONAL_INPUTS, STATES} <= jobs.keys():
         return made
     watching = changed_files_sensor(
-        jobs, states, lambda: watched_files(profile, environment.data), environment.data
+        jobs, states, lambda: watched_files(profile, environment.data), environment.data, content
     )
     return Automation(made.schedules, [*made.sensors, watching])

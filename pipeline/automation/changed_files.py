@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ from pipeline.automation.watched import (
     states_of_changed,
 )
 from pipeline.jobs import NATIONAL_INPUTS, PRODUCTION_TAG, STATES
+from pipeline.locks import NATION
 
 if TYPE_CHECKING:
     from pipeline.jobs import AssetJob
@@ -39,6 +41,17 @@ if TYPE_CHECKING:
 SENSOR = "changed_files"
 SECONDS_BETWEEN_LOOKS = 60
 NAMED = 5
+
+
+@dataclass(frozen=True)
+class Content:
+    """What only reading tells. ``needed``: of these states, whether the nation's inputs are not
+    current, and which of the states (``geocal status`` says the same); ``observed``: what Dagster
+    does not know yet of the raw files of states or the ``nation``.
+    """
+
+    needed: Callable[[dg.DagsterInstance, Sequence[str]], tuple[bool, list[str]]]
+    observed: Callable[[dg.DagsterInstance, Sequence[str]], list[dg.AssetObservation]]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -68,9 +81,11 @@ def changed_files_sensor(
     order: Sequence[str],
     files: Callable[[], dict[str, frozenset[str]]],
     data: Path,
+    content: Content | None = None,
 ) -> dg.SensorDefinition:
     """``files``: gives the files to watch with their states, asked anew at each look, because an
-    optional file may have come; ``order``: the states, the largest first."""
+    optional file may have come; ``order``: the states, the largest first; ``content``: leaves out
+    what reads a changed file and is current all the same, because the file says what it said."""
 
     @dg.sensor(
         name=SENSOR,
@@ -93,9 +108,21 @@ def changed_files_sensor(
                 cursor=change.meanwhile.cursor(), skip_reason=_why_not(before, change, len(now))
             )
         states = states_of_changed(change.changed, watched)
-        asked = requests_for(change, states, order, now)
         context.log.info(f"Changed: {_some(change.changed)}")
-        return dg.SensorResult(run_requests=asked, cursor=change.after.cursor())
+        seen: list[dg.AssetObservation] = []
+        if content is not None:
+            whole = states == ALL_STATES
+            concerned = list(order) if whole else sorted(states)
+            seen = content.observed(context.instance, [NATION, *concerned])
+            nation, stale = content.needed(context.instance, concerned)
+            if not stale and not (whole and nation):
+                said = f"Written again with the same content: {_some(change.changed)}."
+                return dg.SensorResult(
+                    cursor=change.after.cursor(), skip_reason=said, asset_events=seen
+                )
+            states = ALL_STATES if whole and nation else frozenset(stale)
+        asked = requests_for(change, states, order, now)
+        return dg.SensorResult(run_requests=asked, cursor=change.after.cursor(), asset_events=seen)
 
     return changed_files
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from pipeline.automation.progress import Progress
+    from pipeline.cli.asked import Asked
 
 SECONDS_BETWEEN_LOOKS = 2.0
 
@@ -41,32 +42,73 @@ def backfill_states(
     data: Path | None,
     output: Path | None,
     wait: bool,
+    force: bool,
 ) -> int:
-    """Ask, and watch until it has ended; the exit status is 0 if every state and the national
-    tables were made."""
+    """Ask for the states that are not current, or with ``force`` for all, and watch until that has
+    ended; the exit status is 0 if every state and the national tables were made."""
     asked = asked_for(profile, states, data, output)
-    from pipeline.automation.asked import begin, opened, require_operation
+    from pipeline.automation.asked import begin, require_operation
+    from pipeline.instances import HOME_VARIABLE, opened
 
-    named = os.environ.get("DAGSTER_HOME")
+    named = os.environ.get(HOME_VARIABLE)
     home = Path(named) if named else ensure_instance_home(asked.environment)
     workspace = home / "workspace.yaml"
     for name, value in asked.environment.variables().items():
         os.environ.setdefault(name, value)
     with opened(home) as instance:
         require_operation(instance, workspace)
+        wanted, tables = (asked.states, True) if force else _needed(terminal, asked, instance)
+        if not wanted:
+            return _tables_alone(terminal, instance, workspace, wait) if tables else 0
         terminal.note("Asking for the national inputs", markup=False)
-        origin = begin(instance, workspace, asked.states)
+        origin = begin(instance, workspace, wanted)
         terminal.note(
-            f"Production run {origin}: {len(asked.states)} states in the queue's hands",
-            markup=False,
+            f"Production run {origin}: {len(wanted)} states in the queue's hands", markup=False
         )
         if not wait:
             return 0
         terminal.detail("Ctrl-C cancels all of it; --no-wait leaves it alone", markup=False)
         try:
-            return _watch(terminal, instance, origin, asked.states, asked.profile.schedule.retries)
+            return _watch(terminal, instance, origin, wanted, asked.profile.schedule.retries)
         except KeyboardInterrupt:
             return _cancelled(terminal, instance, origin)
+
+
+def _needed(
+    terminal: Terminal, asked: Asked, instance: dg.DagsterInstance
+) -> tuple[tuple[str, ...], bool]:
+    """States that are not current, and whether the national tables are not."""
+    from pipeline.cli.current import planning
+    from pipeline.definitions import build_definitions
+    from pipeline.jobs import NATIONAL_OUTPUTS
+
+    definitions = build_definitions(asked.profile, asked.environment)
+    with planning(asked, definitions, None, force=False) as planned:
+        planner = planned(instance)
+        wanted = tuple(state for state in asked.states if planner.stale_from_the_start(state))
+        tables = planner.needs(NATIONAL_OUTPUTS, None)
+    if (current := len(asked.states) - len(wanted)) > 0:
+        terminal.note(f"{current} states are current: not asked for (--force asks for all)")
+    if not wanted and not tables:
+        terminal.note("The national tables are current: nothing to do")
+    return wanted, tables
+
+
+def _tables_alone(
+    terminal: Terminal, instance: dg.DagsterInstance, workspace: Path, wait: bool
+) -> int:
+    from pipeline.automation.asked import national_tables
+
+    run_id = national_tables(instance, workspace)
+    terminal.note("Asking for the national tables alone", markup=False)
+    while wait:
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            made = run is not None and run.is_success
+            terminal.note(f"National tables {'made' if made else 'FAILED'}", markup=False)
+            return 0 if made else FAILED
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return 0
 
 
 def _watch(

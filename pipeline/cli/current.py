@@ -155,11 +155,14 @@ def _asking(
 
 
 def _records_of(environment: RunEnvironment) -> AbstractContextManager[DagsterInstance]:
-    """The profile's record of runs; an empty one, in memory, where there is none."""
+    """The record of runs of whoever operates this profile, or its own; an empty one, in memory,
+    where there is none."""
     from dagster import DagsterInstance
 
-    from pipeline.runs import profile_instance
+    from pipeline.instances import opened, operated_home, profile_instance
 
+    if (home := operated_home(environment)) is not None:
+        return opened(home)
     there = environment.dagster_home.is_dir()
     return profile_instance(environment) if there else DagsterInstance.ephemeral()
 

@@ -27,12 +27,15 @@ def backfill(
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Watch until it has ended, or leave at once.")
     ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Ask for all states, those that are current too.")
+    ] = False,
 ) -> int:
-    """Run states through the instance's queue: on workers, the largest state first.
+    """Run states that are not current through the instance's queue, the largest first.
 
     Needs a daemon (`geocal ui`) whose sensor `production_run` is on. `geocal run` needs neither,
     and does the work itself. Ctrl-C cancels what is queued or under way.
     """
     from pipeline.cli.backfill import backfill_states
 
-    return backfill_states(terminal, profile, states, data, output, wait)
+    return backfill_states(terminal, profile, states, data, output, wait, force)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -81,14 +81,15 @@ class Makings:
         catalog: Catalog,
         profile: Profile,
         environment: RunEnvironment,
-        assets: Iterable[dg.AssetsDefinition],
+        assets: Iterable[Any],
         raw: RawDigests | None = None,
     ) -> None:
         self.profile, self.environment = profile, environment
         self.raw = raw or RawDigests()
         self._catalog = catalog
         self._specs = SpecParts(catalog, profile)
-        self._assets = list(assets)
+        # Nodes of raw files are nobody's making.
+        self._assets = [each for each in assets if isinstance(each, dg.AssetsDefinition)]
         self._read = False
 
     @cached_property
@@ -105,6 +106,34 @@ class Makings:
         code = used.parts | (_packages() if node.tabular else {})
         specs = self._specs_of(node, state) | self._specs.of_files(used.files)
         return Making(code, specs, self._files_of(node, state), config or {}, node.name != FIT)
+
+    def version(self, asset: str) -> str:
+        """What Dagster compares as the asset's code version: it changes when the code of the tables
+        or the specifications of any state's do, as ``now`` has them.
+        """
+        self._recall()
+        node = self.graph.nodes[asset]
+        code = code_used(node.functions)
+        specs = [
+            digest_of(self._specs_of(node, state) | self._specs.of_files(code.files))
+            for state in (self._examples() if node.by_state else (None,))
+        ]
+        return digest_of([code.parts | (_packages() if node.tabular else {}), specs])
+
+    def _examples(self) -> Iterator[str | None]:
+        """A state for each way in which the profile is settled."""
+        own = {id(self.profile.of(state)): state for state in reversed(self.profile.states)}
+        yield from sorted(own.values())
+
+    def versioned(self, asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
+        """The same with the versions of its tables; the gate, which has none, as it is."""
+
+        def with_version(spec: dg.AssetSpec) -> dg.AssetSpec:
+            name = spec.key.to_user_string()
+            known = name in self.graph.nodes
+            return spec.replace_attributes(code_version=self.version(name)) if known else spec
+
+        return asset.map_asset_specs(with_version)
 
     def prepare(self) -> None:
         """Take the digests of code and of files that it names now, as a run begins: what is edited
@@ -204,8 +233,7 @@ def makings_of(
     profile: Profile, environment: RunEnvironment, definitions: dg.Definitions
 ) -> Makings:
     """Makings of the tables of ``definitions``, which were built for the settled ``profile``."""
-    assets = [each for each in definitions.assets or () if isinstance(each, dg.AssetsDefinition)]
-    return Makings(load_catalog(), profile, environment, assets)
+    return Makings(load_catalog(), profile, environment, definitions.assets or ())
 
 
 def _particular(profile: Profile) -> dict[str, Rests]:

@@ -20,12 +20,18 @@ from pipeline.specs.catalog import Catalog
 from pipeline.specs.profiles import Profile
 from pipeline.stored import digest_of
 
-# Of a profile: what names it, and what it has for other states.
-_NO_MATTER = {"title", "states", "choices"}
+# Of a profile: what names it, when and by whom it is run, and what it has for other states.
+_NO_MATTER = {"title", "states", "choices", "schedule", "owners", "tags"}
+# What is decided for a state alone: no table of the nation is made of it.
+_OF_STATES = {"budget", "candidates", "cross_categories"}
 # What reading a file hangs on; the rest of a profile is about what is made of it.
 _OF_READING = {"accepted_checks", "geography", "records", "synthetic"}
 # Resolved in the profile and in the catalog already.
 _RESOLVED = {"method.yaml", "categories.yaml"}
+
+
+def _not_of_nation() -> set[str]:
+    return {f"profile: {key}" for key in _OF_STATES}
 
 
 class SpecParts:
@@ -67,7 +73,7 @@ class SpecParts:
         named = {f"targets/{name}.yaml": self._once("targets", name) for name in own.targets}
         # The sources behind targets: publishers' years and kinds of figures.
         named |= {f"sources/{name}.yaml": self._once("sources", name) for name in own.sources}
-        cells = self.of_files([self._cells(state)])
+        cells = self.of_files([self._cells(state)]) if state else {}
         return self._profile_parts(state) | named | self._of_catalog() | cells
 
     def of_nation(self) -> dict[str, str]:
@@ -104,7 +110,10 @@ class SpecParts:
             keys = sorted(set(type(own).model_fields) - _NO_MATTER)
             found = {f"profile: {key}": digest_of(getattr(own, key)) for key in keys}
             self._profiles[id(own)] = found
-        return self._profiles[id(own)]
+        parts = self._profiles[id(own)]
+        if state is not None:
+            return parts
+        return {name: digest for name, digest in parts.items() if name not in _not_of_nation()}
 
     def _of(self, state: str | None) -> Profile:
         return self._profile.of(state)

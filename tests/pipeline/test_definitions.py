@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 import pytest
 
-from pipeline.assets.common import PROJECT_ROOT, code_version
+from pipeline.assets.common import PROJECT_ROOT
 from pipeline.assets.names import GATE
+from pipeline.currency import specs
+from pipeline.currency.making import makings_of
 from pipeline.definitions import build_definitions
 from pipeline.io_manager import read_facts
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
@@ -80,8 +83,9 @@ def test_every_asset_belongs_to_exactly_one_job_and_says_what_it_is(profile, tmp
         for job in (NATIONAL_INPUTS, STATES, NATIONAL_OUTPUTS)
         for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys
     ]
-    assert sorted(members) == sorted(graph.get_all_asset_keys())
-    for key in graph.get_all_asset_keys():
+    # Raw files are observed, and made by nobody.
+    assert sorted(members) == sorted(graph.materializable_asset_keys)
+    for key in graph.materializable_asset_keys:
         node = graph.get(key)
         assert node.description and node.group_name and node.code_version and node.kinds, key
 
@@ -279,14 +283,48 @@ def test_a_faulty_file_stops_its_asset_with_the_four_answers(tmp_path):
 )
 def test_what_a_changed_file_decides_is_stale(monkeypatch, tmp_path, profile, changed, stale):
     def versions() -> dict[str, str | None]:
-        code_version.cache_clear()
         graph = definitions_of(profile, tmp_path).resolve_asset_graph()
         return {k.to_user_string(): graph.get(k).code_version for k in graph.get_all_asset_keys()}
 
     before = versions()
-    read = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path.name == changed))
+    read, catalog = specs.read_yaml, load_catalog()
+    if changed == "categories.yaml":
+        name = min(catalog.categories)
+        other = dict(catalog.categories) | {"of_this_test": catalog.categories[name]}
+        catalog = replace(catalog, categories=other)
+        monkeypatch.setattr("pipeline.definitions.load_catalog", lambda: catalog)
+    elif changed == "method.yaml":
+        profile = catalog.profile("rhode_island")
+        method = profile.method.model_copy(update={"balanced": ("of_this_test",)})
+        own = profile.model_copy(update={"method": method})
+        monkeypatch.setattr(type(catalog), "profile", lambda self, name: own)
+    else:
+        monkeypatch.setattr(
+            specs, "read_yaml", lambda path, name: [read(path, name), name == changed]
+        )
     after = versions()
-    monkeypatch.undo()
-    code_version.cache_clear()
     assert stale <= {name for name, version in after.items() if version != before[name]}
+
+
+def test_the_versions_that_the_ui_compares_are_those_of_status(tmp_path):
+    profile = load_catalog().profile("sample")
+    environment = RunEnvironment("sample", tmp_path / "raw", tmp_path / "output")
+    definitions = build_definitions(profile, environment)
+    graph, makings = (
+        definitions.resolve_asset_graph(),
+        makings_of(profile, environment, definitions),
+    )
+    for name in makings.graph.nodes:
+        assert graph.get(dg.AssetKey(name)).code_version == makings.version(name), name
+
+
+def test_a_comment_in_a_specification_makes_nothing_stale(monkeypatch, tmp_path):
+    def versions() -> dict[str, str | None]:
+        graph = definitions_of("rhode_island", tmp_path).resolve_asset_graph()
+        return {k.to_user_string(): graph.get(k).code_version for k in graph.get_all_asset_keys()}
+
+    before, read = versions(), Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path: read(path) + b"# a word" * (path.suffix == ".yaml")
+    )
+    assert versions() == before

@@ -151,9 +151,9 @@ def test_a_state_that_was_never_run_is_no_mix(environment):
 
 def under_lock(environment, state: str | None, tags=None) -> dg.ExecuteInProcessResult:
     """A run of Dagster's own, as the UI and the daemon start it."""
-    from pipeline.definitions import _locking
+    from pipeline.definitions import locking
 
-    manager = _locking(ParquetIOManager(environment), files_profile())
+    manager = locking(ParquetIOManager(environment), files_profile())
     return dg.materialize(
         assets(1.0),
         selection=["targets" if state else "nation"],

@@ -5,8 +5,8 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from pipeline.assets.common import check_spec, profile_version
-from pipeline.assets.names import GATE
+from pipeline.assets.common import check_spec
+from pipeline.assets.names import DENSE, GATE, NATIONAL_TARGETS
 from pipeline.definitions import build_definitions
 from pipeline.io_manager import ParquetIOManager
 from pipeline.partitions import state_partitions
@@ -150,10 +150,6 @@ def test_columns_are_described_where_they_are_shown(tmp_path):
     assert "Unit: " in told["weight"]
 
 
-def stated(profile: str = "sample", **more) -> Profile:
-    return Profile.model_validate(load_catalog().profile(profile).model_dump() | more)
-
-
 @pytest.mark.parametrize(
     ("change", "state_is_stale", "nation_is_stale"),
     [
@@ -168,11 +164,13 @@ def stated(profile: str = "sample", **more) -> Profile:
         pytest.param({"held_out_classes": ["census"]}, True, True, id="held out"),
     ],
 )
-def test_which_edits_of_a_profile_make_what_stale(change, state_is_stale, nation_is_stale):
-    place = "data_specs/method.yaml"
+def test_which_edits_of_a_profile_make_what_stale(
+    change, state_is_stale, nation_is_stale, tmp_path
+):
+    def versions(**more) -> list[str | None]:
+        assets = definitions_of("sample", tmp_path, **more).assets
+        specs = {s.key.to_user_string(): s for asset in assets for s in asset.specs}
+        return [specs[name].code_version for name in (DENSE, NATIONAL_TARGETS)]
 
-    def versions(profile: Profile) -> tuple[str, str]:
-        return profile_version(profile, place), profile_version(profile, place, national=True)
-
-    before, after = versions(stated()), versions(stated(**change))
+    before, after = versions(), versions(**change)
     assert [a != b for a, b in zip(before, after, strict=True)] == [state_is_stale, nation_is_stale]

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 import dagster as dg
 import pytest
 
+from pipeline.instances import profile_instance
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
 from pipeline.locks import NATION, held
+from pipeline.processes import PROCESS_TAG, process_lives, process_tag
 from pipeline.run_events import AssetEvent
-from pipeline.run_history import PROCESS_TAG, end_dead_runs, history_of, process_lives, process_tag
-from pipeline.runs import profile_instance, run_profile
+from pipeline.run_history import end_dead_runs, history_of
+from pipeline.runs import run_profile
 from pipeline.settings import RunEnvironment
 from tests.pipeline.test_locks import other
 from tests.pipeline.toy import toy_definitions

@@ -15,6 +15,7 @@ from pipeline.automation import asked
 from pipeline.automation.history import BEGINS, GIVEN_UP_TAG, WANTED_TAG, recent_productions
 from pipeline.automation.production import SENSOR
 from pipeline.errors import StoreError
+from pipeline.instances import opened
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, PRODUCTION_TAG, STATES
 from pipeline.settings import RunEnvironment, ensure_instance_home
 from tests.pipeline.automation.test_production import carry_on, look, run
@@ -35,7 +36,7 @@ def alive(instance: dg.DagsterInstance) -> None:
 
 def test_without_a_daemon_nothing_is_asked(environment):
     with (
-        asked.opened(environment.dagster_home) as instance,
+        opened(environment.dagster_home) as instance,
         pytest.raises(StoreError, match="No daemon looks after") as caught,
     ):
         asked.require_operation(instance, environment.workspace)
@@ -43,7 +44,7 @@ def test_without_a_daemon_nothing_is_asked(environment):
 
 
 def test_with_the_sensor_off_nothing_is_asked(environment, monkeypatch):
-    with asked.opened(environment.dagster_home) as instance:
+    with opened(environment.dagster_home) as instance:
         alive(instance)
         with pytest.raises(StoreError, match=f"{SENSOR} is off") as caught:
             asked.require_operation(instance, environment.workspace)
@@ -60,7 +61,7 @@ def test_the_national_inputs_are_put_into_the_queue(environment, monkeypatch):
     variables = {**environment.variables(), "PYTHONPATH": str(PROJECT_ROOT)}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with asked.opened(environment.dagster_home) as instance:
+    with opened(environment.dagster_home) as instance:
         origin = asked.begin(instance, environment.workspace, ["RI"])
         queued = instance.get_run_by_id(origin)
         assert queued.status == dg.DagsterRunStatus.QUEUED
