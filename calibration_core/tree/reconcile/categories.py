@@ -43,6 +43,8 @@ _STEPS = 100
 _RIDGE = 1e-12
 # Eigenvalues of a matrix of unit diagonal that stand for redundant constraints.
 _NULL = 1e-11
+# A variable is measured by its largest value, or by this share of the largest in its groups.
+_NOBODY = 1e-6
 # Entries of the squares a span of areas needs at a time: 32 MB.
 _ENTRIES_AT_A_TIME = 4_000_000
 
@@ -214,8 +216,11 @@ class _Projection:
         self.products = (signs.T[:, :, None] * signs.T[:, None, :]).reshape(width, -1)
         # What a value, and what a group's sums, are measured by: variables may be persons or
         # dollars.
-        self.size = np.maximum(1e-300, np.abs(y).max(axis=0, initial=0.0))
-        self.group_size = (np.abs(signs) * self.size).max(axis=1, initial=1e-300)
+        own, member = np.abs(y).max(axis=0, initial=0.0), np.abs(signs)
+        self.group_size = (member * own).max(axis=1, initial=1e-300)
+        beside = (member.T * self.group_size).max(axis=1, initial=0.0)
+        # What nobody is in any area would make its own rounding the largest miss of all.
+        self.size = np.maximum(1e-300, np.maximum(own, _NOBODY * beside))
 
     def target(self, mu: np.ndarray, nu: np.ndarray | None) -> np.ndarray:
         """y + v (C' mu + nu), before anything is held at zero."""

@@ -339,3 +339,28 @@ def test_a_total_without_areas_is_refused():
             parent_area=np.zeros(1, dtype=np.int64),
             totals=np.ones((2, 3)),
         )
+
+
+@pytest.mark.parametrize("everywhere", [0.0, 1e-9])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_variable_that_nobody_is_does_not_keep_the_others_from_adding_up(seed, everywhere):
+    """Held at its total of nothing: its rounding, measured by its own size, was the largest miss
+    of all, and values came back as they were, gaps of 17 % in the totals."""
+    rng, areas = np.random.default_rng(seed), 40
+    first, second = rng.gamma(2.0, 400.0, areas), rng.gamma(2.0, 90.0, areas)
+    none = np.full(areas, everywhere)
+    y = np.column_stack([first + second + rng.normal(0.0, 40.0, areas), first, second, none])
+    v = np.tile([900.0, 2500.0, 400.0, 25.0], (areas, 1))
+    totals = np.array([[1.01 * y[:, 0].sum(), np.nan, np.nan, none.sum()]])
+    result = reconcile_categories(
+        y,
+        v,
+        [Group(0, (1, 2, 3))],
+        nonnegative=np.ones(4, dtype=bool),
+        parent_area=np.zeros(areas, dtype=int),
+        totals=totals,
+    )
+    assert result.converged
+    assert result.values[:, 0].sum() == pytest.approx(totals[0, 0], rel=1e-9)
+    assert np.allclose(result.values[:, 0], result.values[:, 1:].sum(axis=1), rtol=1e-9)
+    assert np.abs(result.values[:, 3]).max() <= 1e-6
