@@ -29,6 +29,7 @@ from pipeline.specs.alignment import STEPS
 from pipeline.specs.catalog import load_catalog
 from pipeline.specs.states import state_of
 from pipeline.vocabulary import POPULATION, STATE, is_area, is_variable
+from pipeline.weights.table import stored_dense
 
 FILED = "case when is_filer then {} else 0 end"
 # Name: table, value by row, and the official figure where there is one.
@@ -129,8 +130,8 @@ def main() -> None:
     for count in range(len(STEPS) + 1):
         state = load_state(asked.profile, asked.state, asked.data, STEPS[:count])
         dense, _ = steps.dense_weights(state.ready)
-        sums = dense.select(pl.selectors.float()).to_numpy().sum(axis=1)
-        weight = pl.DataFrame({"household_id": dense["household_id"], "dense": sums})
+        sums = stored_dense(state.ready, dense).by_record()
+        weight = pl.DataFrame({"household_id": state.ready.units["household_id"], "dense": sums})
         name = STEPS[count - 1] if count else "none"
         lines[name] = relative(state, weight, state_of(asked.state).fips)
         lines[name]["records' ESS"] = float(sums.sum() ** 2 / np.square(sums).sum())
