@@ -106,11 +106,12 @@ def test_pool_and_pairs_agree_on_columns_that_levels_share(sparse, monkeypatch):
     """Dense or sparse products of columns, distinct columns once: the same weights as without any
     sharing of work.
     """
-    from calibration_core.tree.solve import pair_blocks, record_pool
+    from calibration_core.tree.solve import pair_blocks, record_pool, small_matrices
 
     problem = small_tree(shared=True)
     monkeypatch.setattr(record_pool, "_SPARSE", 1.0 if sparse else 0.0)
-    monkeypatch.setattr(pair_blocks, "_STRIP", 2)
+    monkeypatch.setattr(pair_blocks, "STRIP", 2)
+    monkeypatch.setattr(small_matrices, "STRIP", 2)
     square = PoolBlocks(problem).pools.of(0).square
     assert square is not None and square.is_sparse == sparse
     assert PoolBlocks(problem).beyond == PairBlocks(as_pairs(problem)).beyond == 2
