@@ -43,7 +43,7 @@ _STEPS = 100
 _RIDGE = 1e-12
 # Eigenvalues of a matrix of unit diagonal that stand for redundant constraints.
 _NULL = 1e-11
-# A variable is measured by its largest value, or by this share of the largest in its groups.
+# The least a variable is measured by, of the largest in its groups: else what nobody is stops all.
 _NOBODY = 1e-6
 # Entries of the squares a span of areas needs at a time: 32 MB.
 _ENTRIES_AT_A_TIME = 4_000_000
@@ -214,12 +214,10 @@ class _Projection:
         self.spans = [slice(a, min(a + step, areas)) for a in range(0, areas, step)]
         # C V C' of an area is its row of v times this: products of signs.
         self.products = (signs.T[:, :, None] * signs.T[:, None, :]).reshape(width, -1)
-        # What a value, and what a group's sums, are measured by: variables may be persons or
-        # dollars.
+        # What values and groups' sums are measured by: variables may be persons or dollars.
         own, member = np.abs(y).max(axis=0, initial=0.0), np.abs(signs)
         self.group_size = (member * own).max(axis=1, initial=1e-300)
         beside = (member.T * self.group_size).max(axis=1, initial=0.0)
-        # What nobody is in any area would make its own rounding the largest miss of all.
         self.size = np.maximum(1e-300, np.maximum(own, _NOBODY * beside))
 
     def target(self, mu: np.ndarray, nu: np.ndarray | None) -> np.ndarray:
