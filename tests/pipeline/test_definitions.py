@@ -93,7 +93,8 @@ def test_every_asset_belongs_to_exactly_one_job_and_says_what_it_is(profile, tmp
 def test_data_flows_one_way_through_the_groups(tmp_path):
     graph = definitions_of("rhode_island", tmp_path).resolve_asset_graph()
     below = {
-        "sources": {"sources"},
+        "raw_files": set(),
+        "sources": {"sources", "raw_files"},
         "targets": {"sources", "targets", "candidates"},
         "candidates": {"sources", "targets", "candidates"},
     }
@@ -294,9 +295,9 @@ def test_what_a_changed_file_decides_is_stale(monkeypatch, tmp_path, profile, ch
         catalog = replace(catalog, categories=other)
         monkeypatch.setattr("pipeline.definitions.load_catalog", lambda: catalog)
     elif changed == "method.yaml":
-        profile = catalog.profile("rhode_island")
-        method = profile.method.model_copy(update={"balanced": ("of_this_test",)})
-        own = profile.model_copy(update={"method": method})
+        stated = catalog.profile("rhode_island")
+        method = stated.method.model_copy(update={"balanced": ("of_this_test",)})
+        own = stated.model_copy(update={"method": method})
         monkeypatch.setattr(type(catalog), "profile", lambda self, name: own)
     else:
         monkeypatch.setattr(
