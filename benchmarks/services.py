@@ -125,7 +125,7 @@ class Services:
         """All of them started and ready; in the end stopped, the database dropped."""
         self.home.mkdir(parents=True)
         (self.folder / "logs").mkdir()
-        with _database() as self._database:
+        with database() as self._database:
             self._flush()
             self._configure()
             watching = threading.Thread(target=self._watch, daemon=True)
@@ -223,7 +223,7 @@ class Services:
     def _wait_until_ready(self) -> None:
         until = time.monotonic() + _READY_SECONDS
         ports = self._ports[: 2 if self.webserver else 1]
-        while not all(map(_answers, ports)):
+        while not all(map(answers, ports)):
             if time.monotonic() > until:
                 raise TimeoutError(f"Services did not start; see {self.folder}/*.log")
             time.sleep(0.5)
@@ -268,7 +268,7 @@ class Services:
 
 
 @contextlib.contextmanager
-def _database() -> Iterator[str]:
+def database() -> Iterator[str]:
     """The address of a new database, dropped in the end."""
     import psycopg2
 
@@ -292,7 +292,8 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether something listens on this port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -7,12 +7,11 @@ skipped by the name of what is missing.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,20 +20,15 @@ import pytest
 import yaml
 from dagster._core.instance.config import dagster_instance_config
 
+from benchmarks import services
+from benchmarks.services import answers
 from pipeline.assets.common import PROJECT_ROOT
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
 from pipeline.settings import RunEnvironment, ensure_instance_home
 from tests.pipeline.toy import toy_definitions
 
 DEPLOY = PROJECT_ROOT / "deploy"
-POSTGRES = "postgresql://postgres@127.0.0.1:5432"
 REDIS = "redis://127.0.0.1:6379"
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize("name", ["one_machine", "celery"])
@@ -93,25 +87,25 @@ def test_no_secret_stands_in_a_file():
                     assert line.rstrip().endswith("=") or "${" in line or "$$" in line, path
 
 
-@pytest.fixture
-def database() -> Iterator[str]:
-    """The address of an empty database, which is removed afterwards."""
+@contextlib.contextmanager
+def empty_database() -> Iterator[str]:
+    """The address of an empty database, which is removed afterwards; skips where there is none."""
     psycopg2 = pytest.importorskip("psycopg2", reason="the extra deploy is not installed")
     pytest.importorskip("dagster_postgres", reason="the extra deploy is not installed")
     if not answers(5432):
         pytest.skip("PostgreSQL does not answer on 127.0.0.1:5432")
-    try:
-        connection = psycopg2.connect(f"{POSTGRES}/postgres")
-    except psycopg2.OperationalError as error:
-        pytest.skip(f"PostgreSQL refuses the user postgres: {error}")
-    connection.autocommit = True
-    name = f"geocal_test_{uuid.uuid4().hex[:8]}"
-    with connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
-    yield f"{POSTGRES}/{name}"
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    connection.close()
+    with contextlib.ExitStack() as stack:
+        try:
+            address = stack.enter_context(services.database())
+        except psycopg2.OperationalError as error:
+            pytest.skip(f"PostgreSQL refuses the user postgres: {error}")
+        yield address
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    with empty_database() as address:
+        yield address
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from pipeline.launcher import LocalRunLauncher
 from pipeline.processes import RUN_PROCESS_TAG, process_tag
 from pipeline.settings import RunEnvironment, ensure_instance_home
 from pipeline.stored import StoredTables
-from tests.pipeline.test_deploy import DEPLOY, POSTGRES, answers
+from tests.pipeline.test_deploy import DEPLOY, empty_database
 
 _SCRIPT = """
 import os, resource, subprocess, sys
@@ -190,28 +189,15 @@ def proxy() -> Iterator[Proxy]:
 @pytest.fixture
 def operated(tmp_path, proxy, monkeypatch) -> Iterator[tuple[Path, RunEnvironment]]:
     """An instance whose record is in PostgreSQL behind the proxy, and a profile's environment."""
-    psycopg2 = pytest.importorskip("psycopg2", reason="the extra deploy is not installed")
-    pytest.importorskip("dagster_postgres", reason="the extra deploy is not installed")
-    if not answers(5432):
-        pytest.skip("PostgreSQL does not answer on 127.0.0.1:5432")
-    try:
-        connection = psycopg2.connect(f"{POSTGRES}/postgres")
-    except psycopg2.OperationalError as error:
-        pytest.skip(f"PostgreSQL refuses the user postgres: {error}")
-    connection.autocommit = True
-    name = f"geocal_test_{uuid.uuid4().hex[:8]}"
-    with connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
-    url = f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}"
-    monkeypatch.setenv("GEOCAL_POSTGRES_URL", url)
-    monkeypatch.setenv("GEOCAL_RUN_LOGS", str(tmp_path / "logs"))
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text((DEPLOY / "dagster" / "one_machine.yaml").read_text())
-    yield home, RunEnvironment("sample", tmp_path / "raw", tmp_path / "output")
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    connection.close()
+    with empty_database() as address:
+        name = address.rsplit("/", 1)[1]
+        url = f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}"
+        monkeypatch.setenv("GEOCAL_POSTGRES_URL", url)
+        monkeypatch.setenv("GEOCAL_RUN_LOGS", str(tmp_path / "logs"))
+        home = tmp_path / "home"
+        home.mkdir()
+        (home / "dagster.yaml").write_text((DEPLOY / "dagster" / "one_machine.yaml").read_text())
+        yield home, RunEnvironment("sample", tmp_path / "raw", tmp_path / "output")
 
 
 def _state(environment: RunEnvironment, instance: dg.DagsterInstance, work) -> bool:
