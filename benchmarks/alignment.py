@@ -4,10 +4,11 @@
     python -m benchmarks.alignment --data DIR --records VT DE WY
 
 For no step, and for the steps of ``data_specs/alignment.yaml`` one more at a time: dense weights,
-and what they give for figures that no step aims at, against the survey's own total, and for figures
-of SSA and the IRS, against these. ``docs/records_aligned.md`` quotes it. A state takes minutes for
-each line. With ``--records`` nothing is calibrated: the records of each state named, under the
-profile's rules, before and after all steps, against the published figures.
+and what they give for figures that no step aims at, against the survey's own total, for figures of
+SSA and the IRS, against these, and for tract columns that nobody was told.
+``docs/records_aligned.md`` quotes it. A state takes minutes for each line. With ``--records``
+nothing is calibrated: the records of each state named, under the profile's rules, before and after
+all steps, against the published figures.
 
 Belongs here: those runs and that table. Does not belong here: the steps, or how weights compare.
 """
@@ -21,6 +22,9 @@ import numpy as np
 import polars as pl
 
 from benchmarks.state import LoadedState, load_state
+from benchmarks.untold_columns import errors_of, overall, written_out
+from benchmarks.untold_measures import untold_columns
+from calibration_core.common.area_weights import AreaWeights
 from pipeline import steps
 from pipeline.records.assemble import assemble_records
 from pipeline.reports.alignment import with_gaps
@@ -67,6 +71,9 @@ FIGURES: dict[str, tuple[str, str, tuple[str, str] | None]] = {
 }
 
 
+HELD_OUT = "held-out columns / PUMA's share"
+
+
 def relative(state: LoadedState, weight: pl.DataFrame, fips: str) -> dict[str, float]:
     """Each figure's difference from the official one, else from the survey's own total."""
     own = state.inputs.national.filter(is_area(STATE, fips))
@@ -99,6 +106,17 @@ BEFORE_CALIBRATION = (
     ("usd_taxable_social_security", "total"),
     ("returns", "with_taxable_social_security"),
 )
+
+
+def held_out(state: LoadedState, dense: AreaWeights, data: Path) -> float:
+    """Error of the tract columns that nobody was told, over that of the PUMA's share: the geometric
+    mean over the columns of ``untold_columns.yaml``."""
+    columns, _ = untold_columns(state, data)
+    errors = {
+        "PUMA": [column.rmse(column.of_puma) for column in columns],
+        "dense": errors_of(columns, written_out(dense)),
+    }
+    return overall(columns, errors)["dense"]["against PUMA"]
 
 
 def records_of(profile_id: str, data: Path, postals: list[str]) -> None:
@@ -135,12 +153,12 @@ def main() -> None:
         name = STEPS[count - 1] if count else "none"
         lines[name] = relative(state, weight, state_of(asked.state).fips)
         lines[name]["records' ESS"] = float(sums.sum() ** 2 / np.square(sums).sum())
+        lines[name][HELD_OUT] = held_out(state, stored_dense(state.ready, dense), asked.data)
         print(f"{name} done", flush=True)
     print(" " * 34 + "".join(f"{name:>15}" for name in lines))
-    for figure in (*FIGURES, "records' ESS"):
-        cells = (lines[name][figure] for name in lines)
-        shown = (f"{c:>15,.0f}" if figure == "records' ESS" else f"{c:>+15.1%}" for c in cells)
-        print(f"{figure:<34}" + "".join(shown))
+    forms = dict.fromkeys(FIGURES, "+15.1%") | {"records' ESS": "15,.0f", HELD_OUT: "15.3f"}
+    for figure, form in forms.items():
+        print(f"{figure:<34}" + "".join(f"{line[figure]:>{form}}" for line in lines.values()))
 
 
 if __name__ == "__main__":
