@@ -32,7 +32,7 @@ def check_groups(catalog: Catalog, groups: dict[str, CategoryGroup]) -> dict[str
                 name = f"{member.variable}/{member.domain}"
                 raise _fault(
                     f"Group {group.id} names {name}, which is no variable",
-                    "categories.yaml",
+                    "data_specs/categories.yaml",
                     "declared variables",
                     "Declare it, or correct the group",
                 )
@@ -41,7 +41,7 @@ def check_groups(catalog: Catalog, groups: dict[str, CategoryGroup]) -> dict[str
 
 def check_target_file(catalog: Catalog, spec: TargetSpec) -> TargetSpec:
     """The target file, if its source, variables and carry rules are declared. Raises SpecError."""
-    where = f"targets/{spec.id}.yaml"
+    where = catalog.roots.shown("targets", spec.id)
     if spec.source not in catalog.sources:
         raise _fault(
             f"Source {spec.source!r} does not exist",
@@ -100,7 +100,7 @@ def check_profile(catalog: Catalog, profile: Profile) -> Profile:
     """
     for example in profile.examples:
         _check_one(catalog, example)
-    _check_choices(catalog, profile, f"profiles/{profile.id}.yaml")
+    _check_choices(catalog, profile, catalog.roots.shown("profiles", profile.id))
     return profile
 
 
@@ -133,7 +133,7 @@ def _check_choices(catalog: Catalog, profile: Profile, where: str) -> None:
 
 
 def _check_one(catalog: Catalog, profile: Profile) -> None:
-    where = f"profiles/{profile.id}.yaml"
+    where = catalog.roots.shown("profiles", profile.id)
     _check_donor(profile, where)
     _check_sources(catalog, profile, where)
     overridden = (name.partition(":")[0] for name in profile.carry_overrides)
@@ -289,4 +289,4 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _fault(found: str, where: str, expected: str, remedy: str) -> SpecError:
-    return SpecError(found, where=f"data_specs/{where}", expected=expected, remedy=remedy)
+    return SpecError(found, where=where, expected=expected, remedy=remedy)

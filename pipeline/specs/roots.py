@@ -42,6 +42,12 @@ class Roots:
         """Files of ``kind`` by name without ``.yaml``; of one name the last folder's."""
         return {path.stem: path for layer in self.layers(kind) for path in layer}
 
+    def shown(self, kind: str, name: str) -> str:
+        """Where a message says that a file lies: ``data_specs/...`` of ours, a path of a team's."""
+        path = self.files(kind).get(name)
+        ours = path is None or path.is_relative_to(self.folders[0])
+        return f"data_specs/{kind}/{name}.yaml" if ours else str(path)
+
     def layer_of(self, path: Path) -> int:
         """The place of the folder that ``path`` lies in."""
         return next((i for i, f in enumerate(self.folders) if path.is_relative_to(f)), 0)

@@ -77,6 +77,15 @@ def test_what_a_team_puts_over_ours_is_named(team):
     assert str(variables) in said[1] and "variable persons/total" in said[1]
 
 
+def test_a_fault_of_a_teams_file_is_said_to_lie_there(team):
+    donor = '{source: cps_asec, vintage: "2023", items: [no]}'
+    path = own(team, "profiles", "mine", f"id: mine\nlike: sample\nrecords: {{donor: {donor}}}")
+    with pytest.raises(SpecError) as error:
+        load_catalog().profile("mine")
+    assert str(path) in str(error.value)
+    assert load_catalog().roots.shown("profiles", "sample") == "data_specs/profiles/sample.yaml"
+
+
 def test_of_several_folders_the_last_wins(team, tmp_path, monkeypatch):
     other = tmp_path / "other"
     for folder, word in ((team, "first"), (other, "second")):
