@@ -73,7 +73,8 @@ def _of_database(error: BaseException) -> SQLAlchemyError | None:
 
 def _unusable(home: Path, error: SQLAlchemyError) -> StoreError:
     # The first line alone: what follows is SQL, and may hold an address with a password.
-    said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    said = next(iter(str(getattr(error, "orig", None) or error).split("\n")), "").strip()
+    said = said or type(error).__name__
     if _on_server(home):
         return StoreError(
             f"The database of Dagster's record of runs does not answer: {said}",

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from pipeline.automation.changed_files import SENSOR
+from pipeline.automation.changed_files import SENSOR, Content, changed_files_sensor
 from pipeline.automation.history import BEGINS, FAILED_TAG, WANTED_TAG
 from pipeline.automation.watched import (
     ALL_STATES,
@@ -100,6 +100,54 @@ def test_a_state_file_asks_for_that_state_once_it_stands_still(sample, definitio
         assert request.tags[WANTED_TAG] == "RI"
         again, none = look(definitions, instance, tick.cursor, SENSOR)
         assert none == [] and "No file changed" in again.skip_message
+
+
+@pytest.mark.parametrize(
+    ("changed", "nation", "stale", "asked"),
+    [
+        # A state's file that says what it said; one that does not.
+        (("RI",), False, [], []),
+        (("RI",), False, ["RI"], [(STATES, "RI")]),
+        # The nation's own state is nothing to a state's file.
+        (("RI",), True, [], []),
+        # A national file: nothing new, some states alone, the nation.
+        ((), False, [], []),
+        ((), False, ["DE"], [(STATES, "DE")]),
+        ((), True, ["DE", "RI"], [(NATIONAL_INPUTS, None)]),
+        ((), True, [], [(NATIONAL_INPUTS, None)]),
+    ],
+)
+def test_what_is_current_all_the_same_is_not_asked_for(
+    sample, definitions, changed, nation, stale, asked
+):
+    profile, looked = load_catalog().profile("sample"), []
+
+    def observed(instance, scopes):
+        looked.append(list(scopes))
+        return [dg.AssetObservation("raw_of_this_test")]
+
+    content = Content(lambda instance, states: (nation, stale), observed)
+    jobs = {name: definitions.resolve_job_def(name) for name in (NATIONAL_INPUTS, STATES)}
+    sensor = changed_files_sensor(
+        jobs, ["RI", "DE"], lambda: watched_files(profile, sample.data), sample.data, content
+    )
+
+    def tick(instance, cursor):
+        context = dg.build_sensor_context(instance, cursor, definitions=definitions)
+        return sensor.evaluate_tick(context)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor = tick(instance, None).cursor
+        change(file_of(sample, *changed))
+        found = tick(instance, tick(instance, cursor).cursor)
+        after = tick(instance, found.cursor)
+    requests = [(r.job_name, r.partition_key) for r in found.run_requests or ()]
+    assert requests == asked
+    assert bool(asked) != ("same content" in (found.skip_message or ""))
+    # Told to Dagster whatever is asked for, once.
+    assert len(found.asset_events) == 1
+    assert looked == [["nation", *(sorted(changed) or ["RI", "DE"])]]
+    assert "No file changed" in after.skip_message
 
 
 def test_a_national_file_begins_a_whole_production_run(sample, definitions):
