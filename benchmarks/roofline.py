@@ -31,6 +31,7 @@ from benchmarks.nation_states import dense_settings
 from calibration_core.common.distances import Raking
 from calibration_core.tree.solve.newton import calibrate_tree
 from calibration_core.tree.solve.pool_blocks import PoolBlocks
+from calibration_core.tree.solve.sparse_records import SparseRecords
 
 
 def best(function, repeat: int = 3) -> float:
@@ -71,9 +72,9 @@ def work(blocks: PoolBlocks) -> dict[str, dict[str, float]]:
     leaves, nodes = blocks.tree.sizes[-1], blocks.tree.sizes[-2]
     pairs, p = float(leaves * blocks.records), blocks.width
     extra, above = blocks.beyond, blocks.distinct
-    square = blocks.pools.of(0).square
-    sparse = square is not None and square.is_sparse
-    own = 2 * leaves * square._nnz() if sparse else pairs * p * (p + 1)
+    columns, own, beside = blocks.pools.of(0).columns, pairs * p * (p + 1), 2 * pairs * p * extra
+    if isinstance(columns, SparseRecords):
+        own, beside = 2.0 * leaves * columns.rows.products, 0.0
     linear = (
         leaves * (p**3 / 3 + p * p * above + 2 * p * above**2)
         + 2 * nodes * blocks.records * extra * above
@@ -84,7 +85,7 @@ def work(blocks: PoolBlocks) -> dict[str, dict[str, float]]:
         "largest rise": {"double": 4 * pairs * p},
         "factor": {
             "double": 2 * pairs * p + own + linear,
-            "single": 2 * pairs * p * extra,
+            "single": beside,
             "exp": pairs,
             "bytes": stored,
         },

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(p for name in ("calibration_core", "pipeline") for p in (ROOT / name).rglob("*.py"))
-# Names that compile what they decorate: those of sampling/compiled.py, and numba's own.
+# Names that compile what they decorate: those of common/compiled.py, and numba's own.
 COMPILES = {"loop", "part", "njit", "jit", "vectorize", "guvectorize"}
 
 

@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from calibration_core.sampling.compiled import loop, part
+from calibration_core.common.compiled import loop, part
 
 # Components with less than this share of the largest variance are rounding.
 _NO_VARIANCE = 1e-10

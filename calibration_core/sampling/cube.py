@@ -24,12 +24,13 @@ from calibration_core.sampling.components import components
 from calibration_core.sampling.flight import SETTLED, new_flight, settle
 
 _STREAM = 3
-# Components held for each unit drawn. On Rhode Island's tracts (60 of 480, 66 variables) totals
-# come closer up to about this share, and no more after it.
-_HELD = 2 / 3
+# Components held for each unit drawn. After exchanges 80, 60, 40 and 20 of them leave 24.5 % of the
+# squares of a draw of 120 of 1,950, and 10 leave 24.7 (Rhode Island's tracts, 424 variables); the
+# draw takes 20.6 s of the processor with 80 and 13.8 with 40.
+_HELD = 1 / 3
 # Components held at most: a flight takes time in proportion to their square for each unit. At 600
-# of 9,600 units and 306 variables all of them take ten times as long as 80. After exchanges 40, 80
-# and 120 leave errors that differ by 2 % (benchmarks/selection_spread); 80 are two thirds of 120.
+# of 9,600 units and 306 variables all of them take ten times as long as 80. Blocks of exchanges
+# leave 0.155 scales after 40 and 0.144 after 80 (benchmarks/selection_spread).
 _MOST_HELD = 80
 
 
@@ -43,8 +44,8 @@ class CubeBalance:
     scale : (areas, variables) float64 > 0, the size of an error that counts as one; inf leaves a
         variable out. None: each variable's own standard deviation in the area, so that all count
         the same.
-    variables : components held at most in an area; None for two thirds of the units drawn that are
-        not certain, and no more than 80.
+    variables : components held at most in an area; None for a third of the units drawn that are not
+        certain, and no more than 80.
     """
 
     rows: Design

@@ -4,15 +4,21 @@ While that lowers the sum of squared errors
 
     sum_v e_v^2  +  kappa^2 sum_c (n_c - m_c)^2,        e_v = sum_a w_a x_{r(a) v} - T_v
 
-over the places a of the area, the best exchange of all pairs of a place and a candidate is made
-(steepest descent). Here w_a is the weight of the place and r(a) the unit in it; x and T are in
-units of error; n_c is the number of units of cell c and m_c what it was at first. kappa = inf
-exchanges within cells only. The number of units, and the weights of the places, never change.
+over the places a of the area, each place in turn takes the candidate that gains most there. In the
+first passes over the places only exchanges that gain much are made, which leaves the others to the
+places that gain most by them; passes go on until none helps. Here w_a is the weight of the place
+and r(a) the unit in it; x and T are in units of error; n_c is the number of units of cell c and m_c
+what it was at first. kappa = inf exchanges within cells only. The number of units, and the weights
+of the places, never change.
 
 For a place a, w_a and w_b x_b cost nothing new: sums over variables are taken once for each unit
-that is in, and once for each that comes in. Of two exchanges whose gains differ by rounding, the
-first in order of place and candidate is made. Sums are taken in one order, so that the same numbers
-give the same exchanges on every processor.
+that is in, and once for each that comes in. Of candidates whose gains differ by rounding the first
+comes in. Sums are taken in one order, so that the same numbers give the same exchanges on every
+processor.
+
+To make the best exchange of all places every time (steepest descent) compares all of them anew for
+each: on Rhode Island's tracts (120 of 1,950, 424 variables) it leaves 2 % more of the squares than
+the passes do, in twice the time.
 
 Products of rows, places x candidates of them, take most of the time and depend on no error: they
 may be made ahead (``products_of``), and then a few places of an area exchange with a few candidates
@@ -29,7 +35,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from calibration_core.sampling.compiled import loop, part
+from calibration_core.common.compiled import loop, part
 
 # An exchange must lower the sum of squares by this share of it, so that rounding cannot keep two
 # units swapping for ever.
@@ -38,6 +44,10 @@ LEAST_GAIN = 1e-9
 _TIE = 1e-10
 # Squares below this are rounding.
 _NOTHING = 1e-12
+# Share of the sum of squares that an exchange must gain, pass by pass. After a draw of 120 of 1,950
+# they leave 24.5 % of the squares; with 0.1, 0.03, 0.01 and 0.003 24.9 % are left, with 0.02 alone
+# 24.6 % after a quarter more exchanges, each of which moves a cell.
+_PASSES = (0.1, 0.05, 0.03, 0.02, 0.01, 0.005)
 # Records whose rows are copied together: of 390 columns, 64 take 1.3 ms a pass of 1,920 records, 8
 # take 1.4, and eight rows read in place 2.3.
 _TOGETHER = 64
@@ -203,13 +213,30 @@ def _descend(places, entrants, products, inside, kappa, limit, least):
             shut[i] = np.inf
     change = np.empty(count)
     now = _Standing(products.cross, products.own, products.norm, along, inside, shut, moved, change)
-    while done < limit:
-        place, entering = _best(places, entrants, now, kappa, least)
-        if place < 0:
+    number = 0
+    while True:
+        share = max(least, _PASSES[number]) if number < len(_PASSES) else least
+        made = _pass(places, entrants, now, kappa, limit - done, share)
+        done += made
+        if done >= limit or (share <= least and not made):
+            return done
+        number += 1
+
+
+@part
+def _pass(places, entrants, now, kappa, limit, share):
+    """Let every place take its best candidate where that gains enough; how many did."""
+    made = 0
+    for place in range(places.unit.size):
+        if made == limit:
             break
-        _swap(places, entrants, now, place, entering)
-        done += 1
-    return done
+        if places.fixed[place]:
+            continue
+        entering = _best(places, entrants, now, place, kappa, share)
+        if entering >= 0:
+            _swap(places, entrants, now, place, entering)
+            made += 1
+    return made
 
 
 @part
@@ -226,28 +253,22 @@ def _products(rows, entering):
 
 
 @part
-def _best(places, entrants, now, kappa, least):
-    """Place and candidate of the exchange that gains most; -1 where none gains enough."""
+def _best(places, entrants, now, place, kappa, share):
+    """The candidate that gains most in a place; -1 where none gains enough."""
     squares = max(_dot(places.error, places.error), _NOTHING)
-    best, best_place, best_in = -least * squares, -1, -1
-    change, along, norm, shut = now.change, now.along, now.norm, now.shut
-    for a in range(places.unit.size):
-        if places.fixed[a]:
-            continue
-        w, cross = places.weight[a], now.cross[a]
-        lean = _dot(places.rows[a], places.error)
-        constant = w * w * now.own[a] - 2.0 * w * lean
-        for i in range(change.size):
-            change[i] = (
-                constant + (2.0 * w * along[i] + w * w * (norm[i] - 2.0 * cross[i]))
-            ) + shut[i]
-        _add_cells(change, places.moved[places.cell[a]], places.cell[a], entrants.cell, now, kappa)
-        if not _least(change) < best - _TIE * squares:
-            continue
+    best, found = -share * squares, -1
+    change, along, norm, shut, cross = now.change, now.along, now.norm, now.shut, now.cross[place]
+    w = places.weight[place]
+    constant = w * w * now.own[place] - 2.0 * w * _dot(places.rows[place], places.error)
+    for i in range(change.size):
+        change[i] = (constant + (2.0 * w * along[i] + w * w * (norm[i] - 2.0 * cross[i]))) + shut[i]
+    here = places.cell[place]
+    _add_cells(change, places.moved[here], here, entrants.cell, now, kappa)
+    if _least(change) < best - _TIE * squares:
         for i in range(change.size):
             if change[i] < best - _TIE * squares:
-                best, best_place, best_in = change[i], a, i
-    return best_place, best_in
+                best, found = change[i], i
+    return found
 
 
 @part

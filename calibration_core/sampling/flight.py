@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from calibration_core.sampling.compiled import loop, part
+from calibration_core.common.compiled import loop, part
 
 # Probabilities this close to 0 or 1 are settled: rounding of the steps, far below any probability
 # that matters.

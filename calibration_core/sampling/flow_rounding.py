@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from calibration_core.common.compiled import loop, part
 from calibration_core.errors import ProblemError
-from calibration_core.sampling.compiled import loop, part
 
 UNIT = 1 << 40
 

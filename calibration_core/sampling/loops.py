@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from calibration_core.sampling.compiled import loop, part
+from calibration_core.common.compiled import loop, part
 
 # Shares this close to one are certain: far above the rounding of a sum of a million weights, far
 # below any probability that matters.

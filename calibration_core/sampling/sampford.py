@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from calibration_core.common.compiled import loop, part
 from calibration_core.sampling.candidates import AreaCandidates
-from calibration_core.sampling.compiled import loop, part
 from calibration_core.sampling.loops import CERTAIN
 
 _STREAM = 4

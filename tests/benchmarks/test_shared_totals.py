@@ -12,6 +12,7 @@ from calibration_core.tree.solve.blocks import match_columns
 from calibration_core.tree.solve.newton import TreeNewtonSettings, calibrate_tree
 from calibration_core.tree.solve.pair_blocks import PairBlocks
 from calibration_core.tree.solve.pool_blocks import PoolBlocks
+from calibration_core.tree.solve.sparse_records import SparseRecords
 from tests.calibration_core.other_solvers import assert_same_problem
 
 # that levels share
@@ -101,19 +102,22 @@ def test_holding_the_total_minimises_the_log_partition_dual(shared, tau):
         )
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-def test_pool_and_pairs_agree_on_columns_that_levels_share(sparse, monkeypatch):
-    """Dense or sparse products of columns, distinct columns once: the same weights as without any
+@pytest.mark.parametrize("products", ["of what is not zero", "formed", "leaf by leaf"])
+def test_pool_and_pairs_agree_on_columns_that_levels_share(products, monkeypatch):
+    """However products of columns are taken, distinct columns once: the same weights as without any
     sharing of work.
     """
-    from calibration_core.tree.solve import pair_blocks, record_pool, small_matrices
+    from calibration_core.tree.solve import dense_records, pair_blocks, record_pool, small_matrices
 
     problem = small_tree(shared=True)
-    monkeypatch.setattr(record_pool, "_SPARSE", 1.0 if sparse else 0.0)
+    sparse, formed = products == "of what is not zero", products == "formed"
+    monkeypatch.setattr(record_pool, "is_worth_it", lambda *columns: sparse)
+    monkeypatch.setattr(dense_records, "MANY_LEAVES", 1 if formed else 1000)
     monkeypatch.setattr(pair_blocks, "STRIP", 2)
     monkeypatch.setattr(small_matrices, "STRIP", 2)
-    square = PoolBlocks(problem).pools.of(0).square
-    assert square is not None and square.is_sparse == sparse
+    taken = PoolBlocks(problem).pools.of(0).columns
+    assert isinstance(taken, SparseRecords) == sparse
+    assert getattr(taken, "formed", formed) == formed
     assert PoolBlocks(problem).beyond == PairBlocks(as_pairs(problem)).beyond == 2
     settings = TreeNewtonSettings(tau_path=(1.0, 0.1), tolerance=1e-10)
     pool, pairs = (

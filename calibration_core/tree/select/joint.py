@@ -11,6 +11,8 @@ others can make room for it. What that round itself loses gets one back at the e
 throughout.
 
 The refits between rounds are loose, and exchanges round their weights before they compare pairs.
+The first of them follows the whole path of tau; those after it start from its multipliers, at the
+tau where it ended.
 
 Belongs here: the rounds, and the last refit. Does not belong here: the draw (``pairs.py``),
 exchanges (``exchange.py``), the solver (``tree/solve/newton.py``).
@@ -177,6 +179,8 @@ def _rounds(
             drawn = ensure_support(drawn, pool, _worth_a_pair(pool.targets, settings.inside))
         result = refine_pairs(pool, drawn, loosely, start=start).result
         start = result.multipliers
+        # Few pairs have changed: the path would lead to the same tau in four times the steps.
+        loosely = replace(loosely, refine=replace(loose, tau_path=(result.tau,)))
         weights = np.maximum(result.array, _LEAST * max(float(result.array.max()), 1e-300))
         drawn, passed = exchange_pairs(pool, drawn, weights, balance, options)
         drawn = replace(drawn, rounds=number)

@@ -4,7 +4,8 @@ pairs is never kept.
 Every leaf may use every record of its neighbourhood, so pairs outnumber both by far (85,000 tracts
 x 3,500 households is 300 million). A pass takes a few hundred leaves of one neighbourhood at a
 time: their exponents are one matrix product, so are their totals, and so are their curvatures
-(``record_pool.py``). Leaves come sorted by neighbourhood, so that those taken together are a slice.
+(``dense_records.py``, ``sparse_records.py``). Leaves come sorted by neighbourhood, so that those
+taken together are a slice.
 
 Belongs here: passes over a PoolProblem. Does not belong here: what is computed of the records of a
 neighbourhood (``record_pool.py``), written-out pairs (``pair_blocks.py``), the linear solve
@@ -29,15 +30,15 @@ from calibration_core.tree.solve.arrow import (
     stretches,
 )
 from calibration_core.tree.solve.blocks import TreeBlocks
+from calibration_core.tree.solve.dense_records import MANY_LEAVES
 from calibration_core.tree.solve.link import Link
 from calibration_core.tree.solve.record_pool import PoolCache, RecordPool
 
 # Pairs taken at a time: 8 MB of weights. On a GPU a pass wants more at once.
 _PAIRS_AT_A_TIME = {"cpu": 1_000_000, "cuda": 100_000_000}
 # Neighbourhoods of many leaves are cut into so many spans in all, for threads to share out, but
-# into none of fewer leaves than a product needs to run at full speed (64 leaves took as long each
-# as 250, 32 twice as long).
-_SPANS, _LEAVES = 8, 64
+# into none of fewer leaves than ``MANY_LEAVES``.
+_SPANS = 8
 
 
 class Span(NamedTuple):
@@ -64,15 +65,13 @@ class PoolBlocks(TreeBlocks):
     """Passes over shared pools; leaves of a problem must be in order (``PoolProblem.in_order``)."""
 
     def __init__(self, problem: PoolProblem, device: str = "cpu", unit: float = 1.0) -> None:
-        targets, near = problem.targets, problem.near
+        targets = problem.targets
         super().__init__(problem.tree, targets.designs, targets.scales, device, unit)
         self.leaf_prior = self.send(problem.leaf_prior)
         self.prior_total = problem.prior_total / unit
         self.records = int(problem.record_prior.size)
         self.spans = list(_spans(problem, self.device.type))
         self.pools = PoolCache(self, problem)
-        # Leaves of few neighbours are not worth products formed for them.
-        self._formed = [leaves.size >= _LEAVES for leaves in near.leaves]
 
     def _prior(self, pool: RecordPool, span: Span) -> torch.Tensor:
         share = self.leaf_prior[span.here]
@@ -84,12 +83,9 @@ class PoolBlocks(TreeBlocks):
         """u of the leaves of a span, (leaves, records). ``above``: multipliers of the distinct
         columns by node just above the leaves.
         """
-        rows = multipliers[-1][span.here]
-        if not self.deep:
-            return rows @ pool.own.T
-        nodes = torch.stack([above[node] for node, _, _ in span.nodes]) @ pool.columns.T
-        lengths = torch.as_tensor([b - a for _, a, b in span.nodes], device=self.device)
-        return torch.addmm(nodes.repeat_interleave(lengths, dim=0), rows, pool.own.T)
+        own, lengths = multipliers[-1][span.here], [b - a for _, a, b in span.nodes]
+        nodes = above[[node for node, _, _ in span.nodes]] if self.deep else above
+        return pool.columns.exponent(own, nodes, lengths)
 
     def _above(self, multipliers: list[torch.Tensor]) -> torch.Tensor:
         """(nodes just above the leaves, distinct) what the levels above multiply columns by."""
@@ -118,9 +114,7 @@ class PoolBlocks(TreeBlocks):
             pool, prior, u, ratio = pairs(span)
             weights = ratio * prior
             part = float(link.potential(u, ratio, prior, weights).sum())
-            by_node = _by_node(span, weights) if self.deep else []
-            held = [(node, total @ pool.columns) for node, total in by_node]
-            return part, weights @ pool.own, held
+            return part, *pool.columns.totals(weights, span.nodes)
 
         for span, (part, totals, held) in zip(
             self.spans, self.stream(sums, self.spans), strict=True
@@ -134,20 +128,18 @@ class PoolBlocks(TreeBlocks):
     def factor(self, multipliers: list[torch.Tensor], link: Link, ridge: float) -> ArrowFactor:
         """Factorise D A diag(q G') A' D + ridge I, leaves streamed."""
         pairs, size = self._pairs(multipliers, link), self.shared.numel()
-        self.pools.form(self._formed)
+        self.pools.form()
         shared = self.zeros(self.tree.sizes[-2] if self.deep else 0, size, size)
         border = self.zeros(shared.shape[0], self.beyond, self.distinct)
 
         def one(span: Span) -> tuple[Eliminated, list[Share], list[Share]]:
             pool, prior, u, ratio = pairs(span)
             slope = link.slope(u, ratio) * prior
-            formed = self._formed[span.near]
-            own = pool.own_block(slope, formed)
+            own, extra = pool.columns.curvature(slope)
             where = (span.first, span.last)
             if not self.deep:
                 return eliminate(self, LeafBlocks(where, own, None, ()), ridge), [], []
             beside = own[:, :, self.shared]
-            extra = pool.beside(slope, formed) if self.beyond else None
             cross = beside if extra is None else torch.cat([beside, extra], dim=2)
             blocks = _by_node(span, beside[:, self.shared])
             done = eliminate(self, LeafBlocks(where, own, cross, span.nodes), ridge)
@@ -183,12 +175,8 @@ class PoolBlocks(TreeBlocks):
         """
         if not self.beyond:
             return
-        pool = self.pools.of(near)
-
-        def product(slope: torch.Tensor) -> torch.Tensor:
-            return (pool.extra * slope[:, None]).T @ pool.columns
-
-        for node, part in zip(slopes, self.stream(product, slopes.values()), strict=True):
+        columns = self.pools.of(near).columns
+        for node, part in zip(slopes, self.stream(columns.border, slopes.values()), strict=True):
             border[node] += part
 
     def largest_rise(
@@ -238,7 +226,7 @@ def _spans(problem: PoolProblem, device: str) -> Iterator[Span]:
             continue
         most = max(1, _PAIRS_AT_A_TIME[device] // max(near.record[number].size, 1))
         if device == "cpu":
-            most = min(most, max(_LEAVES, -(-leaves // _SPANS)))
+            most = min(most, max(MANY_LEAVES, -(-leaves // _SPANS)))
         count, begin = -(-members.size // most), int(members[0])
         edges = (begin + members.size * i // count for i in range(count + 1))
         for first, last in itertools.pairwise(edges):

@@ -11,7 +11,7 @@ import numpy as np
 from calibration_core.common.digits import PLACE_BITS, to_choose_by
 from calibration_core.sampling.candidates import AreaCandidates
 from calibration_core.tree.select.balance import Balance, Shared
-from calibration_core.tree.select.exchange import ChosenPairs, ExchangeResult, exchange
+from calibration_core.tree.select.exchange import ChosenPairs, ExchangeResult, _sizes, exchange
 from calibration_core.tree.select.settings import ExchangeSettings
 
 PENALTIES = (0.0, 0.7, math.inf)
@@ -152,3 +152,25 @@ def make_large(seed: int, places: int = 260, records: int = 2600, kinds: int = 9
         seen.scales,
         rng.integers(0, kinds, records),
     )
+
+
+def listed(case: Case, record: np.ndarray) -> np.ndarray:
+    """Positions of records in the order in which places are taken up and candidates compared."""
+    return np.lexsort((record, _sizes(case.rows)[record], case.cell[record]))
+
+
+def in_passes(places, best_of, squares_of) -> int:
+    """Passes over places written out: each takes its best exchange where that gains the pass's
+    share of the squares; the last share until none does. ``best_of(place)`` gives (change, how to
+    make it); returns how many were made.
+    """
+    made, shares = 0, [0.1, 0.05, 0.03, 0.02, 0.01, 0.005]
+    while True:
+        share, before = shares.pop(0) if shares else 1e-9, made
+        for place in places:
+            change, make = best_of(place)
+            if change < -share * max(squares_of(), 1e-12):
+                make()
+                made += 1
+        if share == 1e-9 and made == before:
+            return made

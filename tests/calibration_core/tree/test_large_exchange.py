@@ -17,7 +17,7 @@ LARGE = 1  # which area of ``make_large`` is cut
 
 
 def whole(case: Case, t: int, penalty: float) -> np.ndarray:
-    """Records after the best of all exchanges, again and again, in one block."""
+    """Records after exchanges in one block."""
     record, candidate = case.record[case.places(t)].copy(), case.candidates(t)
     rows = np.ascontiguousarray(case.rows / case.scales[t])
     weight = case.weight[case.places(t)]

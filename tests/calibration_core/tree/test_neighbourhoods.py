@@ -16,7 +16,7 @@ from calibration_core.tree.multiplier_weights import MultiplierWeights
 from calibration_core.tree.neighbourhoods import Neighbourhoods
 from calibration_core.tree.problem import PairProblem, PoolProblem, make_targets
 from calibration_core.tree.result import TreeNewtonSettings
-from calibration_core.tree.solve import blocks, pool_blocks
+from calibration_core.tree.solve import blocks, dense_records, pool_blocks, record_pool
 from calibration_core.tree.solve.newton import calibrate_tree
 from calibration_core.tree.totals import pool_totals
 
@@ -58,11 +58,15 @@ def written_out(problem: PoolProblem) -> PairProblem:
     return PairProblem(problem.tree, problem.targets, leaf, record, prior[leaf, record])
 
 
-@pytest.mark.parametrize("most", [10**9, 0])
+@pytest.mark.parametrize("products", ["of what is not zero", "formed", "leaf by leaf"])
 @pytest.mark.parametrize("seed", range(4))
-def test_weights_are_those_of_the_pairs_written_out(seed, most, monkeypatch):
-    """By products formed for a neighbourhood, and leaf by leaf."""
-    monkeypatch.setattr(pool_blocks, "_LEAVES", 1 if most else 10**9)
+def test_weights_are_those_of_the_pairs_written_out(seed, products, monkeypatch):
+    """By products formed for a neighbourhood, leaf by leaf, and by those that are not zero."""
+    least = 1 if products == "formed" else 10**9
+    monkeypatch.setattr(dense_records, "MANY_LEAVES", least)
+    monkeypatch.setattr(pool_blocks, "MANY_LEAVES", least)
+    sparse = products == "of what is not zero"
+    monkeypatch.setattr(record_pool, "is_worth_it", lambda *columns: sparse)
     problem = problem_of(seed)
     assert not problem.in_order
     found, pairs = calibrate_tree(problem, SETTINGS), calibrate_tree(written_out(problem), SETTINGS)

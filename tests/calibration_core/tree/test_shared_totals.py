@@ -1,4 +1,4 @@
-"""Exchanges that see totals of areas above: what steepest descent written out in numpy makes.
+"""Exchanges that see totals of areas above: what passes over places written out in numpy make.
 
 Belongs here: totals that areas share. Does not belong here: an area's own
 (``test_pair_exchange.py``).
@@ -6,6 +6,7 @@ Belongs here: totals that areas share. Does not belong here: an area's own
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,14 @@ from hypothesis import strategies as st
 from calibration_core.common.digits import SUM_BITS, rounded
 from calibration_core.tree.select.balance import Shared
 from calibration_core.tree.select.settings import ExchangeSettings
-from tests.calibration_core.tree.exchange_case import PENALTIES, Case, make_case, value_of
+from tests.calibration_core.tree.exchange_case import (
+    PENALTIES,
+    Case,
+    in_passes,
+    listed,
+    make_case,
+    value_of,
+)
 
 
 def make_shared(case: Case, seed: int) -> Shared:
@@ -29,7 +37,7 @@ def make_shared(case: Case, seed: int) -> Shared:
     return Shared(rows, slot, goals, rng.uniform(0.5, 3, 3))
 
 
-def shared_value(case: Case, shared: Shared, record: np.ndarray) -> float:
+def shared_value(case: Case, shared: Shared, record: np.ndarray, slots=slice(None)) -> float:
     """Sum of squares of the errors of shared totals, added up place by place."""
     totals = np.zeros(shared.goals.size)
     for t in range(case.areas):
@@ -37,52 +45,78 @@ def shared_value(case: Case, shared: Shared, record: np.ndarray) -> float:
             for column, slot in enumerate(shared.slot[t]):
                 if slot >= 0:
                     totals[slot] += case.weight[a] * shared.rows[record[a], column]
-    return float((((totals - shared.goals) / shared.scales) ** 2).sum())
+    return float((((totals - shared.goals) / shared.scales)[slots] ** 2).sum())
 
 
-def possible_exchanges(case, t, record, penalty):
-    """Records of all places after each exchange that area ``t`` may make."""
-    for a in case.place_offsets[t] + np.flatnonzero(~case.fixed[case.places(t)]):
-        for coming in case.candidates(t):
-            if coming in record[case.places(t)] or (
-                penalty == math.inf and case.cell[coming] != case.cell[record[a]]
-            ):
-                continue
-            new = record.copy()
-            new[a] = coming
-            yield new
+def possible_exchanges(case, t, record, place, penalty):
+    """Records of all places after each exchange that a place of area ``t`` may make."""
+    a = case.place_offsets[t] + place
+    if case.fixed[a]:
+        return
+    for coming in case.candidates(t)[listed(case, case.candidates(t))]:
+        if coming in record[case.places(t)] or (
+            penalty == math.inf and case.cell[coming] != case.cell[record[a]]
+        ):
+            continue
+        new = record.copy()
+        new[a] = coming
+        yield new
+
+
+class Written:
+    """Passes over places, each exchange by the area's own errors and the shared ones as they then
+    stand, written out."""
+
+    def __init__(self, case: Case, shared: Shared, penalty: float) -> None:
+        self.case, self.shared, self.penalty = case, shared, penalty
+        self.record = case.record.copy()
+
+    def alone(self, t, record, kappa=0.0):
+        case = self.case
+        first = case.record[case.places(t)]
+        return value_of(case, t, record[case.places(t)], kappa, first)
+
+    def all_shared(self, record, slots=slice(None)):
+        return shared_value(self.case, self.shared, record, slots)
+
+    def value(self, t, record):
+        return self.alone(t, record, self.penalty) + self.all_shared(record)
+
+    def squares(self, t):
+        """Of what the area can change."""
+        slots = self.shared.slot[t][self.shared.slot[t] >= 0]
+        return self.alone(t, self.record) + self.all_shared(self.record, slots)
+
+    def best_of(self, t, place):
+        now, best = self.value(t, self.record), (0.0, self.record)
+        for new in possible_exchanges(self.case, t, self.record, place, self.penalty):
+            best = min(best, (self.value(t, new) - now, new), key=lambda pair: pair[0])
+        return best[0], lambda: np.copyto(self.record, best[1])
+
+    def area(self, t):
+        """Exchange in one area; how many were made."""
+        places = listed(self.case, self.record[self.case.places(t)])
+        return in_passes(places, partial(self.best_of, t), partial(self.squares, t))
+
+    def whole(self, record):
+        own = sum(self.alone(t, record, self.penalty) for t in range(self.case.areas))
+        return own + self.all_shared(record)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(0, 2**31), st.sampled_from(PENALTIES))
 def test_shared_totals_count_as_the_areas_own_do(seed, penalty):
-    """Area after area, the best exchange by its own errors and the shared ones as they then stand:
-    written out, sweep by sweep, until none helps or four sweeps are made.
-    """
+    """Area after area, sweep by sweep, until none helps or four sweeps are made."""
     case = make_case(seed)
     shared = make_shared(case, seed)
     result = case(ExchangeSettings(50.0, penalty), shared)
-    record, made = case.record.copy(), np.zeros(case.areas, dtype=int)
-
-    def own(t, r, kappa=0.0):
-        return value_of(case, t, r[case.places(t)], kappa, case.record[case.places(t)])
-
+    other, made = Written(case, shared, penalty), np.zeros(case.areas, dtype=int)
     for _ in range(4):
-        before = made.copy()
-        for t in range(case.areas):
-            while True:
-                now, best = (
-                    own(t, record, penalty) + shared_value(case, shared, record),
-                    (0.0, None),
-                )
-                for new in possible_exchanges(case, t, record, penalty):
-                    change = own(t, new, penalty) + shared_value(case, shared, new) - now
-                    best = min(best, (change, new), key=lambda pair: pair[0])
-                if best[0] >= -1e-9 * max(now, 1e-12):
-                    break
-                record, made[t] = best[1], made[t] + 1
-        if (made == before).all():
+        now = [other.area(t) for t in range(case.areas)]
+        made += now
+        if not sum(now):
             break
+    record = other.record
     assert result.record.tolist() == record.tolist() and result.exchanges.tolist() == made.tolist()
     # Errors of shared totals are rounded to 30 bits.
     assert result.shared_before == pytest.approx(shared_value(case, shared, case.record), rel=1e-8)
@@ -90,12 +124,8 @@ def test_shared_totals_count_as_the_areas_own_do(seed, penalty):
         shared_value(case, shared, record), rel=1e-7, abs=1e-10
     )
     for t in np.flatnonzero(np.diff(case.place_offsets)):
-        assert result.before[t] == pytest.approx(own(t, case.record), rel=1e-9)
-
-    def value(r):
-        return sum(own(t, r, penalty) for t in range(case.areas)) + shared_value(case, shared, r)
-
-    assert value(record) < value(case.record) or not made.any()
+        assert result.before[t] == pytest.approx(other.alone(t, case.record), rel=1e-9)
+    assert other.whole(record) < other.whole(case.record) or not made.any()
 
 
 def test_shared_totals_know_no_threads_and_none_is_as_none_given():
