@@ -124,13 +124,27 @@ class Columns:
 
     def rows(self, record: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(..., variables) float64, C-ordered, a row for each entry of ``record``."""
-        small, large = self.store.small[record], self.store.large[record]
-        if not self._large.size and _is_all(self._small, small):
-            return small.astype(np.float64)
-        out = np.empty((*small.shape[:-1], self.index.size))
-        out[..., self._small_at] = small[..., self._small]
-        out[..., self._large_at] = large[..., self._large]
-        return out
+        small, large = self.store.small, self.store.large
+        if isinstance(record, slice):
+            small, large = small[record], large[record]
+            if not self._large.size and _is_all(self._small, small):
+                return small.astype(np.float64)
+            out = np.empty((len(small), self.index.size))
+            out[:, self._small_at] = small[:, self._small]
+            out[:, self._large_at] = large[:, self._large]
+            return out
+        # Reading what a problem is loads no compiler.
+        from calibration_core.common.store_rows import put_rows
+
+        asked = np.asarray(record)
+        asked = np.flatnonzero(asked) if asked.dtype == bool else asked
+        rows = np.ascontiguousarray(asked.ravel(), dtype=np.int64)
+        if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
+            # Counted from the end, or an IndexError.
+            rows = np.arange(len(self))[rows]
+        out = np.empty((rows.size, self.index.size))
+        put_rows(small, large, self.places, rows, out)
+        return out.reshape(*asked.shape, self.index.size)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         found = self.rows()

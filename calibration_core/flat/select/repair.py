@@ -2,9 +2,9 @@
 starting totals closer to the targets.
 
 Let e be the error of the Horvitz-Thompson totals in units of the targets. While it lowers
-||e||^2, a drawn record gives its place to one of its pool that is not drawn, the best exchange of
-all first (``sampling/exchange.py``, the loop that the tree wing uses too). A drawn record adds a w
-/ pi. Only records whose inclusion probabilities are of one size, within a factor of four, are
+||e||^2, a drawn record gives its place to one of its pool that is not drawn, those that gain much
+first (``sampling/exchange.py``, the loop that the tree wing uses too). A drawn record adds a w /
+pi. Only records whose inclusion probabilities are of one size, within a factor of four, are
 exchanged, so a rare record does not stand in for a common one. k and the count of every pool stay.
 This is a deterministic local search, like the purposive exchange of balanced designs (Valliant,
 Dorfman and Royall, Finite Population Sampling, 2000, section 3.4); inclusion probabilities hold

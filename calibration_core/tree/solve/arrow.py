@@ -25,6 +25,9 @@ import torch
 from calibration_core.tree.solve.leaf_systems import LeafSystems
 from calibration_core.tree.solve.small_matrices import cholesky, mirrored, solve_with, upper_gram
 
+# Entries of nodes' blocks that are spread over their ancestors at a time: 32 MB.
+_SPREAD = 4_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class LeafBlocks:
@@ -176,30 +179,41 @@ class ArrowFactor:
             self.parts += [part.factor for part in leaves]
             return
         above = blocks.distinct
-        self._chain = chain = blocks.chain(blocks.inverse)
+        self._chain = blocks.chain(blocks.inverse)
         schur = blocks.zeros(tree.sizes[-2], above, above)
         for part in leaves:
             self.parts.append(part.factor)
             for node, taken in part.taken:
                 schur[node].sub_(taken)
-        schur = mirrored(schur)
         border(schur)
-        schur = (
-            schur[:, blocks.place[:, None], blocks.place[None, :]]
-            .mul_(chain[:, :, None])
-            .mul_(chain[:, None, :])
-        )
-        for step, width in enumerate(self._widths):
-            own, cross = schur[:, :width, :width], schur[:, :width, width:].clone()
-            factor = cholesky(own, ridge)
+        schur = self._first_level(schur)
+        for step, width in enumerate(self._widths[1:], start=1):
+            factor, cross, rest = _eliminated(schur, width, ridge)
             self._levels.append((factor, cross))
-            if step + 1 == len(self._widths):
-                break
-            part = torch.linalg.solve_triangular(factor, cross, upper=False)
-            rest = torch.baddbmm(schur[:, width:, width:], part.transpose(1, 2), part, alpha=-1.0)
-            depth = len(tree.levels) - 2 - step
-            schur = blocks.zeros(tree.sizes[depth - 1], *rest.shape[1:])
-            schur.index_add_(0, self._parents[depth], rest)
+            if rest is not None:
+                depth = len(tree.levels) - 2 - step
+                schur = blocks.zeros(tree.sizes[depth - 1], *rest.shape[1:])
+                schur.index_add_(0, self._parents[depth], rest)
+
+    def _first_level(self, schur: torch.Tensor) -> torch.Tensor:
+        """Eliminate the level just above the leaves from the upper halves of its nodes' blocks
+        (nodes, distinct, distinct), and give the blocks of the next. Some nodes after others:
+        spread over its chain of ancestors a block has several times as many entries.
+        """
+        blocks, width, place = self._blocks, self._widths[0], self._blocks.place
+        wide, depth = place.numel() - width, len(blocks.tree.levels) - 2
+        factors = blocks.zeros(schur.shape[0], width, width)
+        crosses = blocks.zeros(schur.shape[0], width, wide)
+        above = blocks.zeros(blocks.tree.sizes[depth - 1] if depth else 0, wide, wide)
+        for nodes in torch.arange(schur.shape[0]).split(max(1, _SPREAD // place.numel() ** 2)):
+            here, scale = slice(int(nodes[0]), int(nodes[-1]) + 1), self._chain[nodes]
+            some = mirrored(schur[here])[:, place[:, None], place[None, :]]
+            some = some.mul_(scale[:, :, None]).mul_(scale[:, None, :])
+            factors[here], crosses[here], rest = _eliminated(some, width, self._ridge)
+            if rest is not None:
+                above.index_add_(0, self._parents[depth][here], rest)
+        self._levels.append((factors, crosses))
+        return above
 
     def solve(self, rhs: list[torch.Tensor]) -> list[torch.Tensor]:
         """Solve for right-hand sides given per level from the top to the leaves, each (areas,
@@ -251,6 +265,21 @@ class ArrowFactor:
             leaves[part.leaves] = part.finish(rhs[-1], half, above_leaves)
         answers[-1] = leaves
         return answers
+
+
+def _eliminated(
+    schur: torch.Tensor, width: int, ridge: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Of blocks (nodes, n, n): the factor of their first ``width`` variables, the coupling of these
+    with the others, and what is left for the others; None without any.
+    """
+    own, cross = schur[:, :width, :width], schur[:, :width, width:].clone()
+    factor = cholesky(own, ridge)
+    if not cross.shape[2]:
+        return factor, cross, None
+    part = torch.linalg.solve_triangular(factor, cross, upper=False)
+    rest = torch.baddbmm(schur[:, width:, width:], part.transpose(1, 2), part, alpha=-1.0)
+    return factor, cross, rest
 
 
 def stretches(parent: np.ndarray) -> tuple[tuple[int, int, int], ...]:

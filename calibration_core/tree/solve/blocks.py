@@ -84,7 +84,7 @@ class TreeBlocks:
         every = _side_by_side(designs[::-1], first)
         units = column_units(every)
         self._design, self._units = every, units if (units != 1.0).any() else None
-        self.columns = every.shape[1]
+        self.columns, self._is_store = every.shape[1], isinstance(every, Columns)
         self.every: torch.Tensor | None = None
         # Rows of an array are had at once, those of a store are put together.
         fits = every.size * 8 <= kept_bytes("records")
@@ -121,8 +121,11 @@ class TreeBlocks:
         if self.every is not None:
             some = record if isinstance(record, slice) else torch.as_tensor(record)
             return self.every[some if isinstance(some, slice) else some.to(self.device)]
+        # A store's rows are a new array.
         found = self._design[record]
-        return self.send(found if self._units is None else found / self._units)
+        if self._units is not None:
+            found = np.divide(found, self._units, out=found if self._is_store else None)
+        return self.send(found)
 
     def send(self, array: np.ndarray) -> torch.Tensor:
         """An array as a float64 tensor on the device: on the CPU the same memory where torch takes
