@@ -178,3 +178,17 @@ def test_targets_take_columns_as_they_are():
     problem, known = state(True)
     assert isinstance(problem.targets, Targets)
     assert all(design.store is known.store for design in problem.targets.designs)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [3, -1, slice(2, 9), np.array([1, -2]), np.arange(6).reshape(2, 3), np.arange(50) > 44, [4, 4]],
+    ids=str,
+)
+def test_rows_are_those_that_an_array_gives(record):
+    rng = np.random.default_rng(1)
+    plain = np.c_[rng.integers(0, 9, 50), rng.normal(size=50), rng.integers(0, 300, 50)]
+    columns = Columns.of(list(plain.T), 50)
+    assert np.array_equal(columns[record], plain[record])
+    with pytest.raises(IndexError):
+        columns[np.array([50])]
