@@ -19,7 +19,12 @@ from pathlib import Path
 from pipeline.cli.asked import asked_for
 from pipeline.cli.terminal import Terminal
 from pipeline.errors import StoreError
-from pipeline.settings import MAX_CONCURRENT_RUNS, ensure_instance_home, thread_variables
+from pipeline.settings import (
+    MAX_CONCURRENT_RUNS,
+    RunEnvironment,
+    ensure_instance_home,
+    thread_variables,
+)
 
 ADDRESS = "127.0.0.1"
 # Longer than the slowest orderly end seen of a web server with a run in progress (about 10 s).
@@ -44,7 +49,6 @@ def serve_ui(
     from pipeline.assets.common import PROJECT_ROOT
 
     asked = asked_for(profile, None, data, output)
-    ensure_instance_home(asked.environment)
     _require_free(port)
     threads = thread_variables(MAX_CONCURRENT_RUNS)
     variables = {**os.environ, **threads, **asked.environment.variables()}
@@ -57,6 +61,7 @@ def serve_ui(
         [web, *where, "--dagster-log-level", level, *workspace],
         [daemon, "run", "--log-level", level, *workspace],
     ]
+    _make_record(asked.environment)
     terminal.note(f"Profile {asked.profile.id} at http://{ADDRESS}:{port} (Ctrl-C stops it)")
     return serve(commands, variables, PROJECT_ROOT, terminal)
 
@@ -86,6 +91,16 @@ def serve(
             except subprocess.TimeoutExpired:
                 process.kill()
     return status
+
+
+def _make_record(environment: RunEnvironment) -> None:
+    """Create the databases of a new profile's record of runs before two programs do so at once, of
+    which one would end with "table run_tags already exists".
+    """
+    from pipeline.instances import opened
+
+    with opened(ensure_instance_home(environment)):
+        pass
 
 
 def _require_free(port: int) -> None:

@@ -232,12 +232,15 @@ def test_ui_serves_on_the_local_address_only_and_ends_with_its_children(
     seen = {}
 
     def served(commands, variables, folder, terminal):
-        seen.update(commands=commands, variables=variables)
+        record = {path.name for path in tmp_path.rglob("*.db")}
+        seen.update(commands=commands, variables=variables, record=record)
         return 0
 
     monkeypatch.setattr(serve, "serve", served)
     status, out, _ = invoke("ui", "--output", str(tmp_path), "--port", "3456")
     assert status == 0
+    # Two programs that make the same databases at the same time: one of them ends.
+    assert seen["record"] == {"runs.db", "index.db", "schedules.db"}
     web, daemon = seen["commands"]
     assert web[1:5] == ["-h", "127.0.0.1", "-p", "3456"]
     assert daemon[1] == "run"
