@@ -22,6 +22,8 @@ LEVEL_COLOURS = ("#444444", "#b3541e", "#2f7f6f", "#3b6fb6")
 SCALE_FACTOR = 2.0
 WIDTH, HEIGHT = 460, 300
 LARGEST_ERROR = 10.0  # where the axis of relative errors ends
+# Two decades beyond the targets: a total of nearly nothing would leave no room for the others.
+FURTHEST_FITTED = 100.0
 # 0.2 and not 200m: below one, SI prefixes read as millions.
 PLAIN_BELOW_ONE = "datum.value < 1 ? format(datum.value, '~g') : format(datum.value, '~s')"
 TWO_SETS = ("dense", "selected")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import polars as pl
 
 from pipeline.reports.chart_style import (
+    FURTHEST_FITTED,
     HEIGHT,
     LARGEST_ERROR,
     LEVEL_COLOURS,
@@ -32,6 +33,7 @@ def fit_scatter(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int = 
     fit : columns ``level``, ``value`` (target) and ``fitted``, in each target's unit; rows not
         above zero are left out of
     the chart (logarithm) and counted in its subtitle, and so is a draw of ``limit`` of the others.
+    Totals more than FURTHEST_FITTED times beyond all targets are drawn there and counted.
     """
     import altair as alt
 
@@ -47,6 +49,12 @@ def fit_scatter(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int = 
     )
     subtitle = drawn + (f"; {hidden:,} at zero are not shown" if hidden else "")
     low, high = extent(positive["value"])
+    ends = (low / FURTHEST_FITTED, high * FURTHEST_FITTED)
+    beyond = positive.filter(~pl.col("fitted").is_between(*ends)).height
+    subtitle += f"; {beyond:,} further off drawn at the edge" if beyond else ""
+    shown = shown.with_columns(pl.col("fitted").clip(*ends))
+    # A point outside the domain is drawn all the same, over the words of the axis.
+    low, high = extent(positive["value"], positive["fitted"].clip(*ends))
     scale = alt.Scale(type="log", domain=[low / 1.5, high * 1.5], nice=False)
     marks = alt.Axis(format="~s", tickCount=6)
     points = (

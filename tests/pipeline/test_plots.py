@@ -121,6 +121,27 @@ def test_many_targets_are_thinned_evenly_and_the_ends_stay(drawn):
     assert drawn[-1]["title"]["subtitle"] == "300 of 9,000 targets drawn"
 
 
+def test_no_total_is_drawn_beyond_the_axes_of_a_fit(drawn):
+    """Seen in the UI: points among the words below the axis."""
+    far = FIT.clear().vstack(
+        pl.DataFrame(
+            {
+                "level": ["state", "county", "tract"],
+                "value": [1e6, 1e4, 200.0],
+                "fitted": [1e6, 20.0, 1e-7],
+                "weight": [1.0, 1.0, 1.0],
+            }
+        ).select(FIT.columns)
+    )
+    plots.fit_scatter(far, "Fit", synthetic=False)
+    points = next(layer for layer in drawn[-1]["layer"] if layer["mark"]["type"] == "circle")
+    low, high = points["encoding"]["y"]["scale"]["domain"]
+    fitted = [point["fitted"] for point in points["data"]["values"]]
+    assert low < min(fitted) and max(fitted) < high
+    assert fitted[1:] == [20.0, 2.0]  # a hundredth of the least target
+    assert "1 further off drawn at the edge" in drawn[-1]["title"]["subtitle"]
+
+
 def _mixed(tracts: int) -> pl.DataFrame:
     """Tracts with errors of 1, 2, ... ten-thousandths, and two counties in their midst."""
     values = [100.0] * tracts + [100.0, 100.0]

@@ -117,7 +117,7 @@ def test_a_partition_shows_its_fit_and_its_plot(browser, backfilled):
     browser.picture("7_partition")
     plot = browser.page.get_by_role("row").filter(has=browser.page.get_by_text("plot", exact=True))
     plot.get_by_text("Show Markdown").click()
-    picture = browser.page.get_by_role("dialog").get_by_role("img").first
+    picture = browser.page.get_by_role("dialog").locator("img").first
     picture.wait_for()
     width = picture.evaluate("drawn => drawn.naturalWidth")
     browser.picture("8_plot")
