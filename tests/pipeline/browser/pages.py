@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SECONDS_TO_MAKE = 2400.0
 # Until the words of a page are there: the first page waits for the code location.
 SECONDS_TO_SEE = 300.0
+_SECONDS_TO_SETTLE = 60.0
 _BUSY = ("Loading", "Refreshing data", "fetching statuses")
 
 
@@ -60,8 +61,10 @@ class Browser:
             self.page.wait_for_timeout(500)
 
     def picture(self, name: str) -> None:
-        """Keep what is seen once the page waits for no answer."""
-        self.until(lambda: not any(word in self.says() for word in _BUSY), "page that has loaded")
+        """Keep what is seen, after a minute at most also of a page that still waits for answers."""
+        end = time.monotonic() + _SECONDS_TO_SETTLE
+        while any(word in self.says() for word in _BUSY) and time.monotonic() < end:
+            self.page.wait_for_timeout(500)
         self.page.screenshot(path=self.pictures / f"{name}.png")
 
     def materialize(self, path: str, states: tuple[str, ...], picture: str) -> None:
