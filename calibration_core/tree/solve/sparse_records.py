@@ -30,6 +30,8 @@ _LEAVES = 48
 # A dense product is so many times faster for each entry: of that pool's 50 million products with
 # every leaf 1.7 million are not zero; these take 15 ms for 48 leaves, and all of them 56 ms.
 _DENSE = 8.0
+# Places in the lists are 32 bits wide.
+_MOST = 2**32
 
 
 class SparseRows(NamedTuple):
@@ -81,8 +83,11 @@ class SparseRows(NamedTuple):
 
 def is_worth_it(every: np.ndarray, width: int, leaves: int) -> bool:
     """Whether adding up what is not zero takes less than dense products, for so many leaves taken
-    together; of all columns (n, p + e), of which the first p = ``width`` are the leaves'."""
+    together, and whether the lists can hold it; of all columns (n, p + e), of which the first p =
+    ``width`` are the leaves'."""
     mine, whole = np.count_nonzero(every[:, :width], axis=1), np.count_nonzero(every, axis=1)
+    if int(whole.sum()) >= _MOST:
+        return False
     products = float((mine * (whole - mine) + mine * (mine + 1) // 2).sum())
     padded = -(-leaves // _LEAVES) * _LEAVES
     return products * padded * _DENSE <= float(every.size) * width * leaves

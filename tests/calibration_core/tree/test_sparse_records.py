@@ -6,6 +6,7 @@ import torch
 
 from calibration_core.tree.geography import GeographyTree
 from calibration_core.tree.problem import make_targets
+from calibration_core.tree.solve import sparse_records
 from calibration_core.tree.solve.blocks import TreeBlocks
 from calibration_core.tree.solve.dense_records import DenseRecords
 from calibration_core.tree.solve.sparse_records import SparseRecords, is_worth_it
@@ -85,3 +86,13 @@ def test_asked_for_where_few_products_are_not_zero():
     assert is_worth_it(few, 20, 48) and not is_worth_it(most, 20, 48)
     # One leaf takes as long as 48.
     assert not is_worth_it(few, 20, 1)
+
+
+def test_lists_that_would_be_too_long_are_not_asked_for(monkeypatch):
+    """Places in them have 32 bits: a longer list would be read at wrong places."""
+    every = columns(np.random.default_rng(9), 300, 60, 0.1)
+    count = np.count_nonzero(every)
+    monkeypatch.setattr(sparse_records, "_MOST", count + 1)
+    assert is_worth_it(every, 20, 48)
+    monkeypatch.setattr(sparse_records, "_MOST", count)
+    assert not is_worth_it(every, 20, 48)
