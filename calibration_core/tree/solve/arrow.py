@@ -155,8 +155,8 @@ class ArrowFactor:
     blocks : the TreeBlocks it belongs to (tree, scales, widths).
     leaves : what ``eliminate`` gave for all leaves, streamed in a fixed order; each is folded into
         its parent's block before the next is asked for.
-    border : called after the last leaf; adds to (nodes one level up, distinct, distinct) the
-        coupling of the levels above with themselves.
+    border : called after the last leaf; adds to the upper halves of (nodes one level up, distinct,
+        distinct) the coupling of the levels above with themselves.
     ridge : added to the diagonal after scaling.
 
     Columns of levels above are held once each, and spread over their chain of ancestors where their

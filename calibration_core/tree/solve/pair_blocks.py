@@ -284,12 +284,7 @@ class PairBlocks(TreeBlocks):
 
         def border(schur: torch.Tensor) -> None:
             schur[:, :held] += beside
-            schur[:, held:, :held] += beside[:, :, held:].transpose(1, 2)
-            corner = schur[:, held:, held:]
-            for a in range(0, rest.shape[1], STRIP):
-                b = a + STRIP
-                corner[:, a:b, a:] += rest[:, a:b, a:]
-                corner[:, b:, a:b] += rest[:, a:b, b:].transpose(1, 2)
+            schur[:, held:, held:] += rest
 
         return ArrowFactor(self, leaves(), border, ridge)
 

@@ -164,8 +164,8 @@ class PoolBlocks(TreeBlocks):
 
         def add(schur: torch.Tensor) -> None:
             schur[:, :size, :size] += shared
-            schur[:, size:] += border
             schur[:, :size, size:] += border[:, :, :size].mT
+            schur[:, size:, size:] += border[:, :, size:]
 
         return ArrowFactor(self, leaves(), add, ridge)
 
