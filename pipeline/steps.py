@@ -40,6 +40,7 @@ from pipeline.reports.loss_rows import held_out_rows, measured_loss
 from pipeline.reports.truth import truth_totals
 from pipeline.sources.base import SourceNote
 from pipeline.sources.of_profile import Tables
+from pipeline.specs.alignment import load_alignment
 from pipeline.specs.bystanders import load_bystanders
 from pipeline.specs.catalog import Catalog
 from pipeline.specs.cross_categories import load_cross_categories
@@ -154,6 +155,7 @@ def concept_gaps(
         state_fips=fips,
         same_concept=catalog.same_concept(profile),
         same_concept_limit=profile.same_concept_gap_limit,
+        aligned=load_alignment().keys_of_steps(profile.records.steps),
     )
 
 

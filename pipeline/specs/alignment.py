@@ -6,7 +6,7 @@ steps a profile takes (``profiles.py``), or how records change (``pipeline/recor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -119,6 +119,10 @@ class Alignment(SpecModel):
     def keys_of(self, step: Step) -> list[Key]:
         """Targets that a step is controlled by, in the order of the file, each once."""
         return list(dict.fromkeys(key for key in self._keys(step)))
+
+    def keys_of_steps(self, steps: Iterable[Step]) -> list[Key]:
+        """Targets that any of ``steps`` is controlled by, each once."""
+        return list(dict.fromkeys(key for step in steps for key in self.keys_of(step)))
 
     def _keys(self, step: Step) -> Iterator[Key]:
         if step == "ssa_benefits":

@@ -235,10 +235,7 @@ def _check_stated_once(catalog: Catalog, profile: Profile, where: str) -> None:
 
 def _check_held_out(catalog: Catalog, profile: Profile, where: str) -> None:
     """What weights are scaled to, and what records are aligned with, is not held out."""
-    needed = {POPULATION}
-    alignment = load_alignment()
-    for step in profile.records.steps:
-        needed |= set(alignment.keys_of(step))
+    needed = {POPULATION, *load_alignment().keys_of_steps(profile.records.steps)}
     for spec in catalog.specs_of(profile, [STATE]):
         for item in spec.items_of(catalog.vintage_of(spec, profile)):
             key, stated = (item.variable, item.domain), spec.provenance_of(item)

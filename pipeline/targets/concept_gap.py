@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
 import polars as pl
 
 from pipeline.errors import TargetError
@@ -112,6 +113,7 @@ def concept_gaps(
     state_fips: str,
     same_concept: Collection[tuple[str, str]] = (),
     same_concept_limit: float | None = None,
+    aligned: Collection[tuple[str, str]] = (),
 ) -> pl.DataFrame:
     """Gap of every variable of one state, with the role that follows.
 
@@ -123,6 +125,7 @@ def concept_gaps(
     targets : target rows (``build.TARGET_SCHEMA``) of the state, any levels.
     limit, same_concept_limit : widest relative gap that still calibrates, in general and for
         ``same_concept`` variables.
+    aligned : variables that the records were aligned with: each is a family of its own.
 
     Returns GAP_SCHEMA sorted by variable and domain; ``role`` calibrate, validation or dropped;
     ``reason`` in words; ``concept_error`` relative to the target, null where it does not calibrate.
@@ -166,20 +169,24 @@ def concept_gaps(
     )
     rows = [_decide(row) for row in measured.iter_rows(named=True)]
     decided = pl.DataFrame(rows, schema={**GAP_SCHEMA, "family": pl.String(), "same": pl.Boolean()})
-    return _with_concept_errors(decided).select(list(GAP_SCHEMA)).sort(VARIABLE_KEY)
+    return _with_concept_errors(decided, aligned).select(list(GAP_SCHEMA)).sort(VARIABLE_KEY)
 
 
-def _with_concept_errors(gaps: pl.DataFrame) -> pl.DataFrame:
+def _with_concept_errors(gaps: pl.DataFrame, aligned: Collection[tuple[str, str]]) -> pl.DataFrame:
     """``gaps`` (with family and same) with the concept error of what calibrates: as the file states
-    it, none of the same concept, else as its family of gaps shows."""
+    it, none of the same concept, else as its family of gaps shows; of ``aligned`` variables, as
+    their own gap does."""
     calibrates = pl.col("role") == CALIBRATE
     open_ = calibrates & ~pl.col("same") & pl.col("concept_error").is_null()
     open_ &= pl.col("gap").is_finite().fill_null(False)
     asked = gaps.filter(open_).sort(VARIABLE_KEY)
+    names = asked.select(*VARIABLE_KEY, pl.col("family").fill_null("")).iter_rows()
+    own = set(aligned)
+    families = [f"{v}/{d}" if (v, d) in own else family for v, d, family in names]
     found = concept_errors(
         asked["gap"].to_numpy(),
         asked["gap_standard_error"].fill_null(0.0).to_numpy(),
-        asked["family"].fill_null("").to_numpy(),
+        np.array(families),
     )
     measured = asked.select(VARIABLE_KEY).with_columns(measured=pl.Series(found, dtype=pl.Float64))
     stated = pl.when(pl.col("same")).then(0.0).otherwise("concept_error")

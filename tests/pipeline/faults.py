@@ -43,7 +43,7 @@ def _layout(year: int, workbook: str, irs: str) -> Layout:
 
 
 SAMPLE = _layout(2022, "ssa/ssi_sc22.xlsx", "irs/22incyallnoagi.csv")
-RHODE_ISLAND = _layout(2018, "ssa/ssi_c16.xlsx", "irs/22incyallnoagi_ri.csv")
+RHODE_ISLAND = _layout(2018, "ssa/ssi_sc17.xlsx", "irs/22incyallnoagi_ri.csv")
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,20 @@ def test_states_of_2018_are_met_to_the_county(state, realdata, outputs):
     assert set(report["levels"]) == {"nation", "state", "county"}
     for level in ("county", "state"):
         assert report["levels"][level]["median_are"] <= 0.005
+    off = beside_official(outputs / "counties_2018", state)
+    assert abs(off["usd_agi", "total"]) < 0.05, "nobody tells it: classes are told"
+    assert abs(off["usd_agi", "agi_1000000_plus"]) < 0.05
+    for told in ("usd_retirement", "usd_taxable_social_security", "usd_oasdi"):
+        assert abs(off[told, "total"]) < 0.02
+    assert abs(off["persons", "ssi"]) < 0.03
+
+
+def beside_official(root: Path, state: str) -> dict[tuple[str, str], float]:
+    """Totals of the selected pairs by variable and domain, over the official figure, less 1."""
+    report = root / "bystander_report" / f"state={state}" / "bystander_report.parquet"
+    figures = pl.read_parquet(report).filter(pl.col("official").is_not_null())
+    off = figures.select("variable", "domain", pl.col("selected") / pl.col("official") - 1)
+    return {(variable, domain): value for variable, domain, value in off.iter_rows()}
 
 
 def test_a_state_by_the_national_profile_from_what_is_at_hand(realdata, outputs):

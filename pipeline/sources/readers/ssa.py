@@ -1,7 +1,7 @@
 """Reader of the Social Security Administration's workbooks: OASDI and SSI by state and county.
 
 Belongs here: the publisher's workbooks, with tables of states and a sheet of counties per state.
-Does not belong here: forms that others stacked (``ssa_stacked.py``), units and suppression marks
+Does not belong here: forms that others stacked (``ssa_zip.py``), units and suppression marks
 (the spec, ``tables/cells.py``), or microdata.
 
 Layouts: https://www.ssa.gov/policy/docs/statcomps/oasdi_sc/ and

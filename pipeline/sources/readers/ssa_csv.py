@@ -3,7 +3,7 @@ of the workbook, one CSV file.
 
 Belongs here: finding which sheet a file is, and its cells. Does not belong here: what a sheet
 holds (``ssa.py`` reads it as it reads the workbook's), or tables that others stacked
-(``ssa_stacked.py``).
+(``ssa_zip.py``).
 
 A CSV file of a sheet keeps its title, its two lines of headings, its three label columns and its
 footnotes; only the workbook around it is gone.

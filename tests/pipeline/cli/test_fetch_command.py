@@ -53,17 +53,19 @@ def test_a_profiles_files_are_fetched_and_what_is_refused_is_said(invoke, mirror
     assert (folder / "acs_pums/2018_1yr/csv_pvt.zip").exists()
     assert not (folder / "acs_pums/2018_1yr/csv_pde.zip").exists()
     counts = out.strip().splitlines()[-1]
-    refused, by_carrier = 2, 1
+    refused, by_carrier = 2, 2
     assert f"{refused + by_carrier} refused" in counts
     for name in ("SVI_2014_US_county.csv", "SVI_2018_US_county.csv"):
         (folder / "acs_tables/county_us" / name).write_bytes(TABLE.content)
-    (folder / "ssa/ssi_c16.xlsx").write_bytes(BOOK.content)
+    (folder / "ssa/oasdi_states_csv").mkdir()
+    for name in ("2018 - Beneficiaries.csv", "2018 - Benefits.csv"):
+        (folder / "ssa/oasdi_states_csv" / name).write_bytes(TABLE.content)
     mirror.asked.clear()
     status, out, err = invoke(*COMMAND, "--data", str(folder), "--json")
     assert (status, err) == (0, "")
     rows = json.loads(out)
     assert {row["result"] for row in rows} == {"current", "placed by hand"}
-    assert sum(row["result"] == "placed by hand" for row in rows) == 3
+    assert sum(row["result"] == "placed by hand" for row in rows) == 4
     assert not any("svi.cdc.gov" in path for path, _ in mirror.asked)
     assert all("If-None-Match" in headers for _, headers in mirror.asked)
     recorded = json.loads((folder / RECORD).read_text())["files"]
@@ -75,7 +77,7 @@ def test_a_dry_run_asks_for_nothing_and_makes_nothing(invoke, mirror, tmp_path):
     status, out, _ = invoke(*COMMAND, "--data", str(folder), "--dry-run")
     assert status == 0
     assert "missing  acs_pums/2018_1yr/csv_pvt.zip  https://www2.census.gov/" in out
-    assert "by hand  ssa/ssi_c16.xlsx" in out
+    assert "by hand  ssa/oasdi_states_csv/2018 - Benefits.csv" in out
     assert mirror.asked == []
     assert not folder.exists()
     status, out, _ = invoke(*COMMAND, "--data", str(folder), "--dry-run", "--json")

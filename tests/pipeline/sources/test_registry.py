@@ -240,11 +240,10 @@ def test_a_missing_file_is_named_with_its_own_address(tmp_path, source, vintage,
     assert not any(f"group({other})" in line.message for other in others)
 
 
-def test_a_missing_file_in_a_carriers_form_is_described_and_the_official_one_refused(tmp_path):
-    (line,) = check_source(load_source("ssa_ssi_counties"), "2017", tmp_path)
-    assert line.path.endswith("ssi_c16.xlsx")
-    assert "reads the stacked file ssi_c16.xlsx" in line.message
-    assert "The official workbook ssi_sc17.xlsx cannot be read in its place" in line.message
+def test_a_missing_file_in_a_carriers_form_is_described_and_another_has_its_address(tmp_path):
+    line, _ = check_source(load_source("ssa_oasdi_states"), "2022", tmp_path)
+    assert line.path.endswith("2022 - Beneficiaries.csv")
+    assert "saved as CSV files by a carrier" in line.message
     assert "Download it" not in line.message
     (line,) = check_source(load_source("ssa_ssi_counties"), "2022", tmp_path)
     assert "Download it from Social Security Administration" in line.message

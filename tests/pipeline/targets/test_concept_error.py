@@ -142,6 +142,32 @@ def test_the_same_concept_has_no_model_error_and_a_stated_one_is_kept() -> None:
     assert wide["role"] == "validation" and wide["concept_error"] is None
 
 
+def test_what_records_were_aligned_with_does_not_inherit_the_doubts_of_its_family() -> None:
+    """Three classes of returns, two of them off by 10 %; the third was made to agree."""
+    names = ["a", "b", "c"]
+    rows = [returns("state", "44", 1000.0) | {"domain": name} for name in names]
+    records = pl.DataFrame(
+        {
+            "variable": ["persons", "returns", "returns", "returns"],
+            "domain": ["total", *names],
+            "total": [1000.0, 1000.0, 818.1818, 909.0909],
+            "standard_error": [0.0, 10.0, 10.0, 10.0],
+        }
+    )
+
+    def errors(aligned: tuple) -> dict[str, float]:
+        gaps = concept_gaps(
+            records, targets(POPULATION, *rows), 0.25, state_fips="44", aligned=aligned
+        )
+        own = gaps.filter(pl.col("variable") == "returns")
+        return dict(own.select("domain", "concept_error").iter_rows())
+
+    without, own = errors(()), errors((("returns", "c"),))
+    assert without["c"] > 0.005, "by its family"
+    assert own["c"] == 0.0
+    assert own["a"] > 0.09 and own["b"] > 0.09, "the others keep what they show of each other"
+
+
 def test_counties_inherit_the_states_error_relative_to_their_own_value() -> None:
     rows = [returns("state", "44", 550.0), returns("county", "44001", 100.0)]
     table = targets(POPULATION, *rows)

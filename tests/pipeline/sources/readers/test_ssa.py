@@ -1,4 +1,4 @@
-"""SSA workbooks by state and county, the stacked forms, and real figures. The workbooks are
+"""SSA workbooks by state and county, a stacked form, and real figures. The workbooks are
 invented, in SSA's layout.
 """
 
@@ -16,7 +16,6 @@ from pipeline.specs.sources import CodeSpec, SourceSpec, load_source
 
 OASDI = "ssa/oasdi_sc22.xlsx"
 SSI = "ssa/ssi_sc22.xlsx"
-STACKED = "ssa/ssi_c16.xlsx"
 ZIP = "ssa/oasdi_zip05_combined_new.csv"
 OASDI_HEADS = [
     "Total",
@@ -441,66 +440,7 @@ def test_a_workbook_that_is_none_or_lacks_its_sheets(read):
 
 
 # ------------------------------------------------------------------------------------------------
-# stacked forms
-
-
-def stacked(rows: list[list[object]], year: int = 2017, header: list[str] | None = None) -> bytes:
-    header = header or [
-        "State",
-        "",
-        "County",
-        "FIPS",
-        "Total",
-        "Age",
-        "Disabled",
-        "Under 18",
-        "18–64",
-        "65 or older",
-        "SSI Recipients",
-        "Dollar Value",
-    ]
-    footer = [
-        ["Outlying areas"],
-        [],
-        [f"File available from:\nSSI Recipients by State and County, {year}\nSYNTHETIC"],
-    ]
-    return book({"SSI": [header, *rows, *footer]})
-
-
-def test_stacked_zeros_are_withheld_cells(read, cell):
-    rows = [
-        ["Alabama", "", "Autauga", 1001, 1458, 0, 1397, 215, 1032, 211, 497, 827],
-        ["District of Columbia", "", "", 11000, *numbers(20, 8)],
-    ]
-    table = read("ssa_ssi_counties", "2017", {STACKED: stacked(rows)})
-    assert cell(table.frame, "01001", "ssi_aged")["status"] == "suppressed"
-    assert cell(table.frame, "01001", "ssi_payments_month")["estimate"] == 827_000
-    assert cell(table.frame, "11", "ssi_total")["level"] == "state"
-    counted = {n.code: n.count for n in table.notes}
-    assert counted["suppressed"] == 1
-    assert counted["label_rows"] == 3
-
-
-def test_the_footer_of_the_stack_tells_its_year(read):
-    with pytest.raises(
-        SourceLayoutError, match="footer prints 2016, and vintage 2017 was asked for"
-    ):
-        read(
-            "ssa_ssi_counties",
-            "2017",
-            {STACKED: stacked([["Alabama", "", "Autauga", 1001, *numbers(1, 8)]], 2016)},
-        )
-    with pytest.raises(SourceLayoutError, match="Column FIPS is missing"):
-        read(
-            "ssa_ssi_counties",
-            "2017",
-            {
-                STACKED: stacked(
-                    [["Alabama", "", "Autauga", 1001, *numbers(1, 8)]],
-                    header=["State", "", "County", "Code"],
-                )
-            },
-        )
+# the stacked form
 
 
 ZIP_HEAD = (
@@ -546,18 +486,23 @@ def test_a_zip_line_given_twice_is_an_error(read):
 # real files
 
 
-def test_real_ssi_counties(realdata):
+def test_real_ssi_counties_of_2017(realdata, cell):
+    """State and county figures, and a withheld cell is no zero."""
     table = read_source(load_source("ssa_ssi_counties"), "2017", realdata)
     total = table.frame.filter(pl.col("column") == "ssi_total")
-    assert total["estimate"].sum() == 8_227_548
-    assert total.filter(pl.col("geoid").str.starts_with("44"))["estimate"].sum() == 33_124
-    assert dict(total.group_by("level").len().iter_rows()) == {"county": 3141, "state": 2}
-    assert (
-        next(n.count for n in table.notes if n.code == "suppressed")
-        == table.frame.filter(pl.col("status") == "suppressed").height
-        == 2086
-    )
-    assert table.frame.filter(pl.col("estimate") == 0).is_empty()
+    assert dict(total.group_by("level").len().iter_rows()) == {
+        "nation": 1,
+        "state": 52,
+        "county": 3141,
+    }
+    by_level = dict(total.group_by("level").agg(pl.col("estimate").sum()).iter_rows())
+    assert by_level["nation"] == by_level["state"] == 8_227_676
+    assert cell(table.frame, "44", "ssi_65_older")["estimate"] == 7_692
+    assert cell(table.frame, "44", "ssi_payments_month_65_older")["estimate"] == 3_126_000
+    withheld = table.frame.filter(pl.col("status") == "suppressed")
+    assert withheld.height == sum(n.count for n in table.notes if n.code == "suppressed") == 2001
+    assert withheld["estimate"].null_count() == 2001
+    assert not table.frame.filter(pl.col("estimate") == 0).is_empty(), "a true zero stays one"
 
 
 def test_real_oasdi_by_zip(realdata, cell):
@@ -626,19 +571,6 @@ def test_real_workbooks_in_which_a_carrier_inserted_columns(
     counted = {note.code: note.count for note in table.notes}
     assert counted["state_totals_twice"] == 50 * 8
     assert "state_totals_that_differ" not in counted
-
-
-def test_real_county_sheets_of_2017_agree_with_the_stack(realdata):
-    """SSA's sheets tell a true zero from (X); the carrier's stack wrote 0 for both."""
-    keep = ["geoid", "column"]
-    own = read_source(with_vintage("2017"), "2017", realdata).frame
-    stack = read_source(load_source("ssa_ssi_counties"), "2017", realdata).frame
-    both = own.filter(pl.col("level") == "county").join(stack, on=keep, suffix="_stack")
-    assert both.height > 25_000
-    known = both.drop_nulls(["estimate", "estimate_stack"])
-    assert known.filter(pl.col("estimate") != pl.col("estimate_stack")).is_empty()
-    lost = both.filter(pl.col("estimate").is_null() != pl.col("estimate_stack").is_null())
-    assert lost["estimate"].to_list() == [0.0] * 85
 
 
 def test_a_real_workbook_whose_headings_and_figures_disagree(realdata):

@@ -1,18 +1,13 @@
-"""Readers of SSA tables as others stacked them: SSI counties in one sheet, OASDI by ZIP code in one
-file.
+"""Reader of OASDI by ZIP code: the tables of all states, stacked into one file by a carrier.
 
-Belongs here: the one-sheet stack of the SSI county sheets, and the stack of OASDI by ZIP code.
-Does not belong here: the publisher's own workbooks (``ssa.py``), or units and suppression marks
-(the spec, ``tables/cells.py``).
+Belongs here: that stack. Does not belong here: the publisher's own workbooks (``ssa.py``), or units
+and suppression marks (the spec, ``tables/cells.py``).
 
-Layouts: https://www.ssa.gov/policy/docs/statcomps/ssi_sc/ and
-https://www.ssa.gov/policy/docs/statcomps/oasdi_zip/ . Amounts are thousands of dollars for
+Layout: https://www.ssa.gov/policy/docs/statcomps/oasdi_zip/ . Amounts are thousands of dollars for
 December.
 """
 
 from __future__ import annotations
-
-import re
 
 import polars as pl
 
@@ -21,97 +16,10 @@ from pipeline.sources.files import FileProvenance
 from pipeline.sources.named import reader
 from pipeline.sources.tables.areas import keep_areas, padded, refuse_bad_codes
 from pipeline.sources.tables.cells import long_table
-from pipeline.sources.tables.columns import (
-    apply_renames,
-    checked_measures,
-    need,
-    refuse_duplicates,
-    refuse_year,
-)
+from pipeline.sources.tables.columns import checked_measures, need, refuse_duplicates
 from pipeline.sources.tables.schemas import PublishedTable, validated
-from pipeline.sources.tables.text import ROW, delimited, sheet, workbook
+from pipeline.sources.tables.text import ROW, delimited
 from pipeline.specs.states import BY_NAME
-
-
-@reader("ssa_ssi_stacked")
-def read_ssi_stacked(request: ReadRequest) -> SourceTable:
-    """SSI by county stacked into one sheet by its carrier: State, County, FIPS and eight measures.
-
-    Returns a PublishedTable. The carrier rewrote (X) to 0, so a zero is a withheld cell and is
-    counted. The year is in the footer. Rows without FIPS (labels, footnotes) are skipped and
-    counted; codes SS000 are whole states.
-    """
-    frames, notes, provenance = [], [], []
-    for file in request.files:
-        raw = request.open(file)
-        book = workbook(raw)
-        cells = sheet(book, book.sheet_names[0], raw.provenance.path)
-        frame, footer, skipped = _below_header(cells, raw.provenance)
-        years = set(re.findall(request.layout.year_pattern or r"(\d{4})", "\n".join(footer)))
-        refuse_year(years, request, raw.provenance.path, "footer")
-        frame = apply_renames(request, frame)
-        code = padded("FIPS", 5)
-        whole = code.str.ends_with("000")
-        frame = frame.with_columns(
-            pl.when(whole).then(pl.lit("state")).otherwise(pl.lit("county")).alias("level"),
-            pl.when(whole).then(code.str.slice(0, 2)).otherwise(code).alias("geoid"),
-            pl.coalesce(
-                "County", "State", *(c for c in frame.columns if c.startswith("__blank_"))
-            ).alias("name"),
-            pl.lit("").alias("stratum"),
-        )
-        refuse_bad_codes(frame, "FIPS", raw.provenance, "a county code of four or five digits")
-        refuse_duplicates(frame, raw.provenance)
-        kept, left = keep_areas(frame, request, file, raw.provenance)
-        measures, more = checked_measures(
-            request,
-            file,
-            kept,
-            kept,
-            raw.provenance,
-            ("State", "County", "FIPS", "level", "geoid", "name", "stratum"),
-        )
-        long, marks = long_table(request, kept, measures, raw.provenance)
-        if skipped:
-            notes.append(
-                SourceNote(
-                    "label_rows",
-                    skipped,
-                    f"{raw.provenance.label}: {skipped} label, blank or footnote row(s) without"
-                    " FIPS skipped",
-                )
-            )
-        frames.append(long)
-        notes += left + more + marks
-        provenance.append(raw.provenance)
-    whole_table = validated(
-        pl.concat(frames), PublishedTable, ", ".join(p.label for p in provenance)
-    )
-    return SourceTable(whole_table, tuple(provenance), tuple(notes))
-
-
-def _below_header(
-    cells: pl.DataFrame, provenance: FileProvenance
-) -> tuple[pl.DataFrame, list[str], int]:
-    """Rows with a FIPS code under the header's names, the text of the other rows, and
-    their number.
-    """
-    letters = [name for name in cells.columns if name != ROW]
-    header = cells.filter(
-        pl.any_horizontal(pl.col(letter).str.strip_chars() == "FIPS" for letter in letters)
-    )
-    if header.is_empty():
-        need(cells.head(0), ["FIPS"], provenance)
-    top = header.row(0, named=True)
-    names = {letter: (top[letter] or "").strip() or f"__blank_{letter}" for letter in letters}
-    below = cells.filter(pl.col(ROW) > top[ROW]).rename(names)
-    need(below, ["State", "County", "FIPS"], provenance)
-    coded = pl.col("FIPS").is_not_null() & (pl.col("FIPS").str.strip_chars() != "")
-    rest = below.filter(~coded)
-    text = [
-        value for column in rest.drop(ROW).iter_columns() for value in column.drop_nulls().to_list()
-    ]
-    return below.filter(coded), text, rest.height
 
 
 @reader("ssa_oasdi_zip")
