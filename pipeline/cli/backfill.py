@@ -88,7 +88,8 @@ def _needed(
         wanted = tuple(state for state in asked.states if planner.stale_from_the_start(state))
         tables = planner.needs(NATIONAL_OUTPUTS, None)
     if (current := len(asked.states) - len(wanted)) > 0:
-        terminal.note(f"{current} states are current: not asked for (--force asks for all)")
+        are = "1 state is" if current == 1 else f"{current} states are"
+        terminal.note(f"{are} current: not asked for (--force asks for all)")
     if not wanted and not tables:
         terminal.note("The national tables are current: nothing to do")
     return wanted, tables
