@@ -40,13 +40,23 @@ WAIT_TAG = "geocal/wait"
 """A run with this tag waits where another run writes its state's tables, instead of failing."""
 
 
-def run_facts(profile: Profile) -> dict[str, Any]:
-    """The constants of a run that every stored table and every manifest carries."""
+def table_facts(profile: Profile) -> dict[str, Any]:
+    """The constants of a run that every stored table carries."""
     return {
         "profile": profile.id,
         "synthetic": profile.synthetic,
         "target_year": profile.target_year,
         "seed": profile.seed,
+    }
+
+
+def run_facts(profile: Profile) -> dict[str, Any]:
+    """The constants of a run that its manifests carry. Digests of all specs and all code are no
+    part of a table: of what it rests on it carries its own (``making``), so that a change of the
+    rest leaves its bytes alone.
+    """
+    return {
+        **table_facts(profile),
         "specs_sha256": spec_digest(SPEC_ROOT, *beside_ours()),
         "code_sha256": code_version("calibration_core", "pipeline"),
     }
@@ -96,7 +106,9 @@ def build_definitions(
         sensors=automation.sensors,
         resources={
             "io_manager": locking(
-                ParquetIOManager(environment, facts, makings.facts, words), profile, begin
+                ParquetIOManager(environment, table_facts(profile), makings.facts, words),
+                profile,
+                begin,
             ),
             **(resources or {}),
         },

@@ -17,7 +17,7 @@ from pipeline.assets.common import PROJECT_ROOT
 from pipeline.assets.names import GATE
 from pipeline.currency import specs
 from pipeline.currency.making import makings_of
-from pipeline.definitions import build_definitions
+from pipeline.definitions import build_definitions, run_facts
 from pipeline.io_manager import read_facts
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
 from pipeline.partitions import order_states
@@ -329,3 +329,30 @@ def test_a_comment_in_a_specification_makes_nothing_stale(monkeypatch, tmp_path)
         Path, "read_bytes", lambda path: read(path) + b"# a word" * (path.suffix == ".yaml")
     )
     assert versions() == before
+
+
+def test_what_a_table_does_not_rest_on_leaves_its_bytes_alone(monkeypatch, sample):
+    """Every run of national inputs writes these tables again; after an edit elsewhere, with the
+    same bytes, or each state's manifest would list files that are no longer there."""
+    profile, names = load_catalog().profile("sample"), ("geography", "cps_asec_households")
+
+    def made() -> dict[str, bytes]:
+        definitions = build_definitions(profile, sample)
+        with dg.DagsterInstance.ephemeral() as instance:
+            resources = {"io_manager": definitions.resources["io_manager"]}
+            for keys in (("synthetic_raw_files",), names):
+                result = dg.materialize(
+                    list(definitions.assets),
+                    selection=[dg.AssetKey(key) for key in keys],
+                    instance=instance,
+                    resources=resources,
+                )
+                assert result.success
+        return {name: sample.table_path(name).read_bytes() for name in names}
+
+    before, facts = made(), run_facts(profile)
+    monkeypatch.setattr("pipeline.definitions.code_version", lambda *_: "0123456789ab")
+    monkeypatch.setattr("pipeline.definitions.spec_digest", lambda *_: "other")
+    assert made() == before
+    assert run_facts(profile) != facts
+    assert {"making", "seed"} <= read_facts(sample.table_path("geography")).keys()
