@@ -10,7 +10,8 @@ command is given again. A round ends when nothing is queued or under way; states
 then asked for once more. After every kill the tables that were there are compared, and after every
 round it is counted what must not be:
 
-    torn            a table that cannot be read, or whose bytes are not those of the undisturbed run
+    torn            a table that cannot be read, or whose bytes are not those of the undisturbed
+                    run; a manifest that does not list the tables that are there
     lost            a table that stood before a kill and is gone after it
     left over       temporary files once each state's next run has ended
     wrong statuses  runs under way in the record whose process is gone; states that ``geocal
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import signal
@@ -36,7 +38,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -218,7 +220,23 @@ class Round:
         self.counts.left_over += [str(p.relative_to(root)) for p in sorted(root.rglob(".*.tmp"))]
         now = digests(root)
         self.counts.lost += [f"end: {n}" for n in sorted(self.undisturbed.keys() - now.keys())]
-        self.counts.torn += [f"end: {n}" for n in now if self.undisturbed.get(n) != now[n]]
+        self.counts.torn += [f"end: {n}" for n in now if not self._stands(root, n, now)]
+
+    def _stands(self, root: Path, name: str, now: Mapping[str, str]) -> bool:
+        """Whether a file is that of the undisturbed run; of a manifest, which has times in it,
+        whether it lists the tables that are there."""
+        if not name.startswith("manifests/"):
+            return self.undisturbed.get(name) == now[name]
+        return lists_what_is_there((root / name).read_bytes(), now)
+
+
+def lists_what_is_there(manifest: bytes, now: Mapping[str, str]) -> bool:
+    """Whether a manifest can be read, lists a table, and each with the digest that it has."""
+    try:
+        tables = json.loads(manifest)["tables"].values()
+    except (ValueError, KeyError):
+        return False
+    return bool(tables) and all(now.get(each["path"]) == each["sha256"] for each in tables)
 
 
 def _of_a_state(name: str) -> bool:
