@@ -32,6 +32,7 @@ class _Store:
     small : (records, a) uint8. large : (records, b) float64. Both C-ordered.
     is_small : (columns,) bool. slot : (columns,) int64 place in its matrix.
     largest : (columns,) float64 largest size of an entry; inf or NaN where one is not finite.
+    filled : (columns,) int64 number of entries that are not zero.
     """
 
     small: np.ndarray
@@ -39,6 +40,7 @@ class _Store:
     is_small: np.ndarray
     slot: np.ndarray
     largest: np.ndarray
+    filled: np.ndarray
 
 
 class Columns:
@@ -81,11 +83,12 @@ class Columns:
         slot = np.where(is_small, np.cumsum(is_small), np.cumsum(~is_small)) - 1
         small = np.empty((records, int(is_small.sum())), dtype=np.uint8)
         large = np.empty((records, int((~is_small).sum())))
-        largest = np.zeros(len(first))
+        largest, filled = np.zeros(len(first)), np.zeros(len(first), dtype=np.int64)
         for kind, place, i, c in zip(is_small, slot, first, range(len(first)), strict=True):
             (small if kind else large)[:, place] = columns[i]
             largest[c] = np.abs(columns[i].astype(np.float64)).max(initial=0.0)
-        return cls(_Store(small, large, is_small, slot.astype(np.int64), largest), index)
+            filled[c] = np.count_nonzero(columns[i])
+        return cls(_Store(small, large, is_small, slot.astype(np.int64), largest, filled), index)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -107,6 +110,11 @@ class Columns:
     def largest(self) -> np.ndarray:
         """(variables,) float64: the largest size of an entry of each column."""
         return self.store.largest[self.index]
+
+    @property
+    def filled(self) -> int:
+        """Number of entries that are not zero."""
+        return int(self.store.filled[self.index].sum())
 
     def __getitem__(self, key: Any) -> Any:
         record, chosen = key if isinstance(key, tuple) else (key, None)
@@ -198,6 +206,12 @@ def largest_of(design: Design) -> np.ndarray:
     if isinstance(design, Columns):
         return design.largest
     return np.maximum(design.max(axis=0, initial=0.0), -design.min(axis=0, initial=0.0))
+
+
+def filled_share(design: Design) -> float:
+    """Share of the entries that are not zero."""
+    filled = design.filled if isinstance(design, Columns) else int(np.count_nonzero(design))
+    return filled / max(design.size, 1)
 
 
 def mean_size(design: Design) -> np.ndarray:

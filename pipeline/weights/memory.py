@@ -2,10 +2,10 @@
 
     need = process and tables + what units add + factors of the leaves + what is kept for speed
 
-A factor keeps of each leaf a triangle of its own p variables and their coupling with the w distinct
-columns above, p (8 p + c w) bytes, c being 8, or 4 where couplings are kept in single precision.
-The refit has more variables than the dense solution, every measured one; but where a leaf has fewer
-pairs than variables, p are its pairs.
+A factor of the dense solution keeps of each leaf a triangle of its own p variables and their
+coupling with the w distinct columns above, p (8 p + c w) bytes, c being 8, or 4 where couplings are
+kept in single precision. That of a refit has more variables, every measured one, but keeps no
+coupling; where a leaf has fewer pairs than variables, its triangle is of its pairs.
 
 Belongs here: that sum, and the refusal of a state beyond the budget. Does not belong here: what is
 kept for speed (``calibration_core/common/memory.py``), the peak that was reached (the manifest).
@@ -66,9 +66,8 @@ def need_of(state: SolvableState) -> Need:
     own = problem.targets.designs[-1].shape[1]
     beside = own + columns_without_target(state).size
     pairs = -(-pairs_of(state.profile, leaves) // max(leaves, 1))
-    factors = max(
-        leaves * p * p * 8 + coupling_bytes(leaves, p, above) for p in (own, min(beside, pairs))
-    )
+    dense = leaves * own * own * 8 + coupling_bytes(leaves, own, above)
+    factors = max(dense, leaves * min(beside, pairs) ** 2 * 8)
     contributions = store.small.nbytes + store.large.nbytes
     # Pools serve the dense solution, the rest of what is kept the selection and the refit.
     rows = kept_bytes("records") + kept_bytes("pairs") + kept_bytes("weights")

@@ -107,17 +107,25 @@ def test_pool_and_pairs_agree_on_columns_that_levels_share(products, monkeypatch
     """However products of columns are taken, distinct columns once: the same weights as without any
     sharing of work.
     """
-    from calibration_core.tree.solve import dense_records, pair_blocks, record_pool, small_matrices
+    from calibration_core.tree.solve import (
+        dense_records,
+        pair_blocks,
+        pair_rows,
+        record_pool,
+        small_matrices,
+    )
 
     problem = small_tree(shared=True)
     sparse, formed = products == "of what is not zero", products == "formed"
     monkeypatch.setattr(record_pool, "is_worth_it", lambda *columns: sparse)
     monkeypatch.setattr(dense_records, "MANY_LEAVES", 1 if formed else 1000)
-    monkeypatch.setattr(pair_blocks, "STRIP", 2)
+    monkeypatch.setattr(pair_blocks, "MOST_FILLED", 1.0 if sparse else 0.0)
+    monkeypatch.setattr(pair_rows, "STRIP", 2)
     monkeypatch.setattr(small_matrices, "STRIP", 2)
     taken = PoolBlocks(problem).pools.of(0).columns
     assert isinstance(taken, SparseRecords) == sparse
     assert getattr(taken, "formed", formed) == formed
+    assert PairBlocks(as_pairs(problem)).listed == sparse
     assert PoolBlocks(problem).beyond == PairBlocks(as_pairs(problem)).beyond == 2
     settings = TreeNewtonSettings(tau_path=(1.0, 0.1), tolerance=1e-10)
     pool, pairs = (

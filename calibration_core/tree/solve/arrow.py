@@ -2,149 +2,125 @@
 
 One small block a leaf, bordered by its county, its state, and so on up. Leaves are eliminated
 first, then each level above (Schur complements), so a solve costs one small Cholesky factorisation
-an area, of its variables or of its pairs, whichever are fewer (``leaf_systems.py``). Factors are
-kept, so that further right-hand sides (chord steps, refinement) are cheap.
+an area. Factors are kept, so that further right-hand sides (chord steps, refinement) are cheap.
 
-Leaves come as a stream and only their factors and couplings stay, so memory grows with areas and
+Leaves come as a stream and only what is kept of them stays, so memory grows with areas and
 variables, not with records.
 
-Belongs here: linear algebra on the arrow. Does not belong here: single blocks
-(``small_matrices.py``), how they come from records (``pool_blocks.py``, ``pair_blocks.py``), or the
-iteration around it (``tree/solve/newton.py``).
+Belongs here: linear algebra on the arrow, leaves of a shared pool. Does not belong here: single
+blocks (``small_matrices.py``), leaves of written-out pairs (``pair_leaves.py``), how blocks come
+from records (``pool_blocks.py``, ``pair_blocks.py``), or the iteration around it
+(``tree/solve/newton.py``).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from calibration_core.tree.solve.leaf_systems import LeafSystems
-from calibration_core.tree.solve.small_matrices import cholesky, mirrored, solve_with, upper_gram
+from calibration_core.tree.solve.small_matrices import (
+    cholesky,
+    left_solve,
+    lower_solve,
+    mirrored,
+    solve_with,
+    upper_gram,
+    upper_solve,
+)
 
-# Entries of nodes' blocks that are spread over their ancestors at a time: 32 MB.
-_SPREAD = 4_000_000
+# Entries of nodes' blocks that are spread over their ancestors at a time, by each thread: 8 MB.
+_SPREAD = 1_000_000
+
+
+class LeafFactor(Protocol):
+    """What is kept of some leaves; (all leaves, ...) tensors are looked at where these are."""
+
+    @property
+    def leaves(self) -> slice | torch.Tensor:
+        """Which ones."""
+        ...
+
+    def reduced(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """From the right-hand side (all leaves, p): what ``finish`` needs of it, and C' M^-1 x,
+        (leaves, distinct), with M the leaves' own systems and C their coupling.
+        """
+        ...
+
+    def finish(self, half: torch.Tensor, above: torch.Tensor) -> torch.Tensor:
+        """M^-1 (x - C z), (leaves, p), given the answer z above, (all leaves, distinct)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
-class LeafBlocks:
-    """Unscaled curvature of some leaves.
-
-    Attributes
-    ----------
-    leaves : (first, past the last) or int64 indices of the leaves.
-    own : (leaves, p, p) their own block.
-    cross : (leaves, p, distinct) coupling with the distinct columns of levels above
-        (``TreeBlocks.place``); None in a tree of one level.
-    nodes : stretches of leaves with one parent: (parent, first, past the last) within these leaves.
-    """
-
-    leaves: tuple[int, int] | torch.Tensor
-    own: torch.Tensor
-    cross: torch.Tensor | None
-    nodes: tuple[tuple[int, int, int], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class LeafFactor:
-    """What is kept of some leaves.
+class CoupledLeaves:
+    """Leaves of a shared pool, eliminated.
 
     Attributes
     ----------
     leaves : which.
-    systems : their own systems, factorised.
-    coupling : L^-1 times their coupling, (leaves, p or pairs, distinct), without columns in a tree
-        of one level; in single precision where that of all leaves is large, for it only steers the
-        steps.
-    inverse : (leaves, p) 1 / scale.
-    rows : gives the design rows (leaves, pairs, p) of leaves solved in their pairs; else none.
+    lower : (leaves, p, p) L of M = L L'.
+    coupling : L^-1 times their coupling, (leaves, p, distinct), without columns in a tree of one
+        level; in single precision where that of all leaves is large, for it only steers the steps.
     """
 
     leaves: slice | torch.Tensor
-    systems: LeafSystems
+    lower: torch.Tensor
     coupling: torch.Tensor
-    inverse: torch.Tensor
-    rows: Callable[[], torch.Tensor]
 
-    def half(self, x: torch.Tensor) -> torch.Tensor:
-        """L^-1 of the right-hand side, from that of all leaves."""
-        return self.systems.half(self.rows(), self.inverse, x[self.leaves])
+    def reduced(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        half = lower_solve(self.lower, x[self.leaves])
+        return half, torch.bmm(half[:, None, :], self.coupling.to(half.dtype))[:, 0, :]
 
-    def finish(self, x: torch.Tensor, half: torch.Tensor, above: torch.Tensor) -> torch.Tensor:
-        """The leaves' answer, given the answer above, (all leaves, distinct)."""
+    def finish(self, half: torch.Tensor, above: torch.Tensor) -> torch.Tensor:
         coupling = self.coupling.to(half.dtype)
         carried = torch.bmm(coupling, above[self.leaves][:, :, None])[:, :, 0]
-        return self.systems.finish(self.rows(), self.inverse, x[self.leaves], half, carried)
+        return upper_solve(self.lower, half - carried)
 
 
 @dataclass(frozen=True, eq=False)
 class Eliminated:
     """What the elimination of some leaves leaves behind: what is kept of them, and what it takes
-    off the block of each parent, (parent, (distinct, distinct)), the upper half of it.
+    off the block of each parent, (parent, (distinct, distinct)), the upper half of it; negative
+    where that has all that these leaves add to their parents' blocks.
     """
 
     factor: LeafFactor
-    taken: tuple[tuple[int, torch.Tensor], ...]
+    taken: Sequence[tuple[int, torch.Tensor]]
 
 
-def eliminate(blocks, part: LeafBlocks, ridge: float) -> Eliminated:
-    """Scale, factorise and eliminate some leaves; ``blocks`` is the TreeBlocks they belong to."""
-    here = slice(*part.leaves) if isinstance(part.leaves, tuple) else part.leaves
-    scale = blocks.inverse[-1][here]
-    systems = LeafSystems.of_variables(part.own, scale, ridge)
-
-    def rows() -> torch.Tensor:
-        return systems.root
-
-    if part.cross is None:
-        return Eliminated(LeafFactor(here, systems, systems.lower[:, :, :0], scale, rows), ())
-    coupling = _left(systems.lower, part.cross * scale[:, :, None])
-    taken = tuple((node, _gram_of(coupling[a:b])) for node, a, b in part.nodes)
-    return Eliminated(LeafFactor(here, systems, _kept(blocks, coupling), scale, rows), taken)
-
-
-def eliminate_by_pairs(
+def eliminate(
     blocks,
-    leaves: torch.Tensor,
+    leaves: slice,
+    own: torch.Tensor,
+    cross: torch.Tensor | None,
     nodes: tuple[tuple[int, int, int], ...],
-    slope: torch.Tensor,
-    rows: Callable[[], torch.Tensor],
     ridge: float,
 ) -> Eliminated:
-    """The same of leaves with fewer pairs than variables, from the slopes (leaves, pairs) and the
-    design rows (leaves, pairs, columns) of their pairs. What it takes off is negative: all that
-    these leaves add to their parents' blocks (``leaf_systems.py``).
+    """Scale, factorise and eliminate some leaves of a shared pool.
+
+    Parameters
+    ----------
+    blocks : the TreeBlocks they belong to.
+    leaves : which.
+    own : (leaves, p, p) unscaled curvature of their own variables.
+    cross : (leaves, p, distinct) coupling with the distinct columns of levels above
+        (``TreeBlocks.place``); None in a tree of one level.
+    nodes : stretches of leaves with one parent: (parent, first, past the last) within these leaves.
     """
-
-    def own() -> torch.Tensor:
-        return rows()[:, :, : blocks.width]
-
-    every, scale = rows(), blocks.inverse[-1][leaves]
-    systems = LeafSystems.of(every[:, :, : blocks.width], scale, slope, ridge)
-    if not blocks.deep:
-        return Eliminated(LeafFactor(leaves, systems, systems.lower[:, :, :0], scale, own), ())
-    above = every[:, :, blocks.columns_above] * slope.sqrt()[:, :, None]
-    coupling = _left(systems.lower, above)
-    taken = tuple((node, _gram_of(coupling[a:b]).mul_(-ridge)) for node, a, b in nodes)
-    return Eliminated(LeafFactor(leaves, systems, _kept(blocks, coupling), scale, own), taken)
-
-
-def _left(lower: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
-    """L^-1 cross: from the right and transposed, so that what comes out has its rows beside each
-    other in memory.
-    """
-    return torch.linalg.solve_triangular(lower.mT, cross.mT, upper=True, left=False).mT
-
-
-def _gram_of(coupling: torch.Tensor) -> torch.Tensor:
-    return upper_gram(coupling.reshape(-1, coupling.shape[2]))
-
-
-def _kept(blocks, coupling: torch.Tensor) -> torch.Tensor:
-    return coupling.to(torch.float32 if blocks.single else torch.float64)
+    scale = blocks.inverse[-1][leaves]
+    lower = cholesky((own * scale[:, :, None]).mul_(scale[:, None, :]), ridge)
+    if cross is None:
+        return Eliminated(CoupledLeaves(leaves, lower, lower[:, :, :0]), ())
+    coupling = left_solve(lower, cross * scale[:, :, None])
+    width = coupling.shape[2]
+    taken = [(node, upper_gram(coupling[a:b].reshape(-1, width))) for node, a, b in nodes]
+    kept = coupling.to(torch.float32 if blocks.single else torch.float64)
+    return Eliminated(CoupledLeaves(leaves, lower, kept), taken)
 
 
 class ArrowFactor:
@@ -160,8 +136,7 @@ class ArrowFactor:
     ridge : added to the diagonal after scaling.
 
     Columns of levels above are held once each, and spread over their chain of ancestors where their
-    scales come in. Kept per leaf: its factor and its coupling (``LeafFactor``), in ``parts``, one
-    for each Eliminated.
+    scales come in. What is kept of the leaves is in ``parts``, one for each Eliminated.
     """
 
     def __init__(
@@ -197,19 +172,25 @@ class ArrowFactor:
 
     def _first_level(self, schur: torch.Tensor) -> torch.Tensor:
         """Eliminate the level just above the leaves from the upper halves of its nodes' blocks
-        (nodes, distinct, distinct), and give the blocks of the next. Some nodes after others:
-        spread over its chain of ancestors a block has several times as many entries.
+        (nodes, distinct, distinct), and give the blocks of the next. Some nodes at a time: spread
+        over its chain of ancestors a block has several times as many entries.
         """
         blocks, width, place = self._blocks, self._widths[0], self._blocks.place
         wide, depth = place.numel() - width, len(blocks.tree.levels) - 2
         factors = blocks.zeros(schur.shape[0], width, width)
         crosses = blocks.zeros(schur.shape[0], width, wide)
         above = blocks.zeros(blocks.tree.sizes[depth - 1] if depth else 0, wide, wide)
-        for nodes in torch.arange(schur.shape[0]).split(max(1, _SPREAD // place.numel() ** 2)):
-            here, scale = slice(int(nodes[0]), int(nodes[-1]) + 1), self._chain[nodes]
-            some = mirrored(schur[here])[:, place[:, None], place[None, :]]
+
+        def one(here: slice) -> torch.Tensor | None:
+            scale = self._chain[here]
+            some = mirrored(schur[here]).index_select(1, place).index_select(2, place)
             some = some.mul_(scale[:, :, None]).mul_(scale[:, None, :])
             factors[here], crosses[here], rest = _eliminated(some, width, self._ridge)
+            return rest
+
+        step = max(1, _SPREAD // max(1, place.numel() ** 2))
+        some = [slice(a, min(schur.shape[0], a + step)) for a in range(0, schur.shape[0], step)]
+        for here, rest in zip(some, blocks.stream(one, some), strict=True):
             if rest is not None:
                 above.index_add_(0, self._parents[depth][here], rest)
         self._levels.append((factors, crosses))
@@ -220,22 +201,17 @@ class ArrowFactor:
         variables).
         """
         # A leaf that no record reaches has nothing but the ridge.
-        leaves, halves = (rhs[-1] / self._ridge, [part.half(rhs[-1]) for part in self.parts])
+        leaves, halves = (rhs[-1] / self._ridge, [part.reduced(rhs[-1]) for part in self.parts])
         if len(rhs) == 1:
-            for part, half in zip(self.parts, halves, strict=True):
-                leaves[part.leaves] = part.finish(rhs[-1], half, rhs[-1][:, :0])
+            for part, (half, _) in zip(self.parts, halves, strict=True):
+                leaves[part.leaves] = part.finish(half, rhs[-1][:, :0])
             return [leaves]
         depth = len(rhs) - 1
         pull = torch.zeros(
             (rhs[-2].shape[0], self._blocks.distinct), dtype=rhs[0].dtype, device=rhs[0].device
         )
-        for part, half in zip(self.parts, halves, strict=True):
-            pull.index_add_(
-                0,
-                self._parents[-1][part.leaves],
-                torch.bmm(half[:, None, :], part.coupling.to(half.dtype))[:, 0, :],
-                alpha=-1.0,
-            )
+        for part, (_, taken) in zip(self.parts, halves, strict=True):
+            pull.index_add_(0, self._parents[-1][part.leaves], taken, alpha=-1.0)
         chain = pull[:, self._blocks.place] * self._chain
         partial: list[torch.Tensor] = []
         for step, width in enumerate(self._widths):
@@ -261,8 +237,8 @@ class ArrowFactor:
             answers[level] = solve_with(factor, own)
             carried = torch.cat([answers[level], carried], dim=1)
         above_leaves = self._blocks.gather(carried * self._chain)[self._parents[-1]]
-        for part, half in zip(self.parts, halves, strict=True):
-            leaves[part.leaves] = part.finish(rhs[-1], half, above_leaves)
+        for part, (half, _) in zip(self.parts, halves, strict=True):
+            leaves[part.leaves] = part.finish(half, above_leaves)
         answers[-1] = leaves
         return answers
 

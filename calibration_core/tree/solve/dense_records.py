@@ -139,7 +139,7 @@ class DenseRecords:
 
     def border(self, slope: torch.Tensor) -> torch.Tensor:
         """Curvature of columns that only levels above have with all distinct ones, (e, distinct),
-        from slopes (records,).
+        from slopes (records,); of that with each other the upper half is looked at.
         """
         return (self.extra * slope[:, None]).T @ self.columns
 

@@ -37,6 +37,8 @@ from calibration_core.tree.solve.arrow import ArrowFactor
 from calibration_core.tree.solve.leaf_systems import LeafSystems
 from calibration_core.tree.solve.link import Link
 from calibration_core.tree.solve.pair_blocks import Batch, PairBlocks
+from calibration_core.tree.solve.pair_leaves import PairLeaves
+from calibration_core.tree.solve.pair_rows import PairRows
 
 # Newton and chord steps of one leaf at most; one that needs more is taken up again from where it
 # stands after the next step above.
@@ -47,11 +49,11 @@ _SLACK = 1e-10
 
 @dataclass(frozen=True, eq=False)
 class _Leaves:
-    """Some leaves of a batch: design rows (n, longest, p), u from above (n, longest), prior (n,
-    longest), link, targets and 1 / scale (n, p).
+    """Some leaves of a batch: design rows, u from above (n, longest), prior (n, longest), link,
+    targets and 1 / scale (n, p).
     """
 
-    rows: torch.Tensor
+    rows: PairRows
     above: torch.Tensor
     prior: torch.Tensor
     link: Link
@@ -59,10 +61,10 @@ class _Leaves:
     inverse: torch.Tensor
 
     def take(self, which: torch.Tensor) -> _Leaves:
-        if which.numel() == self.rows.shape[0]:
+        if which.numel() == self.prior.shape[0]:
             return self
         return _Leaves(
-            self.rows[which],
+            self.rows.take(which),
             self.above[which],
             self.prior[which],
             self.link.take(which),
@@ -155,22 +157,18 @@ class LeafNewton:
         tells.
         """
         blocks, x = self.blocks, y[-1].clone()
-        upper = blocks.stack_above([a * i for a, i in zip(y, blocks.inverse, strict=True)])
-        per_leaf, potential = blocks.zeros(x.shape[0], blocks.columns), 0.0
+        upper = blocks.above_of([a * i for a, i in zip(y, blocks.inverse, strict=True)])
+        per_leaf, potential = blocks.no_totals(), 0.0
         # A leaf without pairs: its optimum is known.
         empty = blocks.empty
         x[empty] = self.target[empty] * blocks.inverse[-1][empty] / tau
 
         def one(numbered: tuple[int, Batch]) -> tuple[_Point, torch.Tensor]:
             number, batch = numbered
-            rows, at = blocks.rows_in(batch), batch.leaves
-            above = (
-                torch.bmm(rows, upper[at][:, :, None])[:, :, 0]
-                if upper is not None
-                else torch.zeros_like(batch.prior)
-            )
+            rows, at = batch.rows.loaded(), batch.leaves
+            above = rows.above_u(upper[at]) if blocks.deep else torch.zeros_like(batch.prior)
             leaves = _Leaves(
-                rows[:, :, : blocks.width],
+                rows,
                 above,
                 batch.prior,
                 batch.link_or(link),
@@ -183,9 +181,9 @@ class LeafNewton:
                 None if step is None else step[at],
                 tau,
                 tolerance,
-                None if factor is None else factor.parts[number].systems,
+                _kept(factor, number),
             )
-            return point, torch.bmm((point.ratio * batch.prior)[:, None, :], rows)[:, 0, :]
+            return point, blocks.totals_of(rows, point.ratio * batch.prior)
 
         # One batch after another: these are many small steps, between which two threads would hand
         # the interpreter's lock to and fro. A refit of Rhode Island takes 13 s so, and 22 in two.
@@ -265,11 +263,17 @@ class LeafNewton:
         ones = torch.ones_like(point.value)
         if not isinstance(leaves.link, Raking):
             return ones
-        change = torch.bmm(leaves.rows, (direction * leaves.inverse)[:, :, None])[:, :, 0]
+        change = leaves.rows.own_u(direction * leaves.inverse)
         rise = torch.where(
             leaves.prior > 0, torch.minimum(change, point.u + change + rules.NEGLIGIBLE), 0.0
         ).amax(dim=1)
         return torch.minimum(ones, self.longest_step / rise.clamp(min=1e-300))
+
+
+def _kept(factor: ArrowFactor | None, number: int) -> LeafSystems | None:
+    """The systems of the leaves of one batch in a factor of the whole."""
+    part = None if factor is None else factor.parts[number]
+    return part.systems if isinstance(part, PairLeaves) else None
 
 
 def _systems_of(leaves: _Leaves, point: _Point, tau: float) -> LeafSystems:
@@ -291,14 +295,12 @@ def _enough(
 
 def _at(leaves: _Leaves, x: torch.Tensor, tau: float) -> _Point:
     scaled = x * leaves.inverse
-    u = torch.bmm(leaves.rows, scaled[:, :, None])[:, :, 0].add_(leaves.above)
+    u = leaves.rows.own_u(scaled).add_(leaves.above)
     ratio = leaves.link.ratio(u)
     weights = ratio * leaves.prior
     potential = leaves.link.potential(u, ratio, leaves.prior, weights)
     linear, square = (leaves.target * scaled).sum(dim=1), 0.5 * tau * (x * x).sum(dim=1)
-    gradient = (
-        torch.bmm(weights[:, None, :], leaves.rows)[:, 0, :] - leaves.target
-    ) * leaves.inverse + tau * x
+    gradient = (leaves.rows.own_totals(weights) - leaves.target) * leaves.inverse + tau * x
     return _Point(
         x,
         u,

@@ -11,9 +11,9 @@ p x p. Where a leaf has fewer pairs than variables, as with 60 pairs for 90 targ
     K = tau I + B B'
 
 does as well (Woodbury): M^-1 x = (x - B' K^-1 B x) / tau. And what a leaf adds to the system of
-the levels above, with U the pairs' rows there times r, is U' U - U' B M^-1 B' U = tau U' K^-1 U:
-nothing is taken from anything, so that rounding cannot make it indefinite. B itself is not kept,
-only r.
+the levels above, with U the pairs' rows there times r, is U' U - U' B M^-1 B' U = tau U' K^-1 U
+(``pair_rows.py``): nothing is taken from anything, so that rounding cannot make it indefinite. B
+itself is not kept, only r.
 
 The difference in M^-1 x loses as many digits as B' B is larger than tau; one step of refinement
 gives them back.
@@ -21,21 +21,21 @@ gives them back.
 Reference: Hager, Updating the inverse of a matrix, SIAM Review 31 (1989) 221-239.
 
 Belongs here: those two forms. Does not belong here: how leaves hang together (``arrow.py``), steps
-of leaves (``leaf_newton.py``), factors of dense blocks (``small_matrices.py``).
+of leaves (``leaf_newton.py``), rows of pairs (``pair_rows.py``), factors of dense blocks
+(``small_matrices.py``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from calibration_core.tree.solve.small_matrices import (
-    cholesky,
-    lower_solve,
-    solve_with,
-    upper_solve,
-)
+from calibration_core.tree.solve.small_matrices import cholesky, solve_with
+
+if TYPE_CHECKING:
+    from calibration_core.tree.solve.pair_rows import PairRows
 
 
 def by_pairs(pairs: int, variables: int) -> bool:
@@ -53,8 +53,8 @@ class LeafSystems:
     root : (leaves, pairs) r where K is held, else (leaves, 0).
     ridge : tau.
 
-    Methods take ``rows`` (leaves, pairs, p) and ``inverse`` (leaves, p) as they were given to
-    ``of``; rows are not looked at where M is held.
+    Methods take ``rows`` and ``inverse`` (leaves, p) as they were given to ``of``; rows are not
+    looked at where M is held.
     """
 
     lower: torch.Tensor
@@ -62,27 +62,18 @@ class LeafSystems:
     ridge: float
 
     @classmethod
-    def of_variables(cls, own: torch.Tensor, inverse: torch.Tensor, ridge: float) -> LeafSystems:
-        """From A' diag(slope) A of unscaled rows, (leaves, p, p).
-
-        Raises FactorisationError if an entry is not finite.
-        """
-        block = (own * inverse[:, :, None]).mul_(inverse[:, None, :])
-        return cls(cholesky(block, ridge), own.new_empty((own.shape[0], 0)), ridge)
-
-    @classmethod
     def of(
-        cls, rows: torch.Tensor, inverse: torch.Tensor, slope: torch.Tensor, ridge: float
+        cls, rows: PairRows, inverse: torch.Tensor, slope: torch.Tensor, ridge: float
     ) -> LeafSystems:
-        """From design rows (leaves, pairs, p), 1 / scale (leaves, p) and slopes (leaves, pairs).
+        """From the pairs' rows, 1 / scale (leaves, p) and slopes (leaves, pairs).
 
         Raises FactorisationError if a slope is not finite.
         """
-        if not by_pairs(rows.shape[1], rows.shape[2]):
-            own = (rows * slope[:, :, None]).transpose(1, 2) @ rows
-            return cls.of_variables(own, inverse, ridge)
+        if not by_pairs(slope.shape[1], inverse.shape[1]):
+            block = rows.curvature(slope).mul_(inverse[:, :, None]).mul_(inverse[:, None, :])
+            return cls(cholesky(block, ridge), slope.new_empty((slope.shape[0], 0)), ridge)
         root = slope.sqrt()
-        held = (rows * inverse[:, None, :]).mul_(root[:, :, None])
+        held = (rows.own() * inverse[:, None, :]).mul_(root[:, :, None])
         return cls(cholesky(held @ held.mT, ridge), root, ridge)
 
     @property
@@ -102,11 +93,7 @@ class LeafSystems:
         """A copy that may be overwritten."""
         return LeafSystems(self.lower.clone(), self.root.clone(), self.ridge)
 
-    def half(self, rows: torch.Tensor, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """L^-1 x, (leaves, p), or L^-1 B x, (leaves, pairs)."""
-        return lower_solve(self.lower, self._up(rows, inverse, x) if self.by_pairs else x)
-
-    def solve(self, rows: torch.Tensor, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def solve(self, rows: PairRows, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """M^-1 x, (leaves, p)."""
         if not self.by_pairs:
             return solve_with(self.lower, x)
@@ -114,30 +101,14 @@ class LeafSystems:
         there = self._down(rows, inverse, self._up(rows, inverse, first))
         return first + self._once(rows, inverse, x - self.ridge * first - there)
 
-    def finish(
-        self,
-        rows: torch.Tensor,
-        inverse: torch.Tensor,
-        x: torch.Tensor,
-        half: torch.Tensor,
-        carried: torch.Tensor,
-    ) -> torch.Tensor:
-        """M^-1 (x - C z), (leaves, p), of ``half`` of x and ``carried`` = L^-1 C z, or L^-1 U z
-        where C = B' U.
-        """
-        if not self.by_pairs:
-            return upper_solve(self.lower, half - carried)
-        above = torch.bmm(self.lower, carried[:, :, None])[:, :, 0]
-        return self.solve(rows, inverse, x - self._down(rows, inverse, above))
-
-    def _once(self, rows: torch.Tensor, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def _once(self, rows: PairRows, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         inner = solve_with(self.lower, self._up(rows, inverse, x))
         return (x - self._down(rows, inverse, inner)) / self.ridge
 
-    def _up(self, rows: torch.Tensor, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def _up(self, rows: PairRows, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """B x, (leaves, pairs)."""
-        return torch.bmm(rows, (inverse * x)[:, :, None])[:, :, 0] * self.root
+        return rows.own_u(inverse * x) * self.root
 
-    def _down(self, rows: torch.Tensor, inverse: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def _down(self, rows: PairRows, inverse: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """B' v, (leaves, p)."""
-        return torch.bmm((v * self.root)[:, None, :], rows)[:, 0, :] * inverse
+        return rows.own_totals(v * self.root) * inverse

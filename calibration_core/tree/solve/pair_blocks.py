@@ -1,45 +1,40 @@
 """Passes over written-out pairs: each is a record in one leaf, what is left after a selection, or
 records of one area each.
 
-Leaves are padded to the longest so that every leaf is one row of a batch; where leaves differ much
-in length they are batched by length, so that padding stays under half.
+Leaves are padded to the longest so that every leaf is one row of a batch; those of one parent stand
+beside each other, and a batch ends where padding would take more than the pairs.
 
-Belongs here: passes over a PairProblem. Does not belong here: shared pools (``pool_blocks.py``),
-the linear solve (``arrow.py``), the iteration (``tree/solve/newton.py``).
+Belongs here: passes over a PairProblem, which form rows have. Does not belong here: rows themselves
+(``pair_rows.py``, ``listed_rows.py``), elimination of leaves (``pair_leaves.py``), shared pools
+(``pool_blocks.py``), the iteration (``tree/solve/newton.py``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 
+from calibration_core.common.columns import filled_share
 from calibration_core.common.distances import Logit
 from calibration_core.common.memory import kept_bytes
 from calibration_core.tree.problem import PairProblem
-from calibration_core.tree.solve.arrow import (
-    ArrowFactor,
-    Eliminated,
-    LeafBlocks,
-    eliminate,
-    eliminate_by_pairs,
-    stretches,
-)
+from calibration_core.tree.solve.arrow import ArrowFactor, Eliminated, stretches
 from calibration_core.tree.solve.blocks import TreeBlocks
-from calibration_core.tree.solve.leaf_systems import by_pairs
 from calibration_core.tree.solve.link import Link
-from calibration_core.tree.solve.small_matrices import STRIP
+from calibration_core.tree.solve.listed_rows import MOST_FILLED, Both, ListedRows, Lists
+from calibration_core.tree.solve.pair_leaves import eliminate_pairs
+from calibration_core.tree.solve.pair_rows import MatrixRows, Nodes, PairRows
 
 # Entries of one batch's design (pairs x columns): 13 MB. With 400,000 a refit of Rhode Island takes
 # 16.4 s for 13.0: torch gives the interpreter's lock back after each of many small steps.
 _ENTRIES_AT_A_TIME = 1_600_000
 # A leaf with so many entries is a batch of its own, and needs no padding.
 _LONG = 30_000
-
-# What some leaves add to the area above them: its index, and a tensor.
-Share = tuple[int, torch.Tensor]
+# Places for pairs of one batch whose rows are lists.
+_PLACES_AT_A_TIME = 4_096
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,20 +45,18 @@ class Batch:
     ----------
     leaves : (leaves,) int64 which ones.
     pairs : (leaves, longest) int64 into the pairs, -1 where there is none.
-    record : the same into the records, or a slice of them where one leaf has consecutive records.
     prior : (leaves, longest) float64, 0 where there is none.
     link : where pairs have bounds of their own, else None.
     nodes : stretches of leaves of one node just above: (node, first, past the last).
-    kept : their design rows (leaves, longest, columns), while memory allows.
+    rows : their design rows.
     """
 
     leaves: torch.Tensor
     pairs: torch.Tensor
-    record: torch.Tensor | slice
     prior: torch.Tensor
     link: Link | None
-    nodes: tuple[tuple[int, int, int], ...]
-    kept: torch.Tensor | None
+    nodes: Nodes
+    rows: PairRows
 
     def link_or(self, link: Link) -> Link:
         """The batch's own link, else the one given."""
@@ -71,7 +64,12 @@ class Batch:
 
 
 class PairBlocks(TreeBlocks):
-    """Passes over written-out pairs."""
+    """Passes over written-out pairs.
+
+    Attributes
+    ----------
+    listed : whether rows are lists of what is not zero.
+    """
 
     def __init__(self, problem: PairProblem, device: str = "cpu", unit: float = 1.0) -> None:
         targets = problem.targets
@@ -86,147 +84,135 @@ class PairBlocks(TreeBlocks):
         self.empty = self._put(
             np.flatnonzero(np.bincount(problem.leaf, minlength=len(problem.tree.leaves)) == 0)
         )
-        # Which columns the levels above have.
-        self.upper = torch.cat(
-            [self.shared, torch.arange(self.width, self.columns, device=self.device)]
-        )
-        self.columns_above, self._columns_shared, self._kept = (
-            _as_slice(self.upper),
-            _as_slice(self.shared),
-            0,
-        )
-        self.batches = self._batches(problem)
-
-    def _batches(self, problem: PairProblem) -> list[Batch]:
-        leaves = len(problem.tree.leaves)
-        counts = np.bincount(problem.leaf, minlength=leaves)
-        first = np.cumsum(counts) - counts
-        order = np.lexsort((np.arange(leaves), -counts))
-        order = order[counts[order] > 0]
-        batches, begin = [], 0
-        while begin < order.size:
-            longest = int(counts[order[begin]])
-            if longest * self.columns >= _LONG:
-                batches.append(
-                    self._alone(problem, int(order[begin]), int(first[order[begin]]), longest)
-                )
-                begin += 1
-                continue
-            step = max(1, _ENTRIES_AT_A_TIME // max(longest * self.columns, 1))
-            alike = int(np.searchsorted(-counts[order], -(longest / 2.0), side="right"))
-            members = order[begin : min(begin + step, max(alike, begin + 1))]
-            begin += members.size
-            # Leaves of one parent beside each other.
-            members = members[np.lexsort((members, self._owner[members]))]
-            slot = np.arange(longest)
-            pairs = first[members][:, None] + slot[None, :]
-            here = slot[None, :] < counts[members][:, None]
-            pairs = np.where(here, pairs, 0)
-            prior = np.where(here, problem.prior_weight[pairs] / self.unit, 0.0)
-            batches.append(
-                self._batch(
-                    problem,
-                    members,
-                    np.where(here, pairs, -1),
-                    self._put(problem.record[pairs]),
-                    prior,
-                )
-            )
-        return batches
+        # Which columns the levels above have, and what each column is called there.
+        upper = torch.cat([self.shared, torch.arange(self.width, self.columns, device=self.device)])
+        self._above, self._shared = _as_slice(upper), _as_slice(self.shared)
+        self._place = np.full(self.columns, -1, dtype=np.int64)
+        self._place[upper.cpu().numpy()] = np.arange(upper.numel())
+        self.listed = self.device.type == "cpu" and filled_share(self._design) <= MOST_FILLED
+        self._left = kept_bytes("pairs")
+        self.batches = list(self._batches(problem))
 
     def _put(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(array, device=self.device)
 
-    def _batch(
-        self,
-        problem: PairProblem,
-        members: np.ndarray,
-        pairs: np.ndarray,
-        record: torch.Tensor | slice,
-        prior: np.ndarray,
-    ) -> Batch:
-        link = None
+    def _batches(self, problem: PairProblem) -> Iterator[Batch]:
+        leaves = len(problem.tree.leaves)
+        counts = np.bincount(problem.leaf, minlength=leaves)
+        first = np.cumsum(counts) - counts
+        order = np.lexsort((np.arange(leaves), -counts, self._owner))
+        order = order[counts[order] > 0]
+        begin = 0
+        while begin < order.size:
+            count = self._together(counts[order[begin:]])
+            members = order[begin : begin + count]
+            begin += count
+            slot = np.arange(int(counts[members].max()))
+            here = slot[None, :] < counts[members][:, None]
+            pairs = np.where(here, first[members][:, None] + slot[None, :], -1)
+            yield self._batch(problem, members, pairs)
+
+    def _together(self, counts: np.ndarray) -> int:
+        """How many leaves are taken together, of those with so many pairs each."""
+        longest = np.maximum.accumulate(counts)
+        places = longest * np.arange(1, counts.size + 1)
+        fits = places <= 2 * np.cumsum(counts)
+        if self.listed:
+            fits &= places <= _PLACES_AT_A_TIME
+        else:
+            fits &= places * self.columns <= _ENTRIES_AT_A_TIME
+            fits &= longest * self.columns < _LONG
+        return 1 + int(np.argmin(np.append(fits[1:], False)))
+
+    def _batch(self, problem: PairProblem, members: np.ndarray, pairs: np.ndarray) -> Batch:
+        link, here = None, pairs >= 0
         if problem.ratio_bounds is not None:
-            bounds = np.where((pairs >= 0)[:, :, None], problem.ratio_bounds[pairs], (0.5, 2.0))
+            bounds = np.where(here[:, :, None], problem.ratio_bounds[pairs], (0.5, 2.0))
             link = Logit(self.send(bounds[:, :, 0]), self.send(bounds[:, :, 1]))
-        kept = None
-        # Gathering rows takes longer than a matrix-vector product with them.
-        most = kept_bytes("pairs")
-        if not isinstance(record, slice) and self._kept + pairs.size * self.columns * 8 <= most:
-            kept = self.rows(_places(record))
-            self._kept += kept.numel() * 8
+        prior = np.where(here, problem.prior_weight[pairs] / self.unit, 0.0)
+        record = problem.record[pairs]
         return Batch(
             self._put(members),
             self._put(pairs),
-            record,
             self.send(prior),
             link,
             stretches(self._owner[members]),
-            kept,
+            self._listed(record, here) if self.listed else self._matrix(record),
         )
 
-    def _alone(self, problem: PairProblem, leaf: int, first: int, count: int) -> Batch:
-        record, prior = (
-            problem.record[first : first + count],
-            problem.prior_weight[None, first : first + count] / self.unit,
-        )
-        consecutive = bool((np.diff(record) == 1).all())
-        where = (
-            slice(int(record[0]), int(record[0]) + count)
-            if consecutive
-            else self._put(record[None, :])
-        )
-        return self._batch(
-            problem, np.array([leaf]), np.arange(first, first + count)[None, :], where, prior
-        )
+    def _listed(self, record: np.ndarray, here: np.ndarray) -> ListedRows:
+        which, place = np.unique(record[here], return_inverse=True)
+        index = np.full(record.shape, -1, dtype=np.int32)
+        index[here] = place
+        own = np.where(np.arange(self.columns) < self.width, np.arange(self.columns), -1)
 
-    def rows_in(self, batch: Batch) -> torch.Tensor:
-        """(leaves, longest, columns) design rows of a batch."""
-        if batch.kept is not None:
-            return batch.kept
-        found = self.rows(_places(batch.record))
-        return found[None] if isinstance(batch.record, slice) else found
+        def find() -> Both:
+            rows = self.rows(which).numpy()
+            return Both(Lists.of(rows, own), Lists.of(rows, self._place))
 
-    def stack_above(self, multipliers: list[torch.Tensor]) -> torch.Tensor | None:
-        """What the levels above multiply each leaf's pairs by, (leaves, columns); None in a tree
-        of one level.
+        made = find()
+        if made.bytes <= self._left:
+            self._left -= made.bytes
+            return ListedRows(lambda: made, index, self.width, self.distinct)
+        return ListedRows(find, index, self.width, self.distinct)
+
+    def _matrix(self, record: np.ndarray) -> MatrixRows:
+        alone = record.shape[0] == 1 and bool((np.diff(record[0]) == 1).all())
+        where = slice(int(record[0, 0]), int(record[0, 0]) + record.shape[1]) if alone else record
+
+        def find() -> torch.Tensor:
+            rows = self.rows(where)
+            return rows[None] if alone else rows
+
+        # Gathering rows takes longer than a matrix-vector product with them.
+        size = record.size * self.columns * 8
+        if not alone and size <= self._left:
+            self._left -= size
+            made = find()
+            return MatrixRows(lambda: made, self.width, self._above, self._shared)
+        return MatrixRows(find, self.width, self._above, self._shared)
+
+    def above_of(self, multipliers: list[torch.Tensor]) -> torch.Tensor:
+        """What the levels above multiply each leaf's pairs by, (leaves, distinct); without columns
+        in a tree of one level.
         """
         if not self.deep:
-            return None
-        stacked = self.zeros(self.tree.sizes[-1], self.columns)
-        return stacked.index_add_(1, self.upper, self.gather(self.chain(multipliers))[self.parent])
-
-    def _stack(self, multipliers: list[torch.Tensor]) -> torch.Tensor:
-        """Multipliers that act on each leaf's pairs, (leaves, columns)."""
-        stacked = self.stack_above(multipliers)
-        if stacked is None:
-            return multipliers[-1]
-        stacked[:, : self.width] += multipliers[-1]
-        return stacked
+            return self.zeros(self.tree.sizes[-1], 0)
+        return self.gather(self.chain(multipliers))[self.parent]
 
     def _pairs(self, multipliers: list[torch.Tensor], link: Link):
         """A function of a batch: its design rows, u and ratio of its pairs."""
-        stacked = self._stack(multipliers)
+        own, above = multipliers[-1], self.above_of(multipliers)
 
-        def pairs(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            rows = self.rows_in(batch)
-            u = torch.bmm(rows, stacked[batch.leaves][:, :, None])[:, :, 0]
+        def pairs(batch: Batch) -> tuple[PairRows, torch.Tensor, torch.Tensor]:
+            rows = batch.rows.loaded()
+            u = self.u_of(rows, own[batch.leaves], above[batch.leaves])
             return rows, u, batch.link_or(link).ratio(u)
 
         return pairs
+
+    def u_of(self, rows: PairRows, own: torch.Tensor, above: torch.Tensor) -> torch.Tensor:
+        """u of the pairs of some leaves, (leaves, longest)."""
+        u = rows.own_u(own)
+        return u.add_(rows.above_u(above)) if self.deep else u
+
+    def totals_of(self, rows: PairRows, weights: torch.Tensor) -> torch.Tensor:
+        """Totals of some leaves: of their own columns, then those above, (leaves, p + distinct)."""
+        own = rows.own_totals(weights)
+        return torch.cat([own, rows.above_totals(weights)], dim=1) if self.deep else own
 
     def evaluate(
         self, multipliers: list[torch.Tensor], link: Link
     ) -> tuple[list[torch.Tensor], float]:
         """Totals per level, top first, and the sum of q H(u)."""
-        per_leaf = self.zeros(self.tree.sizes[-1], self.columns)
+        per_leaf = self.no_totals()
         pairs, potential = self._pairs(multipliers, link), 0.0
 
         def sums(batch: Batch) -> tuple[float, torch.Tensor]:
             rows, u, ratio = pairs(batch)
             weights = ratio * batch.prior
             part = batch.link_or(link).potential(u, ratio, batch.prior, weights).sum()
-            return float(part), torch.bmm(weights[:, None, :], rows)[:, 0, :]
+            return float(part), self.totals_of(rows, weights)
 
         for batch, (part, totals) in zip(
             self.batches, self.stream(sums, self.batches), strict=True
@@ -235,58 +221,29 @@ class PairBlocks(TreeBlocks):
             per_leaf[batch.leaves] = totals
         return self.totals(per_leaf), potential
 
+    def no_totals(self) -> torch.Tensor:
+        """(leaves, p + distinct) zeros, to be filled by ``totals_of``."""
+        above = self.distinct if self.deep else 0
+        return self.zeros(self.tree.sizes[-1], self.width + above)
+
     def totals(self, per_leaf: torch.Tensor) -> list[torch.Tensor]:
-        """Totals per level, top first, from those of all columns by leaf: (leaves, columns)."""
+        """Totals per level, top first, from those of all leaves as ``totals_of`` gives them."""
         above = []
         if self.deep:
             nodes = self.zeros(self.tree.sizes[-2], self.distinct)
-            above = self.totals_above(nodes.index_add_(0, self.parent, per_leaf[:, self.upper]))
+            above = self.totals_above(nodes.index_add_(0, self.parent, per_leaf[:, self.width :]))
         return [*above, per_leaf[:, : self.width]]
 
     def factor(self, multipliers: list[torch.Tensor], link: Link, ridge: float) -> ArrowFactor:
         """Factorise D A diag(q G') A' D + ridge I, leaves batch by batch."""
-        held, nodes = self.shared.numel(), self.tree.sizes[-2] if self.deep else 0
-        # Curvature of the columns above that leaves share, with all above; and of the others with
-        # each other, of which a strip's columns before it stay empty.
-        beside, rest = (
-            self.zeros(nodes, held, self.distinct),
-            self.zeros(nodes, self.distinct - held, self.distinct - held),
-        )
-
         pairs = self._pairs(multipliers, link)
 
-        def one(batch: Batch) -> tuple[Eliminated, list[Share], list[Share]]:
-            rows, u, ratio = pairs(batch)
+        def one(batch: Batch) -> Eliminated:
+            _, u, ratio = pairs(batch)
             slope = batch.link_or(link).slope(u, ratio) * batch.prior
-            if by_pairs(rows.shape[1], self.width):
-                found = partial(self.rows_in, batch)
-                done = eliminate_by_pairs(self, batch.leaves, batch.nodes, slope, found, ridge)
-                return done, [], []
-            scaled = rows[:, :, : self.width] * slope[:, :, None]
-            product = scaled.transpose(1, 2) @ rows
-            if not self.deep:
-                return eliminate(self, LeafBlocks(batch.leaves, product, None, ()), ridge), [], []
-            cross = product[:, :, self.columns_above]
-            blocks = [
-                (node, cross[a:b].sum(dim=0)[self._columns_shared]) for node, a, b in batch.nodes
-            ]
-            others = _others(batch, rows[:, :, self.width :], slope) if rest.numel() else []
-            own = LeafBlocks(batch.leaves, product[:, :, : self.width], cross, batch.nodes)
-            return eliminate(self, own, ridge), blocks, others
+            return eliminate_pairs(self, batch.leaves, batch.rows, slope, batch.nodes, ridge)
 
-        def leaves():
-            for eliminated, blocks, others in self.stream(one, self.batches):
-                for node, share in blocks:
-                    beside[node] += share
-                for node, share in others:
-                    rest[node] += share
-                yield eliminated
-
-        def border(schur: torch.Tensor) -> None:
-            schur[:, :held] += beside
-            schur[:, held:, held:] += rest
-
-        return ArrowFactor(self, leaves(), border, ridge)
+        return ArrowFactor(self, self.stream(one, self.batches), lambda schur: None, ridge)
 
     def largest_rise(
         self,
@@ -298,12 +255,13 @@ class PairBlocks(TreeBlocks):
         """Largest of min(change of u, u after the change + negligible) over pairs, at least 0;
         ``common`` is taken off every change.
         """
-        now, move = self._stack(multipliers), self._stack(direction)
+        now, move = self.above_of(multipliers), self.above_of(direction)
 
         def largest(batch: Batch) -> float:
-            both = torch.stack([now[batch.leaves], move[batch.leaves]], dim=2)
-            u = torch.bmm(self.rows_in(batch), both)
-            least = torch.minimum(u[:, :, 1], u.sum(dim=2) + negligible) - common
+            rows, at = batch.rows.loaded(), batch.leaves
+            change = self.u_of(rows, direction[-1][at], move[at])
+            u = self.u_of(rows, multipliers[-1][at], now[at])
+            least = torch.minimum(change, u + change + negligible) - common
             return float(torch.where(batch.pairs >= 0, least, 0.0).max())
 
         return max(0.0, *self.stream(largest, self.batches))
@@ -320,25 +278,6 @@ class PairBlocks(TreeBlocks):
         for _ in self.stream(write, self.batches):
             pass
         return out.cpu().numpy()
-
-
-def _others(batch: Batch, extra: torch.Tensor, slope: torch.Tensor) -> list[Share]:
-    """Curvature of the columns that leaves do not have, by node; of each strip of columns those
-    before it are left out.
-    """
-    scaled, shares = extra * slope[:, :, None], []
-    for node, first, last in batch.nodes:
-        rows, left = extra[first:last].flatten(0, 1), scaled[first:last].flatten(0, 1)
-        share = rows.new_zeros((rows.shape[1], rows.shape[1]))
-        for a in range(0, rows.shape[1], STRIP):
-            torch.mm(left[:, a : a + STRIP].T, rows[:, a:], out=share[a : a + STRIP, a:])
-        shares.append((node, share))
-    return shares
-
-
-def _places(record: torch.Tensor | slice) -> np.ndarray | slice:
-    """Places of records as numpy takes them."""
-    return record if isinstance(record, slice) else record.cpu().numpy()
 
 
 def _as_slice(columns: torch.Tensor) -> slice | torch.Tensor:

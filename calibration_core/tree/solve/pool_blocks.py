@@ -22,13 +22,7 @@ import numpy as np
 import torch
 
 from calibration_core.tree.problem import PoolProblem
-from calibration_core.tree.solve.arrow import (
-    ArrowFactor,
-    Eliminated,
-    LeafBlocks,
-    eliminate,
-    stretches,
-)
+from calibration_core.tree.solve.arrow import ArrowFactor, Eliminated, eliminate, stretches
 from calibration_core.tree.solve.blocks import TreeBlocks
 from calibration_core.tree.solve.dense_records import MANY_LEAVES
 from calibration_core.tree.solve.link import Link
@@ -136,13 +130,12 @@ class PoolBlocks(TreeBlocks):
             pool, prior, u, ratio = pairs(span)
             slope = link.slope(u, ratio) * prior
             own, extra = pool.columns.curvature(slope)
-            where = (span.first, span.last)
             if not self.deep:
-                return eliminate(self, LeafBlocks(where, own, None, ()), ridge), [], []
+                return eliminate(self, span.here, own, None, (), ridge), [], []
             beside = own[:, :, self.shared]
             cross = beside if extra is None else torch.cat([beside, extra], dim=2)
             blocks = _by_node(span, beside[:, self.shared])
-            done = eliminate(self, LeafBlocks(where, own, cross, span.nodes), ridge)
+            done = eliminate(self, span.here, own, cross, span.nodes, ridge)
             return done, _by_node(span, slope), blocks
 
         def leaves() -> Iterator[Eliminated]:

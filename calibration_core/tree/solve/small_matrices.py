@@ -69,6 +69,13 @@ def upper_solve(lower: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:
     return torch.linalg.solve_triangular(lower.mT, rhs[..., None], upper=True)[..., 0]
 
 
+def left_solve(lower: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:
+    """X of L X = rhs, a batch of them with many columns each: from the right and transposed, so
+    that what comes out has its rows beside each other in memory.
+    """
+    return torch.linalg.solve_triangular(lower.mT, rhs.mT, upper=True, left=False).mT
+
+
 def upper_gram(rows: torch.Tensor) -> torch.Tensor:
     """rows' rows of (n, columns), by strips of columns; what lies below the strips' diagonal blocks
     is zero. ``mirrored`` makes it whole.

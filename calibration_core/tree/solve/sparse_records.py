@@ -248,13 +248,17 @@ def _add_border(
     rows: SparseRows, slope: np.ndarray, place: np.ndarray, width: int, out: np.ndarray
 ) -> None:
     """out[b - width, place of c] += sum_i slope_i x_ib x_ic for columns b that only levels above
-    have and all c that they have."""
+    have, and all c that they have from b on or share with the leaves."""
     for i in range(slope.size):
-        for m in range(rows.ends[i], rows.ends[i + 1]):
-            b = rows.column[m]
-            if b >= width:
-                x, sums = slope[i] * rows.beside[m], out[b - width]
-                for k in range(rows.ends[i], rows.ends[i + 1]):
-                    c = place[rows.column[k]]
-                    if c >= 0:
-                        sums[c] += x * rows.beside[k]
+        begin, end = rows.ends[i], rows.ends[i + 1]
+        beyond = begin
+        while beyond < end and rows.column[beyond] < width:
+            beyond += 1
+        for m in range(beyond, end):
+            x, sums = slope[i] * rows.beside[m], out[rows.column[m] - width]
+            for k in range(begin, beyond):
+                c = place[rows.column[k]]
+                if c >= 0:
+                    sums[c] += x * rows.beside[k]
+            for k in range(m, end):
+                sums[place[rows.column[k]]] += x * rows.beside[k]
