@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from pipeline.reports.chart_style import TWO_COLOURS, TWO_SETS, WIDTH, render, titled
+from pipeline.reports.chart_style import TWO_COLOURS, TWO_SETS, WIDTH, render, titled, unvalidated
 from pipeline.reports.show_bystanders import furthest
 
 SHOWN = 40
@@ -16,6 +16,7 @@ _OFFICIAL = "official figure"
 _LABEL = 60
 
 
+@unvalidated
 def move_dots(
     report: pl.DataFrame, title: str, limit: float, *, synthetic: bool, shown: int = SHOWN
 ) -> bytes:

@@ -8,8 +8,10 @@ Belongs here: what two or more charts share. Does not belong here: any one chart
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import polars as pl
 
@@ -17,6 +19,9 @@ from pipeline.vocabulary import LEVELS
 
 if TYPE_CHECKING:
     import altair
+
+Asked = ParamSpec("Asked")
+Drawn = TypeVar("Drawn")
 
 LEVEL_COLOURS = ("#444444", "#b3541e", "#2f7f6f", "#3b6fb6")
 SCALE_FACTOR = 2.0
@@ -40,13 +45,29 @@ def titled(text: str, subtitle: str, synthetic: bool) -> dict[str, Any]:
     }
 
 
+def unvalidated(draw: Callable[Asked, Drawn]) -> Callable[Asked, Drawn]:
+    """The function with altair's own checks of every part left out: they take longer than drawing,
+    and tests hold each chart against the schema.
+    """
+
+    @functools.wraps(draw)
+    def drawn(*args: Asked.args, **kwargs: Asked.kwargs) -> Drawn:
+        from altair.utils import schemapi
+
+        with schemapi.debug_mode(False):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+@unvalidated
 def render(
     chart: altair.Chart | altair.LayerChart | altair.VConcatChart, scale: float = SCALE_FACTOR
 ) -> bytes:
     """The chart as PNG bytes at twice its nominal size, or ``scale`` times."""
     import vl_convert
 
-    return vl_convert.vegalite_to_png(vl_spec=styled(chart).to_json(), scale=scale)
+    return vl_convert.vegalite_to_png(vl_spec=styled(chart).to_json(validate=False), scale=scale)
 
 
 def styled(chart: altair.Chart | altair.LayerChart | altair.VConcatChart) -> Any:

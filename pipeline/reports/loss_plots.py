@@ -22,9 +22,11 @@ from pipeline.reports.chart_style import (
     render,
     thinned,
     titled,
+    unvalidated,
 )
 
 
+@unvalidated
 def distribution_curves(
     points: pl.DataFrame, title: str, axis: str, *, synthetic: bool, note: str = ""
 ) -> bytes:
@@ -109,6 +111,7 @@ def distribution_curves(
     return render(panels)
 
 
+@unvalidated
 def agreement(
     pairs: pl.DataFrame,
     title: str,
@@ -187,6 +190,7 @@ def agreement(
     )
 
 
+@unvalidated
 def sample_sizes(
     areas: pl.DataFrame, title: str, what: str, *, synthetic: bool, bins: int = 30
 ) -> bytes:

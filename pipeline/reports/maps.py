@@ -16,7 +16,7 @@ import polars as pl
 
 from pipeline.errors import SourceLayoutError
 from pipeline.reports.boundaries import Shape, on_a_plane
-from pipeline.reports.chart_style import SCALE_FACTOR, render, styled, titled
+from pipeline.reports.chart_style import SCALE_FACTOR, render, styled, titled, unvalidated
 from pipeline.reports.map_rows import MapFigures, fit_figures
 from pipeline.reports.tile_grid import TileGrid, tile_grid
 from pipeline.vocabulary import COUNTY, GEOID_LENGTH, TRACT
@@ -33,6 +33,7 @@ _CUT = 0.02
 _DARK_FROM = 0.55
 
 
+@unvalidated
 def tile_map(figures: MapFigures, names: Mapping[str, str], *, synthetic: bool) -> Any:
     """The chart of a grid of tiles: a square for each tract, a heading with its own colour and
     figure for each county. ``names`` of counties by GEOID.
@@ -214,6 +215,7 @@ def _legend(alt: Any, figures: MapFigures, level: str) -> Any:
     )
 
 
+@unvalidated
 def boundary_map(
     figures: MapFigures,
     shapes: Mapping[str, Shape],

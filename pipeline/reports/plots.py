@@ -24,9 +24,11 @@ from pipeline.reports.chart_style import (
     render,
     thinned,
     titled,
+    unvalidated,
 )
 
 
+@unvalidated
 def fit_scatter(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int = 2000) -> bytes:
     """Fitted against aimed-at totals, both on log axes, coloured by level.
 
@@ -78,6 +80,7 @@ def fit_scatter(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int = 
     )
 
 
+@unvalidated
 def error_curves(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int = 400) -> bytes:
     """Share of targets (y) whose absolute relative error is at most x, one curve per level.
 
@@ -132,6 +135,7 @@ def error_curves(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int =
     )
 
 
+@unvalidated
 def histogram(
     frame: pl.DataFrame, column: str, title: str, axis: str, *, synthetic: bool, bins: int = 40
 ) -> bytes:
@@ -183,6 +187,7 @@ def histogram(
     )
 
 
+@unvalidated
 def bars(
     frame: pl.DataFrame,
     category: str,
