@@ -22,7 +22,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -269,12 +269,14 @@ def _module(name: str) -> _Module | None:
 def _taken_apart(text: str) -> _Module:
     tree = ast.parse(text)
     imports: dict[str, set[Symbol]] = {}
-    for node in ast.walk(tree):
-        _note_imports(imports, node)
+    for node in _statements(tree.body):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            _note_imports(imports, node)
+        elif isinstance(node, _DEFINED):
+            _without_docstring(node)
     bodies: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
         if not isinstance(statement, (ast.Import, ast.ImportFrom)):
-            _without_docstrings(statement)
             for symbol in _defines(statement):
                 bodies.setdefault(symbol, []).append(statement)
     here = {name: tuple(sorted(each)) for name, each in sorted(imports.items())}
@@ -283,7 +285,8 @@ def _taken_apart(text: str) -> _Module:
 
 
 def _own(name: str, body: list[ast.stmt], symbols: Container[str], imports: Container[str]) -> _Own:
-    nodes = [node for statement in body for node in ast.walk(statement)]
+    nodes: list[ast.AST] = []
+    dumped = "".join(_dumped(statement, nodes) for statement in body)
     # `steps` in `steps.fit_of` is no use of the whole module.
     asked = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
     refs: set[tuple[str, ...]] = set()
@@ -296,9 +299,28 @@ def _own(name: str, body: list[ast.stmt], symbols: Container[str], imports: Cont
             refs |= {("member", node.value.id, node.attr)} if node.value.id in imports else set()
         elif isinstance(node, ast.Name):
             refs |= _name(node.id, symbols, imports, "name" if id(node) in asked else "whole")
-    dumped = "".join(ast.dump(statement) for statement in body)
     digest = hashlib.sha256(f"{name}\n{dumped}".encode()).hexdigest()
     return _Own(digest, tuple(sorted(refs)), tuple(sorted(files)))
+
+
+def _statements(body: Sequence[Any]) -> Iterator[Any]:
+    """Statements, and what holds statements, at any depth; imports and definitions are such."""
+    for node in body:
+        yield node
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from _statements(getattr(node, name, ()))
+
+
+def _dumped(value: Any, nodes: list[ast.AST]) -> str:
+    """All of a syntax tree but where it stands, in one walk that also notes the ``nodes``."""
+    if isinstance(value, ast.AST):
+        kind = type(value)
+        nodes.append(value)
+        held = [f"{name}={_dumped(getattr(value, name, None), nodes)}" for name in kind._fields]
+        return f"{kind.__name__}({', '.join(held)})"
+    if isinstance(value, list):
+        return f"[{', '.join([_dumped(each, nodes) for each in value])}]"
+    return repr(value)
 
 
 def _name(
@@ -346,14 +368,11 @@ def _defines(statement: ast.stmt) -> list[str]:
     return [] if text or imports or isinstance(statement, ast.Pass) else [""]
 
 
-def _without_docstrings(statement: ast.stmt) -> None:
-    for node in ast.walk(statement):
-        if not isinstance(node, _DEFINED) or not node.body:
-            continue
-        first = node.body[0]
-        if (
-            isinstance(first, ast.Expr)
-            and isinstance(first.value, ast.Constant)
-            and isinstance(first.value.value, str)
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
+def _without_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
+    first = node.body[0]
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
+        node.body = node.body[1:] or [ast.Pass()]

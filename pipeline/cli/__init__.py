@@ -9,18 +9,23 @@ usage; 130 interrupted by Ctrl-C or SIGTERM.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 
 from pipeline import interrupts
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+_own_process = threading.Event()
 
 
 def main() -> None:
     """Run the command that ``sys.argv`` names and end the process with its exit status."""
+    _own_process.set()
     # A killed process would leave the terminal without its cursor; an interrupted one puts it back.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
@@ -40,6 +45,22 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAILED
     raise SystemExit(status)
+
+
+@contextlib.contextmanager
+def staying() -> Iterator[None]:
+    """What is made within stays until the command ends: libraries, definitions. Where the process
+    is the command's own, nobody looks for garbage among it, which would take seconds.
+    """
+    if not _own_process.is_set():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def stop_if_asked() -> None:

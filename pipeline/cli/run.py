@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibration_core.errors import GeocalError
-from pipeline.cli import FAILED, INTERRUPTED, stop_if_asked
+from pipeline.cli import FAILED, INTERRUPTED, staying, stop_if_asked
 from pipeline.cli.progress import RunProgress
 from pipeline.cli.terminal import Terminal
 from pipeline.settings import ensure_instance_home, ensure_writable, memory_words
@@ -76,10 +76,11 @@ def run_states(
 def _run(
     progress: RunProgress, asked: Asked, pairs: int | None, force: bool, wait: bool
 ) -> ProfileOutcome:
-    from pipeline.definitions import build_definitions
-    from pipeline.runs import job_steps, run_profile
+    with staying():
+        from pipeline.definitions import build_definitions
+        from pipeline.runs import job_steps, run_profile
 
-    definitions = build_definitions(asked.profile, asked.environment)
+        definitions = build_definitions(asked.profile, asked.environment)
     progress.begin(asked.states, lambda job: job_steps(definitions, job))
     stop_if_asked()
     config: dict[str, Any] = {}

@@ -14,14 +14,14 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG, extract_dat
 from pipeline.assets.raw_files import raw_key, raw_sources
 from pipeline.currency.making import Makings
 from pipeline.currency.raw import files_of, relative
+from pipeline.specs.sources import SourceSpec
 from pipeline.stored import digest_of
 
 
-def raw_version(makings: Makings, source: str, state: str | None) -> str:
+def raw_version(makings: Makings, spec: SourceSpec, state: str | None) -> str:
     """Digest of the content of a source's files: of a state's, or of those of the nation (None)."""
     profile, data = makings.profile.of(state), makings.environment.data
-    (spec,) = (each for each in raw_sources(makings.profile) if each.id == source)
-    records = profile.records
+    source, records = spec.id, profile.records
     vintages = list(profile.sources.get(source, ()))
     if source == records.source:
         vintages = [*vintages, records.vintage]
@@ -40,7 +40,7 @@ def observations(
         for spec in raw_sources(makings.profile):
             if (spec.coverage == "state") == (state is None) or makings.profile.synthetic:
                 continue
-            version, key = raw_version(makings, spec.id, state), raw_key(spec.id)
+            version, key = raw_version(makings, spec, state), raw_key(spec.id)
             if version != _known(instance, key, state):
                 tags = {DATA_VERSION_TAG: version}
                 found.append(dg.AssetObservation(key, partition=state, tags=tags))

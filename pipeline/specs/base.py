@@ -54,6 +54,22 @@ def load_yaml(
         ) from error
 
 
+def load_once(path: Path, model: type[Model]) -> Model:
+    """As ``load_yaml``, made once of one content: a run asks hundreds of times for a few files."""
+    try:
+        held = path.read_bytes()
+    except OSError:
+        # The loader says what is wrong with the file.
+        return load_yaml(path, model)
+    found = _loaded.get((path, held))
+    if not isinstance(found, model):
+        found = _loaded[path, held] = load_yaml(path, model)
+    return found
+
+
+_loaded: dict[tuple[Path, bytes], SpecModel] = {}
+
+
 def read_yaml(path: Path, what: str) -> Any:
     """The content of ``path`` as it stands. Raises SpecError that names it, and ``what`` it is."""
     try:

@@ -23,7 +23,7 @@ from pipeline.specs.addresses import (
     shared_addresses,
     unknown_marks,
 )
-from pipeline.specs.base import SpecModel, load_yaml
+from pipeline.specs.base import SpecModel, load_once
 from pipeline.specs.known_totals import KnownTotal
 from pipeline.specs.layouts import Fingerprint, Layout
 from pipeline.specs.roots import Roots, spec_roots
@@ -380,7 +380,7 @@ def load_source(source_id: str, root: Path | None = None) -> SourceSpec:
 
 def source_of(path: Path) -> SourceSpec:
     """The spec that ``path`` holds. Raises SpecError if it is invalid or has another id."""
-    spec = load_yaml(path, SourceSpec)
+    spec = load_once(path, SourceSpec)
     if spec.id != path.stem:
         raise SpecError(
             f"The file's id is {spec.id!r}",
