@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import polars as pl
 
 from pipeline.errors import SourceValueError
@@ -57,7 +59,6 @@ def long_table(
     spec allows none.
     """
     codes = request.spec.suppression_of(request.vintage)
-    keys = list(AREA)
     table = pl.DataFrame(
         {
             "column": [m.column for m in measures],
@@ -72,72 +73,24 @@ def long_table(
             "jam": pl.List(pl.Float64),
         },
     ).with_row_index("measure")
-    estimates = _unpivot(areas, keys, [m.estimate for m in measures], "estimate_text")
-    with_margin = areas.with_columns(pl.lit(None, pl.String).alias("__no_margin"))
-    margins = _unpivot(
-        with_margin, [], [m.margin or "__no_margin" for m in measures], "margin_text"
-    )
     published = pl.Series([m.margin is not None for m in measures], dtype=pl.Boolean)
-    cells = estimates.hstack([margins["margin_text"]]).join(
-        table.with_columns(published.alias("has_margin")),
-        on="measure",
-        how="left",
-        maintain_order="left",
-    )
-    cells = cells.with_columns(_number("estimate_text"), _number("margin_text")).with_columns(
-        _status("estimate_text", [c for c in codes if c.applies_to in ("estimate", "both")]).alias(
-            "estimate_code"
-        ),
-        _status("margin_text", [c for c in codes if c.applies_to in ("margin", "both")]).alias(
-            "margin_code"
-        ),
-    )
-    cells = cells.with_columns(_jammed())
-    _refuse(cells, "estimate", codes, provenance, pl.lit(True))
-    _refuse(cells, "margin", codes, provenance, pl.col("has_margin"))
-
-    known = pl.col("estimate_code").is_null()
-    exact = pl.col("margin_code").str.starts_with(CONTROLLED).fill_null(False)
-    if request.spec.zero_margin_of(request.vintage):
-        exact = exact | (
-            pl.col("has_margin") & (pl.col("margin_text_number") == 0).fill_null(False)
+    cells = (
+        _unpivot(areas, measures)
+        .lazy()
+        .join(
+            table.with_columns(published.alias("has_margin")).lazy(),
+            on="measure",
+            how="left",
+            maintain_order="left",
         )
-    margin = (
-        pl.when(~known)
-        .then(None)
-        .when(exact)
-        .then(0.0)
-        .when(pl.col("margin_code").is_null())
-        .then(pl.col("margin_text_number") * pl.col("scale"))
+        .with_columns(_number("estimate_text"), _number("margin_text"))
+        .with_columns(_status("estimate", codes), _status("margin", codes))
+        .with_columns(_jammed())
+        .with_columns(*_figures(request.spec.zero_margin_of(request.vintage)))
+        .collect()
     )
-    cells = cells.with_columns(
-        pl.when(known).then(pl.col("estimate_text_number") * pl.col("scale")).alias("estimate"),
-        margin.alias("margin_of_error"),
-        pl.when(~known)
-        .then(pl.col("estimate_code").str.split("|").list.first())
-        .when(exact)
-        .then(pl.lit(CONTROLLED))
-        .otherwise(pl.lit("published"))
-        .alias("status"),
-    )
-    notes = _code_notes(cells, "estimate", [*codes, _JAM], provenance) + _code_notes(
-        cells.filter(known & pl.col("has_margin")), "margin", codes, provenance
-    )
-    stranded = cells.filter(
-        ~known
-        & pl.col("has_margin")
-        & pl.col("margin_code").is_null()
-        & pl.col("margin_text_number").is_not_null()
-    ).height
-    if stranded:
-        notes.append(
-            SourceNote(
-                "margin_without_estimate",
-                stranded,
-                f"{provenance.label}: {stranded} published margin(s) beside a withheld estimate set"
-                " to null",
-            )
-        )
+    _refuse(cells, codes, provenance)
+    notes = _notes(cells, codes, provenance)
     frame = cells.select(
         pl.lit(request.spec.id).alias("source"),
         pl.lit(request.vintage).alias("vintage"),
@@ -156,17 +109,50 @@ def long_table(
     return frame, notes
 
 
-def _unpivot(frame: pl.DataFrame, keys: list[str], columns: list[str], value: str) -> pl.DataFrame:
-    """Stack ``columns`` one below the other; ``measure`` counts them, so that the same column may
-    stand in twice.
+def _unpivot(areas: pl.DataFrame, measures: Sequence[Measure]) -> pl.DataFrame:
+    """Stack the measures' columns one below the other; ``measure`` counts them, so that the same
+    column may stand in twice.
     """
-    parts = [
-        frame.select(
-            *keys, pl.col(column).alias(value), pl.lit(position, pl.UInt32).alias("measure")
+    blank = pl.repeat(None, areas.height, dtype=pl.String, eager=True)
+    estimates = [areas[m.estimate].alias("estimate_text") for m in measures]
+    margins = [blank if m.margin is None else areas[m.margin] for m in measures]
+    counts = np.repeat(np.arange(len(measures), dtype=np.uint32), areas.height)
+    keys = pl.concat([areas.select(AREA)] * len(measures), rechunk=True)
+    return keys.hstack(
+        [
+            pl.concat(estimates, rechunk=True),
+            pl.Series("measure", counts),
+            pl.concat([each.alias("margin_text") for each in margins], rechunk=True),
+        ]
+    )
+
+
+def _figures(zero_is_controlled: bool) -> list[pl.Expr]:
+    """Estimate, margin and status out of texts, numbers and codes."""
+    known = pl.col("estimate_code").is_null()
+    exact = pl.col("margin_code").str.starts_with(CONTROLLED).fill_null(False)
+    if zero_is_controlled:
+        exact = exact | (
+            pl.col("has_margin") & (pl.col("margin_text_number") == 0).fill_null(False)
         )
-        for position, column in enumerate(columns)
+    margin = (
+        pl.when(~known)
+        .then(None)
+        .when(exact)
+        .then(0.0)
+        .when(pl.col("margin_code").is_null())
+        .then(pl.col("margin_text_number") * pl.col("scale"))
+    )
+    return [
+        pl.when(known).then(pl.col("estimate_text_number") * pl.col("scale")).alias("estimate"),
+        margin.alias("margin_of_error"),
+        pl.when(~known)
+        .then(pl.col("estimate_code").str.split("|").list.first())
+        .when(exact)
+        .then(pl.lit(CONTROLLED))
+        .otherwise(pl.lit("published"))
+        .alias("status"),
     ]
-    return pl.concat(parts, rechunk=True)
 
 
 def _number(text: str) -> pl.Expr:
@@ -179,8 +165,10 @@ def _number(text: str) -> pl.Expr:
     ).struct.unnest()
 
 
-def _status(text: str, codes: Sequence[CodeSpec]) -> pl.Expr:
-    """``status|code`` where the cell is one of ``codes``, else null."""
+@lru_cache(maxsize=64)
+def _status(part: str, codes: tuple[CodeSpec, ...]) -> pl.Expr:
+    """``status|code`` where the cell is one of the ``codes`` of this part, else null."""
+    text, codes = f"{part}_text", tuple(c for c in codes if c.applies_to in (part, "both"))
     words = {c.code: f"{c.status}|{c.code}" for c in codes if not c.is_pattern and c.number is None}
     numbers = {c.number: f"{c.status}|{c.code}" for c in codes if c.number is not None}
     found = [pl.lit(None, pl.String)]
@@ -197,7 +185,7 @@ def _status(text: str, codes: Sequence[CodeSpec]) -> pl.Expr:
                     pl.lit(f"{code.status}|{code.code}")
                 )
             )
-    return pl.coalesce(found[::-1])
+    return pl.coalesce(found[::-1]).alias(f"{part}_code")
 
 
 def _jammed() -> pl.Expr:
@@ -213,38 +201,50 @@ def _jammed() -> pl.Expr:
     )
 
 
-def _refuse(
-    cells: pl.DataFrame,
-    part: str,
-    codes: Sequence[CodeSpec],
-    provenance: FileProvenance,
-    present: pl.Expr,
-) -> None:
-    number, code = pl.col(f"{part}_text_number"), pl.col(f"{part}_code")
-    uncoded = present & code.is_null()
-    senseless = cells.filter(
-        uncoded & number.is_null() & ((pl.col(f"{part}_text") != "") | (part == "estimate"))
-    )
-    if not senseless.is_empty():
-        known = ", ".join(c.code or "blank" for c in codes) or "none"
-        raise _value_error(
-            senseless,
-            part,
-            provenance,
-            "neither a number nor a known code",
-            f"a number, or one of the publication's codes: {known}",
-        )
-    signed = pl.col("signed") if part == "estimate" else pl.lit(False)
-    negative = cells.filter(uncoded & (number < 0) & ~signed)
-    if not negative.is_empty():
-        raise _value_error(
-            negative,
-            part,
-            provenance,
-            "negative",
-            f"{'a margin' if part == 'margin' else 'a count or amount'} of zero or more, or a"
-            " declared code",
-        )
+def _uncoded(part: str) -> pl.Expr:
+    coded = pl.col(f"{part}_code").is_null()
+    return coded if part == "estimate" else pl.col("has_margin") & coded
+
+
+def _senseless(part: str) -> pl.Expr:
+    """Neither a number nor a code; a margin may be blank."""
+    no_number = _uncoded(part) & pl.col(f"{part}_text_number").is_null()
+    return no_number if part == "estimate" else no_number & (pl.col(f"{part}_text") != "")
+
+
+def _negative(part: str) -> pl.Expr:
+    below = _uncoded(part) & (pl.col(f"{part}_text_number") < 0)
+    return below & ~pl.col("signed") if part == "estimate" else below
+
+
+def _refuse(cells: pl.DataFrame, codes: Sequence[CodeSpec], provenance: FileProvenance) -> None:
+    """Raise SourceValueError for the first cells that are no number and no code, or negative where
+    none may be."""
+    parts = ("estimate", "margin")
+    faults = [fault(part).any() for part in parts for fault in (_senseless, _negative)]
+    if not cells.select(pl.any_horizontal(faults)).item():
+        return
+    for part in ("estimate", "margin"):
+        senseless = cells.filter(_senseless(part))
+        if not senseless.is_empty():
+            known = ", ".join(c.code or "blank" for c in codes) or "none"
+            raise _value_error(
+                senseless,
+                part,
+                provenance,
+                "neither a number nor a known code",
+                f"a number, or one of the publication's codes: {known}",
+            )
+        negative = cells.filter(_negative(part))
+        if not negative.is_empty():
+            raise _value_error(
+                negative,
+                part,
+                provenance,
+                "negative",
+                f"{'a margin' if part == 'margin' else 'a count or amount'} of zero or more, or a"
+                " declared code",
+            )
 
 
 def _value_error(
@@ -266,9 +266,34 @@ def _value_error(
     )
 
 
+def _notes(
+    cells: pl.DataFrame, codes: Sequence[CodeSpec], provenance: FileProvenance
+) -> list[SourceNote]:
+    """What is marked, by code, and margins that stand beside no estimate."""
+    known = pl.col("estimate_code").is_null()
+    notes = _code_notes(cells, "estimate", [*codes, _JAM], provenance)
+    if not cells["has_margin"].any():
+        return notes
+    notes += _code_notes(cells.filter(known & pl.col("has_margin")), "margin", codes, provenance)
+    stranded = cells.filter(
+        ~known
+        & pl.col("has_margin")
+        & pl.col("margin_code").is_null()
+        & pl.col("margin_text_number").is_not_null()
+    ).height
+    if stranded:
+        words = f"{stranded} published margin(s) beside a withheld estimate set to null"
+        notes.append(
+            SourceNote("margin_without_estimate", stranded, f"{provenance.label}: {words}")
+        )
+    return notes
+
+
 def _code_notes(
     cells: pl.DataFrame, part: str, codes: Sequence[CodeSpec], provenance: FileProvenance
 ) -> list[SourceNote]:
+    if cells[f"{part}_code"].null_count() == cells.height:
+        return []
     meaning = {f"{c.status}|{c.code}": c for c in codes}
     counts = (
         cells.filter(pl.col(f"{part}_code").is_not_null())

@@ -25,8 +25,8 @@ _ROUNDED_SHARE = 1e-5
 
 def row_text(rows: pl.DataFrame) -> str:
     """All text of ``rows``, cell after cell, separated by single spaces."""
-    columns = rows.drop(ROW).iter_columns()
-    return " ".join(value for column in columns for value in column.drop_nulls().to_list())
+    columns = (column.to_list() for column in rows.get_columns() if column.name != ROW)
+    return " ".join(value for column in columns for value in column if value is not None)
 
 
 def refuse_title(head: pl.DataFrame, spec: SheetSpec, where: FileProvenance) -> None:
@@ -73,7 +73,8 @@ def _right(letter: str, places: int) -> str:
 
 
 def _heading(head: pl.DataFrame, letter: str) -> str:
-    return " ".join(head[letter].drop_nulls().to_list()) if letter in head.columns else ""
+    cells = head[letter].to_list() if letter in head.columns else []
+    return " ".join(value for value in cells if value is not None)
 
 
 def _is_headed(head: pl.DataFrame, letter: str, pattern: str) -> bool:
