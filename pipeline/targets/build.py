@@ -10,7 +10,7 @@ nothing is imputed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +57,12 @@ TARGET_SCHEMA: dict[str, pl.DataType] = {
     "role": pl.String(),
     "reason": pl.String(),
 }
+
+# What is the same in all rows of an item.
+_OF_ITEM = (
+    *("level", "variable", "domain", "family", "unit", "source", "vintage"),
+    *("carry_rule", "provenance", "treatment", "role"),
+)
 
 
 @dataclass(frozen=True)
@@ -185,7 +191,15 @@ class _SpecBuilder:
             self.profile.target_year,
         )
         factors = ItemFactors(self.carrier, self.spec, self.vintage, self.partition, cells, level)
-        return pl.concat([self._item_rows(item, factors) for item in items])
+        parts = [self._item_rows(item, factors) for item in items]
+        texts = pl.DataFrame([text for text, _ in parts], schema=dict.fromkeys(_OF_ITEM, pl.String))
+        whole = texts[np.repeat(np.arange(len(parts)), len(cells.geoids))].hstack(
+            [
+                pl.Series("geoid", cells.geoids * len(parts), dtype=pl.String),
+                *(_stacked(name, [part[name] for _, part in parts]) for name in parts[0][1]),
+            ]
+        )
+        return whole.select(pl.col(name).cast(kind) for name, kind in TARGET_SCHEMA.items())
 
     def _measure(self, item: TargetItem, factors: ItemFactors) -> _Measured:
         cells, columns = factors.cells, self._columns(item)
@@ -221,7 +235,11 @@ class _SpecBuilder:
         carried, final, raw_error = carried * by, final * by, raw_error * by
         return _Measured(carried, final, raw_error, factor * by, " * ".join(rules) or "none")
 
-    def _item_rows(self, item: TargetItem, factors: ItemFactors) -> pl.DataFrame:
+    def _item_rows(
+        self, item: TargetItem, factors: ItemFactors
+    ) -> tuple[dict[str, str | None], dict[str, np.ndarray | list[str]]]:
+        """What all rows of an item share (``_OF_ITEM``), and its figures, one for each area; NaN
+        where there is none."""
         variable = self.catalog.variables[(item.variable, item.domain)]
         measured = self._measure(item, factors)
         known = ~np.isnan(measured.carried)
@@ -229,12 +247,11 @@ class _SpecBuilder:
         detail = "values published without a margin of error; their variance is taken as infinite"
         self._note("no_margin", no_margin, detail)
         role, reason = self._role(item)
-        value, error = _nullable(measured.carried), _nullable(measured.error)
         by_margin = self.spec.standard_error_of(item).rule == "acs_margin"
         stated = known & ~np.isnan(measured.margin_error) & by_margin
         given = "published" if item.column is not None else "derived"
         withheld = "withheld or not available in the publication"
-        same = {
+        same: dict[str, str | None] = {
             "level": factors.level,
             "variable": item.variable,
             "domain": item.domain,
@@ -247,34 +264,28 @@ class _SpecBuilder:
             "treatment": self.spec.treatment_of(item).how,
             "role": role,
         }
-        frame = pl.DataFrame(
-            {
-                "geoid": factors.cells.geoids,
-                "value": value,
-                "standard_error": error,
-                "published_value": value,
-                "published_standard_error": error,
-                "margin_standard_error": _nullable(np.where(stated, measured.margin_error, np.nan)),
-                "margin_published": stated,
-                "carry_factor": measured.factor,
-                "concept_error": self._concept_error(item, measured.carried),
-                "status": [given if k else "suppressed" for k in known],
-                "reason": [reason or ("" if k else withheld) for k in known],
-            }
-        )
-        return frame.with_columns(**{name: pl.lit(text) for name, text in same.items()}).select(
-            pl.col(name).cast(dtype) for name, dtype in TARGET_SCHEMA.items()
-        )
+        return same, {
+            "value": measured.carried,
+            "standard_error": measured.error,
+            "published_value": measured.carried,
+            "published_standard_error": measured.error,
+            "margin_standard_error": np.where(stated, measured.margin_error, np.nan),
+            "margin_published": stated,
+            "carry_factor": measured.factor,
+            "concept_error": self._concept_error(item, measured.carried),
+            "status": [given if k else "suppressed" for k in known],
+            "reason": [reason or ("" if k else withheld) for k in known],
+        }
 
-    def _concept_error(self, item: TargetItem, value: np.ndarray) -> pl.Series:
+    def _concept_error(self, item: TargetItem, value: np.ndarray) -> np.ndarray:
         """Of each area, in the unit of the value: none of one concept, that of the factor where
-        restated; null until the gap is measured (``concept_gap.py``)."""
+        restated; NaN until the gap is measured (``concept_gap.py``)."""
         treatment = self.spec.treatment_of(item)
         if self.spec.same_concept:
-            return _nullable(np.zeros_like(value))
+            return np.zeros_like(value)
         if treatment.how == "restated":
-            return _nullable(treatment.factor_error * np.abs(value))
-        return _nullable(np.full_like(value, np.nan))
+            return treatment.factor_error * np.abs(value)
+        return np.full_like(value, np.nan)
 
     def _role(self, item: TargetItem) -> tuple[str, str]:
         variable = self.catalog.variables[(item.variable, item.domain)]
@@ -294,8 +305,11 @@ class _SpecBuilder:
         return CALIBRATE, ""
 
 
-def _nullable(values: np.ndarray) -> pl.Series:
-    return pl.Series(values, dtype=pl.Float64).fill_nan(None)
+def _stacked(name: str, parts: Sequence[np.ndarray | list[str]]) -> pl.Series:
+    """One column of several items, one below the other; NaN is null, but of a factor."""
+    if isinstance(parts[0], list):
+        return pl.Series(name, [text for part in parts for text in part], dtype=pl.String)
+    return pl.Series(name, np.concatenate(parts), nan_to_null=name != "carry_factor")
 
 
 def _combine(

@@ -11,6 +11,7 @@ why a factor should rest on columns that are seldom withheld.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 import numpy as np
 import polars as pl
@@ -84,19 +85,18 @@ class PublishedFigures:
                     " data_specs/factors"
                 ),
             )
-        rows = (
-            rows.select(pl.col("level").cast(pl.String), "geoid", "estimate")
-            .filter(~pl.col("geoid").str.slice(0, 2).is_in(_OUTLYING))
-            .sort("geoid")
-        )
+        held: dict[str, dict[str, float]] = {finer: {} for finer in _FROM[level]}
+        columns = (rows["geoid"].to_list(), rows["level"].to_list(), rows["estimate"].to_list())
+        for geoid, at, value in sorted(zip(*columns, strict=True), key=itemgetter(0)):
+            if at in held and value is not None and geoid[:2] not in _OUTLYING:
+                held[at][geoid] = value
         found: dict[str, float] = {}
         for finer in reversed(_FROM[level]):
-            own = rows.filter(pl.col("level") == finer).drop_nulls("estimate")
             parents: dict[str, float] = {}
             for geoid, value in found.items():
                 parent = geoid[: GEOID_LENGTH[finer]]
                 parents[parent] = parents.get(parent, 0.0) + value
-            found = parents | dict(own.select("geoid", "estimate").iter_rows())
+            found = parents | held[finer]
         return found
 
 
