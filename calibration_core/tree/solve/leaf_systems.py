@@ -28,14 +28,31 @@ of leaves (``leaf_newton.py``), rows of pairs (``pair_rows.py``), factors of den
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 
 from calibration_core.tree.solve.small_matrices import cholesky, solve_with
 
-if TYPE_CHECKING:
-    from calibration_core.tree.solve.pair_rows import PairRows
+
+class OwnRows(Protocol):
+    """Rows of the leaves' own columns: of n pairs in each of L leaves, p of them."""
+
+    def own(self) -> torch.Tensor:
+        """(L, n, p): the rows themselves."""
+        ...
+
+    def own_u(self, x: torch.Tensor) -> torch.Tensor:
+        """Rows times x: (L, n) from (L, p)."""
+        ...
+
+    def own_totals(self, v: torch.Tensor) -> torch.Tensor:
+        """Sums of rows times v: (L, p) from (L, n)."""
+        ...
+
+    def curvature(self, slope: torch.Tensor) -> torch.Tensor:
+        """Rows' diag(slope) rows: (L, p, p) from (L, n)."""
+        ...
 
 
 def by_pairs(pairs: int, variables: int) -> bool:
@@ -63,7 +80,7 @@ class LeafSystems:
 
     @classmethod
     def of(
-        cls, rows: PairRows, inverse: torch.Tensor, slope: torch.Tensor, ridge: float
+        cls, rows: OwnRows, inverse: torch.Tensor, slope: torch.Tensor, ridge: float
     ) -> LeafSystems:
         """From the pairs' rows, 1 / scale (leaves, p) and slopes (leaves, pairs).
 
@@ -93,7 +110,7 @@ class LeafSystems:
         """A copy that may be overwritten."""
         return LeafSystems(self.lower.clone(), self.root.clone(), self.ridge)
 
-    def solve(self, rows: PairRows, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def solve(self, rows: OwnRows, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """M^-1 x, (leaves, p)."""
         if not self.by_pairs:
             return solve_with(self.lower, x)
@@ -101,14 +118,14 @@ class LeafSystems:
         there = self._down(rows, inverse, self._up(rows, inverse, first))
         return first + self._once(rows, inverse, x - self.ridge * first - there)
 
-    def _once(self, rows: PairRows, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def _once(self, rows: OwnRows, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         inner = solve_with(self.lower, self._up(rows, inverse, x))
         return (x - self._down(rows, inverse, inner)) / self.ridge
 
-    def _up(self, rows: PairRows, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def _up(self, rows: OwnRows, inverse: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """B x, (leaves, pairs)."""
         return rows.own_u(inverse * x) * self.root
 
-    def _down(self, rows: PairRows, inverse: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def _down(self, rows: OwnRows, inverse: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """B' v, (leaves, p)."""
         return rows.own_totals(v * self.root) * inverse

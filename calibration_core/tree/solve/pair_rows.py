@@ -28,7 +28,7 @@ from typing import Protocol
 
 import torch
 
-from calibration_core.tree.solve.leaf_systems import LeafSystems
+from calibration_core.tree.solve.leaf_systems import LeafSystems, OwnRows
 from calibration_core.tree.solve.small_matrices import STRIP, left_solve, upper_gram
 
 # Stretches of leaves with one parent: (parent, first, past the last) within some leaves.
@@ -37,7 +37,7 @@ Nodes = tuple[tuple[int, int, int], ...]
 Taken = tuple[int, torch.Tensor]
 
 
-class PairRows(Protocol):
+class PairRows(OwnRows, Protocol):
     """Rows of the pairs of some leaves; arguments and answers are float64 tensors."""
 
     def loaded(self) -> PairRows:
@@ -48,28 +48,12 @@ class PairRows(Protocol):
         """Those of some of the leaves."""
         ...
 
-    def own_u(self, x: torch.Tensor) -> torch.Tensor:
-        """(L, n) from (L, p)."""
-        ...
-
     def above_u(self, z: torch.Tensor) -> torch.Tensor:
         """(L, n) from (L, e)."""
         ...
 
-    def own_totals(self, v: torch.Tensor) -> torch.Tensor:
-        """(L, p) from (L, n)."""
-        ...
-
     def above_totals(self, v: torch.Tensor) -> torch.Tensor:
         """(L, e) from (L, n)."""
-        ...
-
-    def curvature(self, slope: torch.Tensor) -> torch.Tensor:
-        """(L, p, p) from (L, n)."""
-        ...
-
-    def own(self) -> torch.Tensor:
-        """(L, n, p): the rows themselves."""
         ...
 
     def taken(
