@@ -239,9 +239,9 @@ class PairBlocks(TreeBlocks):
         pairs = self._pairs(multipliers, link)
 
         def one(batch: Batch) -> Eliminated:
-            _, u, ratio = pairs(batch)
+            here, u, ratio = pairs(batch)
             slope = batch.link_or(link).slope(u, ratio) * batch.prior
-            return eliminate_pairs(self, batch.leaves, batch.rows, slope, batch.nodes, ridge)
+            return eliminate_pairs(self, batch.leaves, batch.rows, here, slope, batch.nodes, ridge)
 
         return ArrowFactor(self, self.stream(one, self.batches), lambda schur: None, ridge)
 

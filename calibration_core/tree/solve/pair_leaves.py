@@ -53,7 +53,13 @@ class PairLeaves:
 
 
 def eliminate_pairs(
-    blocks, leaves: torch.Tensor, rows: PairRows, slope: torch.Tensor, nodes: Nodes, ridge: float
+    blocks,
+    leaves: torch.Tensor,
+    rows: PairRows,
+    here: PairRows,
+    slope: torch.Tensor,
+    nodes: Nodes,
+    ridge: float,
 ) -> Eliminated:
     """Factorise and eliminate some leaves.
 
@@ -61,10 +67,10 @@ def eliminate_pairs(
     ----------
     blocks : the TreeBlocks they belong to.
     leaves : (leaves,) int64 which.
-    rows, slope : of their pairs; slopes (leaves, pairs) float64.
+    rows, slope : of their pairs; slopes (leaves, pairs) float64. ``here`` are the rows at hand.
     nodes : stretches of leaves with one parent.
     """
-    inverse, here = blocks.inverse[-1][leaves], rows.loaded()
+    inverse = blocks.inverse[-1][leaves]
     systems = LeafSystems.of(here, inverse, slope, ridge)
     taken = here.taken(systems, inverse, slope, nodes) if blocks.deep else []
     return Eliminated(PairLeaves(leaves, systems, rows, slope, inverse), taken)
