@@ -63,7 +63,10 @@ def load_once(path: Path, model: type[Model]) -> Model:
         return load_yaml(path, model)
     found = _loaded.get((path, held))
     if not isinstance(found, model):
-        found = _loaded[path, held] = load_yaml(path, model)
+        found = load_yaml(path, model)
+        # Not if somebody wrote the file between the two readings.
+        if path.read_bytes() == held:
+            _loaded[path, held] = found
     return found
 
 

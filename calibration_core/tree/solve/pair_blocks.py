@@ -90,6 +90,8 @@ class PairBlocks(TreeBlocks):
         self._place = np.full(self.columns, -1, dtype=np.int64)
         self._place[upper.cpu().numpy()] = np.arange(upper.numel())
         self.listed = self.device.type == "cpu" and filled_share(self._design) <= MOST_FILLED
+        entries = _ENTRIES_AT_A_TIME // max(self.columns, 1)
+        self._places = _PLACES_AT_A_TIME if self.listed else entries
         self._left = kept_bytes("pairs")
         self.batches = list(self._batches(problem))
 
@@ -104,7 +106,9 @@ class PairBlocks(TreeBlocks):
         order = order[counts[order] > 0]
         begin = 0
         while begin < order.size:
-            count = self._together(counts[order[begin:]])
+            # All are padded to the first at least, so that no more than these fit.
+            most = max(1, self._places // int(counts[order[begin]]))
+            count = self._together(counts[order[begin : begin + most]])
             members = order[begin : begin + count]
             begin += count
             slot = np.arange(int(counts[members].max()))
@@ -116,11 +120,8 @@ class PairBlocks(TreeBlocks):
         """How many leaves are taken together, of those with so many pairs each."""
         longest = np.maximum.accumulate(counts)
         places = longest * np.arange(1, counts.size + 1)
-        fits = places <= 2 * np.cumsum(counts)
-        if self.listed:
-            fits &= places <= _PLACES_AT_A_TIME
-        else:
-            fits &= places * self.columns <= _ENTRIES_AT_A_TIME
+        fits = (places <= 2 * np.cumsum(counts)) & (places <= self._places)
+        if not self.listed:
             fits &= longest * self.columns < _LONG
         return 1 + int(np.argmin(np.append(fits[1:], False)))
 
