@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration_core.common.columns import Design, largest_of
+from calibration_core.common.lists import Lists
 from calibration_core.errors import ProblemError, SettingsError
 from calibration_core.sampling.candidates import AreaCandidates
 from calibration_core.sampling.components import components
@@ -130,19 +131,17 @@ def _draw_area(
     if not units.size:
         return p > 0.5
     scale = None if balance.scale is None else balance.scale[t]
-    used = np.ones(balance.rows.shape[1], bool) if scale is None else np.isfinite(scale)
-    added = balance.rows[record[units]]
-    added = np.ascontiguousarray(added if used.all() else added[:, used], dtype=np.float64)
-    added *= candidates.weight[part][units, None]
-    if scale is not None:
-        added *= 1.0 / scale[used]
+    used = np.arange(balance.rows.shape[1]) if scale is None else np.flatnonzero(scale < np.inf)
+    each = np.ones(used.size) if scale is None else 1.0 / scale[used]
+    weight = candidates.weight[part][units]
+    added = Lists.of_records(balance.rows, used, record[units], weight, each)
     label, p_open = labels[record[units]], p[units]
     held = balance.variables
     if held is None:
         certain = record.size - units.size
         open_places = int(candidates.pairs_per_area[t]) - certain
         held = min(_MOST_HELD, max(1, round(open_places * _HELD)))
-    columns = components(added, p_open, label, scale is None, held)
+    columns = components(added, used.size, p_open, label, scale is None, held)
     drawn = p > 1.0 - SETTLED
     drawn[units] = _drawn(p_open, columns, [label], uniform)
     return drawn

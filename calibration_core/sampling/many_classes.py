@@ -11,7 +11,6 @@ exactly (``flow_rounding.py``).
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linprog
 
 from calibration_core.sampling.flight import new_flight, settle
 from calibration_core.sampling.flow_rounding import UNIT, two_classes, units_of
@@ -122,6 +121,9 @@ def _landing(
     bits, cost = bits[usable], cost[usable]
     if bits.shape[0] == 0:
         return None
+    # Few draws come here, and reading it takes a sixth of a second.
+    from scipy.optimize import linprog
+
     solved = linprog(
         cost,
         A_eq=np.vstack([bits.T, np.ones(bits.shape[0])]),

@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
+from scipy import special
 
 from calibration_core.common.threads import one_thread
 from calibration_core.errors import ContradictionError, ProblemError
@@ -94,7 +94,7 @@ class ReconcileResult:
         """
         return np.where(
             self.degrees_of_freedom > 0,
-            chi2.sf(self.chi_square, np.maximum(self.degrees_of_freedom, 1)),
+            special.chdtrc(np.maximum(self.degrees_of_freedom, 1), self.chi_square),
             np.nan,
         )
 

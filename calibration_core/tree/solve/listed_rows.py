@@ -12,8 +12,8 @@ of matrices.
 
 Sums are taken in the order of the pairs, whatever the other leaves are.
 
-Belongs here: those lists and loops. Does not belong here: rows that are mostly not zero, or on a
-GPU (``pair_rows.py``).
+Belongs here: loops along the lists. Does not belong here: the lists (``common/lists.py``), rows
+that are mostly not zero, or on a GPU (``pair_rows.py``).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from calibration_core.common.compiled import loop, part
+from calibration_core.common.lists import Lists
 from calibration_core.tree.solve.leaf_systems import LeafSystems
 from calibration_core.tree.solve.pair_rows import Nodes, Taken
 from calibration_core.tree.solve.small_matrices import left_solve, upper_gram
@@ -37,36 +38,6 @@ from calibration_core.tree.solve.small_matrices import left_solve, upper_gram
 MOST_FILLED = 0.25
 # Rows and columns turned together: 2 KB.
 _TILE = 16
-
-
-class Lists(NamedTuple):
-    """What is not zero of some records' columns, one list of a record after another.
-
-    Attributes
-    ----------
-    ends : (records + 1,) int64: record i has entries ends[i] to ends[i + 1].
-    column : (entries,) int32, ascending in each record. entry : (entries,) float64.
-    """
-
-    ends: np.ndarray
-    column: np.ndarray
-    entry: np.ndarray
-
-    @classmethod
-    def of(cls, rows: np.ndarray, place: np.ndarray) -> Lists:
-        """From (records, columns) float64; ``place`` (columns,) int64 is what each column is called
-        in the list, -1 where it is left out; those that are not, ascending.
-        """
-        here = place >= 0
-        ends = np.concatenate([[0], np.cumsum(np.count_nonzero(rows[:, here], axis=1))])
-        made = cls(ends.astype(np.int64), np.empty(ends[-1], np.int32), np.empty(ends[-1]))
-        _list(rows, place, made)
-        return made
-
-    @property
-    def bytes(self) -> int:
-        """Held in memory."""
-        return sum(part.nbytes for part in self)
 
 
 class Both(NamedTuple):
@@ -184,17 +155,6 @@ class ListedRows:
 
 def _array(values: torch.Tensor) -> np.ndarray:
     return values.contiguous().numpy()
-
-
-@loop
-def _list(rows: np.ndarray, place: np.ndarray, lists: Lists) -> None:
-    """Fill the lists."""
-    at = 0
-    for i in range(rows.shape[0]):
-        for b in range(rows.shape[1]):
-            if place[b] >= 0 and rows[i, b] != 0.0:
-                lists.column[at], lists.entry[at] = place[b], rows[i, b]
-                at += 1
 
 
 @loop

@@ -19,12 +19,13 @@ import torch
 
 from calibration_core.common.columns import filled_share
 from calibration_core.common.distances import Logit
+from calibration_core.common.lists import Lists
 from calibration_core.common.memory import kept_bytes
 from calibration_core.tree.problem import PairProblem
 from calibration_core.tree.solve.arrow import ArrowFactor, Eliminated, stretches
 from calibration_core.tree.solve.blocks import TreeBlocks
 from calibration_core.tree.solve.link import Link
-from calibration_core.tree.solve.listed_rows import MOST_FILLED, Both, ListedRows, Lists
+from calibration_core.tree.solve.listed_rows import MOST_FILLED, Both, ListedRows
 from calibration_core.tree.solve.pair_leaves import eliminate_pairs
 from calibration_core.tree.solve.pair_rows import MatrixRows, Nodes, PairRows
 

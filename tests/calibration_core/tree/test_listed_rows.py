@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from calibration_core.common import memory
+from calibration_core.common.lists import Lists
 from calibration_core.tree import TreeNewtonSettings, calibrate_tree
 from calibration_core.tree.problem import PairProblem, make_targets
 from calibration_core.tree.solve import pair_blocks
 from calibration_core.tree.solve.leaf_systems import LeafSystems
-from calibration_core.tree.solve.listed_rows import Both, ListedRows, Lists
+from calibration_core.tree.solve.listed_rows import Both, ListedRows
 from calibration_core.tree.solve.pair_blocks import PairBlocks
 from calibration_core.tree.solve.pair_rows import MatrixRows
 from tests.calibration_core.tree.hierarchy_case import (
