@@ -80,6 +80,26 @@ class CodedVariables:
         levels = np.concatenate([level for level, _ in pairs]) if pairs else np.empty(0)
         return cls(code, levels, begin, positive, columns / np.where(size > 0, size, 1.0)[:, None])
 
+    def at(self, record: np.ndarray) -> CodedVariables:
+        """Those of the records ``record`` (n,) int64 alone, with the values that these have: what
+        is summed by value is then no longer than they are.
+        """
+        pairs = [np.unique(code, return_inverse=True) for code in self.code[:, record]]
+        begin = np.cumsum([0, *(place.size for place, _ in pairs)])
+        code = [inverse.ravel() + start for (_, inverse), start in zip(pairs, begin, strict=False)]
+        levels = [self.levels[place] for place, _ in pairs]
+        positive = [
+            start + np.searchsorted(level, 0.0, side="right")
+            for level, start in zip(levels, begin, strict=False)
+        ]
+        return CodedVariables(
+            np.array(code, dtype=np.int64).reshape(len(pairs), record.size),
+            np.concatenate(levels) if levels else np.empty(0),
+            begin,
+            np.array(positive, dtype=np.int64),
+            self.scaled[:, record],
+        )
+
     @property
     def variables(self) -> int:
         """Number of variables."""

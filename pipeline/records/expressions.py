@@ -77,8 +77,9 @@ class Measured:
         return np.asarray(self.values)
 
     def totals(self, weights: np.ndarray) -> np.ndarray:
-        """(V,) float64: sums by weights (H,), some rows after others."""
-        return column_sums(weights[None, :], self.values)[0]
+        """(V,) float64: sums by weights (H,), some rows after others; (n, V) by weights (n, H)."""
+        found = column_sums(np.atleast_2d(weights), self.values)
+        return found if weights.ndim > 1 else found[0]
 
     def column(self, variable: str, domain: str) -> np.ndarray:
         """Contributions of one variable, shape (H,)."""

@@ -99,7 +99,8 @@ def bystander_report(state: SolvableState, stored: StoredWeights, watched: Watch
         "selected": np.bincount(stored.record, stored.weight, minlength=state.units.height),
     }
     with one_thread():
-        sums = {k: pl.Series(watched.measured.totals(w)) for k, w in weights.items()}
+        found = watched.measured.totals(np.stack(list(weights.values())))
+    sums = dict(zip(weights, map(pl.Series, found), strict=True))
     schema = dict.fromkeys(VARIABLE_KEY, pl.String)
     named = pl.DataFrame(watched.measured.expressible, schema=schema, orient="row")
     totals = named.with_columns(**sums)

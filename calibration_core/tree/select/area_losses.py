@@ -109,6 +109,8 @@ class Comparison:
         self.dense, self.pairs, self.variables = dense, pairs, variables
         self.percentiles = percentiles
         self._last: tuple[int, Block] | None = None
+        # Records last asked for, and their variables: areas of one block have the same.
+        self._coded = np.arange(variables.records), variables
         self.cells, kind = np.unique(cell, return_inverse=True)
         self.kind, self.kinds = kind.ravel(), self.cells.size
 
@@ -140,10 +142,19 @@ class Comparison:
         return self._last[1]
 
     def distributions(self, record: np.ndarray, weights: np.ndarray) -> WeightedDistributions:
-        held = np.flatnonzero(weights > 0)
-        if held.size == self.dense.records:
-            return distributions(self.variables, None, weights, self.percentiles)
-        return distributions(self.variables, record[held], weights[held], self.percentiles)
+        held, variables = np.flatnonzero(weights > 0), self._variables(record)
+        if held.size == record.size:
+            return distributions(variables, None, weights, self.percentiles)
+        return distributions(variables, held, weights[held], self.percentiles)
+
+    def _variables(self, record: np.ndarray) -> CodedVariables:
+        """The variables of the records that an area may use: those of the whole state would be
+        summed by every value that occurs in it.
+        """
+        if not np.array_equal(self._coded[0], record):
+            every = record.size == self.variables.records
+            self._coded = record, self.variables if every else self.variables.at(record)
+        return self._coded[1]
 
     def losses(self, areas: list[np.ndarray]) -> AreaLoss:
         """Losses of areas, each given by its leaves."""
@@ -192,7 +203,8 @@ class Comparison:
         of_dense, of_selected = self.distributions(record, d), self.distributions(record, s)
         apart = np.abs(of_dense.function - of_selected.function)
         if self.variables.variables:
-            found.wide["kolmogorov"][i] = np.maximum.reduceat(apart, self.variables.begin[:-1])
+            begin = self._variables(record).begin[:-1]
+            found.wide["kolmogorov"][i] = np.maximum.reduceat(apart, begin)
         for name, part in (("dense", of_dense), ("selected", of_selected)):
             found.wide[f"positive_{name}"][i] = part.positive_share
             found.wide[f"mean_{name}"][i] = part.mean

@@ -290,6 +290,20 @@ def test_every_record_once_is_the_same_as_naming_them_in_any_order():
         )
 
 
+def test_variables_of_some_records_say_the_same_of_them_with_their_own_values_alone():
+    variables = CodedVariables.of(world(11)["continuous"])
+    some = np.random.default_rng(1).choice(RECORDS, RECORDS // 3, replace=False)
+    few, weights = variables.at(some), np.linspace(1, 2, some.size)
+    assert few.levels.size == sum(np.unique(code).size for code in variables.code[:, some])
+    alone = distributions(few, None, weights, WHOLE)
+    among = distributions(variables, some, weights, WHOLE)
+    for name in ("positive_share", "quantiles", "mean", "pearson", "rank"):
+        np.testing.assert_allclose(getattr(alone, name), getattr(among, name), rtol=1e-12)
+    np.testing.assert_allclose(
+        alone.function[few.code], among.function[variables.code[:, some]], rtol=1e-12
+    )
+
+
 def test_no_positive_amount_has_no_quantile():
     found = distributions(
         CodedVariables.of(np.array([[0.0], [-5.0]])), np.arange(2), np.ones(2), WHOLE
