@@ -12,7 +12,7 @@ import polars as pl
 from pipeline.assets.common import (
     check_specs,
     frame_metadata,
-    inline_png,
+    inline_picture,
     markdown_table,
     permanent,
 )
@@ -92,7 +92,7 @@ def _shown(report: pl.DataFrame, postal: str, profile: Profile) -> dict[str, Any
         "statuses": dg.MetadataValue.md(markdown_table(statuses)),
         "furthest": dg.MetadataValue.md(markdown_table(_with_pulls(furthest(report)), limit=40)),
         "standard_figures": dg.MetadataValue.md(markdown_table(listed, limit=len(listed))),
-        "plot": inline_png(chart, title),
+        "plot": inline_picture(chart, title),
     }
 
 

@@ -21,6 +21,7 @@ from pipeline.specs.roots import beside_ours
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 PREVIEW_ROWS = 12
+_PNG = b"\x89PNG"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -155,10 +156,13 @@ def markdown_table(frame: pl.DataFrame, limit: int = PREVIEW_ROWS) -> str:
     return "\n".join(lines)
 
 
-def inline_png(image: bytes, title: str) -> dg.MetadataValue:
-    """A PNG inside a Markdown metadata value, so that the UI shows it without another server."""
+def inline_picture(image: bytes, title: str) -> dg.MetadataValue:
+    """A PNG or SVG inside a Markdown metadata value, so that the UI shows it without another
+    server.
+    """
+    kind = "png" if image.startswith(_PNG) else "svg+xml"
     return dg.MetadataValue.md(
-        f"![{title}](data:image/png;base64,{base64.b64encode(image).decode()})"
+        f"![{title}](data:image/{kind};base64,{base64.b64encode(image).decode()})"
     )
 
 

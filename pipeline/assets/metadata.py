@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
-from pipeline.assets.common import frame_metadata, inline_png, markdown_table
+from pipeline.assets.common import frame_metadata, inline_picture, markdown_table
 from pipeline.specs.profiles import Profile
 from pipeline.vocabulary import CALIBRATE, EVIDENCE, VARIABLE_KEY
 
@@ -55,7 +55,7 @@ def of_targets(
     roles = frame.group_by(label=label).len("targets").sort("label")
     chart = bars(roles, "label", "targets", title, "targets", synthetic=profile.synthetic)
     levels = dg.MetadataValue.md(markdown_table(counts, limit=60))
-    plot = inline_png(chart, title)
+    plot = inline_picture(chart, title)
     return frame_metadata(frame, notes=notes, targets_by_level=levels, plot=plot)
 
 
@@ -102,7 +102,7 @@ def of_gaps(gaps: pl.DataFrame, state: str, profile: Profile) -> dict[str, Any]:
         ),
         not_calibrating=dg.MetadataValue.md(markdown_table(wide, limit=100)),
         calibrating=gaps.height - wide.height,
-        plot=inline_png(chart, title),
+        plot=inline_picture(chart, title),
     )
 
 
@@ -161,8 +161,8 @@ def of_fit(fit: pl.DataFrame, column: str, title: str, profile: Profile) -> dict
     return {
         "fit_by_level": dg.MetadataValue.md(markdown_table(summary_by(fit, column))),
         "worst_targets": dg.MetadataValue.md(markdown_table(worst_targets(fit, column), limit=20)),
-        "plot": inline_png(scatter, title),
-        "plot_errors": inline_png(curves, f"{title}, errors"),
+        "plot": inline_picture(scatter, title),
+        "plot_errors": inline_picture(curves, f"{title}, errors"),
     }
 
 
@@ -243,7 +243,7 @@ def _weights_histogram(
     title = f"{what} of {state.postal}"
     synthetic = state.profile.synthetic
     chart = histogram(table, column, title, "households per pair", synthetic=synthetic)
-    return inline_png(chart, title)
+    return inline_picture(chart, title)
 
 
 def of_fit_report(state: SolvableState, fit: pl.DataFrame, weights: pl.DataFrame) -> dict[str, Any]:
@@ -271,9 +271,9 @@ def of_fit_report(state: SolvableState, fit: pl.DataFrame, weights: pl.DataFrame
         **frame_metadata(fit),
         **{k: dg.MetadataValue.md(markdown_table(v, limit=n)) for k, (v, n) in tables.items()},
         "weights": dg.MetadataValue.json(weight_summary(weights)),
-        "plot": inline_png(fit_scatter(shown, title, **label), title),
-        "plot_errors": inline_png(error_curves(shown, errors, **label), errors),
-        "plot_map": inline_png(fit_tiles(fit, state.postal, **label), f"{title}, map"),
+        "plot": inline_picture(fit_scatter(shown, title, **label), title),
+        "plot_errors": inline_picture(error_curves(shown, errors, **label), errors),
+        "plot_map": inline_picture(fit_tiles(fit, state.postal, **label), f"{title}, map"),
     }
 
 
@@ -336,4 +336,4 @@ def _loss_charts(
         ),
         "ess": plots.sample_sizes(sizes, titles["ess"], finest, synthetic=synthetic),
     }
-    return {f"plot_{name}": inline_png(chart, titles[name]) for name, chart in charts.items()}
+    return {f"plot_{name}": inline_picture(chart, titles[name]) for name, chart in charts.items()}

@@ -12,7 +12,7 @@ import polars as pl
 from pipeline.assets.common import (
     check_specs,
     frame_metadata,
-    inline_png,
+    inline_picture,
     markdown_table,
     permanent,
 )
@@ -178,4 +178,4 @@ def _plot(table: pl.DataFrame, profile: Profile) -> dg.MetadataValue:
     named = table.select(name=label, median=pl.col("median_are")).drop_nulls()
     words = "median absolute relative error"
     chart = bars(named, "name", "median", title, words, synthetic=profile.synthetic)
-    return inline_png(chart, title)
+    return inline_picture(chart, title)

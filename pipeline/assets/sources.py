@@ -17,7 +17,7 @@ from pipeline.assets.common import (
     INGEST_RETRY,
     check_specs,
     frame_metadata,
-    inline_png,
+    inline_picture,
     markdown_table,
     permanent,
     permanent_tables,
@@ -133,7 +133,8 @@ def _cells_plot(frame: pl.DataFrame, title: str, synthetic: bool) -> dg.Metadata
 
     label = pl.col("level").cast(pl.String) + " · " + pl.col("status").cast(pl.String)
     counts = frame.group_by(label).len("cells").sort("level")
-    return inline_png(bars(counts, "level", "cells", title, "cells", synthetic=synthetic), title)
+    chart = bars(counts, "level", "cells", title, "cells", synthetic=synthetic)
+    return inline_picture(chart, title)
 
 
 def _facts(table: "SourceTable", spec: SourceSpec, profile: Profile, data: Path) -> dict[str, Any]:
@@ -279,7 +280,7 @@ def _microdata_results(
             notes=microdata.notes,
             files=dg.MetadataValue.json(facts["provenance"]),
             sum_of_weights=float(frame["design_weight"].sum()),
-            plot=inline_png(chart, title),
+            plot=inline_picture(chart, title),
         )
         value = Table(frame, facts)
         results.append(dg.MaterializeResult(asset_key=name, value=value, metadata=shown))

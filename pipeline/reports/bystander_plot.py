@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import polars as pl
 
-from pipeline.reports.chart_style import TWO_COLOURS, TWO_SETS, WIDTH, render, titled, unvalidated
+from pipeline.reports.chart_style import (
+    TWO_COLOURS,
+    TWO_SETS,
+    WIDTH,
+    as_data,
+    render,
+    titled,
+    unvalidated,
+)
 from pipeline.reports.show_bystanders import furthest
 
 SHOWN = 40
@@ -21,7 +29,7 @@ def move_dots(
     report: pl.DataFrame, title: str, limit: float, *, synthetic: bool, shown: int = SHOWN
 ) -> bytes:
     """A row per untold or observed figure, those furthest from what was asked first: the move of
-    dense weights and of selected pairs, and where an official figure lies. PNG bytes.
+    dense weights and of selected pairs, and where an official figure lies. The bytes of a picture.
 
     report : BYSTANDER_SCHEMA. limit : the band drawn about zero, in standard errors.
     """
@@ -68,7 +76,7 @@ def move_dots(
     scale = alt.Scale(type="symlog", constant=5 * limit, domain=[-end, end], nice=False)
     marks = [m for m in (-100, -50, -20, -10, -5, -2, 0, 2, 5, 10, 20, 50, 100) if abs(m) <= end]
     dots = (
-        alt.Chart(alt.Data(values=points.to_dicts()))
+        alt.Chart(as_data(alt, points))
         .mark_point(size=46, filled=True, opacity=0.9)
         .encode(
             x=alt.X(

@@ -1,7 +1,7 @@
 """Charts of what selection lost: dense weights beside selected ones.
 
-Every function gives PNG bytes and takes ``synthetic``: a chart of made-up data says SYNTHETIC in
-its title.
+Every function gives the bytes of a picture, SVG or PNG, and takes ``synthetic``: a chart of made-up
+data says SYNTHETIC in its title.
 
 Belongs here: those charts. Does not belong here: the look of charts (``chart_style.py``), the
 figures themselves (``loss_points.py``), or where a chart is stored.
@@ -17,6 +17,7 @@ from pipeline.reports.chart_style import (
     TWO_COLOURS,
     TWO_SETS,
     WIDTH,
+    as_data,
     extent,
     log_marks,
     render,
@@ -55,9 +56,9 @@ def distribution_curves(
     layers = []
     # The dense curve is wide and below, so that both show where they agree.
     for name, width in zip(TWO_SETS, (4.5, 1.5), strict=True):
-        rows = points.filter(pl.col("weights") == name).to_dicts()
+        rows = points.filter(pl.col("weights") == name)
         layers.append(
-            alt.Chart(alt.Data(values=rows))
+            alt.Chart(as_data(alt, rows))
             .mark_line(interpolate="step-after", strokeWidth=width)
             .encode(
                 x=bare,
@@ -80,12 +81,12 @@ def distribution_curves(
         else pl.DataFrame()
     )
     gaps = (
-        apart.select("value", gap=100 * (pl.col("selected") - pl.col("dense"))).to_dicts()
+        apart.select("value", gap=100 * (pl.col("selected") - pl.col("dense")))
         if set(TWO_SETS) <= set(apart.columns)
-        else []
+        else pl.DataFrame()
     )
     below = (
-        alt.Chart(alt.Data(values=gaps))
+        alt.Chart(as_data(alt, gaps))
         .mark_area(
             interpolate="step-after",
             color=TWO_COLOURS[1],
@@ -160,7 +161,7 @@ def agreement(
         else alt.value(LEVEL_COLOURS[3])
     )
     dots = (
-        alt.Chart(alt.Data(values=drawn.to_dicts()))
+        alt.Chart(as_data(alt, drawn))
         .mark_circle(size=34, opacity=0.65)
         .encode(
             x=alt.X(

@@ -16,7 +16,15 @@ import polars as pl
 
 from pipeline.errors import SourceLayoutError
 from pipeline.reports.boundaries import Shape, on_a_plane
-from pipeline.reports.chart_style import SCALE_FACTOR, render, styled, titled, unvalidated
+from pipeline.reports.chart_style import (
+    SCALE_FACTOR,
+    as_data,
+    render,
+    render_png,
+    styled,
+    titled,
+    unvalidated,
+)
 from pipeline.reports.map_rows import MapFigures, fit_figures
 from pipeline.reports.tile_grid import TileGrid, tile_grid
 from pipeline.vocabulary import COUNTY, GEOID_LENGTH, TRACT
@@ -75,7 +83,7 @@ def _tiles(alt: Any, grid: TileGrid, figures: MapFigures, rows: Mapping[Any, flo
         for box in grid.tiles
     ]
     return (
-        alt.Chart(alt.Data(values=data))
+        alt.Chart(as_data(alt, data))
         .mark_rect()
         .encode(
             **_places(alt, grid),
@@ -125,7 +133,7 @@ def _strips(
         for box in grid.strips
     ]
     form = figures.forms.get(COUNTY, "")
-    base = alt.Chart(alt.Data(values=data))
+    base = alt.Chart(as_data(alt, data))
     legend = None if grid.tiles else _legend(alt, figures, COUNTY)
     colour = _colour(alt, figures, COUNTY, legend=legend)
     tips = [alt.Tooltip("county:N"), *([alt.Tooltip("figure:Q", format=form)] if form else [])]
@@ -276,7 +284,7 @@ def _panel(
     stroke = 0.6 if len(features) < 1000 else 0.2
     colour = _colour(alt, figures, level, field="properties.figure:Q")
     chart = (
-        alt.Chart(alt.Data(values=features))
+        alt.Chart(as_data(alt, features))
         .mark_geoshape(stroke=OUTLINE, strokeWidth=stroke)
         .encode(
             color=alt.condition("isValid(datum.properties.figure)", colour, alt.value(WITHOUT)),
@@ -299,14 +307,14 @@ def as_file(chart: Any, ending: str) -> bytes:
     import vl_convert
 
     if ending == ".png":
-        return render(chart)
+        return render_png(chart)
     if ending == ".svg":
         return vl_convert.vegalite_to_svg(vl_spec=styled(chart).to_json()).encode()
     return styled(chart).to_html(inline=True).encode()
 
 
 def fit_tiles(fit: pl.DataFrame, state: str, *, synthetic: bool) -> bytes:
-    """The fit of a state as a small grid of tiles; PNG bytes."""
+    """The fit of a state as a small grid of tiles; the bytes of a picture."""
     # At twice its size the picture of a large state would be a megabyte of an event log.
     scale = SCALE_FACTOR if fit["geoid"].n_unique() < SMALL else 1.0
     return render(tile_map(fit_figures(fit, state), {}, synthetic=synthetic), scale)

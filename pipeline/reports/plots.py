@@ -1,7 +1,7 @@
 """Charts of fits and of distributions, as asset metadata shows them.
 
-Every function gives PNG bytes and takes ``synthetic``: a chart of made-up data says SYNTHETIC in
-its title.
+Every function gives the bytes of a picture, SVG or PNG, and takes ``synthetic``: a chart of made-up
+data says SYNTHETIC in its title.
 
 Belongs here: those charts. Does not belong here: the look of charts (``chart_style.py``), the
 figures themselves (``pipeline/reports/fit.py``), or where a chart is stored.
@@ -18,6 +18,7 @@ from pipeline.reports.chart_style import (
     LEVEL_COLOURS,
     PLAIN_BELOW_ONE,
     WIDTH,
+    as_data,
     extent,
     level_colours,
     log_marks,
@@ -60,7 +61,7 @@ def fit_scatter(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int = 
     scale = alt.Scale(type="log", domain=[low / 1.5, high * 1.5], nice=False)
     marks = alt.Axis(format="~s", tickCount=6)
     points = (
-        alt.Chart(alt.Data(values=shown.to_dicts()))
+        alt.Chart(as_data(alt, shown))
         .mark_circle(size=16, opacity=0.55)
         .encode(
             x=alt.X("value:Q", scale=scale, title="target", axis=marks),
@@ -115,7 +116,7 @@ def error_curves(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int =
     )
     subtitle += f"; {beyond:,} errors above 1,000 % drawn there" if beyond else ""
     chart = (
-        alt.Chart(alt.Data(values=shown.to_dicts()))
+        alt.Chart(as_data(alt, shown))
         .mark_line(interpolate="step-after", strokeWidth=1.8)
         .encode(
             x=alt.X(
@@ -168,7 +169,7 @@ def histogram(
     # Both corners of a bar are given: a bar with two ends along x has none along y, and is drawn as
     # a dash.
     chart = (
-        alt.Chart(alt.Data(values=bars))
+        alt.Chart(as_data(alt, bars))
         .mark_rect(color=LEVEL_COLOURS[3], stroke="white", strokeWidth=0.5)
         .encode(
             x=alt.X(
@@ -210,7 +211,7 @@ def bars(
         else f"{frame.height:,} rows"
     )
     chart = (
-        alt.Chart(alt.Data(values=top.to_dicts()))
+        alt.Chart(as_data(alt, top))
         .mark_bar(color=LEVEL_COLOURS[2])
         .encode(
             y=alt.Y(f"{category}:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)),

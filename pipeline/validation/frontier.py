@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pipeline.reports.chart_style import render
+from pipeline.reports.chart_style import render_png
 from pipeline.validation.families import HoldOutGroup
 from pipeline.validation.paired import t_interval
 from pipeline.validation.runs import DENSE, Run, Validation
@@ -73,7 +73,7 @@ def frontier(found: Validation, figure: str = "median_are") -> bytes:
     title = alt.TitleParams(
         text, subtitle=subtitle, anchor="start", subtitleColor="#666666", fontSize=14
     )
-    return render(alt.vconcat(*rows, spacing=18).properties(title=title))
+    return render_png(alt.vconcat(*rows, spacing=18).properties(title=title))
 
 
 def _points(runs: Sequence[Run], figure: str) -> pl.DataFrame:

@@ -310,7 +310,8 @@ def test_the_check_names_what_is_bent_and_what_pulls(profile, report):
 
 def test_the_chart_is_a_picture_also_of_nothing(report):
     for rows in (report, report.clear()):
-        assert move_dots(rows, "RI", 2.0, synthetic=True).startswith(b"\x89PNG")
+        picture = move_dots(rows, "RI", 2.0, synthetic=True).decode()
+        assert picture.startswith("<svg") and "RI · SYNTHETIC" in picture
 
 
 def test_furthest_are_judged_and_in_order(report):

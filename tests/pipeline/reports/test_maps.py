@@ -156,13 +156,19 @@ def test_colours_run_light_to_dark_and_two_ways_where_signs_differ():
     assert scale["scheme"] == "blueorange" and scale["domain"] == pytest.approx([-0.15, 0.15])
 
 
-def test_the_map_of_the_ui_is_a_png_that_is_not_large():
+def test_the_map_of_the_ui_is_a_png_that_is_not_large_where_tracts_are_many():
     rows = [("tract", f"44001{n:06d}", 100.0, 100.0 + n, 10.0, "calibrate") for n in range(1500)]
     rows.append(("county", "44001", 100.0, 101.0, None, "calibrate"))
     png = fit_tiles(fit_rows(*rows), "RI", synthetic=True)
     assert png[:8] == b"\x89PNG\r\n\x1a\n" and len(png) < 400_000
     width, height = struct.unpack(">II", png[16:24])
     assert 200 < width < 1000 and 100 < height < 1500
+
+
+def test_the_map_of_the_ui_is_a_short_svg_where_tracts_are_few():
+    rows = [("tract", f"44001{n:06d}", 100.0, 100.0 + n, 10.0, "calibrate") for n in range(60)]
+    svg = fit_tiles(fit_rows(*rows), "RI", synthetic=True)
+    assert svg.startswith(b"<svg") and b"RI \xc2\xb7 SYNTHETIC" in svg and len(svg) < 40_000
 
 
 def geojson(folder, features) -> object:
@@ -299,4 +305,4 @@ def test_the_ui_shows_the_map_beside_the_fit():
     weights = weights_table("RI")
     state = SimpleNamespace(postal="RI", profile=SimpleNamespace(synthetic=True))
     shown = of_fit_report(state, fit_table("RI", weights, {}), weights)
-    assert shown["plot_map"].value.startswith("![Fit of RI, map](data:image/png;base64,")
+    assert shown["plot_map"].value.startswith("![Fit of RI, map](data:image/svg+xml;base64,")
