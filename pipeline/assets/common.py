@@ -32,13 +32,15 @@ INGEST_RETRY = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONEN
 
 def permanent(function: Function) -> Function:
     """Turn a GeocalError of an asset body into a ``dg.Failure`` that is never retried, its four
-    answers as metadata; and a MemoryError, which asking again does not mend.
+    answers as metadata; and a MemoryError, which asking again does not mend. Metadata of a result
+    is told once (``_told_once``).
     """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            made = function(*args, **kwargs)
+            return _told_once(args[0] if args else None, made)
         except MemoryError as error:
             raise dg.Failure(str(_no_memory(error)), allow_retries=False) from error
         except GeocalError as error:
@@ -54,6 +56,17 @@ def permanent(function: Function) -> Function:
             ) from error
 
     return wrapped  # type: ignore[return-value]
+
+
+def _told_once(context: Any, made: Any) -> Any:
+    """What a body made, its metadata told to the materialization alone: with the step's output
+    Dagster would store all of it again, and pictures are most of a run's record.
+    """
+    told = isinstance(context, dg.AssetExecutionContext) and isinstance(made, dg.MaterializeResult)
+    if not told or not made.metadata:
+        return made
+    context.add_asset_metadata(made.metadata, asset_key=made.asset_key)
+    return made._replace(metadata=None)
 
 
 def _no_memory(error: MemoryError) -> MemoryBudgetError:
@@ -85,7 +98,7 @@ def permanent_tables(function: Function) -> Function:
         }
         # An output that is not required may stay away without a word, so every table asked for is
         # looked up by name.
-        yield from (made[key] for key in sorted(context.selected_asset_keys))
+        yield from (_told_once(context, made[key]) for key in sorted(context.selected_asset_keys))
 
     return wrapped  # type: ignore[return-value]
 
