@@ -31,10 +31,16 @@ LAST_OF_2010 = 2019
 
 
 def other_vintage(
-    spec: SourceSpec, vintages: Sequence[str], vintage: str, data: Path, states: Sequence[str]
+    spec: SourceSpec,
+    vintages: Sequence[str],
+    vintage: str,
+    data: Path,
+    states: Sequence[str],
+    held: Mapping[str, pl.DataFrame] | None = None,
 ) -> dict[str, pl.DataFrame]:
     """The nearest other vintage of a publication whose files all lie in the folder, read; nothing
-    where there is none, or it cannot be read."""
+    where there is none, or it cannot be read. ``held``: vintages that were read before, for the
+    same states."""
     near = sorted(
         (v for v in spec.vintages if v != vintage),
         key=lambda v: (v not in vintages, abs(int(v) - int(vintage)), v),
@@ -44,6 +50,8 @@ def other_vintage(
         try:
             files = resolve_files(spec, other, data, asked)
             if files and all(file.exists for file in files):
+                if held is not None and other in held:
+                    return {other: held[other]}
                 return {other: read_source(spec, other, data, asked).frame}
         except (GeocalError, *UNFORESEEN):
             continue
@@ -79,11 +87,13 @@ def checks_of_source(
     codes)."""
     spec, found = load_source(source), []
     fips, vintages = [state_of(postal).fips for postal in states], profile.sources.get(source, ())
-    for vintage in vintages:
-        own = frame.filter(pl.col("vintage") == vintage)
-        older = other_vintage(spec, vintages, vintage, data, states)
-        taken, made_up = profile.accepted_checks, holds_made_up(data)
-        found += run.within(source, vintage, own, older, fips, taken, made_up)
+    own = {vintage: frame.filter(pl.col("vintage") == vintage) for vintage in vintages}
+    taken, made_up = profile.accepted_checks, holds_made_up(data)
+    for vintage, table in own.items():
+        older = {}
+        if run.compares_vintages(source):
+            older = other_vintage(spec, vintages, vintage, data, states, own)
+        found += run.within(source, vintage, table, older, fips, taken, made_up)
     return found
 
 
@@ -151,7 +161,10 @@ def checks_of_profile(
             tables[source, vintage] = frame
             if asked is None:
                 held[source, vintage] = frame
-            older = other_vintage(spec, vintages, vintage, data, states)
+            older = {}
+            if run.compares_vintages(source):
+                read = {v: tables[source, v] for v in vintages if (source, v) in tables}
+                older = other_vintage(spec, vintages, vintage, data, states, read)
             yield from run.within(source, vintage, frame, older, fips, taken, made_up)
     geography = _geography(profile, data, states, left_out)
     lists = _lists(profile, geography)

@@ -44,6 +44,12 @@ def names_within(source: str) -> list[str]:
     ]
 
 
+def compares_vintages(source: str) -> bool:
+    """Whether a check puts a file of ``source`` beside another vintage of it."""
+    checks = load_checks().values()
+    return any(source in rule.sources for check in checks for rule in check.vintages)
+
+
 def _rules(check: Check) -> list:
     kinds = (check.sums, check.strata, check.percents, check.ratios, check.areas)
     more = (check.margins, check.medians, check.vintages)

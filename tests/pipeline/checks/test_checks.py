@@ -5,9 +5,10 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from pipeline.checks import agreements, areas, rows, run
+from pipeline.checks import agreements, areas, of_profile, rows, run
 from pipeline.checks.results import worst_rows
 from pipeline.errors import CheckError
+from pipeline.sources.base import resolve_files
 from pipeline.specs.base import SPEC_ROOT, load_yaml
 from pipeline.specs.checks import (
     FILE,
@@ -283,3 +284,21 @@ def test_bands_have_headroom_and_what_is_printed_twice_has_none() -> None:
             assert wide.points == pytest.approx(times * rule.points)
         for rule, wide in zip(check.agreements, used[name].agreements, strict=True):
             assert (wide.high - wide.low > rule.high - rule.low) == (rule.low < rule.high)
+
+
+def test_a_vintage_that_was_read_is_not_read_again(tmp_path, monkeypatch) -> None:
+    spec = load_sources()["pep_counties"]
+    for vintage in ("2019", "2024"):
+        (path,) = (file.path for file in resolve_files(spec, vintage, tmp_path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    held = {"2019": table(), "2024": table()}
+    read: list[str] = []
+    monkeypatch.setattr(of_profile, "read_source", lambda spec, vintage, *_: read.append(vintage))
+    found = of_profile.other_vintage(spec, tuple(held), "2019", tmp_path, ["RI"], held)
+    assert found["2024"] is held["2024"] and not read
+
+
+def test_only_sources_with_a_rule_are_compared_with_another_vintage() -> None:
+    assert run.compares_vintages("pep_counties")
+    assert not run.compares_vintages("acs1_detailed")
