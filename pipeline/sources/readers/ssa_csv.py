@@ -21,7 +21,7 @@ from pipeline.errors import SourceLayoutError
 from pipeline.sources.base import ReadRequest, SourceTable
 from pipeline.sources.files import FileProvenance, RawFile
 from pipeline.sources.named import reader
-from pipeline.sources.readers.ssa import plain_cells, read_sheet, years_of
+from pipeline.sources.readers.ssa import read_sheets, stacked, years_of
 from pipeline.sources.tables.columns import refuse_year
 from pipeline.sources.tables.schemas import PublishedTable, validated
 from pipeline.sources.tables.text import ROW, column_letter, decode
@@ -41,10 +41,11 @@ def read_csv_sheets(request: ReadRequest) -> SourceTable:
     frames, notes, provenance = [], [], []
     for file in request.files:
         raw = request.open(file)
-        cells = plain_cells(sheet_of_csv(raw))
+        cells = stacked({raw.provenance.member: sheet_of_csv(raw)})
         refuse_year(years_of(request, cells), request, raw.provenance.path, "title")
         spec = _sheet_with_title(request, cells, raw.provenance)
-        frame, more = read_sheet(request, spec, cells, None, raw.provenance)
+        alone = {raw.provenance.member: None}
+        frame, more = read_sheets(request, spec, cells, alone, raw.provenance)
         frames.append(frame)
         notes += more
         provenance.append(raw.provenance)

@@ -6,9 +6,10 @@ which columns a file has (``columns.py``), or where an area's code stands (the r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,7 @@ import polars as pl
 from pipeline.errors import SourceValueError
 from pipeline.sources.base import ReadRequest, SourceNote
 from pipeline.sources.files import FileProvenance
-from pipeline.sources.tables.text import ROW
+from pipeline.sources.tables.text import ROW, SHEET
 from pipeline.specs.sources import CodeSpec, ColumnSpec
 
 AREA = ("level", "geoid", "name", "stratum", ROW)
@@ -58,6 +59,21 @@ def long_table(
     SourceValueError for text that is no number and no code, and for a negative number where the
     spec allows none.
     """
+    frame, notes = long_sheets(request, areas, measures, provenance)
+    return frame, [note for own in notes.values() for note in own]
+
+
+def long_sheets(
+    request: ReadRequest,
+    areas: pl.DataFrame,
+    measures: Sequence[Measure],
+    provenance: FileProvenance,
+) -> tuple[pl.DataFrame, dict[str, list[SourceNote]]]:
+    """``long_table`` of sheets of one workbook under one another, which ``areas`` names in the
+    column ``__sheet``, and the notes by label of a sheet; without that column all is one file.
+
+    An error counts the cells of all sheets, and has the label of ``provenance``.
+    """
     codes = request.spec.suppression_of(request.vintage)
     table = pl.DataFrame(
         {
@@ -90,7 +106,8 @@ def long_table(
         .collect()
     )
     _refuse(cells, codes, provenance)
-    notes = _notes(cells, codes, provenance)
+    label = _label(areas, provenance)
+    notes = _notes(cells.with_columns(label.alias("label")), codes)
     frame = cells.select(
         pl.lit(request.spec.id).alias("source"),
         pl.lit(request.vintage).alias("vintage"),
@@ -103,10 +120,18 @@ def long_table(
         "margin_of_error",
         "status",
         pl.col(ROW).alias("row"),
-        pl.lit(provenance.label).alias("file"),
+        label.alias("file"),
         pl.lit(provenance.sha256).alias("sha256"),
     )
     return frame, notes
+
+
+def _label(areas: pl.DataFrame, provenance: FileProvenance) -> pl.Expr:
+    """The file and sheet of each row."""
+    if SHEET not in areas.columns:
+        return pl.lit(provenance.label)
+    names = {name: replace(provenance, member=name).label for name in areas[SHEET].unique()}
+    return pl.col(SHEET).replace_strict(names, return_dtype=pl.String)
 
 
 def _unpivot(areas: pl.DataFrame, measures: Sequence[Measure]) -> pl.DataFrame:
@@ -117,7 +142,8 @@ def _unpivot(areas: pl.DataFrame, measures: Sequence[Measure]) -> pl.DataFrame:
     estimates = [areas[m.estimate].alias("estimate_text") for m in measures]
     margins = [blank if m.margin is None else areas[m.margin] for m in measures]
     counts = np.repeat(np.arange(len(measures), dtype=np.uint32), areas.height)
-    keys = pl.concat([areas.select(AREA)] * len(measures), rechunk=True)
+    own = [*AREA, SHEET] if SHEET in areas.columns else AREA
+    keys = pl.concat([areas.select(own)] * len(measures), rechunk=True)
     return keys.hstack(
         [
             pl.concat(estimates, rechunk=True),
@@ -266,60 +292,59 @@ def _value_error(
     )
 
 
-def _notes(
-    cells: pl.DataFrame, codes: Sequence[CodeSpec], provenance: FileProvenance
-) -> list[SourceNote]:
-    """What is marked, by code, and margins that stand beside no estimate."""
+def _notes(cells: pl.DataFrame, codes: Sequence[CodeSpec]) -> dict[str, list[SourceNote]]:
+    """By label, what is marked, by code, and margins that stand beside no estimate."""
     known = pl.col("estimate_code").is_null()
-    notes = _code_notes(cells, "estimate", [*codes, _JAM], provenance)
-    if not cells["has_margin"].any():
-        return notes
-    notes += _code_notes(cells.filter(known & pl.col("has_margin")), "margin", codes, provenance)
-    stranded = cells.filter(
-        ~known
-        & pl.col("has_margin")
-        & pl.col("margin_code").is_null()
-        & pl.col("margin_text_number").is_not_null()
-    ).height
-    if stranded:
-        words = f"{stranded} published margin(s) beside a withheld estimate set to null"
-        notes.append(
-            SourceNote("margin_without_estimate", stranded, f"{provenance.label}: {words}")
+    kinds = [_code_notes(cells, "estimate", [*codes, _JAM])]
+    if cells["has_margin"].any():
+        beside = cells.filter(known & pl.col("has_margin"))
+        kinds.append(_code_notes(beside, "margin", codes))
+        stranded = cells.filter(
+            ~known
+            & pl.col("has_margin")
+            & pl.col("margin_code").is_null()
+            & pl.col("margin_text_number").is_not_null()
         )
+        kinds.append(_stranded_notes(stranded))
+    notes: dict[str, list[SourceNote]] = {}
+    for kind in kinds:
+        for label, own in kind.items():
+            notes.setdefault(label, []).extend(own)
     return notes
+
+
+def _stranded_notes(cells: pl.DataFrame) -> dict[str, list[SourceNote]]:
+    words = "published margin(s) beside a withheld estimate set to null"
+    return {
+        label: [SourceNote("margin_without_estimate", count, f"{label}: {count} {words}")]
+        for label, count in cells.group_by("label").len().iter_rows()
+    }
 
 
 def _code_notes(
-    cells: pl.DataFrame, part: str, codes: Sequence[CodeSpec], provenance: FileProvenance
-) -> list[SourceNote]:
+    cells: pl.DataFrame, part: str, codes: Sequence[CodeSpec]
+) -> dict[str, list[SourceNote]]:
     if cells[f"{part}_code"].null_count() == cells.height:
-        return []
+        return {}
     meaning = {f"{c.status}|{c.code}": c for c in codes}
-    counts = (
-        cells.filter(pl.col(f"{part}_code").is_not_null())
-        .group_by(f"{part}_code", "column")
-        .len()
-        .sort(f"{part}_code", "column")
-    )
-    notes = []
-    for key in counts[f"{part}_code"].unique().sort().to_list():
-        rows = counts.filter(pl.col(f"{part}_code") == key)
-        code, total = meaning[key], int(rows["len"].sum())
-        shown = columns_shown(rows)
+    key = ["label", f"{part}_code", "column"]
+    marked = cells.filter(pl.col(f"{part}_code").is_not_null())
+    counts = marked.group_by(key).len().sort(key).iter_rows()
+    notes: dict[str, list[SourceNote]] = {}
+    for (label, each), rows in groupby(counts, key=lambda row: row[:2]):
+        code, by_column = meaning[each], [row[2:] for row in rows]
+        total = sum(count for _, count in by_column)
         kind = code.status if part == "estimate" else f"margin_{code.status}"
-        notes.append(
-            SourceNote(
-                kind,
-                total,
-                f"{provenance.label}: {total:,} {part} cell(s) marked {code.code or 'blank'!r}"
-                f" ({code.meaning}): {shown}",
-            )
+        said = (
+            f"{label}: {total:,} {part} cell(s) marked {code.code or 'blank'!r}"
+            f" ({code.meaning}): {columns_shown(by_column)}"
         )
+        notes.setdefault(label, []).append(SourceNote(kind, total, said))
     return notes
 
 
-def columns_shown(counts: pl.DataFrame) -> str:
-    """The first six columns with their number of cells in words, from ``column`` and ``len``."""
-    columns = [f"{name} {count}" for name, count in counts.select("column", "len").iter_rows()]
+def columns_shown(counts: Iterable[tuple[str, int]]) -> str:
+    """The first six columns with their number of cells in words."""
+    columns = [f"{name} {count}" for name, count in counts]
     more = f" and {len(columns) - 6} more columns" if len(columns) > 6 else ""
     return ", ".join(columns[:6]) + more

@@ -18,6 +18,8 @@ from pipeline.errors import SourceFileError, SourceLayoutError
 from pipeline.sources.files import RawFile
 
 ROW = "__row"
+# The worksheet of a row, where sheets of one workbook stand under one another.
+SHEET = "__sheet"
 REPEAT_MARK = "__repeat_"
 # A publisher that changed its encoding between vintages.
 _EITHER = "utf-8 or latin-1"

@@ -99,5 +99,5 @@ def _nowhere(judged: pl.DataFrame, rule: WithheldZeros) -> pl.DataFrame:
 def _note(rows: pl.DataFrame, code: str, label: str, words: str) -> list[SourceNote]:
     if rows.is_empty():
         return []
-    shown = columns_shown(rows.group_by("column").len().sort("column"))
+    shown = columns_shown(rows.group_by("column").len().sort("column").iter_rows())
     return [SourceNote(code, rows.height, f"{label}: {rows.height:,} {words}: {shown}")]

@@ -13,7 +13,7 @@ import polars as pl
 from pipeline.errors import SourceLayoutError, SourceValueError
 from pipeline.sources.base import SourceNote
 from pipeline.sources.files import FileProvenance
-from pipeline.sources.tables.text import ROW, column_letter
+from pipeline.sources.tables.text import ROW, SHEET, column_letter
 from pipeline.specs.layouts import SheetSpec
 
 # Carriers of SSA workbooks were seen to put two columns (ANSI code, year) before the figures.
@@ -25,7 +25,7 @@ _ROUNDED_SHARE = 1e-5
 
 def row_text(rows: pl.DataFrame) -> str:
     """All text of ``rows``, cell after cell, separated by single spaces."""
-    columns = (column.to_list() for column in rows.get_columns() if column.name != ROW)
+    columns = (column.to_list() for column in rows.get_columns() if column.name not in (ROW, SHEET))
     return " ".join(value for column in columns for value in column if value is not None)
 
 
