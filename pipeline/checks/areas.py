@@ -18,6 +18,7 @@ from pipeline.vocabulary import GEOID_LENGTH, STATE, TRACT
 
 _TRACT_NUMBER = re.compile(r"Tract (\d{1,4})(?:\.(\d{1,2}))?\b", re.IGNORECASE)
 NAMES = {state.fips: state.name for state in ALL_AREAS}
+_FIPS = {state.name.lower(): state.fips for state in ALL_AREAS}
 _SAID = "(SYNTHETIC)"
 
 
@@ -133,11 +134,10 @@ def _contradiction(level: str, geoid: str, name: str) -> str | None:
 def _of_state(fips: str, name: str, level: str) -> str | None:
     """A name that ends in, or is, another state's."""
     last = re.split(r"[,;]", name)[-1].strip() if level != STATE else name.strip()
-    there = {state.name.lower(): state for state in ALL_AREAS}
-    found = there.get(last.lower())
+    found = _FIPS.get(last.lower())
     if found is None:
         return None
-    return "" if found.fips == fips else f"its code is of {NAMES.get(fips, fips)}"
+    return "" if found == fips else f"its code is of {NAMES.get(fips, fips)}"
 
 
 def margins(frame: pl.DataFrame, rule: MarginRule) -> Found:

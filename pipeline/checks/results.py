@@ -6,14 +6,18 @@ column per published column. Does not belong here: what is measured (the modules
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
 AREA = ("level", "geoid", "stratum")
+_TIES = (*AREA, "column", "each")
 SHOWN = 5
+# Failing rows of one rule that are kept.
+MOST_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,24 @@ class Tally:
                 self.failing.append(each)
 
 
-def wide(frame: pl.DataFrame, columns: Sequence[str], values: str = "estimate") -> pl.DataFrame:
-    """A row per area and class, and a column for each of ``columns`` that the table has."""
-    some = frame.filter(pl.col("column").is_in(list(columns)))
+@dataclass(frozen=True)
+class SourceCells:
+    """A source's table for the checks within a row, which share one pivot of it."""
+
+    frame: pl.DataFrame
+
+    @cached_property
+    def wide(self) -> pl.DataFrame:
+        """A row per area and class, and a column per published column."""
+        return wide(self.frame)
+
+
+def wide(frame: pl.DataFrame) -> pl.DataFrame:
+    """A row per area and class, and a column per published column; sorted by area and class."""
+    # Codes of a categorical are compared several times faster than names.
+    some = frame.select(*AREA, pl.col("column").cast(pl.Categorical), "estimate")
     return some.pivot(
-        on="column", index=list(AREA), values=values, aggregate_function="first"
+        on="column", index=list(AREA), values="estimate", aggregate_function="first"
     ).sort(AREA)
 
 
@@ -112,14 +129,26 @@ def named(row: Mapping[str, Any]) -> str:
     return f"{row['level']} {row['geoid'] or 'US'}{stratum}"
 
 
-def worst_rows(frame: pl.DataFrame, keep: int = 200) -> list[dict[str, Any]]:
+def worst_rows(frame: pl.DataFrame, keep: int = MOST_SHOWN) -> list[dict[str, Any]]:
     """Rows with ``number`` and ``threshold``, worst first: all that fail (up to ``keep``), or the
-    worst that passes."""
-    areas = [column for column in AREA if column in frame.columns]
+    worst that passes. Of those alike the first by area, column and class that is judged."""
+    return judged_rows(frame.lazy(), keep)[1]
+
+
+def judged_rows(made: pl.LazyFrame, keep: int = MOST_SHOWN) -> tuple[int, list[dict[str, Any]]]:
+    """How many rows there are, and ``worst_rows`` of them."""
+    columns = made.collect_schema().names()
+    ties = [column for column in _TIES if column in columns]
     over = pl.when(pl.col("number") > 0).then(pl.lit(float("inf"))).otherwise(0.0)
     shares = pl.when(pl.col("threshold") > 0).then(pl.col("number") / pl.col("threshold"))
-    ranked = frame.with_columns(_bad=shares.otherwise(over)).sort(
-        "_bad", *areas, descending=[True] + [False] * len(areas)
+    bad = pl.col("_bad")
+    ranked = (
+        made.with_columns(_bad=shares.otherwise(over), _judged=pl.len())
+        .filter((bad > 1) | (bad == bad.max()))
+        .sort("_bad", *ties, descending=[True] + [False] * len(ties))
+        .head(keep)
+        .collect()
+        .to_dicts()
     )
-    failing = ranked.filter(pl.col("_bad") > 1).head(keep)
-    return (failing if failing.height else ranked.head(1)).to_dicts()
+    failing = [row for row in ranked if row["_bad"] > 1]
+    return (ranked[0]["_judged"] if ranked else 0), failing or ranked[:1]

@@ -1,14 +1,16 @@
 """Checks within a row: parts of a whole, a count beside its own percentage, ratios in a band,
 classes of one area.
 
-Belongs here: those four. Does not belong here: areas against each other (``areas.py``).
+``table`` has a row per area and class and a column per published column (``results.wide``),
+``frame`` a row per cell. Belongs here: those four. Does not belong here: areas against each other
+(``areas.py``).
 """
 
 from __future__ import annotations
 
 import polars as pl
 
-from pipeline.checks.results import Measured, named, wide, worst_rows
+from pipeline.checks.results import AREA, MOST_SHOWN, Measured, judged_rows, named
 from pipeline.specs.checks import MedianRule, PercentRule, RatioRule, StrataRule, SumRule, spelt_out
 from pipeline.specs.states import OUTLYING_AREAS
 from pipeline.vocabulary import NATION
@@ -20,53 +22,59 @@ _NOTHING: Found = (0, [])
 LEAST_PERCENT = 2.0
 
 
-def sums(frame: pl.DataFrame, rule: SumRule) -> Found:
+def _of(table: pl.DataFrame, *columns: str) -> pl.LazyFrame:
+    """The areas and classes, with some of the published columns."""
+    return table.lazy().select(*AREA, *dict.fromkeys(columns))
+
+
+def sums(table: pl.DataFrame, rule: SumRule) -> Found:
     """``whole`` against the sum of its parts; where a part is withheld the rest may fall short."""
-    table = wide(frame, (rule.whole, *rule.names))
-    there = [name for name in rule.names if name in table.columns]
-    if rule.whole not in table.columns or len(there) < len(rule.names):
+    if not {rule.whole, *rule.names} <= set(table.columns):
         return _NOTHING
-    known = table.filter(pl.col(rule.whole).is_not_null())
-    total = pl.sum_horizontal(there)
-    short = pl.any_horizontal(pl.col(there).is_null()) | pl.lit(rule.at_most)
-    gap = total - pl.col(rule.whole)
-    made = known.with_columns(
-        parts=total,
-        number=pl.when(short).then(gap.clip(0)).otherwise(gap.abs()),
-        threshold=rule.slack + rule.share * pl.col(rule.whole).abs(),
+    short = pl.any_horizontal(pl.col(rule.names).is_null()) | pl.lit(rule.at_most)
+    gap = pl.col("parts") - pl.col(rule.whole)
+    made = (
+        _of(table, rule.whole, *rule.names)
+        .filter(pl.col(rule.whole).is_not_null())
+        .with_columns(parts=pl.sum_horizontal(rule.names))
+        .with_columns(
+            number=pl.when(short).then(gap.clip(0)).otherwise(gap.abs()),
+            threshold=rule.slack + rule.share * pl.col(rule.whole).abs(),
+        )
     )
     label = f"{rule.whole} of {', '.join(rule.parts[:4])}{' ...' if len(rule.parts) > 4 else ''}"
-    return made.height, [
+    judged, worst = judged_rows(made)
+    return judged, [
         Measured.of(
             row,
             rule.whole,
             f"{named(row)}, {label}",
             f"parts add up to {row['parts']:,.0f}, the whole is {row[rule.whole]:,.0f}",
         )
-        for row in worst_rows(made)
+        for row in worst
     ]
 
 
-def percents(frame: pl.DataFrame, rule: PercentRule) -> Found:
+def percents(table: pl.DataFrame, rule: PercentRule) -> Found:
     """Counts beside their own percentages."""
     judged, found = 0, []
     names = {name: rule.percent.format(name) for name in rule.names}
-    less = () if rule.without is None else (rule.without,)
-    table = wide(frame, (rule.base, *names, *names.values(), *less))
+    less = [name for name in (rule.without,) if name in table.columns]
     if rule.base not in table.columns:
         return _NOTHING
     for count, percent in names.items():
         if count not in table.columns or percent not in table.columns:
             continue
-        stated = table.filter(
+        stated = _of(table, rule.base, count, percent, *less).filter(
             pl.col(count).is_not_null() & pl.col(percent).is_not_null() & (pl.col(rule.base) > 0)
         )
         made = (
-            _implied(stated, rule, count, percent)
-            if rule.low is not None
-            else _direct(stated, rule, count, percent)
+            _direct(stated, rule, count, percent)
+            if rule.low is None
+            else _implied(stated, rule, count, percent, *less)
         )
-        judged += made.height
+        more, worst = judged_rows(made)
+        judged += more
         found += [
             Measured.of(
                 row,
@@ -75,44 +83,47 @@ def percents(frame: pl.DataFrame, rule: PercentRule) -> Found:
                 f"{row[count]:,.0f} of {row[rule.base]:,.0f} ({rule.base}) beside"
                 f" {row[percent]:g} percent",
             )
-            for row in worst_rows(made)
+            for row in worst
         ]
     return judged, found
 
 
-def _direct(table: pl.DataFrame, rule: PercentRule, count: str, percent: str) -> pl.DataFrame:
+def _direct(table: pl.LazyFrame, rule: PercentRule, count: str, percent: str) -> pl.LazyFrame:
     share = 100 * pl.col(count) / pl.col(rule.base)
     threshold = rule.points + 100 * rule.rounding / pl.col(rule.base)
     return table.with_columns(number=(share - pl.col(percent)).abs(), threshold=threshold)
 
 
-def _implied(table: pl.DataFrame, rule: PercentRule, count: str, percent: str) -> pl.DataFrame:
+def _implied(
+    table: pl.LazyFrame, rule: PercentRule, count: str, percent: str, without: str | None = None
+) -> pl.LazyFrame:
     """How far the implied base, over the published one, lies outside the band: 1 at its edge."""
     base = 100 * pl.col(count) / pl.col(percent)
     least = pl.col(rule.base)
-    if rule.without in table.columns:
-        least = (least - pl.col(rule.without).fill_null(0)).clip(0)
+    if without is not None:
+        least = (least - pl.col(without).fill_null(0)).clip(0)
     usable = table.filter((pl.col(percent) >= LEAST_PERCENT) & (pl.col(count) >= rule.at_least))
     under = (rule.low or 0.0) * least / base.clip(1.0)
     over = base / pl.col(rule.base) / (rule.high or float("inf"))
     return usable.with_columns(number=pl.max_horizontal(over, under), threshold=pl.lit(1.0))
 
 
-def ratios(frame: pl.DataFrame, rule: RatioRule, vintage: str = "") -> Found:
+def ratios(table: pl.DataFrame, rule: RatioRule, vintage: str = "") -> Found:
     """A ratio of sums of columns in a band: 1 at its edge."""
     top = tuple(n.replace("{year}", vintage) for n in spelt_out(rule.numerator))
     below = tuple(n.replace("{year}", vintage) for n in spelt_out(rule.denominator))
+    if not {*top, *below} <= set(table.columns):
+        return _NOTHING
     # What is usual in the states is not so in the outlying areas.
-    here = frame.filter(
+    here = (
         pl.col("level").is_in([*rule.levels, *([NATION] if rule.of_nation else [])])
         & pl.col("stratum").is_in(rule.strata)
         & ~pl.col("geoid").str.slice(0, 2).is_in(OUTLYING)
     )
-    table = wide(here, (*top, *below))
-    if not {*top, *below} <= set(table.columns):
-        return _NOTHING
     made = (
-        table.with_columns(top=_strict(top), below=_strict(below) if below else pl.lit(1.0))
+        _of(table, *top, *below)
+        .filter(here)
+        .with_columns(top=_strict(top), below=_strict(below) if below else pl.lit(1.0))
         .filter(pl.col("top").is_not_null() & (pl.col("below") > max(0.0, rule.at_least)))
         .with_columns(ratio=pl.col("top") / pl.col("below"))
         .with_columns(ratio=pl.col("ratio") / _nations(rule))
@@ -120,14 +131,15 @@ def ratios(frame: pl.DataFrame, rule: RatioRule, vintage: str = "") -> Found:
         .with_columns(number=_outside("ratio", rule.low, rule.high), threshold=pl.lit(1.0))
     )
     label = f"{'+'.join(rule.numerator)} / {'+'.join(rule.denominator)}"
-    return made.height, [
+    judged, worst = judged_rows(made)
+    return judged, [
         Measured.of(
             row,
             rule.numerator[0],
             f"{named(row)}, {label}",
             f"{row['ratio']:,.4g}, expected {rule.low:g} to {rule.high:g}",
         )
-        for row in worst_rows(made)
+        for row in worst
     ]
 
 
@@ -137,13 +149,12 @@ def _nations(rule: RatioRule) -> pl.Expr:
     return own.first() if rule.of_nation else pl.lit(1.0)
 
 
-def medians(frame: pl.DataFrame, rule: MedianRule) -> Found:
+def medians(table: pl.DataFrame, rule: MedianRule) -> Found:
     """How many points the middle household is outside the class of the printed median."""
     names = spelt_out(rule.classes)
-    table = wide(frame, (rule.median, *names))
     if not {rule.median, *names} <= set(table.columns):
         return _NOTHING
-    known = table.filter(pl.all_horizontal(pl.col([rule.median, *names]).is_not_null()))
+    known = _of(table, rule.median, *names).drop_nulls([rule.median, *names])
     below, within = pl.lit(0.0), pl.lit(0.0)
     for name, bound in zip(names, (*rule.bounds, float("inf")), strict=True):
         below = below + pl.when(pl.col(rule.median) > bound).then(pl.col(name)).otherwise(0.0)
@@ -151,13 +162,12 @@ def medians(frame: pl.DataFrame, rule: MedianRule) -> Found:
     for name, low, bound in zip(names, lows, (*rule.bounds, float("inf")), strict=True):
         inside = (pl.col(rule.median) > low) & (pl.col(rule.median) <= bound)
         within = within + pl.when(inside).then(pl.col(name)).otherwise(0.0)
+    outside = pl.max_horizontal(pl.col("below") - 50, 50 - pl.col("below") - pl.col("within"), 0.0)
     made = known.with_columns(below=below, within=within).with_columns(
-        number=pl.max_horizontal(
-            pl.col("below") - 50, 50 - pl.col("below") - pl.col("within"), 0.0
-        ),
-        threshold=pl.lit(rule.points),
+        number=outside, threshold=pl.lit(rule.points)
     )
-    return made.height, [
+    judged, worst = judged_rows(made)
+    return judged, [
         Measured.of(
             row,
             rule.median,
@@ -165,7 +175,7 @@ def medians(frame: pl.DataFrame, rule: MedianRule) -> Found:
             f"{row['below']:.1f} % are in classes below {row[rule.median]:,.0f}, and"
             f" {row['within']:.1f} % in its own",
         )
-        for row in worst_rows(made)
+        for row in worst
     ]
 
 
@@ -189,31 +199,17 @@ def _outside(column: str, low: float, high: float) -> pl.Expr:
 
 def strata(frame: pl.DataFrame, rule: StrataRule) -> Found:
     """Classes of each column against its total class."""
-    judged, found = 0, []
-    for each in rule.each:
-        parts = spelt_out(tuple(part.replace("{}", each) for part in rule.parts))
-        count, measured = _strata(frame, rule, rule.whole.replace("{}", each), parts)
-        judged += count
-        found += measured
-    return judged, found
-
-
-def _strata(frame: pl.DataFrame, rule: StrataRule, whole: str, parts: tuple[str, ...]) -> Found:
-    matching = frame.filter(
-        pl.col("column").str.contains(f"^(?:{rule.columns})$")
-        & pl.col("stratum").is_in([whole, *parts])
-    )
-    if whole not in set(matching["stratum"]):
-        return _NOTHING
-    own = pl.col("stratum") == whole
     made = (
-        matching.group_by("level", "geoid", "column")
+        frame.lazy()
+        .filter(pl.col("column").str.contains(f"^(?:{rule.columns})$"))
+        .join(_classes(rule).lazy(), on="stratum", maintain_order="left")
+        .group_by("each", "level", "geoid", "column")
         .agg(
-            whole=pl.col("estimate").filter(own).first(),
-            parts=pl.col("estimate").filter(~own).sum(),
-            short=pl.col("estimate").filter(~own).is_null().any(),
-            classes=(~own).sum(),
-            size=pl.col("estimate").filter(~own).abs().sum(),
+            whole=pl.col("estimate").filter("own").first(),
+            parts=pl.col("estimate").filter(~pl.col("own")).sum(),
+            short=pl.col("estimate").filter(~pl.col("own")).is_null().any(),
+            classes=(~pl.col("own")).sum(),
+            size=pl.col("estimate").filter(~pl.col("own")).abs().sum(),
         )
         .filter(pl.col("whole").is_not_null() & (pl.col("classes") > 1))
         .with_columns(gap=pl.col("parts") - pl.col("whole"), stratum=pl.lit(""))
@@ -226,12 +222,25 @@ def _strata(frame: pl.DataFrame, rule: StrataRule, whole: str, parts: tuple[str,
             threshold=rule.slack * pl.col("classes") + rule.share * pl.col("whole").abs(),
         )
     )
-    return made.height, [
+    judged, worst = judged_rows(made, MOST_SHOWN * len(rule.each))
+    return judged, [
         Measured.of(
             row,
             row["column"],
             f"{named(row)}, {row['column']}",
             f"classes add up to {row['parts']:,.0f}, all classes are {row['whole']:,.0f}",
         )
-        for row in worst_rows(made)
+        for row in worst
     ]
+
+
+def _classes(rule: StrataRule) -> pl.DataFrame:
+    """``stratum`` of each class, ``each`` place in the rule that it serves, and whether it is the
+    total class (``own``)."""
+    rows = []
+    for place, each in enumerate(rule.each):
+        whole = rule.whole.replace("{}", each)
+        parts = spelt_out(tuple(part.replace("{}", each) for part in rule.parts))
+        rows += [(place, name, name == whole) for name in dict.fromkeys((whole, *parts))]
+    schema = {"each": pl.UInt32, "stratum": pl.String, "own": pl.Boolean}
+    return pl.DataFrame(rows, schema=schema, orient="row")

@@ -14,7 +14,7 @@ import polars as pl
 
 from pipeline.checks import agreements, areas, rows, survey
 from pipeline.checks.agreements import Tables
-from pipeline.checks.results import CheckResult, Measured, Tally
+from pipeline.checks.results import CheckResult, Measured, SourceCells, Tally
 from pipeline.checks.rows import Found
 from pipeline.errors import CheckError
 from pipeline.sources.microdata.schema import Microdata
@@ -66,11 +66,11 @@ def within(
     made_up: bool = False,
 ) -> list[CheckResult]:
     """The checks of one table: by itself, and beside ``older`` (or newer) vintages of it."""
-    found = []
+    found, cells = [], SourceCells(frame)
     for name in names_within(source):
         check = load_checks(made_up=made_up)[name]
         tally = Tally()
-        for judged, measured in _of_table(name, check, source, vintage, frame):
+        for judged, measured in _of_table(name, check, source, vintage, cells):
             tally.add(judged, measured)
         for rule in check.vintages:
             for other, old in (older or {}).items() if source in rule.sources else ():
@@ -85,16 +85,19 @@ def within(
 
 
 def _of_table(
-    name: str, check: Check, source: str, vintage: str, frame: pl.DataFrame
+    name: str, check: Check, source: str, vintage: str, cells: SourceCells
 ) -> Iterable[Found]:
     """Each rule of the check that is of this source and vintage."""
+    frame = cells.frame
     if name == NAMES_FIT:
         yield areas.names_fit(frame)
-    yield from (rows.sums(frame, rule) for rule in check.sums if source in rule.sources)
-    yield from (rows.percents(frame, rule) for rule in check.percents if source in rule.sources)
+    yield from (rows.sums(cells.wide, rule) for rule in check.sums if source in rule.sources)
+    yield from (
+        rows.percents(cells.wide, rule) for rule in check.percents if source in rule.sources
+    )
     yield from (rows.strata(frame, rule) for rule in check.strata if source in rule.sources)
-    yield from (rows.ratios(frame, r, vintage) for r in check.ratios if source in r.sources)
-    yield from (rows.medians(frame, rule) for rule in check.medians if source in rule.sources)
+    yield from (rows.ratios(cells.wide, r, vintage) for r in check.ratios if source in r.sources)
+    yield from (rows.medians(cells.wide, rule) for rule in check.medians if source in rule.sources)
     yield from (areas.margins(frame, rule) for rule in check.margins if source in rule.sources)
     for rule in check.areas:
         of_vintage = not rule.vintages or vintage in rule.vintages

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from pipeline.checks import agreements, areas, of_profile, rows, run
-from pipeline.checks.results import worst_rows
+from pipeline.checks.results import wide, worst_rows
 from pipeline.errors import CheckError
 from pipeline.sources.base import resolve_files
 from pipeline.specs.base import SPEC_ROOT, load_yaml
@@ -66,14 +66,14 @@ def test_parts_that_do_not_add_up_are_found_and_a_withheld_part_excuses_what_is_
             *[("county", "44001", c, v) for c, v in (("A", a), ("B", b))],
         )
 
-    assert bad(rows.sums(of(60.0, 40.0), SUM)) == []
-    assert bad(rows.sums(of(60.0, 4.0), SUM)) == ["44001"]
-    assert bad(rows.sums(of(60.0, None), SUM)) == []
-    assert bad(rows.sums(of(101.0, None), SUM)) == ["44001"]
+    assert bad(rows.sums(wide(of(60.0, 40.0)), SUM)) == []
+    assert bad(rows.sums(wide(of(60.0, 4.0)), SUM)) == ["44001"]
+    assert bad(rows.sums(wide(of(60.0, None)), SUM)) == []
+    assert bad(rows.sums(wide(of(101.0, None)), SUM)) == ["44001"]
     at_most = SUM.model_copy(update={"at_most": True})
-    assert bad(rows.sums(of(60.0, 4.0), at_most)) == []
-    assert bad(rows.sums(of(60.0, 41.0), at_most)) == ["44001"]
-    assert rows.sums(table(("county", "44001", "T", 1.0)), SUM)[0] == 0
+    assert bad(rows.sums(wide(of(60.0, 4.0)), at_most)) == []
+    assert bad(rows.sums(wide(of(60.0, 41.0)), at_most)) == ["44001"]
+    assert rows.sums(wide(table(("county", "44001", "T", 1.0))), SUM)[0] == 0
 
 
 def test_a_percentage_that_is_not_its_counts_is_found():
@@ -83,9 +83,9 @@ def test_a_percentage_that_is_not_its_counts_is_found():
         cells = (("T", 1000.0), ("A", count), ("AP", percent))
         return table(*[("tract", "44001010100", c, v) for c, v in cells])
 
-    assert bad(rows.percents(of(123.0, 12.3), rule)) == []
-    assert bad(rows.percents(of(12.0, 12.3), rule)) == ["44001010100"]
-    assert bad(rows.percents(of(123.0, 0.123), rule)) == ["44001010100"]
+    assert bad(rows.percents(wide(of(123.0, 12.3)), rule)) == []
+    assert bad(rows.percents(wide(of(12.0, 12.3)), rule)) == ["44001010100"]
+    assert bad(rows.percents(wide(of(123.0, 0.123)), rule)) == ["44001010100"]
 
 
 def test_a_base_that_is_not_printed_is_implied():
@@ -95,10 +95,10 @@ def test_a_base_that_is_not_printed_is_implied():
         cells = (("T", 1000.0), ("A", count), ("AP", percent), ("G", living_in_groups))
         return table(*[("tract", "44001010100", c, v) for c, v in cells])
 
-    assert bad(rows.percents(of(180.0, 20.0), rule)) == []
-    assert bad(rows.percents(of(18.0, 20.0), rule)) == ["44001010100"]
-    assert bad(rows.percents(of(18.0, 20.0, 950.0), rule)) == [], "a prison: few are counted"
-    assert bad(rows.percents(of(300.0, 20.0), rule)) == ["44001010100"]
+    assert bad(rows.percents(wide(of(180.0, 20.0)), rule)) == []
+    assert bad(rows.percents(wide(of(18.0, 20.0)), rule)) == ["44001010100"]
+    assert bad(rows.percents(wide(of(18.0, 20.0, 950.0)), rule)) == [], "a prison: few are counted"
+    assert bad(rows.percents(wide(of(300.0, 20.0)), rule)) == ["44001010100"]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_amounts_in_another_unit_leave_the_band(value, fits):
         sources=("a",), numerator=("A",), denominator=("N",), low=1e4, high=1e5, levels=("county",)
     )
     frame = table(("county", "44001", "A", value), ("county", "44001", "N", 1000.0))
-    assert (bad(rows.ratios(frame, rule)) == []) is fits
+    assert (bad(rows.ratios(wide(frame), rule)) == []) is fits
 
 
 def test_classes_are_compared_with_all():
@@ -278,12 +278,12 @@ def test_bands_have_headroom_and_what_is_printed_twice_has_none() -> None:
     for name, check in stated.checks.items():
         assert used[name].sums == check.sums and used[name].medians == check.medians
         assert [r.points for r in used[name].percents] == [r.points for r in check.percents]
-        for rule, wide in zip(check.ratios, used[name].ratios, strict=True):
-            assert wide.low < rule.low < rule.high < wide.high
-        for rule, wide in zip(check.survey, used[name].survey, strict=True):
-            assert wide.points == pytest.approx(times * rule.points)
-        for rule, wide in zip(check.agreements, used[name].agreements, strict=True):
-            assert (wide.high - wide.low > rule.high - rule.low) == (rule.low < rule.high)
+        for rule, wider in zip(check.ratios, used[name].ratios, strict=True):
+            assert wider.low < rule.low < rule.high < wider.high
+        for rule, wider in zip(check.survey, used[name].survey, strict=True):
+            assert wider.points == pytest.approx(times * rule.points)
+        for rule, wider in zip(check.agreements, used[name].agreements, strict=True):
+            assert (wider.high - wider.low > rule.high - rule.low) == (rule.low < rule.high)
 
 
 def test_a_vintage_that_was_read_is_not_read_again(tmp_path, monkeypatch) -> None:
