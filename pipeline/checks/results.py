@@ -6,11 +6,13 @@ column per published column. Does not belong here: what is measured (the modules
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 AREA = ("level", "geoid", "stratum")
@@ -104,23 +106,89 @@ class Tally:
 
 @dataclass(frozen=True)
 class SourceCells:
-    """A source's table for the checks within a row, which share one pivot of it."""
+    """A source's table (``frame``, a row per cell), and for checks within a row its figures as
+    arrays: an entry per area and class, NaN where no figure is. A rule looks at a few hundred
+    figures, and there are many rules: a query for each would cost more than its arithmetic.
+    """
 
     frame: pl.DataFrame
 
     @cached_property
     def wide(self) -> pl.DataFrame:
-        """A row per area and class, and a column per published column."""
-        return wide(self.frame)
+        """A row per area and class, sorted by them, and a column per published column."""
+        # Codes of a categorical are compared several times faster than names.
+        some = self.frame.select(*AREA, pl.col("column").cast(pl.Categorical), "estimate")
+        return some.pivot(
+            on="column", index=list(AREA), values="estimate", aggregate_function="first"
+        ).sort(AREA)
 
+    @cached_property
+    def columns(self) -> frozenset[str]:
+        """Published columns that some area has."""
+        return frozenset(self._places)
 
-def wide(frame: pl.DataFrame) -> pl.DataFrame:
-    """A row per area and class, and a column per published column; sorted by area and class."""
-    # Codes of a categorical are compared several times faster than names.
-    some = frame.select(*AREA, pl.col("column").cast(pl.Categorical), "estimate")
-    return some.pivot(
-        on="column", index=list(AREA), values="estimate", aggregate_function="first"
-    ).sort(AREA)
+    def figures(self, column: str) -> np.ndarray:
+        """One published column, float64 by area and class."""
+        return self._figures[:, self._places[column]]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Which column of ``_figures`` is which published column."""
+        return {name: place for place, name in enumerate(self.wide.columns[len(AREA) :])}
+
+    @cached_property
+    def _figures(self) -> np.ndarray:
+        figures = self.wide.select(pl.col(list(self._places)).cast(pl.Float64))
+        return figures.to_numpy(order="fortran")
+
+    def where(self, key: str, values: Iterable[str]) -> np.ndarray:
+        """Which areas and classes have one of ``values`` of ``key`` (of ``AREA``, or ``state``)."""
+        found = [self._held[key][value] for value in values if value in self._held[key]]
+        return np.logical_or.reduce(found) if found else np.zeros(self.wide.height, dtype=bool)
+
+    @cached_property
+    def _held(self) -> dict[str, dict[str, np.ndarray]]:
+        """By level, class and code of the state, and by value of it, where it stands."""
+        keys = {
+            "level": self.wide["level"],
+            "stratum": self.wide["stratum"],
+            "state": self.wide["geoid"].str.slice(0, 2),
+        }
+        return {
+            key: {value: (held == value).to_numpy() for value in held.unique()}
+            for key, held in keys.items()
+        }
+
+    @cached_property
+    def _areas(self) -> list[tuple[str, ...]]:
+        return self.wide.select(AREA).rows()
+
+    def worst(
+        self,
+        judged: np.ndarray,
+        number: np.ndarray,
+        threshold: np.ndarray | float,
+        **shown: np.ndarray,
+    ) -> tuple[int, list[dict[str, Any]]]:
+        """How many are ``judged`` (a mask), and as ``worst_rows`` the worst of them, with their
+        area, class and what else is ``shown``."""
+        at = np.flatnonzero(judged)
+        if not at.size:
+            return 0, []
+        number, limit = number[at], np.broadcast_to(threshold, judged.shape)[at]
+        over = np.where(number > 0, math.inf, 0.0)
+        bad = np.divide(number, limit, out=over, where=limit > 0)
+        failing = np.flatnonzero(bad > 1)
+        # Areas and classes are sorted: of those alike the first comes first.
+        kept = failing[np.argsort(-bad[failing], kind="stable")][:MOST_SHOWN]
+        kept = kept if kept.size else np.array([np.argmax(bad)])
+        columns = {"number": number, "threshold": limit}
+        columns |= {name: values[at] for name, values in shown.items()}
+        return at.size, [
+            dict(zip(AREA, self._areas[at[one]], strict=True))
+            | {name: values[one].item() for name, values in columns.items()}
+            for one in kept
+        ]
 
 
 def named(row: Mapping[str, Any]) -> str:

@@ -1,16 +1,20 @@
 """Checks within a row: parts of a whole, a count beside its own percentage, ratios in a band,
 classes of one area.
 
-``table`` has a row per area and class and a column per published column (``results.wide``),
-``frame`` a row per cell. Belongs here: those four. Does not belong here: areas against each other
-(``areas.py``).
+A withheld figure is NaN in the arrays of ``SourceCells``. Belongs here: those four. Does not belong
+here: areas against each other (``areas.py``).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from functools import reduce
+
+import numpy as np
 import polars as pl
 
-from pipeline.checks.results import AREA, MOST_SHOWN, Measured, judged_rows, named
+from pipeline.checks.results import MOST_SHOWN, Measured, SourceCells, judged_rows, named
 from pipeline.specs.checks import MedianRule, PercentRule, RatioRule, StrataRule, SumRule, spelt_out
 from pipeline.specs.states import OUTLYING_AREAS
 from pipeline.vocabulary import NATION
@@ -18,120 +22,107 @@ from pipeline.vocabulary import NATION
 OUTLYING = [area.fips for area in OUTLYING_AREAS]
 Found = tuple[int, list[Measured]]
 _NOTHING: Found = (0, [])
+# What has no base, or is withheld, gives no number, and is left out by name.
+_unknown_is_nan = np.errstate(divide="ignore", invalid="ignore")
 # A percentage is rounded to one decimal: below this share the base that it implies says nothing.
 LEAST_PERCENT = 2.0
 
 
-def _of(table: pl.DataFrame, *columns: str) -> pl.LazyFrame:
-    """The areas and classes, with some of the published columns."""
-    return table.lazy().select(*AREA, *dict.fromkeys(columns))
-
-
-def sums(table: pl.DataFrame, rule: SumRule) -> Found:
+def sums(cells: SourceCells, rule: SumRule) -> Found:
     """``whole`` against the sum of its parts; where a part is withheld the rest may fall short."""
-    if not {rule.whole, *rule.names} <= set(table.columns):
+    if not {rule.whole, *rule.names} <= cells.columns:
         return _NOTHING
-    short = pl.any_horizontal(pl.col(rule.names).is_null()) | pl.lit(rule.at_most)
-    gap = pl.col("parts") - pl.col(rule.whole)
-    made = (
-        _of(table, rule.whole, *rule.names)
-        .filter(pl.col(rule.whole).is_not_null())
-        .with_columns(parts=pl.sum_horizontal(rule.names))
-        .with_columns(
-            number=pl.when(short).then(gap.clip(0)).otherwise(gap.abs()),
-            threshold=rule.slack + rule.share * pl.col(rule.whole).abs(),
-        )
-    )
+    whole, parts = cells.figures(rule.whole), [cells.figures(name) for name in rule.names]
+    total = _total(np.nan_to_num(part) for part in parts)
+    short = np.logical_or.reduce([np.isnan(part) for part in parts]) | rule.at_most
+    gap = total - whole
+    number = np.where(short, gap.clip(0), np.abs(gap))
+    threshold = rule.slack + rule.share * np.abs(whole)
+    judged, worst = cells.worst(~np.isnan(whole), number, threshold, whole=whole, parts=total)
     label = f"{rule.whole} of {', '.join(rule.parts[:4])}{' ...' if len(rule.parts) > 4 else ''}"
-    judged, worst = judged_rows(made)
     return judged, [
         Measured.of(
             row,
             rule.whole,
             f"{named(row)}, {label}",
-            f"parts add up to {row['parts']:,.0f}, the whole is {row[rule.whole]:,.0f}",
+            f"parts add up to {row['parts']:,.0f}, the whole is {row['whole']:,.0f}",
         )
         for row in worst
     ]
 
 
-def percents(table: pl.DataFrame, rule: PercentRule) -> Found:
+def _total(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """The sum in the order given, so that it is the same to the last bit each time."""
+    return reduce(np.add, parts)
+
+
+@_unknown_is_nan
+def percents(cells: SourceCells, rule: PercentRule) -> Found:
     """Counts beside their own percentages."""
     judged, found = 0, []
-    names = {name: rule.percent.format(name) for name in rule.names}
-    less = [name for name in (rule.without,) if name in table.columns]
-    if rule.base not in table.columns:
+    if rule.base not in cells.columns:
         return _NOTHING
-    for count, percent in names.items():
-        if count not in table.columns or percent not in table.columns:
+    base = cells.figures(rule.base)
+    for name in rule.names:
+        beside = rule.percent.format(name)
+        if not {name, beside} <= cells.columns:
             continue
-        stated = _of(table, rule.base, count, percent, *less).filter(
-            pl.col(count).is_not_null() & pl.col(percent).is_not_null() & (pl.col(rule.base) > 0)
-        )
-        made = (
-            _direct(stated, rule, count, percent)
-            if rule.low is None
-            else _implied(stated, rule, count, percent, *less)
-        )
-        more, worst = judged_rows(made)
+        count, percent = cells.figures(name), cells.figures(beside)
+        stated = ~np.isnan(count) & ~np.isnan(percent) & (base > 0)
+        threshold: np.ndarray | float = 1.0
+        if rule.low is None:
+            number = np.abs(100 * count / base - percent)
+            threshold = rule.points + 100 * rule.rounding / base
+        else:
+            stated &= (percent >= LEAST_PERCENT) & (count >= rule.at_least)
+            number = _implied(cells, rule, base, 100 * count / percent)
+        shown = {"count": count, "percent": percent, "base": base}
+        more, worst = cells.worst(stated, number, threshold, **shown)
         judged += more
         found += [
             Measured.of(
                 row,
-                count,
-                f"{named(row)}, {count}",
-                f"{row[count]:,.0f} of {row[rule.base]:,.0f} ({rule.base}) beside"
-                f" {row[percent]:g} percent",
+                name,
+                f"{named(row)}, {name}",
+                f"{row['count']:,.0f} of {row['base']:,.0f} ({rule.base}) beside"
+                f" {row['percent']:g} percent",
             )
             for row in worst
         ]
     return judged, found
 
 
-def _direct(table: pl.LazyFrame, rule: PercentRule, count: str, percent: str) -> pl.LazyFrame:
-    share = 100 * pl.col(count) / pl.col(rule.base)
-    threshold = rule.points + 100 * rule.rounding / pl.col(rule.base)
-    return table.with_columns(number=(share - pl.col(percent)).abs(), threshold=threshold)
-
-
 def _implied(
-    table: pl.LazyFrame, rule: PercentRule, count: str, percent: str, without: str | None = None
-) -> pl.LazyFrame:
+    cells: SourceCells, rule: PercentRule, base: np.ndarray, implied: np.ndarray
+) -> np.ndarray:
     """How far the implied base, over the published one, lies outside the band: 1 at its edge."""
-    base = 100 * pl.col(count) / pl.col(percent)
-    least = pl.col(rule.base)
-    if without is not None:
-        least = (least - pl.col(without).fill_null(0)).clip(0)
-    usable = table.filter((pl.col(percent) >= LEAST_PERCENT) & (pl.col(count) >= rule.at_least))
-    under = (rule.low or 0.0) * least / base.clip(1.0)
-    over = base / pl.col(rule.base) / (rule.high or float("inf"))
-    return usable.with_columns(number=pl.max_horizontal(over, under), threshold=pl.lit(1.0))
+    least = base
+    if rule.without in cells.columns:
+        least = (base - np.nan_to_num(cells.figures(rule.without))).clip(0)
+    under = (rule.low or 0.0) * least / implied.clip(1.0)
+    return np.maximum(implied / base / (rule.high or math.inf), under)
 
 
-def ratios(table: pl.DataFrame, rule: RatioRule, vintage: str = "") -> Found:
+@_unknown_is_nan
+def ratios(cells: SourceCells, rule: RatioRule, vintage: str = "") -> Found:
     """A ratio of sums of columns in a band: 1 at its edge."""
     top = tuple(n.replace("{year}", vintage) for n in spelt_out(rule.numerator))
     below = tuple(n.replace("{year}", vintage) for n in spelt_out(rule.denominator))
-    if not {*top, *below} <= set(table.columns):
+    if not {*top, *below} <= cells.columns:
         return _NOTHING
+    above = _total(map(cells.figures, top))
+    under = _total(map(cells.figures, below)) if below else np.ones_like(above)
     # What is usual in the states is not so in the outlying areas.
-    here = (
-        pl.col("level").is_in([*rule.levels, *([NATION] if rule.of_nation else [])])
-        & pl.col("stratum").is_in(rule.strata)
-        & ~pl.col("geoid").str.slice(0, 2).is_in(OUTLYING)
-    )
-    made = (
-        _of(table, *top, *below)
-        .filter(here)
-        .with_columns(top=_strict(top), below=_strict(below) if below else pl.lit(1.0))
-        .filter(pl.col("top").is_not_null() & (pl.col("below") > max(0.0, rule.at_least)))
-        .with_columns(ratio=pl.col("top") / pl.col("below"))
-        .with_columns(ratio=pl.col("ratio") / _nations(rule))
-        .filter(pl.col("ratio").is_not_null() & pl.col("level").is_in(rule.levels))
-        .with_columns(number=_outside("ratio", rule.low, rule.high), threshold=pl.lit(1.0))
-    )
+    usual = cells.where("stratum", rule.strata) & ~cells.where("state", OUTLYING)
+    usual &= ~np.isnan(above) & (under > max(0.0, rule.at_least))
+    ratio = above / under
+    if rule.of_nation:
+        nation = ratio[usual & cells.where("level", [NATION])]
+        ratio = ratio / (nation[0] if nation.size else math.nan)
+    here = usual & cells.where("level", rule.levels) & ~np.isnan(ratio)
+    outside = _outside(ratio, rule.low, rule.high)
+    judged, worst = cells.worst(here, outside, 1.0, ratio=ratio)
     label = f"{'+'.join(rule.numerator)} / {'+'.join(rule.denominator)}"
-    judged, worst = judged_rows(made)
     return judged, [
         Measured.of(
             row,
@@ -143,58 +134,39 @@ def ratios(table: pl.DataFrame, rule: RatioRule, vintage: str = "") -> Found:
     ]
 
 
-def _nations(rule: RatioRule) -> pl.Expr:
-    """The nation's own ratio where the rule compares with it (null where it is not there)."""
-    own = pl.col("ratio").filter(pl.col("level") == NATION)
-    return own.first() if rule.of_nation else pl.lit(1.0)
+def _outside(value: np.ndarray, low: float, high: float) -> np.ndarray:
+    """1 at the edges of a band, more outside; below zero counts as far outside."""
+    over = value / high if high > 0 else np.zeros_like(value)
+    if low > 0:
+        return np.maximum(over, np.where(value > 0, low / value.clip(1e-12), math.inf))
+    return np.maximum(over, np.where(value < low, math.inf, 0.0))
 
 
-def medians(table: pl.DataFrame, rule: MedianRule) -> Found:
+def medians(cells: SourceCells, rule: MedianRule) -> Found:
     """How many points the middle household is outside the class of the printed median."""
     names = spelt_out(rule.classes)
-    if not {rule.median, *names} <= set(table.columns):
+    if not {rule.median, *names} <= cells.columns:
         return _NOTHING
-    known = _of(table, rule.median, *names).drop_nulls([rule.median, *names])
-    below, within = pl.lit(0.0), pl.lit(0.0)
-    for name, bound in zip(names, (*rule.bounds, float("inf")), strict=True):
-        below = below + pl.when(pl.col(rule.median) > bound).then(pl.col(name)).otherwise(0.0)
-    lows = (float("-inf"), *rule.bounds)
-    for name, low, bound in zip(names, lows, (*rule.bounds, float("inf")), strict=True):
-        inside = (pl.col(rule.median) > low) & (pl.col(rule.median) <= bound)
-        within = within + pl.when(inside).then(pl.col(name)).otherwise(0.0)
-    outside = pl.max_horizontal(pl.col("below") - 50, 50 - pl.col("below") - pl.col("within"), 0.0)
-    made = known.with_columns(below=below, within=within).with_columns(
-        number=outside, threshold=pl.lit(rule.points)
-    )
-    judged, worst = judged_rows(made)
+    median, shares = cells.figures(rule.median), [cells.figures(name) for name in names]
+    uppers, lowers = (*rule.bounds, math.inf), (-math.inf, *rule.bounds)
+    below, within = np.zeros_like(median), np.zeros_like(median)
+    for share, low, upper in zip(shares, lowers, uppers, strict=True):
+        below += np.where(median > upper, share, 0.0)
+        within += np.where((median > low) & (median <= upper), share, 0.0)
+    known = ~np.isnan(_total([median, *shares]))
+    outside = np.maximum(below - 50, 50 - below - within).clip(0)
+    shown = {"median": median, "below": below, "within": within}
+    judged, worst = cells.worst(known, outside, rule.points, **shown)
     return judged, [
         Measured.of(
             row,
             rule.median,
             f"{named(row)}, {rule.median}",
-            f"{row['below']:.1f} % are in classes below {row[rule.median]:,.0f}, and"
+            f"{row['below']:.1f} % are in classes below {row['median']:,.0f}, and"
             f" {row['within']:.1f} % in its own",
         )
         for row in worst
     ]
-
-
-def _strict(columns: tuple[str, ...]) -> pl.Expr:
-    """The sum, null where a part is."""
-    whole = pl.sum_horizontal(columns)
-    return pl.when(pl.any_horizontal(pl.col(list(columns)).is_null())).then(None).otherwise(whole)
-
-
-def _outside(column: str, low: float, high: float) -> pl.Expr:
-    """1 at the edges of a band, more outside; below zero counts as far outside."""
-    value = pl.col(column)
-    over = value / high if high > 0 else pl.lit(0.0)
-    under = (
-        pl.when(value > 0).then(low / value.clip(1e-12)).otherwise(float("inf"))
-        if low > 0
-        else pl.when(value < low).then(float("inf")).otherwise(0.0)
-    )
-    return pl.max_horizontal(over, under)
 
 
 def strata(frame: pl.DataFrame, rule: StrataRule) -> Found:

@@ -91,13 +91,11 @@ def _of_table(
     frame = cells.frame
     if name == NAMES_FIT:
         yield areas.names_fit(frame)
-    yield from (rows.sums(cells.wide, rule) for rule in check.sums if source in rule.sources)
-    yield from (
-        rows.percents(cells.wide, rule) for rule in check.percents if source in rule.sources
-    )
+    yield from (rows.sums(cells, rule) for rule in check.sums if source in rule.sources)
+    yield from (rows.percents(cells, rule) for rule in check.percents if source in rule.sources)
     yield from (rows.strata(frame, rule) for rule in check.strata if source in rule.sources)
-    yield from (rows.ratios(cells.wide, r, vintage) for r in check.ratios if source in r.sources)
-    yield from (rows.medians(cells.wide, rule) for rule in check.medians if source in rule.sources)
+    yield from (rows.ratios(cells, r, vintage) for r in check.ratios if source in r.sources)
+    yield from (rows.medians(cells, rule) for rule in check.medians if source in rule.sources)
     yield from (areas.margins(frame, rule) for rule in check.margins if source in rule.sources)
     for rule in check.areas:
         of_vintage = not rule.vintages or vintage in rule.vintages

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from pipeline.checks import agreements, areas, of_profile, rows, run
-from pipeline.checks.results import wide, worst_rows
+from pipeline.checks.results import SourceCells, worst_rows
 from pipeline.errors import CheckError
 from pipeline.sources.base import resolve_files
 from pipeline.specs.base import SPEC_ROOT, load_yaml
@@ -66,14 +66,14 @@ def test_parts_that_do_not_add_up_are_found_and_a_withheld_part_excuses_what_is_
             *[("county", "44001", c, v) for c, v in (("A", a), ("B", b))],
         )
 
-    assert bad(rows.sums(wide(of(60.0, 40.0)), SUM)) == []
-    assert bad(rows.sums(wide(of(60.0, 4.0)), SUM)) == ["44001"]
-    assert bad(rows.sums(wide(of(60.0, None)), SUM)) == []
-    assert bad(rows.sums(wide(of(101.0, None)), SUM)) == ["44001"]
+    assert bad(rows.sums(SourceCells(of(60.0, 40.0)), SUM)) == []
+    assert bad(rows.sums(SourceCells(of(60.0, 4.0)), SUM)) == ["44001"]
+    assert bad(rows.sums(SourceCells(of(60.0, None)), SUM)) == []
+    assert bad(rows.sums(SourceCells(of(101.0, None)), SUM)) == ["44001"]
     at_most = SUM.model_copy(update={"at_most": True})
-    assert bad(rows.sums(wide(of(60.0, 4.0)), at_most)) == []
-    assert bad(rows.sums(wide(of(60.0, 41.0)), at_most)) == ["44001"]
-    assert rows.sums(wide(table(("county", "44001", "T", 1.0))), SUM)[0] == 0
+    assert bad(rows.sums(SourceCells(of(60.0, 4.0)), at_most)) == []
+    assert bad(rows.sums(SourceCells(of(60.0, 41.0)), at_most)) == ["44001"]
+    assert rows.sums(SourceCells(table(("county", "44001", "T", 1.0))), SUM)[0] == 0
 
 
 def test_a_percentage_that_is_not_its_counts_is_found():
@@ -83,9 +83,9 @@ def test_a_percentage_that_is_not_its_counts_is_found():
         cells = (("T", 1000.0), ("A", count), ("AP", percent))
         return table(*[("tract", "44001010100", c, v) for c, v in cells])
 
-    assert bad(rows.percents(wide(of(123.0, 12.3)), rule)) == []
-    assert bad(rows.percents(wide(of(12.0, 12.3)), rule)) == ["44001010100"]
-    assert bad(rows.percents(wide(of(123.0, 0.123)), rule)) == ["44001010100"]
+    assert bad(rows.percents(SourceCells(of(123.0, 12.3)), rule)) == []
+    assert bad(rows.percents(SourceCells(of(12.0, 12.3)), rule)) == ["44001010100"]
+    assert bad(rows.percents(SourceCells(of(123.0, 0.123)), rule)) == ["44001010100"]
 
 
 def test_a_base_that_is_not_printed_is_implied():
@@ -95,10 +95,12 @@ def test_a_base_that_is_not_printed_is_implied():
         cells = (("T", 1000.0), ("A", count), ("AP", percent), ("G", living_in_groups))
         return table(*[("tract", "44001010100", c, v) for c, v in cells])
 
-    assert bad(rows.percents(wide(of(180.0, 20.0)), rule)) == []
-    assert bad(rows.percents(wide(of(18.0, 20.0)), rule)) == ["44001010100"]
-    assert bad(rows.percents(wide(of(18.0, 20.0, 950.0)), rule)) == [], "a prison: few are counted"
-    assert bad(rows.percents(wide(of(300.0, 20.0)), rule)) == ["44001010100"]
+    assert bad(rows.percents(SourceCells(of(180.0, 20.0)), rule)) == []
+    assert bad(rows.percents(SourceCells(of(18.0, 20.0)), rule)) == ["44001010100"]
+    assert bad(rows.percents(SourceCells(of(18.0, 20.0, 950.0)), rule)) == [], (
+        "a prison: few are counted"
+    )
+    assert bad(rows.percents(SourceCells(of(300.0, 20.0)), rule)) == ["44001010100"]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_amounts_in_another_unit_leave_the_band(value, fits):
         sources=("a",), numerator=("A",), denominator=("N",), low=1e4, high=1e5, levels=("county",)
     )
     frame = table(("county", "44001", "A", value), ("county", "44001", "N", 1000.0))
-    assert (bad(rows.ratios(wide(frame), rule)) == []) is fits
+    assert (bad(rows.ratios(SourceCells(frame), rule)) == []) is fits
 
 
 def test_classes_are_compared_with_all():
