@@ -200,23 +200,14 @@ def named(row: Mapping[str, Any]) -> str:
 def worst_rows(frame: pl.DataFrame, keep: int = MOST_SHOWN) -> list[dict[str, Any]]:
     """Rows with ``number`` and ``threshold``, worst first: all that fail (up to ``keep``), or the
     worst that passes. Of those alike the first by area, column and class that is judged."""
-    return judged_rows(frame.lazy(), keep)[1]
-
-
-def judged_rows(made: pl.LazyFrame, keep: int = MOST_SHOWN) -> tuple[int, list[dict[str, Any]]]:
-    """How many rows there are, and ``worst_rows`` of them."""
-    columns = made.collect_schema().names()
-    ties = [column for column in _TIES if column in columns]
+    ties = [column for column in _TIES if column in frame.columns]
     over = pl.when(pl.col("number") > 0).then(pl.lit(float("inf"))).otherwise(0.0)
     shares = pl.when(pl.col("threshold") > 0).then(pl.col("number") / pl.col("threshold"))
     bad = pl.col("_bad")
     ranked = (
-        made.with_columns(_bad=shares.otherwise(over), _judged=pl.len())
+        frame.with_columns(_bad=shares.otherwise(over))
         .filter((bad > 1) | (bad == bad.max()))
         .sort("_bad", *ties, descending=[True] + [False] * len(ties))
-        .head(keep)
-        .collect()
-        .to_dicts()
     )
-    failing = [row for row in ranked if row["_bad"] > 1]
-    return (ranked[0]["_judged"] if ranked else 0), failing or ranked[:1]
+    rows = ranked.head(keep).to_dicts()
+    return [row for row in rows if row["_bad"] > 1] or rows[:1]

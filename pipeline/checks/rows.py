@@ -14,7 +14,7 @@ from functools import reduce
 import numpy as np
 import polars as pl
 
-from pipeline.checks.results import MOST_SHOWN, Measured, SourceCells, judged_rows, named
+from pipeline.checks.results import MOST_SHOWN, Measured, SourceCells, named, worst_rows
 from pipeline.specs.checks import MedianRule, PercentRule, RatioRule, StrataRule, SumRule, spelt_out
 from pipeline.specs.states import OUTLYING_AREAS
 from pipeline.vocabulary import NATION
@@ -193,16 +193,16 @@ def strata(frame: pl.DataFrame, rule: StrataRule) -> Found:
             .otherwise(0.0),
             threshold=rule.slack * pl.col("classes") + rule.share * pl.col("whole").abs(),
         )
+        .collect()
     )
-    judged, worst = judged_rows(made, MOST_SHOWN * len(rule.each))
-    return judged, [
+    return made.height, [
         Measured.of(
             row,
             row["column"],
             f"{named(row)}, {row['column']}",
             f"classes add up to {row['parts']:,.0f}, all classes are {row['whole']:,.0f}",
         )
-        for row in worst
+        for row in worst_rows(made, MOST_SHOWN * len(rule.each))
     ]
 
 
