@@ -16,6 +16,7 @@ import yaml
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import StoreError
+from pipeline.history_files import held_open
 from pipeline.settings import (
     IN_PROCESS_SETTINGS,
     OUTPUT_VARIABLE,
@@ -54,7 +55,7 @@ def profile_instance(environment: RunEnvironment) -> Iterator[dg.DagsterInstance
 def opened(home: Path, settings: str = "dagster.yaml") -> Iterator[dg.DagsterInstance]:
     """The instance in ``home``. Raises StoreError if its databases cannot be used."""
     try:
-        with dg.DagsterInstance.from_config(str(home), settings) as instance:
+        with held_open(home), dg.DagsterInstance.from_config(str(home), settings) as instance:
             yield instance
     except Exception as error:
         cause = _of_database(error)

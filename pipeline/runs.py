@@ -23,6 +23,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 
 from pipeline import interrupts
 from pipeline.errors import BusyError
+from pipeline.history_files import write_back
 from pipeline.instances import profile_instance
 from pipeline.jobs import NATIONAL_INPUTS, NATIONAL_OUTPUTS, STATES
 from pipeline.locks import NATION, held
@@ -135,6 +136,9 @@ def run_job(
         if running:
             interrupts.again()
         event = asset_event(entry, job, partition)
+        if event is not None and event.kind == "failed":
+            # A stored table whose step failed is current if that is forgotten.
+            write_back()
         if listener is not None and event is not None:
             listener(event)
 
@@ -160,6 +164,8 @@ def run_job(
         if run is not None and not run.is_finished:
             instance.report_run_canceled(run)
         return JobOutcome(job, partition, run_id, False, {}, {}, interrupted=True)
+    finally:
+        write_back()
     outcome = job_outcome(result.all_events, result.success, job, partition, run_id)
     asked = interrupts.answered()
     return replace(outcome, interrupted=outcome.interrupted or asked)

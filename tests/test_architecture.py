@@ -93,7 +93,7 @@ PIPELINE = (
     ("vocabulary", "errors", "versions", "step_words", "ordered_sums", "processor", "interrupts"),
     ("processes",),
     ("launcher",),
-    ("invariants", "settings", "partitions", "locks", "stored"),
+    ("invariants", "settings", "partitions", "locks", "stored", "history_files"),
     ("io_manager", "code_used", "instances"),
     ("manifest",),
     ("specs",),
