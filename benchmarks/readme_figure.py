@@ -17,7 +17,8 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks.small_png import small_png
-from pipeline.reports.plots import fit_scatter
+from pipeline.reports.chart_style import render_png
+from pipeline.reports.plots import fit_chart
 from pipeline.specs.catalog import load_catalog
 
 
@@ -28,7 +29,8 @@ def picture(folder: Path, profile: str, state: str) -> bytes:
         raise SystemExit(f"There is no {stored}. Run: geocal run --profile {profile}")
     fit = pl.read_parquet(stored).filter(pl.col("fitted").is_not_null())
     synthetic = load_catalog().profile(profile).synthetic
-    return small_png(fit_scatter(fit, f"Targets of {state}: asked and given", synthetic=synthetic))
+    chart = fit_chart(fit, f"Targets of {state}: asked and given", synthetic=synthetic)
+    return small_png(render_png(chart))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,13 +1,15 @@
 """Charts of fits and of distributions, as asset metadata shows them.
 
-Every function gives the bytes of a picture, SVG or PNG, and takes ``synthetic``: a chart of made-up
-data says SYNTHETIC in its title.
+Functions give the bytes of a picture, SVG or PNG, or the chart itself, and take ``synthetic``: a
+chart of made-up data says SYNTHETIC in its title.
 
 Belongs here: those charts. Does not belong here: the look of charts (``chart_style.py``), the
 figures themselves (``pipeline/reports/fit.py``), or where a chart is stored.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -28,9 +30,19 @@ from pipeline.reports.chart_style import (
     unvalidated,
 )
 
+if TYPE_CHECKING:
+    import altair
+
+
+def fit_scatter(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int = 2000) -> bytes:
+    """``fit_chart`` as a picture."""
+    return render(fit_chart(fit, title, synthetic=synthetic, limit=limit))
+
 
 @unvalidated
-def fit_scatter(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int = 2000) -> bytes:
+def fit_chart(
+    fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int = 2000
+) -> altair.LayerChart:
     """Fitted against aimed-at totals, both on log axes, coloured by level.
 
     fit : columns ``level``, ``value`` (target) and ``fitted``, in each target's unit; rows not
@@ -74,10 +86,8 @@ def fit_scatter(fit: pl.DataFrame, title: str, *, synthetic: bool, limit: int = 
         .mark_line(color="#bbbbbb", strokeWidth=1)
         .encode(x="v:Q", y="v:Q")
     )
-    return render(
-        (line + points).properties(
-            width=WIDTH, height=HEIGHT, title=titled(title, subtitle, synthetic)
-        )
+    return (line + points).properties(
+        width=WIDTH, height=HEIGHT, title=titled(title, subtitle, synthetic)
     )
 
 
